@@ -1,0 +1,111 @@
+"""Reads a collected batch: flags, clock, graph, and the values of every level's critic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from tensordict import TensorDictBase
+from tensordict.nn import TensorDictModuleBase
+from torch import Tensor
+from torchrl.envs.utils import ExplorationType, set_exploration_type
+
+from benchmarl_himpo.models.hierarchical_policy import HierarchicalPolicy
+from benchmarl_himpo.models.level_network import HierarchyReader
+from benchmarl_himpo.objectives.functional import interval_starts
+from benchmarl_himpo.objectives.reward_assignment import Trajectories
+
+
+def read_trajectories(
+    batch: TensorDictBase,
+    reader: HierarchyReader,
+    policy: HierarchicalPolicy,
+    critics: Sequence[TensorDictModuleBase],
+    all_values: bool,
+    check_finite: Callable[..., None],
+) -> Trajectories:
+    """Read one group's batch and evaluate the critics, batched over time, on the rows where a value is needed.
+
+    V at t + 1 is that of row t + 1, with its own assignment and received goal. At a batch end or a truncation there is no such
+    row: there the hierarchy decides once more on the ``next`` entry, without stepping.
+
+    Args:
+        batch: collected data. Shape ``[B, T]``.
+        reader: reader of the hierarchy.
+        policy: the policy that collected the batch.
+        critics: value networks, workers first.
+        all_values: evaluate upper critics on every row instead of where an interval starts.
+        check_finite: called with the level and named tensors; raises on NaN.
+
+    Returns:
+        The trajectories.
+    """
+    group = reader.inputs.group
+    clock = _clock(batch, reader)
+    done, terminated = (_team_flag(batch, group, name) for name in ("done", "terminated"))
+    reward = _group_entry(batch, group, "reward")
+    observations = {str(key): batch.get(group).get(key) for key in reader.inputs.observation_keys}
+    check_finite(0, reward=reward, **observations)
+
+    is_cut = ~terminated & done
+    is_cut[:, -1] = ~terminated[:, -1]
+    after_cut = _decide_after(batch, is_cut, policy)
+    state_values, next_state_values = [], []
+    for level, critic in enumerate(critics):
+        is_start = interval_starts(reader.layout.is_due(clock, level))
+        rows = torch.ones_like(is_start) if all_values else is_start
+        value = _evaluate(critic, batch, rows)
+        check_finite(level, state_value=value)
+        next_value = torch.cat([value[:, 1:], torch.zeros_like(value[:, :1])], dim=1)
+        if after_cut is not None:
+            next_value[is_cut] = critic(after_cut.copy()).get(critic.out_keys[0])
+        state_values.append(value)
+        next_state_values.append(next_value)
+    return Trajectories(
+        reward=reward,
+        done=_group_entry(batch, group, "done"),
+        terminated=_group_entry(batch, group, "terminated"),
+        team_done=done,
+        team_terminated=terminated,
+        clock=clock,
+        graph=reader.graph(batch),
+        state_value=state_values,
+        next_state_value=next_state_values,
+    )
+
+
+def _clock(batch: TensorDictBase, reader: HierarchyReader) -> Tensor:
+    """Steps since reset, ``[B, T]``, long; a flat hierarchy has no clock and decides at every step."""
+    if reader.layout.top == 0:
+        return torch.zeros(batch.shape, dtype=torch.long, device=batch.device)
+    return batch.get(reader.keys.clock).squeeze(-1)
+
+
+def _group_entry(batch: TensorDictBase, group: str, name: str) -> Tensor:
+    """``("next", group, name)``, filled from the root where the environment has none. Shape ``[B, T, n_agents, 1]``."""
+    entry = batch.get(("next", group, name), None)
+    if entry is not None:
+        return entry
+    return batch.get(("next", name)).unsqueeze(-1).expand(*batch.get(group).shape, 1)
+
+
+def _team_flag(batch: TensorDictBase, group: str, name: str) -> Tensor:
+    """The whole environment's flag: the root's, or where all agents of the group have it. Shape ``[B, T]``, bool."""
+    flag = batch.get(("next", name), None)
+    return batch.get(("next", group, name)).all(-2).squeeze(-1) if flag is None else flag.squeeze(-1)
+
+
+def _decide_after(batch: TensorDictBase, is_cut: Tensor, policy: HierarchicalPolicy) -> TensorDictBase | None:
+    """The hierarchy's decision one step after every cut. Shape ``[n_cuts]``; None where nothing was cut."""
+    if not is_cut.any():
+        return None
+    with set_exploration_type(ExplorationType.RANDOM):
+        return policy.decide(batch.get("next")[is_cut])
+
+
+def _evaluate(critic: TensorDictModuleBase, batch: TensorDictBase, rows: Tensor) -> Tensor:
+    """Values on some rows, zero on the others. Shape ``[B, T, E, 1]``."""
+    value = critic(batch.select(*critic.in_keys)[rows]).get(critic.out_keys[0])
+    if rows.all():
+        return value.reshape(*rows.shape, *value.shape[1:])
+    return value.new_zeros(*rows.shape, *value.shape[1:]).index_put((rows,), value)

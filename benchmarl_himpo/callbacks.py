@@ -1,0 +1,211 @@
+"""Callbacks of the command: stop on non-finite numbers, write videos, keep the last evaluation.
+
+None of them changes what is learned.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from benchmarl.experiment import Callback
+from tensordict import TensorDictBase
+from torch import Tensor
+from torchrl.record.loggers.csv import CSVExperiment, CSVLogger
+
+VIDEO_FRAMES_PER_SECOND = 20
+"""Playing speed of a video, in environment steps per second, the one BenchMARL uses."""
+
+
+class NonFiniteError(FloatingPointError):
+    """NaN or infinity in collected data or in training; the message says where."""
+
+
+class RenderError(RuntimeError):
+    """Evaluations cannot be filmed here; the message says why."""
+
+
+class PortableCallback(Callback):
+    """A callback that BenchMARL can pickle into ``config.pkl``: the experiment it belongs to stays out."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the attributes without the experiment."""
+        return {**self.__dict__, "experiment": None}
+
+
+class FiniteCallback(PortableCallback):
+    """Stop the run at the first NaN or infinity, before it reaches a checkpoint.
+
+    Collected observations and rewards are checked before they are trained on, losses and gradient norms before
+    BenchMARL saves anything. Other entries of the training tensordict are diagnostics and may be anything.
+    """
+
+    def on_batch_collected(self, batch: TensorDictBase) -> None:
+        """Check observations and rewards.
+
+        Args:
+            batch: what was collected in this iteration. Shape ``[n_envs, T]``.
+
+        Raises:
+            NonFiniteError: if a value is NaN or infinite.
+        """
+        for group in self.experiment.group_map:
+            observations = [
+                key if isinstance(key, tuple) else (key,)
+                for key in self.experiment.observation_spec[group].keys(True, True)
+            ]
+            keys = [
+                *((group, *key) for key in observations),
+                *(("next", group, *key) for key in observations),
+                ("next", group, "reward"),
+                ("next", "reward"),
+            ]
+            for key in keys:
+                value = batch.get(key, None)
+                if value is not None:
+                    self._check_finite(key, value, group)
+
+    def on_train_end(self, training_td: TensorDictBase, group: str) -> None:
+        """Check losses and gradient norms.
+
+        Args:
+            training_td: what each optimiser step logged. Shape ``[n_optimizer_steps]``.
+            group: the agent group that was trained.
+
+        Raises:
+            NonFiniteError: if a value is NaN or infinite.
+        """
+        for key, value in training_td.items():
+            if key.startswith(("loss", "grad_norm")):
+                self._check_finite(key, value, group)
+
+    def _check_finite(self, key: str | tuple[str, ...], value: Tensor, group: str) -> None:
+        """Check one entry.
+
+        Args:
+            key: where the entry is, for the message.
+            value: the entry, any shape.
+            group: the agent group it belongs to, for the message.
+
+        Raises:
+            NonFiniteError: if a value is NaN or infinite.
+        """
+        if not value.is_floating_point():
+            return
+        finite = torch.isfinite(value)
+        if finite.all():
+            return
+        raise NonFiniteError(
+            f"{key} of group {group!r} holds {int((~finite).sum())} NaN or infinite values out of {value.numel()} in "
+            f"iteration {self.experiment.n_iters_performed}: the run stops. {self._last_checkpoint()}"
+        )
+
+    def _last_checkpoint(self) -> str:
+        """Say which checkpoint was written last, all of them being from before the bad values."""
+        files = (self.experiment.folder_name / "checkpoints").glob("checkpoint_*.pt")
+        newest = max(files, key=lambda file: file.stat().st_mtime, default=None)
+        if newest is None:
+            return "No checkpoint had been written: a smaller experiment.checkpoint_interval keeps one."
+        return f"The last good checkpoint is {newest}."
+
+
+class VideoCallback(PortableCallback):
+    """Write the films of evaluations as mp4 files into the CSV logger's ``videos`` folder.
+
+    TorchRL's CSV logger writes mp4 through a function that torchvision no longer has, so it is told to save plain
+    tensors, and each is encoded here.
+    """
+
+    def on_setup(self) -> None:
+        """Draw one frame, so that a missing display is known before training.
+
+        Raises:
+            RenderError: if the environment cannot be drawn.
+        """
+        try:
+            self.experiment.task.render_callback(self.experiment, self.experiment.test_env, None)
+        except Exception as error:
+            raise RenderError(
+                f"experiment.render=true, but the task cannot be drawn on this machine ({error}): provide a display "
+                "or EGL, or choose experiment.render=false."
+            ) from error
+        for writer in self._writers():
+            writer.video_format = "pt"
+
+    def on_evaluation_end(self, rollouts: list[TensorDictBase]) -> None:
+        """Encode what the evaluation just saved.
+
+        Args:
+            rollouts: the episodes of the evaluation; not used.
+        """
+        for writer in self._writers():
+            for saved in sorted(Path(writer.log_dir, "videos").glob("*.pt")):
+                # [1, T, channels, height, width], uint8
+                write_mp4(torch.load(saved)[0], saved.with_suffix(".mp4"))
+                saved.unlink()
+
+    def _writers(self) -> list[CSVExperiment]:
+        """List the objects with which the CSV loggers of the experiment write."""
+        return [
+            logger.experiment
+            for logger in self.experiment.logger.loggers
+            if isinstance(logger, CSVLogger)
+        ]
+
+
+class SummaryCallback(PortableCallback):
+    """Keep the result of the last evaluation.
+
+    Attributes:
+        evaluation_return: mean over episodes and groups of the agents' mean return, ``None`` before an evaluation.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.evaluation_return: float | None = None
+
+    def on_evaluation_end(self, rollouts: list[TensorDictBase]) -> None:
+        """Average the returns.
+
+        Args:
+            rollouts: the episodes of the evaluation, each cut at its end. Shape ``[T]`` each.
+        """
+        returns = [
+            _reward(rollout, group).sum(0).mean()
+            for rollout in rollouts
+            for group in self.experiment.group_map
+        ]
+        self.evaluation_return = torch.stack(returns).mean().item()
+
+
+def _reward(rollout: TensorDictBase, group: str) -> Tensor:
+    """Get the reward of a group, which some environments give for all groups together.
+
+    Args:
+        rollout: an episode. Shape ``[T]``.
+        group: name of the agent group.
+
+    Returns:
+        The reward. Shape ``[T, n_agents, 1]`` or, if shared by all groups, ``[T, 1]``.
+    """
+    reward = rollout.get(("next", group, "reward"), None)
+    return rollout.get(("next", "reward")) if reward is None else reward
+
+
+def write_mp4(video: Tensor, path: Path) -> None:
+    """Encode a film with H.264.
+
+    Args:
+        video: the frames. Shape ``[T, channels, height, width]``, uint8, height and width even.
+        path: where to write.
+    """
+    import av  # a dependency of BenchMARL, needed by nobody who makes no film
+
+    with av.open(str(path), mode="w") as container:
+        stream = container.add_stream("h264", rate=VIDEO_FRAMES_PER_SECOND)
+        stream.height, stream.width = video.shape[-2:]
+        stream.pix_fmt = "yuv420p"
+        for frame in video.permute(0, 2, 3, 1).contiguous().numpy():
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())

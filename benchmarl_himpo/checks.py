@@ -1,0 +1,143 @@
+"""Find requests that cannot be carried out before anything is built, and say what to change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from benchmarl.experiment import ExperimentConfig
+
+LOGGERS = {
+    "csv": None,
+    "wandb": "pip install 'benchmarl_himpo[wandb]'",
+    "tensorboard": "pip install 'benchmarl_himpo[tensorboard]'",
+    "mlflow": "pip install mlflow",
+    "trackio": "pip install trackio",
+}
+"""Every logger and what installs it; the package has the logger's name. ``None`` needs nothing."""
+
+
+class RequestError(ValueError):
+    """A request that cannot be carried out; the message names the option and the fix."""
+
+
+def check_request(config: ExperimentConfig, task_name: str, model_names: set[str]) -> None:
+    """Check what a run asks for against what this machine has.
+
+    Args:
+        config: the experiment's configuration, resolved.
+        task_name: name of the task as on the command line, such as ``vmas/sampling``.
+        model_names: names of all models in use, such as ``{"mlp"}``; see :func:`model_names_of`.
+
+    Raises:
+        RequestError: if a device, a package or a file that the run needs is missing.
+    """
+    for option in ("sampling_device", "train_device", "buffer_device"):
+        _check_device(option, getattr(config, option))
+    for logger in config.loggers:
+        _check_logger(logger)
+    if config.render:
+        _check_render(config.loggers, task_name)
+    if "gnn" in model_names and find_spec("torch_geometric") is None:
+        raise RequestError(
+            "model=layers/gnn needs torch_geometric, which is not installed: "
+            "pip install 'benchmarl_himpo[gnn]'."
+        )
+    if config.restore_file is not None and not Path(config.restore_file).is_file():
+        raise RequestError(
+            f"experiment.restore_file={config.restore_file} does not exist: give the path of a checkpoint_*.pt file."
+        )
+
+
+def model_names_of(model: dict[str, Any]) -> Iterator[str]:
+    """Yield the name of a model, or of each layer of a sequence model.
+
+    Args:
+        model: a ``model`` or ``critic_model`` node of the config, as plain dictionaries.
+
+    Yields:
+        Names as in BenchMARL's model registry.
+    """
+    for layer in model.get("layers", {"": model}).values():
+        yield layer["name"]
+
+
+def _check_device(option: str, name: str) -> None:
+    """Check that a tensor can be made on a device.
+
+    Args:
+        option: key in the experiment config, for the message.
+        name: the device asked for.
+
+    Raises:
+        RequestError: if it cannot.
+    """
+    if option == "buffer_device" and name == "disk":
+        return
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise RequestError(
+            f"experiment.{option}={name} cannot be used on this machine: choose cpu, a CUDA device that exists "
+            f"({torch.cuda.device_count()} found), or leave the option out."
+        ) from error
+
+
+def _check_logger(name: str) -> None:
+    """Check that a logger exists and that its package is installed.
+
+    Args:
+        name: the logger asked for.
+
+    Raises:
+        RequestError: if it does not exist or its package is missing.
+    """
+    if name not in LOGGERS:
+        raise RequestError(
+            f"experiment.loggers has the unknown logger {name!r}: choose from {', '.join(LOGGERS)}."
+        )
+    install = LOGGERS[name]
+    if install is not None and find_spec(name) is None:
+        raise RequestError(
+            f"experiment.loggers asks for {name}, which is not installed: {install}, "
+            f"or leave it out with experiment.loggers=[csv]."
+        )
+
+
+def _check_render(loggers: list[str], task_name: str) -> None:
+    """Check that evaluations can be filmed and the film be written.
+
+    Args:
+        loggers: the loggers that will be handed the film.
+        task_name: name of the task.
+
+    Raises:
+        RequestError: if a package is missing or too new.
+    """
+    fix = "pip install 'benchmarl_himpo[render]', or choose experiment.render=false."
+    if task_name.startswith("vmas/") and not _has_colormaps():
+        raise RequestError(
+            f"experiment.render=true needs matplotlib below 3.9 to draw VMAS tasks: {fix}"
+        )
+    # TorchRL hands films to TensorBoard and Weights & Biases through moviepy.editor, which moviepy 2 dropped.
+    if {"wandb", "tensorboard"} & set(loggers) and not _has_moviepy():
+        raise RequestError(
+            f"experiment.render=true needs moviepy below 2 for the loggers wandb and tensorboard: {fix}"
+        )
+
+
+def _has_colormaps() -> bool:
+    """Tell whether matplotlib still has the function that VMAS draws with (removed in 3.9)."""
+    try:
+        from matplotlib import cm
+    except ImportError:
+        return False
+    return hasattr(cm, "get_cmap")
+
+
+def _has_moviepy() -> bool:
+    """Tell whether a moviepy that TensorBoard's writer can use is installed."""
+    return find_spec("moviepy") is not None and find_spec("moviepy.editor") is not None

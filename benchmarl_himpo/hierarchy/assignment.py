@@ -1,0 +1,130 @@
+"""Which sub-manager each worker belongs to. Pure batched torch.
+
+A new builder is one small class here and one line in ``assignment_registry``. Every builder sees the carried centroids and
+returns the new ones, so that a builder with memory needs no other hook.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Assignment(ABC):
+    """Assignment builder.
+
+    Args:
+        n_clusters: number of sub-managers.
+        arena: lower and upper end of both position coordinates, in world units (used by ``regions``).
+    """
+
+    n_clusters: int
+    arena: tuple[float, float]
+    needs_position = False
+
+    @abstractmethod
+    def __call__(
+        self, position: Tensor | None, alive: Tensor, centroids: Tensor, is_fresh: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Assign every worker.
+
+        Args:
+            position: positions of the workers. Shape ``[*B, n_agents, 2]``, world units; None where none is needed.
+            alive: workers that count. Shape ``[*B, n_agents]``, bool. The others get an index too, which nothing uses.
+            centroids: centroids carried from the last decision. Shape ``[*B, n_clusters, 2]``, world units.
+            is_fresh: where carried centroids must be ignored (reset, or the level above decides). Shape ``[*B]``, bool.
+
+        Returns:
+            The parent of every worker, shape ``[*B, n_agents]``, long, and the centroids to carry on.
+        """
+
+
+class StaticAssignment(Assignment):
+    """Contiguous blocks of near-equal size that never change (the paper's SG ablation; the blocks are our choice)."""
+
+    def __call__(
+        self, position: Tensor | None, alive: Tensor, centroids: Tensor, is_fresh: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        n_agents = alive.shape[-1]
+        index = torch.arange(n_agents, device=alive.device) * self.n_clusters // n_agents
+        return index.expand_as(alive), centroids
+
+
+class RegionsAssignment(Assignment):
+    """A fixed grid over the arena, one cell per sub-manager (our choice).
+
+    The grid has the most square factorisation of ``n_clusters``, wider than high. Positions outside count for the nearest cell.
+    """
+
+    needs_position = True
+
+    def __call__(
+        self, position: Tensor | None, alive: Tensor, centroids: Tensor, is_fresh: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        n_rows = max(d for d in range(1, math.isqrt(self.n_clusters) + 1) if self.n_clusters % d == 0)
+        n_columns = self.n_clusters // n_rows
+        low, high = self.arena
+        share = (position - low) / (high - low)  # [*B, n_agents, 2], in [0, 1] inside the arena
+        column = (share[..., 0] * n_columns).floor().clamp(0, n_columns - 1)
+        row = (share[..., 1] * n_rows).floor().clamp(0, n_rows - 1)
+        return (row * n_columns + column).long(), centroids
+
+
+class KMeansAssignment(Assignment):
+    """A few Lloyd steps on the positions (our choice of clustering; the paper states dynamic spatial clusters).
+
+    Fresh centroids start at geometry: the worker farthest from the team's mean, then the one farthest from all chosen, and are
+    ordered by their x coordinate at the end, so that a label means a place and not an agent. Otherwise the carried centroids
+    start, so that labels do not swap under a goal that is held. A centroid without workers stays where it was.
+    """
+
+    needs_position = True
+    n_lloyd_steps = 3
+
+    def __call__(
+        self, position: Tensor | None, alive: Tensor, centroids: Tensor, is_fresh: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        is_fresh = is_fresh[..., None, None]
+        start = torch.where(is_fresh, self._spread_centroids(position, alive), centroids)
+        for _ in range(self.n_lloyd_steps):
+            start = self._lloyd_step(position, alive, start)
+        order = start[..., 0].argsort(dim=-1, stable=True).unsqueeze(-1).expand_as(start)
+        start = torch.where(is_fresh, start.gather(-2, order), start)
+        return self._nearest(position, start), start
+
+    @staticmethod
+    def _nearest(position: Tensor, centroids: Tensor) -> Tensor:
+        """Index of the nearest centroid. Shapes ``[*B, n, 2]``, ``[*B, k, 2]`` to ``[*B, n]``."""
+        return torch.cdist(position, centroids).argmin(-1)
+
+    def _lloyd_step(self, position: Tensor, alive: Tensor, centroids: Tensor) -> Tensor:
+        nearest = self._nearest(position, centroids).unsqueeze(-2)  # [*B, 1, n]
+        cluster = torch.arange(self.n_clusters, device=position.device).unsqueeze(-1)
+        member = ((nearest == cluster) & alive.unsqueeze(-2)).to(position.dtype)  # [*B, k, n]
+        count = member.sum(-1, keepdim=True)
+        return torch.where(count > 0, member @ position / count.clamp(min=1), centroids)
+
+    def _spread_centroids(self, position: Tensor, alive: Tensor) -> Tensor:
+        weight = alive.unsqueeze(-1).to(position.dtype)
+        mean = (position * weight).sum(-2, keepdim=True) / weight.sum(-2, keepdim=True).clamp(min=1)
+        distance = torch.linalg.vector_norm(position - mean, dim=-1)  # [*B, n]
+        chosen: list[Tensor] = []
+        for _ in range(self.n_clusters):
+            farthest = distance.masked_fill(~alive, -1.0).argmax(-1, keepdim=True).unsqueeze(-1)  # [*B, 1, 1]
+            centroid = position.gather(-2, farthest.expand(*farthest.shape[:-1], 2))  # [*B, 1, 2]
+            to_chosen = torch.linalg.vector_norm(position - centroid, dim=-1)
+            distance = torch.minimum(distance, to_chosen) if chosen else to_chosen
+            chosen.append(centroid)
+        return torch.cat(chosen, dim=-2)
+
+
+assignment_registry: dict[str, type[Assignment]] = {
+    "static": StaticAssignment,
+    "regions": RegionsAssignment,
+    "kmeans": KMeansAssignment,
+}

@@ -1,0 +1,75 @@
+"""The hierarchical graph G*_t of one moment, for a whole batch of environments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class HierarchyGraph:
+    """Who belongs to whom. Vertical edges only: neighbours are built by :mod:`benchmarl_himpo.hierarchy.neighbours`.
+
+    Args:
+        parent_index: for each upper level, bottom first, the parent of every node one level down. Entry ``l - 1`` has
+            shape ``[*B, nodes_at(l - 1)]``, long.
+        n_nodes: nodes of each upper level, bottom first.
+        alive: workers that take part. Shape ``[*B, n_agents]``, bool.
+    """
+
+    parent_index: tuple[Tensor, ...]  # ([*B, n_agents], [*B, n_nodes[0]], ...)
+    n_nodes: tuple[int, ...]
+    alive: Tensor  # [*B, n_agents]
+
+    def ancestor_index(self, level: int) -> Tensor:
+        """The node of ``level`` above each worker, itself at level 0. Shape ``[*B, n_agents]``, long."""
+        index = torch.arange(self.alive.shape[-1], device=self.alive.device).expand_as(self.alive)
+        for parent in self.parent_index[:level]:
+            index = parent.gather(-1, index)
+        return index
+
+    def membership(self, level: int) -> Tensor:
+        """One where a live worker stands below a node. Shape ``[*B, n_nodes_of_level, n_agents]``, float32.
+
+        Raises:
+            ValueError: for level 0, whose nodes are the workers.
+        """
+        if level < 1:
+            raise ValueError("membership is defined for upper levels: level must be 1 or more")
+        nodes = torch.arange(self.n_nodes[level - 1], device=self.alive.device)
+        below = self.ancestor_index(level).unsqueeze(-2) == nodes.unsqueeze(-1)
+        return (below & self.alive.unsqueeze(-2)).float()
+
+    def n_workers(self, level: int) -> Tensor:
+        """Live workers below each node of a level. Shape ``[*B, n_nodes_of_level]``, float32."""
+        return self.alive.float() if level == 0 else self.membership(level).sum(-1)
+
+    def pool(self, x: Tensor, level: int) -> Tensor:
+        """Mean over the live workers below each node; zero for a node without any.
+
+        Args:
+            x: features of the workers. Shape ``[*B, n_agents, F]``.
+            level: the level to pool to; 0 returns ``x``.
+
+        Returns:
+            Shape ``[*B, n_nodes_of_level, F]``.
+        """
+        if level == 0:
+            return x
+        membership = self.membership(level).to(x.dtype)
+        return membership @ x / membership.sum(-1, keepdim=True).clamp(min=1)
+
+    def to_subordinates(self, x: Tensor, level: int) -> Tensor:
+        """Give every node of ``level - 1`` what its parent at ``level`` holds.
+
+        Args:
+            x: features of the parents. Shape ``[*B, n_nodes_of_level, F]``.
+            level: the level of the parents, 1 or more.
+
+        Returns:
+            Shape ``[*B, nodes_at(level - 1), F]``.
+        """
+        index = self.parent_index[level - 1].unsqueeze(-1)
+        return x.gather(-2, index.expand(*index.shape[:-1], x.shape[-1]))

@@ -1,0 +1,105 @@
+"""How many nodes each level has and when each level decides (paper: levels, alpha and K).
+
+Levels count from the bottom: 0 is the workers, ``n_levels - 1`` the top.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import accumulate
+from operator import mul
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class HierarchyLayout:
+    """Sizes and clocks of one hierarchy.
+
+    Args:
+        n_agents: number of workers.
+        n_nodes: nodes of each upper level, bottom first: ``(2, 1)`` is two sub-managers under one manager, ``()`` is flat.
+        goal_interval: decisions of the level below that one goal is held for, bottom first. ``(5, 2)`` is the paper's
+            (alpha, K): sub-managers decide every 5 steps, the manager every 10.
+
+    Raises:
+        ValueError: if the two tuples differ in length, or a size or an interval is below 1.
+    """
+
+    n_agents: int
+    n_nodes: tuple[int, ...]
+    goal_interval: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that make no hierarchy."""
+        if self.n_agents < 1:
+            raise ValueError(f"a hierarchy needs at least one agent, got {self.n_agents}: set task.n_agents to 1 or more")
+        if len(self.n_nodes) != len(self.goal_interval):
+            raise ValueError(
+                f"algorithm.n_nodes={list(self.n_nodes)} and algorithm.goal_interval={list(self.goal_interval)} must have one "
+                "entry per upper level each, bottom first: give them the same length"
+            )
+        for name, values in (("n_nodes", self.n_nodes), ("goal_interval", self.goal_interval)):
+            if any(value < 1 for value in values):
+                raise ValueError(f"algorithm.{name}={list(values)} holds a value below 1: every entry must be 1 or more")
+
+    @property
+    def n_levels(self) -> int:
+        """Number of levels, workers included."""
+        return 1 + len(self.n_nodes)
+
+    @property
+    def top(self) -> int:
+        """The highest level."""
+        return self.n_levels - 1
+
+    def nodes_at(self, level: int) -> int:
+        """Number of nodes of a level."""
+        return self.n_agents if level == 0 else self.n_nodes[level - 1]
+
+    def edges_at(self, level: int) -> int:
+        """Number of actors of a level: a worker acts once, an upper level sends one goal to every node below it."""
+        return self.nodes_at(max(level - 1, 0))
+
+    @property
+    def periods(self) -> tuple[int, ...]:
+        """Env steps between two decisions of each level: ``(1, alpha, alpha * K, ...)``."""
+        return tuple(accumulate((1, *self.goal_interval), mul))
+
+    def is_due(self, clock: Tensor, level: int) -> Tensor:
+        """Whether a level decides at this step.
+
+        Args:
+            clock: steps since the environment was reset. Any shape, long.
+            level: the level asked about.
+
+        Returns:
+            Bool tensor of the same shape.
+        """
+        return clock % self.periods[level] == 0
+
+    def phase(self, clock: Tensor) -> Tensor:
+        """How far every upper level is into its interval, (t - t_k) / period.
+
+        Args:
+            clock: steps since reset. Shape ``[*B]``, long.
+
+        Returns:
+            Phases in [0, 1). Shape ``[*B, n_levels - 1]``, bottom first.
+        """
+        periods = torch.tensor(self.periods[1:], device=clock.device)
+        return clock.unsqueeze(-1).remainder(periods) / periods
+
+    def static_parent_index(self, level: int, device: torch.device | str | None = None) -> Tensor:
+        """Assign the nodes below a level to its nodes in contiguous blocks of near-equal size (our choice).
+
+        Args:
+            level: an upper level.
+            device: where the tensor lives.
+
+        Returns:
+            Parent of each node of ``level - 1``. Shape ``[nodes_at(level - 1)]``, long.
+        """
+        n_below = self.nodes_at(level - 1)
+        return torch.arange(n_below, device=device) * self.nodes_at(level) // n_below

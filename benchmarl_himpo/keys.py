@@ -1,0 +1,66 @@
+"""Where HiMPPO keeps its data in a TensorDict.
+
+Tensors per agent live under BenchMARL's group key. Everything per sub-manager or per goal lives under a sibling root key
+``himppo_<group>``, because a group's own TensorDict has batch shape ``[*B, n_agents]``. Below it, ``carried`` holds what a step
+took over from the one before, and the other entries what was in effect during the step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class LevelKeys:
+    """Keys of one level; the actors of the level are its edges ``E``."""
+
+    action: tuple[str, str]  # level 0: the group's action; above: the goals sent, [*B, E, goal_dim]
+    log_prob: tuple[str, str]  # [*B, E]
+    state_value: tuple[str, str]  # [*B, E, 1]
+    advantage: tuple[str, str]  # [*B, E, 1]
+    value_target: tuple[str, str]  # [*B, E, 1]
+    actor_mask: tuple[str, str]  # [*B, E, 1], bool: edges whose action trains the actor
+    critic_mask: tuple[str, str]  # [*B, E, 1], bool: edges whose value trains the critic
+
+
+@dataclass(frozen=True)
+class HierarchyKeys:
+    """Keys of the hierarchy of one agent group.
+
+    Args:
+        group: the agent group.
+    """
+
+    group: str
+
+    @property
+    def root(self) -> str:
+        """The sibling root key."""
+        return f"himppo_{self.group}"
+
+    def __getitem__(self, level: int) -> LevelKeys:
+        """Keys of a level, 0 being the workers."""
+        if level == 0:
+            names = ("action", "log_prob", "state_value", "advantage", "value_target", "actor_mask", "critic_mask")
+            return LevelKeys(*((self.group, name) for name in names))
+        names = ("goal", "goal_log_prob", "state_value", "advantage", "value_target", "actor_mask", "critic_mask")
+        return LevelKeys(*((self.root, f"{name}_{level}") for name in names))
+
+    @property
+    def clock(self) -> tuple[str, str]:
+        """Env steps since reset. ``[*B, 1]``, long."""
+        return (self.root, "clock")
+
+    @property
+    def parent_index(self) -> tuple[str, str]:
+        """Sub-manager of each worker. ``[*B, n_agents]``, long."""
+        return (self.root, "parent_index")
+
+    @property
+    def centroids(self) -> tuple[str, str]:
+        """Cluster centroids of the sub-managers, in world units. ``[*B, n_clusters, 2]``."""
+        return (self.root, "centroids")
+
+    def carried(self, key: tuple[str, str]) -> tuple[str, str, str]:
+        """Where a step finds what the one before held at ``key``."""
+        return (self.root, "carried", key[-1])

@@ -1,0 +1,218 @@
+"""The network of one level: encode, pool, receive the goal, exchange messages, answer (paper: Eq. 1 and section on policies)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from tensordict.nn import TensorDictModuleBase
+from tensordict.utils import NestedKey
+from torch import Tensor, nn
+from torchrl.modules import MLP
+
+from benchmarl_himpo.hierarchy import HierarchyGraph, HierarchyLayout, Neighbours
+from benchmarl_himpo.keys import HierarchyKeys
+from benchmarl_himpo.models.group_inputs import GroupInputs
+from benchmarl_himpo.models.message_passing import MessagePassing
+
+HIDDEN_KEY = "hidden"
+RECEIVED_GOAL_KEY = "received_goal"
+
+
+@dataclass(frozen=True)
+class HierarchyReader:
+    """Reads the graph, goals and clock of one group from a TensorDict.
+
+    Args:
+        layout: sizes and clocks.
+        inputs: reader of the agent group.
+        keys: keys of the hierarchy.
+        neighbours: builder of the edges between workers.
+    """
+
+    layout: HierarchyLayout
+    inputs: GroupInputs
+    keys: HierarchyKeys
+    neighbours: Neighbours
+
+    def graph(self, tensordict: TensorDictBase) -> HierarchyGraph:
+        """The graph in effect. Only the workers' assignment moves; upper levels keep contiguous blocks (our choice)."""
+        alive = self.inputs.alive(tensordict)
+        parents: list[Tensor] = []
+        for level in range(1, self.layout.n_levels):
+            if level == 1:
+                parents.append(tensordict.get(self.keys.parent_index))
+            else:
+                index = self.layout.static_parent_index(level, alive.device)
+                parents.append(index.expand(*alive.shape[:-1], -1))
+        return HierarchyGraph(tuple(parents), self.layout.n_nodes, alive)
+
+    def adjacency(self, tensordict: TensorDictBase, graph: HierarchyGraph, level: int) -> Tensor:
+        """Who hears whom inside a level. Shape ``[*B, nodes, nodes]``, bool.
+
+        Workers follow the neighbour builder; nodes of an upper level all hear each other, save those without a live worker
+        (our choice).
+        """
+        if level == 0:
+            return self.neighbours(self.inputs.position(tensordict), graph.alive)
+        present = graph.n_workers(level) > 0
+        distinct = ~torch.eye(present.shape[-1], dtype=torch.bool, device=present.device)
+        return present.unsqueeze(-1) & present.unsqueeze(-2) & distinct
+
+    def received_goal(self, tensordict: TensorDictBase, level: int) -> Tensor | None:
+        """Goals that the nodes of a level follow. Shape ``[*B, nodes, goal_dim]``; None at the top."""
+        return None if level == self.layout.top else tensordict.get(self.keys[level + 1].action)
+
+    def phase(self, tensordict: TensorDictBase) -> Tensor:
+        """Phases of all upper clocks. Shape ``[*B, n_levels - 1]``, in [0, 1)."""
+        return self.layout.phase(tensordict.get(self.keys.clock).squeeze(-1))
+
+    def keys_read(self, level: int, with_phase: bool = False) -> list[NestedKey]:
+        """Keys that a network of ``level`` reads."""
+        keys: list[NestedKey] = list(self.inputs.keys)
+        if level > 0:
+            keys.append(self.keys.parent_index)
+        if level < self.layout.top:
+            keys.append(self.keys[level + 1].action)
+        if with_phase and self.layout.top > 0:
+            keys.append(self.keys.clock)
+        return keys
+
+
+class LevelNetwork(TensorDictModuleBase):
+    """Actor trunk or critic of one level.
+
+    ::
+
+        h_i = tanh(encoder(observation_i, goal_i if level 0))                every agent
+        x_p = h_p at level 0, otherwise tanh(W [mean_{i below p} h_i, g_p])  every node; zero where nobody is below
+        x_p = x_p + tanh(conv(x, N))                                         messages inside the level
+        y   = head(x_p, ...)                                                 per node, or per edge with the subordinate's encoding
+
+    The source gives o^{p->c} = [state of p after messages, encoding of c, goal p received] for an edge; the goal is part of x_p
+    here, the encoding of c is the mean over the workers below c. Weights are shared inside the level, except those of the
+    encoder where the experiment shares none.
+
+    Args:
+        level: the level, 0 being the workers.
+        reader: reader of the hierarchy.
+        encoder: BenchMARL model from the group's observation (and goal, for workers) to ``hidden_dim`` features per agent; to
+            ``out_features`` where ``is_plain``.
+        messages: message passing of the level, None for none.
+        hidden_dim: size of node states.
+        goal_dim: size of a goal.
+        out_features: size of the answer.
+        out_key: where the answer goes.
+        per_edge: answer per edge (``[*B, E, out_features]``) instead of per node.
+        phase: give the head the phases of all upper clocks (our choice, for critics).
+        team_state: give the head the mean over all live agents' states (our choice, for the flat control).
+
+    Shapes:
+        - input: a TensorDict of batch shape ``[*B]`` with the group's entries and the hierarchy's root entry
+        - output: ``out_key`` of shape ``[*B, E, out_features]``; a node's answer is given to all its edges
+    """
+
+    def __init__(
+        self,
+        level: int,
+        reader: HierarchyReader,
+        encoder: nn.Module,
+        messages: MessagePassing | None,
+        hidden_dim: int,
+        goal_dim: int,
+        out_features: int,
+        out_key: NestedKey,
+        per_edge: bool = False,
+        phase: bool = False,
+        team_state: bool = False,
+    ) -> None:
+        super().__init__()
+        self.level = level
+        self.reader = reader
+        self.encoder = encoder
+        self.messages = messages
+        self.per_edge = per_edge and level > 0
+        self.phase = phase and reader.layout.top > 0
+        self.team_state = team_state
+        self.in_keys = reader.keys_read(level, self.phase)
+        self.out_keys = [out_key]
+        if level > 0:
+            is_top = level == reader.layout.top
+            self.node = nn.Linear(hidden_dim + (0 if is_top else goal_dim), hidden_dim)
+        n_phases = reader.layout.n_levels - 1 if self.phase else 0
+        extra = hidden_dim * (self.per_edge + self.team_state) + n_phases
+        self.head = MLP(
+            in_features=hidden_dim + extra,
+            out_features=out_features,
+            num_cells=[hidden_dim] if extra else [],
+            activation_class=nn.Tanh,
+        )
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Write the answer of the level."""
+        graph = self.reader.graph(tensordict)
+        goal = self.reader.received_goal(tensordict, self.level)
+        hidden = torch.tanh(encode(self.encoder, self.reader, tensordict, goal if self.level == 0 else None))
+        x = self._node_state(hidden, goal, graph)
+        if self.messages is not None:
+            x = self.messages(x, self.reader.adjacency(tensordict, graph, self.level))
+        tensordict.set(self.out_keys[0], self._answer(x, hidden, graph, tensordict))
+        return tensordict
+
+    def _node_state(self, hidden: Tensor, goal: Tensor | None, graph: HierarchyGraph) -> Tensor:
+        """State of every node before messages. Shape ``[*B, nodes, hidden_dim]``."""
+        if self.level == 0:
+            return hidden
+        pooled = graph.pool(hidden, self.level)
+        x = torch.tanh(self.node(pooled if goal is None else torch.cat([pooled, goal], dim=-1)))
+        return x * (graph.n_workers(self.level) > 0).unsqueeze(-1)
+
+    def _answer(self, x: Tensor, hidden: Tensor, graph: HierarchyGraph, tensordict: TensorDictBase) -> Tensor:
+        """Head over nodes or edges. Shape ``[*B, E, out_features]``."""
+        if self.per_edge:
+            x = torch.cat([graph.to_subordinates(x, self.level), graph.pool(hidden, self.level - 1)], dim=-1)
+        if self.team_state:
+            weight = graph.alive.unsqueeze(-1).to(x.dtype)
+            team = (x * weight).sum(-2, keepdim=True) / weight.sum(-2, keepdim=True).clamp(min=1)
+            x = torch.cat([x, team.expand_as(x)], dim=-1)
+        if self.phase:
+            phase = self.reader.phase(tensordict).unsqueeze(-2).to(x.dtype)
+            x = torch.cat([x, phase.expand(*x.shape[:-1], -1)], dim=-1)
+        answer = self.head(x)
+        return answer if self.per_edge or self.level == 0 else graph.to_subordinates(answer, self.level)
+
+
+class PlainWorkerNetwork(TensorDictModuleBase):
+    """Worker network without messages or further inputs: exactly the BenchMARL model, from observation (and goal) to output.
+
+    Args:
+        reader: reader of the hierarchy.
+        encoder: BenchMARL model with the group's :data:`HIDDEN_KEY` as output.
+        out_key: where the output goes.
+
+    Shapes:
+        - output: ``out_key`` of shape ``[*B, n_agents, out_features]``
+    """
+
+    def __init__(self, reader: HierarchyReader, encoder: nn.Module, out_key: NestedKey) -> None:
+        super().__init__()
+        self.reader = reader
+        self.encoder = encoder
+        self.in_keys = reader.keys_read(level=0)
+        self.out_keys = [out_key]
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Write the model's output."""
+        goal = self.reader.received_goal(tensordict, level=0)
+        return tensordict.set(self.out_keys[0], encode(self.encoder, self.reader, tensordict, goal))
+
+
+def encode(encoder: nn.Module, reader: HierarchyReader, tensordict: TensorDictBase, goal: Tensor | None) -> Tensor:
+    """Run a BenchMARL model on a fresh TensorDict. Shape ``[*B, n_agents, F]``."""
+    group_td = reader.inputs.observation(tensordict)
+    if goal is not None:
+        group_td.set(RECEIVED_GOAL_KEY, goal)
+    group = reader.inputs.group
+    fresh = TensorDict({group: group_td}, batch_size=tensordict.batch_size, device=tensordict.device)
+    return encoder(fresh).get((group, HIDDEN_KEY))

@@ -1,0 +1,134 @@
+"""Message passing inside one level (paper: Eq. 1), dense by default, any PyG convolution by name."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class DenseGraphConv(nn.Module):
+    r"""Mean-aggregating graph convolution on dense adjacencies (our choice of MSG, AGGR and UPDATE).
+
+    .. math:: h_i' = W_1 h_i + W_2 \, \mathrm{mean}_{j \in N(i)} h_j + b
+
+    Equal to ``torch_geometric.nn.GraphConv(aggr="mean")`` with the same weights; a node without neighbours gets a zero mean.
+
+    Args:
+        in_features: size of the node states.
+        out_features: size of the new node states.
+
+    Shapes:
+        - x: ``[*B, n, in_features]``
+        - adjacency: ``[*B, n, n]``, bool, row i (target) hears column j (source)
+        - output: ``[*B, n, out_features]``
+    """
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__()
+        self.root = nn.Linear(in_features, out_features, bias=False)
+        self.neighbour = nn.Linear(in_features, out_features)
+
+    def reset_parameters(self) -> None:
+        """Draw new weights."""
+        self.root.reset_parameters()
+        self.neighbour.reset_parameters()
+
+    def forward(self, x: Tensor, adjacency: Tensor) -> Tensor:
+        """Exchange one round of messages."""
+        weight = adjacency.to(x.dtype)
+        mean = weight @ x / weight.sum(-1, keepdim=True).clamp(min=1)
+        return self.root(x) + self.neighbour(mean)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.root.in_features}, {self.root.out_features})"
+
+
+class PygGraphConv(nn.Module):
+    """A ``torch_geometric`` convolution behind the same interface as :class:`DenseGraphConv`.
+
+    Args:
+        gnn_class: name of a convolution that takes ``(in_channels, out_channels)`` and ``(x, edge_index)``: a class of
+            ``torch_geometric.nn`` or a full path.
+        in_features: size of the node states.
+        out_features: size of the new node states.
+        gnn_kwargs: further arguments of the convolution.
+
+    Raises:
+        ValueError: if torch_geometric is missing, the name is unknown, or the convolution changes the output size.
+
+    Shapes:
+        - x: ``[*B, n, in_features]``
+        - adjacency: ``[*B, n, n]``, bool, row i (target) hears column j (source)
+        - output: ``[*B, n, out_features]``
+    """
+
+    def __init__(self, gnn_class: str, in_features: int, out_features: int, gnn_kwargs: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.out_features = out_features
+        self.conv = _find_convolution(gnn_class)(in_features, out_features, **gnn_kwargs)
+        probe = self.conv(torch.zeros(1, in_features), torch.zeros(2, 0, dtype=torch.long))
+        if probe.shape != (1, out_features):
+            raise ValueError(
+                f"algorithm.gnn_class={gnn_class} gives {probe.shape[-1]} features instead of {out_features}: "
+                "check algorithm.gnn_kwargs (heads must be averaged: concat: false)"
+            )
+
+    def forward(self, x: Tensor, adjacency: Tensor) -> Tensor:
+        """Exchange one round of messages over the batch as one sparse graph."""
+        n = x.shape[-2]
+        graph, target, source = adjacency.reshape(-1, n, n).nonzero(as_tuple=True)
+        edge_index = torch.stack([graph * n + source, graph * n + target])
+        return self.conv(x.reshape(-1, x.shape[-1]), edge_index).reshape(*x.shape[:-1], self.out_features)
+
+
+def _find_convolution(name: str) -> type[nn.Module]:
+    module_name, _, class_name = name.rpartition(".")
+    try:
+        module = importlib.import_module(module_name or "torch_geometric.nn")
+        convolution: type[nn.Module] = getattr(module, class_name)
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"algorithm.gnn_class={name} needs the module {error.name}: pip install 'benchmarl_himpo[gnn]', or set "
+            "algorithm.gnn_class=null for the built-in layer"
+        ) from error
+    except AttributeError as error:
+        raise ValueError(
+            f"algorithm.gnn_class={name} names no class of {module.__name__}: use the name of a torch_geometric convolution "
+            "such as GATv2Conv, or null for the built-in layer"
+        ) from error
+    return convolution
+
+
+class MessagePassing(nn.Module):
+    """Rounds of residual message passing, h ← h + tanh(conv(h, N)) (our choice of UPDATE).
+
+    Args:
+        features: size of the node states.
+        n_rounds: number of rounds, each with weights of its own.
+        gnn_class: None for :class:`DenseGraphConv`, otherwise see :class:`PygGraphConv`.
+        gnn_kwargs: further arguments of the PyG convolution.
+
+    Shapes:
+        - x: ``[*B, n, features]``
+        - adjacency: ``[*B, n, n]``, bool
+        - output: ``[*B, n, features]``
+    """
+
+    def __init__(self, features: int, n_rounds: int, gnn_class: str | None, gnn_kwargs: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(
+            DenseGraphConv(features, features)
+            if gnn_class is None
+            else PygGraphConv(gnn_class, features, features, gnn_kwargs)
+            for _ in range(n_rounds)
+        )
+
+    def forward(self, x: Tensor, adjacency: Tensor) -> Tensor:
+        """Exchange messages."""
+        for conv in self.convs:
+            x = x + torch.tanh(conv(x, adjacency))
+        return x

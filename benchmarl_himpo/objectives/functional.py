@@ -1,0 +1,234 @@
+"""Pure tensor functions behind HiMPPO: intervals, credit, the clipped objective. Torch only.
+
+Dimension letters, here and in every docstring of the package: ``*B`` batch, ``B`` environments, ``T`` env steps of a batch,
+``E`` edges of a level (its actors: the workers at level 0, otherwise the nodes one level down, which each receive a goal),
+``N`` intervals, ``F`` features.
+
+Source: "Hierarchical Message-Passing Policies for Multi-Agent Reinforcement Learning", Marzi, Alippi, Cini
+(https://arxiv.org/abs/2507.23604), called "the paper". Where a docstring says "our choice", the paper does not state it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+Credit = Literal["uniform", "final", "telescoped"]
+CREDITS: tuple[str, ...] = get_args(Credit)
+
+
+def check_same_shape(**tensors: Tensor) -> None:
+    """Raise ValueError naming the tensors unless all shapes agree; a silent broadcast would mix environments."""
+    if len({tensor.shape for tensor in tensors.values()}) > 1:
+        shapes = ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in tensors.items())
+        raise ValueError(f"shapes must be equal, got {shapes}")
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """The steps of a batch grouped into decision intervals of one level.
+
+    Args:
+        is_start: first step of an interval inside this batch. Shape ``[B, T]``, bool, True at the first step.
+    """
+
+    is_start: Tensor  # [B, T]
+
+    @cached_property
+    def index(self) -> Tensor:
+        """Interval that each step belongs to, counted from 0 in every environment. Shape ``[B, T]``, long."""
+        return self.is_start.long().cumsum(1) - 1
+
+    @cached_property
+    def is_end(self) -> Tensor:
+        """Last step of an interval inside this batch. Shape ``[B, T]``, bool."""
+        return torch.cat([self.is_start[:, 1:], torch.ones_like(self.is_start[:, :1])], dim=1)
+
+    @cached_property
+    def n_intervals(self) -> int:
+        """Largest number of intervals of any environment (N)."""
+        return int(self.is_start.sum(1).max())
+
+    @cached_property
+    def length(self) -> Tensor:
+        """Steps inside this batch of the interval that holds each step (τ). Shape ``[B, T]``, long."""
+        return self.to_steps(self.sum(torch.ones_like(self.index)))
+
+    def sum(self, x: Tensor) -> Tensor:
+        """Sum over the steps of each interval. Shape ``[B, T, *F]`` to ``[B, N, *F]``; zero where an env has fewer."""
+        return x.new_zeros(x.shape[0], self.n_intervals, *x.shape[2:]).scatter_add(1, self._index_for(x), x)
+
+    def to_steps(self, x: Tensor) -> Tensor:
+        """Give every step what its interval holds. Shape ``[B, N, *F]`` to ``[B, T, *F]``."""
+        return x.gather(1, self._index_for(x))
+
+    def sum_before(self, x: Tensor) -> Tensor:
+        """Sum over the steps of the interval before each step. Shape ``[B, T, *F]`` to the same."""
+        before = x.cumsum(1) - x
+        at_start = torch.where(append_dims(self.is_start, x), before, torch.zeros_like(x))
+        return before - self.to_steps(self.sum(at_start))
+
+    def _index_for(self, x: Tensor) -> Tensor:
+        """The index expanded over the features of ``x``. Shape ``[B, T, *F]``."""
+        return append_dims(self.index, x).expand(*self.index.shape, *x.shape[2:])
+
+
+def append_dims(x: Tensor, like: Tensor) -> Tensor:
+    """Append singleton dimensions to ``x`` until it has as many as ``like``."""
+    return x.reshape(*x.shape, *[1] * (like.ndim - x.ndim))
+
+
+def interval_starts(is_decision: Tensor) -> Tensor:
+    """Where intervals start inside a batch: at every decision and at the first step.
+
+    An interval that began in an earlier batch starts again at the first step here, so that the level below is still paid.
+
+    Args:
+        is_decision: steps at which the level decided. Shape ``[B, T]``, bool.
+
+    Returns:
+        Shape ``[B, T]``, bool.
+    """
+    is_start = is_decision.clone()
+    is_start[:, 0] = True
+    return is_start
+
+
+def remaining_value_target(value_target: Tensor, reward: Tensor, intervals: Intervals) -> Tensor:
+    """Value target of every step: what is left of the interval, plus what follows it.
+
+        target_t = target_k - Σ_{t_k ≤ s < t} reward_s
+
+    Equal to ``value_target`` at interval starts. Lets a critic train on all rows (our choice).
+
+    Args:
+        value_target: target of the interval that holds each step. Shape ``[B, T, E, 1]``.
+        reward: reward of the level at each step. Shape ``[B, T, E, 1]``.
+        intervals: the level's intervals.
+
+    Returns:
+        Shape ``[B, T, E, 1]``.
+    """
+    return value_target - intervals.sum_before(reward)
+
+
+def pay_down(
+    credit: Credit,
+    advantage: Tensor,
+    reward: Tensor,
+    state_value: Tensor,
+    next_state_value: Tensor,
+    terminated: Tensor,
+    is_boundary: Tensor,
+    intervals: Intervals,
+    gamma: float,
+) -> Tensor:
+    """Spread the advantage of an interval over its steps: the reward of the level below (paper: Eq. 5).
+
+        uniform     A_k / τ_k at every step, the paper's Eq. 5
+        final       A_k at the last step, 0 before (our choice)
+        telescoped  reward_t + d_t V(t+1) - V(t) (our choice); pays the external reward step by step plus a potential
+
+    All three sum to A_k over the interval (``telescoped`` where λ = 0), and d_t = γ at the level's own boundary, 0 after
+    ``terminated``, 1 elsewhere. ``uniform`` is not causal; ``final`` is causal with more variance; ``telescoped`` is causal
+    and shields only the interval's sum from the external reward.
+
+    Args:
+        credit: the rule.
+        advantage: advantage of the interval that holds each step. Shape ``[B, T, E, 1]``.
+        reward: reward of the paying level at each step. Shape ``[B, T, E, 1]``.
+        state_value: V of the paying level at each step; read by ``telescoped`` only. Shape ``[B, T, E, 1]``.
+        next_state_value: V one step later; read by ``telescoped`` only. Shape ``[B, T, E, 1]``.
+        terminated: true end of the episode after this step. Shape ``[B, T, E, 1]``, bool.
+        is_boundary: the paying level's clock ends the interval after this step. Shape ``[B, T]``, bool.
+        intervals: the paying level's intervals.
+        gamma: discount per decision of the paying level.
+
+    Returns:
+        Payment of each subordinate at each step. Shape ``[B, T, E, 1]``; detached.
+
+    Raises:
+        ValueError: if ``credit`` is unknown or shapes differ.
+    """
+    check_same_shape(advantage=advantage, reward=reward, terminated=terminated)
+    if credit == "uniform":
+        payment = advantage / append_dims(intervals.length, advantage)
+    elif credit == "final":
+        payment = torch.where(append_dims(intervals.is_end, advantage), advantage, torch.zeros_like(advantage))
+    elif credit == "telescoped":
+        discount = torch.where(append_dims(is_boundary, reward), gamma, 1.0).to(reward.dtype) * ~terminated
+        payment = reward + discount * next_state_value - state_value
+    else:
+        raise ValueError(f"algorithm.credit={credit!r} is unknown: choose one of {', '.join(CREDITS)}")
+    return payment.detach()
+
+
+def masked_mean(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean of ``x`` where ``mask`` is True; zero where it is True nowhere.
+
+    Args:
+        x: any shape.
+        mask: same shape, bool; None takes every element.
+
+    Returns:
+        A scalar tensor.
+
+    Raises:
+        ValueError: if shapes differ.
+    """
+    if mask is None:
+        return x.mean()
+    check_same_shape(x=x, mask=mask)
+    return torch.where(mask, x, torch.zeros_like(x)).sum() / mask.sum().clamp(min=1)
+
+
+def clipped_surrogate(log_weight: Tensor, advantage: Tensor, clip_epsilon: float | Tensor) -> tuple[Tensor, Tensor]:
+    """PPO's clipped surrogate objective, to be maximised (https://arxiv.org/abs/1707.06347, Eq. 7).
+
+        min(w A, clip(w, 1 - ε, 1 + ε) A),        w = exp(log_weight)
+
+    Args:
+        log_weight: log π(a) - log π_old(a). Shape ``[*B, E, 1]``.
+        advantage: shape ``[*B, E, 1]``.
+        clip_epsilon: ε, in (0, 1).
+
+    Returns:
+        Gain per element and whether it was clipped (bool). Shape ``[*B, E, 1]`` each.
+
+    Raises:
+        ValueError: if shapes differ.
+    """
+    check_same_shape(log_weight=log_weight, advantage=advantage)
+    epsilon = torch.as_tensor(clip_epsilon, dtype=log_weight.dtype, device=log_weight.device)
+    clipped = log_weight.clamp((-epsilon).log1p(), epsilon.log1p())
+    gain = torch.minimum(log_weight.exp() * advantage, clipped.exp() * advantage)
+    return gain, clipped != log_weight
+
+
+def explained_variance(value_target: Tensor, state_value: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Share of the target's variance that the value explains, 1 - Var(target - V) / Var(target).
+
+    Args:
+        value_target: any shape.
+        state_value: same shape.
+        mask: elements that count, same shape, bool; None takes all.
+
+    Returns:
+        A scalar; 0 where the target does not vary.
+
+    Raises:
+        ValueError: if shapes differ.
+    """
+    check_same_shape(value_target=value_target, state_value=state_value)
+    total = masked_variance(value_target, mask)
+    rest = masked_variance(value_target - state_value, mask)
+    return torch.where(total > 0, 1 - rest / total.clamp(min=torch.finfo(total.dtype).tiny), torch.zeros_like(total))
+
+
+def masked_variance(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Population variance of ``x`` where ``mask`` is True; zero where it is True nowhere. A scalar tensor."""
+    return masked_mean((x - masked_mean(x, mask)).square(), mask)

@@ -1,0 +1,126 @@
+"""The main command: train one algorithm on one task.
+
+    python -m benchmarl_himpo.run algorithm=himppo task=vmas/sampling experiment=quick seed=1
+
+Every algorithm, task and model of BenchMARL composes here too. See README.md for overrides and presets.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import hydra
+from benchmarl.experiment import Experiment
+from benchmarl.hydra_config import load_experiment_config_from_hydra, load_experiment_from_hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from benchmarl_himpo.callbacks import (
+    FiniteCallback,
+    NonFiniteError,
+    RenderError,
+    SummaryCallback,
+    VideoCallback,
+)
+from benchmarl_himpo.checks import check_request, model_names_of
+from benchmarl_himpo.config import CONF_DIR, HYDRA_VERSION_BASE
+from benchmarl_himpo.registration import register
+
+EXIT_INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells use it."""
+
+
+class CommandError(CompactHydraException):
+    """Ends the command with one sentence; Hydra prints it without a trace unless HYDRA_FULL_ERROR=1."""
+
+
+def load_experiment(cfg: DictConfig, task_name: str) -> Experiment:
+    """Check a composed config and build its experiment, with the callbacks of the command.
+
+    Args:
+        cfg: the composed config, see :func:`benchmarl_himpo.config.compose`.
+        task_name: name of the task as on the command line, such as ``vmas/sampling``.
+
+    Returns:
+        The experiment, ready to run.
+
+    Raises:
+        RequestError: if the config asks for something this machine does not have.
+        RenderError: if videos are asked for and the task cannot be drawn here.
+    """
+    config = load_experiment_config_from_hydra(cfg.experiment)
+    models = [OmegaConf.to_container(cfg[node]) for node in ("model", "critic_model")]
+    check_request(config, task_name, {name for model in models for name in model_names_of(model)})
+    if config.save_folder is not None:
+        Path(config.save_folder).mkdir(parents=True, exist_ok=True)
+    callbacks = [FiniteCallback(), SummaryCallback(), *([VideoCallback()] if config.render else [])]
+    return load_experiment_from_hydra(cfg, task_name, callbacks=callbacks)
+
+
+def summarise(experiment: Experiment, wall_time: float) -> str:
+    """Describe a finished run in a few aligned lines.
+
+    Args:
+        experiment: the finished experiment.
+        wall_time: seconds the run took, all included.
+
+    Returns:
+        The text, without a newline at the end.
+    """
+    evaluations = [
+        callback.evaluation_return
+        for callback in experiment.callbacks
+        if isinstance(callback, SummaryCallback) and callback.evaluation_return is not None
+    ]
+    speed = experiment.total_frames / max(experiment.total_time, 1e-9)
+    lines = {
+        "run": f"{experiment.algorithm_name} on {experiment.environment_name}/{experiment.task_name}, "
+        f"seed {experiment.seed}",
+        "return, training": f"{experiment.mean_return:.3f} (mean over the last batch)",
+        "return, evaluation": f"{evaluations[-1]:.3f} (mean over the last evaluation)"
+        if evaluations
+        else "none (no evaluation took place)",
+        "frames": f"{experiment.total_frames:,} at {speed:,.0f} per second",
+        "wall time": f"{wall_time:.0f} s",
+        "results": str(experiment.folder_name),
+    }
+    width = max(map(len, lines))
+    return "\n".join(f"{name:<{width}}  {text}" for name, text in lines.items())
+
+
+@hydra.main(version_base=HYDRA_VERSION_BASE, config_path=str(CONF_DIR), config_name="config")
+def _run_from_hydra(cfg: DictConfig) -> None:
+    """Run one experiment, one job of a ``--multirun``.
+
+    Args:
+        cfg: the composed config.
+    """
+    register()  # a job may run in a process of its own
+    started = time.perf_counter()
+    try:
+        experiment = load_experiment(cfg, HydraConfig.get().runtime.choices.task)
+    except (ValueError, ImportError, RenderError, OmegaConfBaseException) as error:
+        raise CommandError(str(error)) from error
+    try:
+        experiment.run()
+    except NonFiniteError as error:
+        raise CommandError(str(error)) from error
+    print(f"\n{summarise(experiment, time.perf_counter() - started)}")
+
+
+def main() -> None:
+    """Run the command."""
+    register()
+    try:
+        _run_from_hydra()
+    except KeyboardInterrupt:
+        print("Interrupted: what was logged so far is in the folder of the run.", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()
