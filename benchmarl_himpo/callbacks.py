@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarl.experiment import Callback
+from benchmarl.experiment import Callback, Experiment
 from tensordict import TensorDictBase
 from torch import Tensor
 from torchrl.record.loggers.csv import CSVExperiment, CSVLogger
@@ -18,16 +18,12 @@ VIDEO_FRAMES_PER_SECOND = 20
 """Playing speed of a video, in environment steps per second, the one BenchMARL uses."""
 
 
-class NonFiniteError(FloatingPointError):
-    """NaN or infinity in collected data or in training; the message says where."""
-
-
 class RenderError(RuntimeError):
     """Evaluations cannot be filmed here; the message says why."""
 
 
 class PortableCallback(Callback):
-    """A callback that BenchMARL can pickle into ``config.pkl``: the experiment it belongs to stays out."""
+    """A callback that BenchMARL can pickle into ``config.pkl``: its experiment stays out."""
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the attributes without the experiment."""
@@ -37,8 +33,9 @@ class PortableCallback(Callback):
 class FiniteCallback(PortableCallback):
     """Stop the run at the first NaN or infinity, before it reaches a checkpoint.
 
-    Collected observations and rewards are checked before they are trained on, losses and gradient norms before
-    BenchMARL saves anything. Other entries of the training tensordict are diagnostics and may be anything.
+    Collected observations and rewards are checked before they are trained on, losses and gradient
+    norms before BenchMARL saves anything. Other entries of the training tensordict are diagnostics
+    and may be anything.
     """
 
     def on_batch_collected(self, batch: TensorDictBase) -> None:
@@ -48,7 +45,7 @@ class FiniteCallback(PortableCallback):
             batch: what was collected in this iteration. Shape ``[n_envs, T]``.
 
         Raises:
-            NonFiniteError: if a value is NaN or infinite.
+            FloatingPointError: if a value is NaN or infinite.
         """
         for group in self.experiment.group_map:
             observations = [
@@ -74,7 +71,7 @@ class FiniteCallback(PortableCallback):
             group: the agent group that was trained.
 
         Raises:
-            NonFiniteError: if a value is NaN or infinite.
+            FloatingPointError: if a value is NaN or infinite.
         """
         for key, value in training_td.items():
             if key.startswith(("loss", "grad_norm")):
@@ -89,32 +86,41 @@ class FiniteCallback(PortableCallback):
             group: the agent group it belongs to, for the message.
 
         Raises:
-            NonFiniteError: if a value is NaN or infinite.
+            FloatingPointError: if a value is NaN or infinite.
         """
         if not value.is_floating_point():
             return
         finite = torch.isfinite(value)
         if finite.all():
             return
-        raise NonFiniteError(
-            f"{key} of group {group!r} holds {int((~finite).sum())} NaN or infinite values out of {value.numel()} in "
-            f"iteration {self.experiment.n_iters_performed}: the run stops. {self._last_checkpoint()}"
+        raise FloatingPointError(
+            f"{key} of group {group!r} holds {int((~finite).sum())} NaN or infinite values out of "
+            f"{value.numel()} in iteration {self.experiment.n_iters_performed}: the run stops. "
+            f"{describe_last_checkpoint(self.experiment)}"
         )
 
-    def _last_checkpoint(self) -> str:
-        """Say which checkpoint was written last, all of them being from before the bad values."""
-        files = (self.experiment.folder_name / "checkpoints").glob("checkpoint_*.pt")
-        newest = max(files, key=lambda file: file.stat().st_mtime, default=None)
-        if newest is None:
-            return "No checkpoint had been written: a smaller experiment.checkpoint_interval keeps one."
-        return f"The last good checkpoint is {newest}."
+
+def describe_last_checkpoint(experiment: Experiment) -> str:
+    """Say in a sentence which checkpoint was written last.
+
+    Args:
+        experiment: the experiment that stops.
+
+    Returns:
+        The sentence, with the path, or with the option to set where there is no checkpoint.
+    """
+    files = (experiment.folder_name / "checkpoints").glob("checkpoint_*.pt")
+    newest = max(files, key=lambda file: file.stat().st_mtime, default=None)
+    if newest is None:
+        return "No checkpoint had been written; a smaller experiment.checkpoint_interval keeps one."
+    return f"The last good checkpoint is {newest}."
 
 
 class VideoCallback(PortableCallback):
     """Write the films of evaluations as mp4 files into the CSV logger's ``videos`` folder.
 
-    TorchRL's CSV logger writes mp4 through a function that torchvision no longer has, so it is told to save plain
-    tensors, and each is encoded here.
+    TorchRL's CSV logger writes mp4 through a function that torchvision no longer has, so it is told
+    to save plain tensors, and each is encoded here.
     """
 
     def on_setup(self) -> None:
@@ -127,8 +133,8 @@ class VideoCallback(PortableCallback):
             self.experiment.task.render_callback(self.experiment, self.experiment.test_env, None)
         except Exception as error:
             raise RenderError(
-                f"experiment.render=true, but the task cannot be drawn on this machine ({error}): provide a display "
-                "or EGL, or choose experiment.render=false."
+                f"experiment.render=true, but the task cannot be drawn on this machine ({error}): "
+                "provide a display or EGL, or choose experiment.render=false."
             ) from error
         for writer in self._writers():
             writer.video_format = "pt"
@@ -158,7 +164,8 @@ class SummaryCallback(PortableCallback):
     """Keep the result of the last evaluation.
 
     Attributes:
-        evaluation_return: mean over episodes and groups of the agents' mean return, ``None`` before an evaluation.
+        evaluation_return: mean over episodes and groups of the agents' mean return, ``None`` before
+            an evaluation.
     """
 
     def __init__(self) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import torch
 from benchmarl.experiment import ExperimentConfig
+from omegaconf import DictConfig
 
 LOGGERS = {
     "csv": None,
@@ -48,15 +48,16 @@ def check_request(config: ExperimentConfig, task_name: str, model_names: set[str
         )
     if config.restore_file is not None and not Path(config.restore_file).is_file():
         raise RequestError(
-            f"experiment.restore_file={config.restore_file} does not exist: give the path of a checkpoint_*.pt file."
+            f"experiment.restore_file={config.restore_file} does not exist: "
+            "give the path of a checkpoint_*.pt file."
         )
 
 
-def model_names_of(model: dict[str, Any]) -> Iterator[str]:
+def model_names_of(model: DictConfig) -> Iterator[str]:
     """Yield the name of a model, or of each layer of a sequence model.
 
     Args:
-        model: a ``model`` or ``critic_model`` node of the config, as plain dictionaries.
+        model: the ``model`` or ``critic_model`` node of a composed config.
 
     Yields:
         Names as in BenchMARL's model registry.
@@ -81,8 +82,8 @@ def _check_device(option: str, name: str) -> None:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise RequestError(
-            f"experiment.{option}={name} cannot be used on this machine: choose cpu, a CUDA device that exists "
-            f"({torch.cuda.device_count()} found), or leave the option out."
+            f"experiment.{option}={name} cannot be used on this machine: choose cpu, a CUDA device "
+            f"that exists ({torch.cuda.device_count()} found), or leave the option out."
         ) from error
 
 
@@ -122,10 +123,11 @@ def _check_render(loggers: list[str], task_name: str) -> None:
         raise RequestError(
             f"experiment.render=true needs matplotlib below 3.9 to draw VMAS tasks: {fix}"
         )
-    # TorchRL hands films to TensorBoard and Weights & Biases through moviepy.editor, which moviepy 2 dropped.
+    # TensorBoard and wandb encode films with moviepy, TensorBoard with the module 2.0 removed.
     if {"wandb", "tensorboard"} & set(loggers) and not _has_moviepy():
         raise RequestError(
-            f"experiment.render=true needs moviepy below 2 for the loggers wandb and tensorboard: {fix}"
+            "experiment.render=true needs moviepy below 2 for the loggers wandb and tensorboard: "
+            f"{fix}"
         )
 
 

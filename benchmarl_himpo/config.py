@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
 HYDRA_VERSION_BASE = "1.3"
@@ -27,17 +29,33 @@ CONF_DIR = _find_conf_dir()
 def compose(overrides: Sequence[str] = (), *, return_hydra_config: bool = False) -> DictConfig:
     """Compose the primary config as the command line would.
 
-    Works inside a program that already runs under ``@hydra.main``: Hydra's global state is put back afterwards.
+    Works inside a program that already runs under ``@hydra.main``: Hydra's global state is put
+    back afterwards.
 
     Args:
-        overrides: overrides in Hydra's syntax, such as ``["algorithm=mappo", "experiment.lr=1e-4"]``.
+        overrides: overrides in Hydra's syntax, such as ``["algorithm=mappo", "seed=1"]``.
         return_hydra_config: keep the ``hydra`` node, which holds the names of the chosen files.
 
     Returns:
-        The composed config, with ``experiment``, ``algorithm``, ``task``, ``model``, ``critic_model`` and ``seed``.
+        The composed config, with ``experiment``, ``algorithm``, ``task``, ``model``,
+        ``critic_model`` and ``seed``.
     """
     from benchmarl_himpo.registration import register
 
     register()
-    with initialize_config_dir(config_dir=str(CONF_DIR), version_base=HYDRA_VERSION_BASE):
+    with (
+        _set_aside_hydra(),
+        initialize_config_dir(config_dir=str(CONF_DIR), version_base=HYDRA_VERSION_BASE),
+    ):
         return hydra_compose("config", list(overrides), return_hydra_config=return_hydra_config)
+
+
+@contextmanager
+def _set_aside_hydra() -> Iterator[None]:
+    """Take away Hydra's global instance, if there is one, and put it back afterwards."""
+    running = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        yield
+    finally:
+        GlobalHydra.instance().hydra = running

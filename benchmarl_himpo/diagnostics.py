@@ -25,9 +25,10 @@ def level_diagnostics(
 
     Returns:
         Floats by name. Per level ``l``: ``reward_mean_level_l`` and ``reward_std`` (per decision, return units),
-        ``advantage_mean`` and ``advantage_std``, ``explained_variance`` in (-inf, 1], ``decision_share`` of the frames. Per upper
-        level also ``goal_norm`` and ``goal_change`` (Euclidean, between successive decisions), ``cluster_size_min``, ``_mean``,
-        ``_max`` in live workers per node, and for level 1 ``cluster_churn``, the share of workers that change hands at a decision.
+        ``advantage_mean`` and ``advantage_std``, ``explained_variance`` in (-inf, 1], ``decision_share`` of the frames.
+        Per upper level also ``goal_norm`` and ``goal_change`` (Euclidean, between successive decisions),
+        ``cluster_size_min``, ``_mean``, ``_max`` in live workers per node, and for level 1 ``cluster_churn``, the share
+        of workers that change hands at a decision.
     """
     out: dict[str, Tensor] = {}
     for level, target in enumerate(targets):
@@ -39,9 +40,7 @@ def level_diagnostics(
             "reward_std": masked_variance(reward, mask).sqrt(),
             "advantage_mean": masked_mean(target.advantage, mask),
             "advantage_std": masked_variance(target.advantage, mask).sqrt(),
-            "explained_variance": explained_variance(
-                target.value_target, batch.state_value[level], target.critic_mask
-            ),
+            "explained_variance": explained_variance(target.value_target, batch.state_value[level], target.critic_mask),
             "decision_share": is_decision.float().mean(),
         }
         if level > 0:

@@ -1,8 +1,8 @@
 """Where HiMPPO keeps its data in a TensorDict.
 
-Tensors per agent live under BenchMARL's group key. Everything per sub-manager or per goal lives under a sibling root key
-``himppo_<group>``, because a group's own TensorDict has batch shape ``[*B, n_agents]``. Below it, ``carried`` holds what a step
-took over from the one before, and the other entries what was in effect during the step.
+Tensors per agent live under BenchMARL's group key. Everything per sub-manager or per goal lives under a sibling root
+key ``himppo_<group>``, because a group's own TensorDict has batch shape ``[*B, n_agents]``. Below it, ``carried`` holds
+what a step took over from the one before, and the other entries what was in effect during the step.
 """
 
 from __future__ import annotations

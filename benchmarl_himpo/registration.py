@@ -1,4 +1,4 @@
-"""The one place that touches BenchMARL's registries, Hydra's ConfigStore and OmegaConf's resolvers."""
+"""The one place that touches the registries of BenchMARL, Hydra and OmegaConf."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from omegaconf import OmegaConf
 
 
 def register() -> None:
-    """Make BenchMARL and Hydra know the algorithms and the ``auto_device`` resolver of this package.
+    """Make the algorithms of this package known, and the resolver ``auto_device`` that YAML uses.
 
-    BenchMARL fills Hydra's store once, when it is imported, so each algorithm goes both into its registry and into
-    the store. Calling this twice changes nothing.
+    BenchMARL fills Hydra's store once, when it is imported, so each algorithm goes both into its
+    registry and into the store. Calling this twice changes nothing.
     """
-    # Imported here, so that `import benchmarl_himpo` stays cheap and the algorithms may import `config`.
+    # Here, so that `import benchmarl_himpo` stays cheap and the algorithms may import `config`.
     from benchmarl.algorithms import algorithm_config_registry as host_registry
 
     from benchmarl_himpo.algorithms import algorithm_config_registry
@@ -25,7 +25,7 @@ def register() -> None:
 
 
 def _auto_device() -> str:
-    """Name the device to use where a config leaves the choice open: ``cuda`` if there is one, else ``cpu``."""
+    """Name the device for configs that leave it open: ``cuda`` if there is one, else ``cpu``."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"

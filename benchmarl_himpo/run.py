@@ -2,7 +2,7 @@
 
     python -m benchmarl_himpo.run algorithm=himppo task=vmas/sampling experiment=quick seed=1
 
-Every algorithm, task and model of BenchMARL composes here too. See README.md for overrides and presets.
+Every algorithm, task and model of BenchMARL composes here too; README.md shows overrides and presets.
 """
 
 from __future__ import annotations
@@ -16,16 +16,10 @@ from benchmarl.experiment import Experiment
 from benchmarl.hydra_config import load_experiment_config_from_hydra, load_experiment_from_hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from benchmarl_himpo.callbacks import (
-    FiniteCallback,
-    NonFiniteError,
-    RenderError,
-    SummaryCallback,
-    VideoCallback,
-)
+from benchmarl_himpo.callbacks import FiniteCallback, RenderError, SummaryCallback, VideoCallback
 from benchmarl_himpo.checks import check_request, model_names_of
 from benchmarl_himpo.config import CONF_DIR, HYDRA_VERSION_BASE
 from benchmarl_himpo.registration import register
@@ -35,7 +29,7 @@ EXIT_INTERRUPTED = 130
 
 
 class CommandError(CompactHydraException):
-    """Ends the command with one sentence; Hydra prints it without a trace unless HYDRA_FULL_ERROR=1."""
+    """Ends the command with one sentence, which Hydra prints without a trace."""
 
 
 def load_experiment(cfg: DictConfig, task_name: str) -> Experiment:
@@ -53,8 +47,8 @@ def load_experiment(cfg: DictConfig, task_name: str) -> Experiment:
         RenderError: if videos are asked for and the task cannot be drawn here.
     """
     config = load_experiment_config_from_hydra(cfg.experiment)
-    models = [OmegaConf.to_container(cfg[node]) for node in ("model", "critic_model")]
-    check_request(config, task_name, {name for model in models for name in model_names_of(model)})
+    model_names = {*model_names_of(cfg.model), *model_names_of(cfg.critic_model)}
+    check_request(config, task_name, model_names)
     if config.save_folder is not None:
         Path(config.save_folder).mkdir(parents=True, exist_ok=True)
     callbacks = [FiniteCallback(), SummaryCallback(), *([VideoCallback()] if config.render else [])]
@@ -76,10 +70,10 @@ def summarise(experiment: Experiment, wall_time: float) -> str:
         for callback in experiment.callbacks
         if isinstance(callback, SummaryCallback) and callback.evaluation_return is not None
     ]
+    task = f"{experiment.environment_name}/{experiment.task_name}"
     speed = experiment.total_frames / max(experiment.total_time, 1e-9)
     lines = {
-        "run": f"{experiment.algorithm_name} on {experiment.environment_name}/{experiment.task_name}, "
-        f"seed {experiment.seed}",
+        "run": f"{experiment.algorithm_name} on {task}, seed {experiment.seed}",
         "return, training": f"{experiment.mean_return:.3f} (mean over the last batch)",
         "return, evaluation": f"{evaluations[-1]:.3f} (mean over the last evaluation)"
         if evaluations
@@ -102,12 +96,12 @@ def _run_from_hydra(cfg: DictConfig) -> None:
     register()  # a job may run in a process of its own
     started = time.perf_counter()
     try:
-        experiment = load_experiment(cfg, HydraConfig.get().runtime.choices.task)
+        experiment = load_experiment(cfg, HydraConfig.get().runtime.choices["task"])
     except (ValueError, ImportError, RenderError, OmegaConfBaseException) as error:
         raise CommandError(str(error)) from error
     try:
         experiment.run()
-    except NonFiniteError as error:
+    except FloatingPointError as error:
         raise CommandError(str(error)) from error
     print(f"\n{summarise(experiment, time.perf_counter() - started)}")
 

@@ -26,7 +26,8 @@ def read_trajectories(
 ) -> Trajectories:
     """Read one group's batch and evaluate the critics, batched over time, on the rows where a value is needed.
 
-    V at t + 1 is that of row t + 1, with its own assignment and received goal. At a batch end or a truncation there is no such
+    V at t + 1 is that of row t + 1, with its own assignment and received goal. At a batch end or a truncation there is
+    no such
     row: there the hierarchy decides once more on the ``next`` entry, without stepping.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import MISSING, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -21,23 +21,24 @@ from torch import Tensor
 from torchrl.data import Composite, Unbounded
 from torchrl.envs import EnvBase, TensorDictPrimer
 
+from benchmarl_himpo.algorithms.batch_reader import read_trajectories
 from benchmarl_himpo.config import compose
 from benchmarl_himpo.diagnostics import level_diagnostics
 from benchmarl_himpo.environments import known_position
 from benchmarl_himpo.hierarchy import Assignment, HierarchyLayout, Neighbours, assignment_registry, neighbours_registry
-from benchmarl_himpo.algorithms.batch_reader import read_trajectories
 from benchmarl_himpo.keys import HierarchyKeys, LevelKeys
 from benchmarl_himpo.models import GroupInputs, HierarchicalPolicy, LevelModels, PositionSource
 from benchmarl_himpo.models.level_network import HierarchyReader
 from benchmarl_himpo.objectives import HimppoLoss
-from benchmarl_himpo.objectives.reward_assignment import RewardAssignment
+from benchmarl_himpo.objectives.functional import Credit
+from benchmarl_himpo.objectives.reward_assignment import LocalReward, RewardAssignment
 
 
 class Himppo(Ippo):
     """Hierarchical message-passing PPO (https://arxiv.org/abs/2507.23604).
 
-    The workers' distribution and the PPO options are those of BenchMARL's :class:`~benchmarl.algorithms.Ippo`; the options below
-    are documented in ``conf/algorithm/himppo_paper.yaml``, key by key with their source.
+    The workers' distribution and the PPO options are those of BenchMARL's :class:`~benchmarl.algorithms.Ippo`; the
+    options below are documented in ``conf/algorithm/himppo_paper.yaml``, key by key with their source.
 
     Args:
         n_nodes: nodes of each upper level, bottom first.
@@ -75,8 +76,8 @@ class Himppo(Ippo):
         goal_interval: list[int],
         goal_dim: int,
         goal_init_scale: float,
-        credit: str,
-        local_reward: str,
+        credit: Credit,
+        local_reward: LocalReward,
         worker_external_reward: bool,
         gamma: list[float | None],
         lmbda: list[float],
@@ -129,9 +130,7 @@ class Himppo(Ippo):
     # Overridden abstract methods
     #############################
 
-    def _get_loss(
-        self, group: str, policy_for_loss: HierarchicalPolicy, continuous: bool
-    ) -> tuple[HimppoLoss, bool]:
+    def _get_loss(self, group: str, policy_for_loss: HierarchicalPolicy, continuous: bool) -> tuple[HimppoLoss, bool]:
         levels = range(self._readers[group].layout.n_levels)
         models, has_edge_value = self._get_models(group), self._reward_assignments[group].has_edge_value
         self._critics[group] = [
@@ -236,13 +235,15 @@ class Himppo(Ippo):
         if bad:
             raise FloatingPointError(
                 f"{' and '.join(bad)} of group {group!r} at level {level} holds NaN or infinity in iteration "
-                f"{self.experiment.n_iters_performed}: training stopped before this batch changed anything; look at the "
-                "environment if it is observation or reward, otherwise lower experiment.lr or experiment.clip_grad_val"
+                f"{self.experiment.n_iters_performed}: training stopped; look at the environment if it is observation "
+                "or reward, otherwise lower experiment.lr or experiment.clip_grad_val"
             )
 
     def _get_reader(self, group: str) -> HierarchyReader:
         layout = HierarchyLayout(len(self.group_map[group]), tuple(self.n_nodes), tuple(self.goal_interval))
-        neighbours = _look_up("neighbours", self.neighbours, neighbours_registry)(self.n_neighbours, self.neighbour_radius)
+        neighbours = _look_up("neighbours", self.neighbours, neighbours_registry)(
+            self.n_neighbours, self.neighbour_radius
+        )
         builders: list[Assignment | Neighbours] = [neighbours]
         if layout.top > 0:
             builders.append(self._get_assignment(layout))
@@ -268,9 +269,9 @@ class Himppo(Ippo):
             text = "position" if "position" in entries.keys() else known
         if text is None:
             raise ValueError(
-                f"algorithm.assignment={self.assignment} with algorithm.neighbours={self.neighbours} needs positions and none are "
-                f"known for task {task}: set algorithm.position to where they stand, such as 'observation[0:2]', or set "
-                "algorithm.assignment=static and algorithm.neighbours=full"
+                f"algorithm.assignment={self.assignment} with algorithm.neighbours={self.neighbours} needs positions and "
+                f"none are known for task {task}: set algorithm.position to where they stand, such as 'observation[0:2]',"
+                " or set algorithm.assignment=static and algorithm.neighbours=full"
             )
         source = PositionSource.parse(text)
         key = tuple(source.key.split("."))
@@ -287,8 +288,8 @@ class Himppo(Ippo):
             return "alive" if "alive" in entries else None
         if self.alive is not None and self.alive not in entries:
             raise ValueError(
-                f"algorithm.alive={self.alive} is no entry of group {group!r}, which has {', '.join(map(str, entries))}: "
-                "name one of these, or set algorithm.alive=null"
+                f"algorithm.alive={self.alive} is no entry of group {group!r}, which has {', '.join(map(str, entries))}"
+                ": name one of these, or set algorithm.alive=null"
             )
         return self.alive
 
@@ -366,15 +367,13 @@ def _check_model(option: str, config: ModelConfig) -> None:
     layers = config.model_configs if isinstance(config, SequenceModelConfig) else [config]
     if any(isinstance(layer, GnnConfig) for layer in layers):
         raise ValueError(
-            f"{option} is a GNN, which would let every agent see beyond its neighbours in the hierarchy: choose a {option} such as "
-            "layers/mlp and set the message passing with algorithm.neighbours and algorithm.gnn_class"
+            f"{option} is a GNN, which would let every agent see beyond its neighbours in the hierarchy: choose a {option} "
+            "such as layers/mlp and set the message passing with algorithm.neighbours and algorithm.gnn_class"
         )
 
 
-def _carry_hierarchy(
-    env_fun: Callable[[], EnvBase], readers: dict[str, HierarchyReader], goal_dim: int
-) -> EnvBase:
-    """Make an environment that carries what a hierarchy holds, zero after each reset; the clock's zero starts everything anew."""
+def _carry_hierarchy(env_fun: Callable[[], EnvBase], readers: dict[str, HierarchyReader], goal_dim: int) -> EnvBase:
+    """Let an environment carry what a hierarchy holds, zero after each reset: a clock at zero starts everything anew."""
     env = env_fun()
     zeros: dict[NestedKey, Callable[[], Tensor]] = {}
     specs = Composite(device=env.device)
@@ -398,29 +397,29 @@ def _carry_hierarchy(
 class HimppoConfig(IppoConfig):
     """Configuration dataclass for :class:`~benchmarl_himpo.algorithms.Himppo`."""
 
-    n_nodes: list[int] = MISSING
-    goal_interval: list[int] = MISSING
-    goal_dim: int = MISSING
-    goal_init_scale: float = MISSING
-    credit: str = MISSING
-    local_reward: str = MISSING
-    worker_external_reward: bool = MISSING
-    gamma: list[float | None] = MISSING
-    lmbda: list[float] = MISSING  # type: ignore[assignment]
-    critic_all_rows: bool = MISSING
-    critic_phase: bool = MISSING
-    assignment: str = MISSING
-    arena: list[float] = MISSING
-    neighbours: str = MISSING
-    n_neighbours: int = MISSING
-    neighbour_radius: float = MISSING
-    position: str | None = MISSING
-    alive: str | None = MISSING
-    hidden_dim: int = MISSING
-    n_message_rounds: int = MISSING
-    gnn_class: str | None = MISSING
-    gnn_kwargs: dict[str, Any] = MISSING
-    team_state: bool = MISSING
+    n_nodes: list[int]
+    goal_interval: list[int]
+    goal_dim: int
+    goal_init_scale: float
+    credit: str
+    local_reward: str
+    worker_external_reward: bool
+    gamma: list[float | None]
+    lmbda: list[float]  # type: ignore[assignment]
+    critic_all_rows: bool
+    critic_phase: bool
+    assignment: str
+    arena: list[float]
+    neighbours: str
+    n_neighbours: int
+    neighbour_radius: float
+    position: str | None
+    alive: str | None
+    hidden_dim: int
+    n_message_rounds: int
+    gnn_class: str | None
+    gnn_kwargs: dict[str, Any]
+    team_state: bool
 
     @staticmethod
     def associated_class() -> type[Algorithm]:
@@ -432,15 +431,17 @@ class HimppoConfig(IppoConfig):
         """Load the configuration from YAML.
 
         Args:
-            path: full path of a YAML file with every option; None takes the package's own for this class, with inheritance
-                resolved by Hydra.
+            path: full path of a YAML file with every option; None takes the package's own for this class, with
+                inheritance resolved by Hydra.
 
         Returns:
             The loaded configuration.
         """
         if path is not None:
             return super().get_from_yaml(path)
-        return OmegaConf.to_object(compose([f"algorithm={cls.yaml_name()}"]).algorithm)
+        config = OmegaConf.to_object(compose([f"algorithm={cls.yaml_name()}"]).algorithm)
+        assert isinstance(config, cls)  # the schema of the file
+        return config
 
     @classmethod
     def yaml_name(cls) -> str:

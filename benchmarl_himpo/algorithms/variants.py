@@ -1,4 +1,4 @@
-"""Named algorithms. Each is HiMPPO with other values in its YAML; the class gives it a name of its own in logs and files."""
+"""Named algorithms: HiMPPO with other values in its YAML, and a class each, for a name of its own in logs and files."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class HimppoNomsg(Himppo):
 
 
 class HimppoHaven(Himppo2l):
-    """HAVEN-style pay (https://arxiv.org/abs/2110.07246): two levels, workers get A / k plus the external reward (our reading)."""
+    """HAVEN-style pay (https://arxiv.org/abs/2110.07246, our reading): A / k plus the external reward for workers."""
 
 
 class HimppoFlat(Himppo):
-    """Depth 1: flat message-passing PPO on the same graph, given the pooled team state (our equal-information control)."""
+    """Depth 1: flat message-passing PPO, given the pooled team state (our equal-information control)."""
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """Where agents' positions stand in the observations of BenchMARL's tasks.
 
-Read off the observation functions of VMAS 1.5.2: 19 of its 28 tasks put the absolute position first, three behind the velocity,
-six nowhere. SMACv2 (BenchMARL sets ``obs_own_pos``) puts it before the one-hot of the three unit types.
+Read off the observation functions of VMAS 1.5.2: 19 of its 28 tasks put the absolute position first, three behind the
+velocity, six nowhere. SMACv2 (BenchMARL sets ``obs_own_pos``) puts it before the one-hot of the three unit types.
 """
 
 from __future__ import annotations

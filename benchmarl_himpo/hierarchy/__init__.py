@@ -1,7 +1,7 @@
 """The hierarchy itself: levels, clocks and the dynamic graph. Pure torch, no BenchMARL, no TorchRL.
 
-Levels count from the bottom, here and everywhere in the package: 0 is the workers (the agents), 1 the sub-managers, 2 the
-manager of the paper's three-level hierarchy. "Up" means a larger level.
+Levels count from the bottom, here and everywhere in the package: 0 is the workers (the agents), 1 the sub-managers, 2
+the manager of the paper's three-level hierarchy. "Up" means a larger level.
 """
 
 from benchmarl_himpo.hierarchy.assignment import (

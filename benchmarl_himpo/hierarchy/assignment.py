@@ -1,7 +1,7 @@
 """Which sub-manager each worker belongs to. Pure batched torch.
 
-A new builder is one small class here and one line in ``assignment_registry``. Every builder sees the carried centroids and
-returns the new ones, so that a builder with memory needs no other hook.
+A new builder is one small class here and one line in ``assignment_registry``. Every builder sees the carried centroids
+and returns the new ones, so that a builder with memory needs no other hook.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ class StaticAssignment(Assignment):
     def __call__(
         self, position: Tensor | None, alive: Tensor, centroids: Tensor, is_fresh: Tensor
     ) -> tuple[Tensor, Tensor]:
+        """Blocks by agent index; positions and centroids are left alone."""
         n_agents = alive.shape[-1]
         index = torch.arange(n_agents, device=alive.device) * self.n_clusters // n_agents
         return index.expand_as(alive), centroids
@@ -58,7 +59,8 @@ class StaticAssignment(Assignment):
 class RegionsAssignment(Assignment):
     """A fixed grid over the arena, one cell per sub-manager (our choice).
 
-    The grid has the most square factorisation of ``n_clusters``, wider than high. Positions outside count for the nearest cell.
+    The grid has the most square factorisation of ``n_clusters``, wider than high. Positions outside count for the
+    nearest cell.
     """
 
     needs_position = True
@@ -66,6 +68,7 @@ class RegionsAssignment(Assignment):
     def __call__(
         self, position: Tensor | None, alive: Tensor, centroids: Tensor, is_fresh: Tensor
     ) -> tuple[Tensor, Tensor]:
+        """Cell of the arena by position; centroids are left alone."""
         n_rows = max(d for d in range(1, math.isqrt(self.n_clusters) + 1) if self.n_clusters % d == 0)
         n_columns = self.n_clusters // n_rows
         low, high = self.arena
@@ -78,9 +81,10 @@ class RegionsAssignment(Assignment):
 class KMeansAssignment(Assignment):
     """A few Lloyd steps on the positions (our choice of clustering; the paper states dynamic spatial clusters).
 
-    Fresh centroids start at geometry: the worker farthest from the team's mean, then the one farthest from all chosen, and are
-    ordered by their x coordinate at the end, so that a label means a place and not an agent. Otherwise the carried centroids
-    start, so that labels do not swap under a goal that is held. A centroid without workers stays where it was.
+    Fresh centroids start at geometry: the worker farthest from the team's mean, then the one farthest from all chosen,
+    and are ordered by their x coordinate at the end, so that a label means a place and not an agent. Otherwise the
+    carried centroids start, so that labels do not swap under a goal that is held. A centroid without workers stays
+    where it was.
     """
 
     needs_position = True
@@ -89,6 +93,7 @@ class KMeansAssignment(Assignment):
     def __call__(
         self, position: Tensor | None, alive: Tensor, centroids: Tensor, is_fresh: Tensor
     ) -> tuple[Tensor, Tensor]:
+        """Nearest centroid after a few Lloyd steps."""
         is_fresh = is_fresh[..., None, None]
         start = torch.where(is_fresh, self._spread_centroids(position, alive), centroids)
         for _ in range(self.n_lloyd_steps):

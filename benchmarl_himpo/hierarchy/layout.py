@@ -19,7 +19,8 @@ class HierarchyLayout:
 
     Args:
         n_agents: number of workers.
-        n_nodes: nodes of each upper level, bottom first: ``(2, 1)`` is two sub-managers under one manager, ``()`` is flat.
+        n_nodes: nodes of each upper level, bottom first: ``(2, 1)`` is two sub-managers under one manager, ``()`` is
+            flat.
         goal_interval: decisions of the level below that one goal is held for, bottom first. ``(5, 2)`` is the paper's
             (alpha, K): sub-managers decide every 5 steps, the manager every 10.
 
@@ -34,15 +35,19 @@ class HierarchyLayout:
     def __post_init__(self) -> None:
         """Refuse sizes that make no hierarchy."""
         if self.n_agents < 1:
-            raise ValueError(f"a hierarchy needs at least one agent, got {self.n_agents}: set task.n_agents to 1 or more")
+            raise ValueError(
+                f"a hierarchy needs at least one agent, got {self.n_agents}: set task.n_agents to 1 or more"
+            )
         if len(self.n_nodes) != len(self.goal_interval):
             raise ValueError(
-                f"algorithm.n_nodes={list(self.n_nodes)} and algorithm.goal_interval={list(self.goal_interval)} must have one "
-                "entry per upper level each, bottom first: give them the same length"
+                f"algorithm.n_nodes={list(self.n_nodes)} and algorithm.goal_interval={list(self.goal_interval)} must "
+                "have one entry per upper level each, bottom first: give them the same length"
             )
         for name, values in (("n_nodes", self.n_nodes), ("goal_interval", self.goal_interval)):
             if any(value < 1 for value in values):
-                raise ValueError(f"algorithm.{name}={list(values)} holds a value below 1: every entry must be 1 or more")
+                raise ValueError(
+                    f"algorithm.{name}={list(values)} holds a value below 1: every entry must be 1 or more"
+                )
 
     @property
     def n_levels(self) -> int:

@@ -33,8 +33,8 @@ class Neighbours(ABC):
             alive: nodes that take part. Shape ``[*B, n]``, bool.
 
         Returns:
-            True where row ``i`` (target) hears column ``j`` (source). Shape ``[*B, n, n]``, bool, no self-loops, no edge from
-            or to a node that is not alive.
+            True where row ``i`` (target) hears column ``j`` (source). Shape ``[*B, n, n]``, bool, no self-loops, no
+            edge from or to a node that is not alive.
         """
         allowed = alive.unsqueeze(-1) & alive.unsqueeze(-2)
         allowed = allowed & ~torch.eye(alive.shape[-1], dtype=torch.bool, device=alive.device)

@@ -38,7 +38,9 @@ class PositionSource:
             )
         key, start, stop = match[1], int(match[2] or 0), match[3]
         if stop and int(stop) - start != 2:
-            raise ValueError(f"algorithm.position={text!r} must select exactly two features, such as {key}[{start}:{start + 2}]")
+            raise ValueError(
+                f"algorithm.position={text!r} must select exactly two features, such as {key}[{start}:{start + 2}]"
+            )
         return cls(key, start)
 
     def read(self, group_td: TensorDictBase) -> Tensor:
@@ -56,7 +58,8 @@ class GroupInputs:
         group: the agent group.
         observation_keys: entries that the encoders see, relative to the group.
         position: where positions stand, None where no builder needs them.
-        alive_key: entry of the group that says which agents take part, ``[*B, n_agents]`` or ``[*B, n_agents, 1]``; None: all.
+        alive_key: entry of the group that says which agents take part, ``[*B, n_agents]`` or ``[*B, n_agents, 1]``;
+            None: all.
     """
 
     group: str

@@ -16,9 +16,9 @@ from benchmarl_himpo.models.level_network import HierarchyReader
 class HierarchicalPolicy(TensorDictModuleBase):
     """Decide top-down where a decision is due, then let the workers act.
 
-    Every step: the clock says which levels decide; sub-managers that decide get a new assignment first; then each due level
-    sends new goals, the top first, in the environments where it is due; the others hold theirs. What is held rides to the next
-    step in ``("next", himppo_<group>, "carried", ...)``.
+    Every step: the clock says which levels decide; sub-managers that decide get a new assignment first; then each due
+    level sends new goals, the top first, in the environments where it is due; the others hold theirs. What is held
+    rides to the next step in ``("next", himppo_<group>, "carried", ...)``.
 
     Args:
         reader: reader of the hierarchy.

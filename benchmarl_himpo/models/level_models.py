@@ -8,9 +8,13 @@ from typing import Any
 
 import torch
 from benchmarl.models.common import ModelConfig
-from tensordict.nn import ProbabilisticTensorDictModule, ProbabilisticTensorDictSequential, TensorDictModule
+from tensordict.nn import (
+    ProbabilisticTensorDictModule,
+    ProbabilisticTensorDictSequential,
+    TensorDictModule,
+    TensorDictModuleBase,
+)
 from tensordict.nn.distributions import NormalParamExtractor
-from tensordict.nn import TensorDictModuleBase
 from tensordict.utils import NestedKey
 from torch import nn
 from torchrl.data import Composite, Unbounded
@@ -70,11 +74,13 @@ class LevelModels:
         encoder = self._encoder(0, model_config, share_params, out_features)
         return PlainWorkerNetwork(self.reader, encoder, out_key).to(self.device)
 
-    def goal_actor(self, level: int, model_config: ModelConfig, share_params: bool) -> ProbabilisticTensorDictSequential:
-        """Policy of an upper level: a diagonal Normal over the goal of every edge (distribution and scale are our choice).
+    def goal_actor(
+        self, level: int, model_config: ModelConfig, share_params: bool
+    ) -> ProbabilisticTensorDictSequential:
+        """Policy of an upper level: a diagonal Normal over the goal of every edge (our choice).
 
-        Reads the group's observation, the assignment and the goals received; writes the goals sent ``[*B, E, goal_dim]`` and
-        their log-probability ``[*B, E]``.
+        Reads the group's observation, the assignment and the goals received; writes the goals sent ``[*B, E,
+        goal_dim]`` and their log-probability ``[*B, E]``.
         """
         keys = self.reader.keys[level]
         root = self.reader.keys.root
@@ -96,9 +102,7 @@ class LevelModels:
         )
         return ProbabilisticTensorDictSequential(network, extractor, goal)
 
-    def critic(
-        self, level: int, model_config: ModelConfig, share_params: bool, per_edge: bool
-    ) -> TensorDictModuleBase:
+    def critic(self, level: int, model_config: ModelConfig, share_params: bool, per_edge: bool) -> TensorDictModuleBase:
         """Value network of a level: sees the goal it received, never the one it sends. Writes ``[*B, E, 1]``."""
         out_key = self.reader.keys[level].state_value
         if level == 0:
@@ -142,7 +146,9 @@ class LevelModels:
         group_spec = self.observation_spec.clone().to(self.device)
         if level == 0 and self.reader.layout.top > 0:
             group_spec[RECEIVED_GOAL_KEY] = Unbounded(shape=(n_agents, self.goal_dim), device=self.device)
-        output = Composite({HIDDEN_KEY: Unbounded(shape=(n_agents, out_features), device=self.device)}, shape=(n_agents,))
+        output = Composite(
+            {HIDDEN_KEY: Unbounded(shape=(n_agents, out_features), device=self.device)}, shape=(n_agents,)
+        )
         return model_config.get_model(
             input_spec=Composite({group: group_spec}),
             output_spec=Composite({group: output}),

@@ -1,4 +1,4 @@
-"""The network of one level: encode, pool, receive the goal, exchange messages, answer (paper: Eq. 1 and section on policies)."""
+"""The network of one level: encode, pool, receive the goal, exchange messages, answer (paper: Eq. 1)."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ class HierarchyReader:
     def adjacency(self, tensordict: TensorDictBase, graph: HierarchyGraph, level: int) -> Tensor:
         """Who hears whom inside a level. Shape ``[*B, nodes, nodes]``, bool.
 
-        Workers follow the neighbour builder; nodes of an upper level all hear each other, save those without a live worker
-        (our choice).
+        Workers follow the neighbour builder; nodes of an upper level all hear each other, save those without a live
+        worker (our choice).
         """
         if level == 0:
             return self.neighbours(self.inputs.position(tensordict), graph.alive)
@@ -88,17 +88,18 @@ class LevelNetwork(TensorDictModuleBase):
         h_i = tanh(encoder(observation_i, goal_i if level 0))                every agent
         x_p = h_p at level 0, otherwise tanh(W [mean_{i below p} h_i, g_p])  every node; zero where nobody is below
         x_p = x_p + tanh(conv(x, N))                                         messages inside the level
-        y   = head(x_p, ...)                                                 per node, or per edge with the subordinate's encoding
+        y   = head(x_p, ...)                                                 per node, or per edge with the
+        subordinate's encoding
 
-    The source gives o^{p->c} = [state of p after messages, encoding of c, goal p received] for an edge; the goal is part of x_p
-    here, the encoding of c is the mean over the workers below c. Weights are shared inside the level, except those of the
-    encoder where the experiment shares none.
+    The source gives o^{p->c} = [state of p after messages, encoding of c, goal p received] for an edge; the goal is
+    part of x_p here, the encoding of c is the mean over the workers below c. Weights are shared inside the level,
+    except those of the encoder where the experiment shares none.
 
     Args:
         level: the level, 0 being the workers.
         reader: reader of the hierarchy.
-        encoder: BenchMARL model from the group's observation (and goal, for workers) to ``hidden_dim`` features per agent; to
-            ``out_features`` where ``is_plain``.
+        encoder: BenchMARL model from the group's observation (and goal, for workers) to ``hidden_dim`` features per
+            agent; to ``out_features`` where ``is_plain``.
         messages: message passing of the level, None for none.
         hidden_dim: size of node states.
         goal_dim: size of a goal.
@@ -184,7 +185,7 @@ class LevelNetwork(TensorDictModuleBase):
 
 
 class PlainWorkerNetwork(TensorDictModuleBase):
-    """Worker network without messages or further inputs: exactly the BenchMARL model, from observation (and goal) to output.
+    """Worker network with nothing mixed in: exactly the BenchMARL model, from observation (and goal) to output.
 
     Args:
         reader: reader of the hierarchy.

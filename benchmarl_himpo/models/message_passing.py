@@ -15,7 +15,8 @@ class DenseGraphConv(nn.Module):
 
     .. math:: h_i' = W_1 h_i + W_2 \, \mathrm{mean}_{j \in N(i)} h_j + b
 
-    Equal to ``torch_geometric.nn.GraphConv(aggr="mean")`` with the same weights; a node without neighbours gets a zero mean.
+    Equal to ``torch_geometric.nn.GraphConv(aggr="mean")`` with the same weights; a node without neighbours gets a zero
+    mean.
 
     Args:
         in_features: size of the node states.
@@ -97,8 +98,8 @@ def _find_convolution(name: str) -> type[nn.Module]:
         ) from error
     except AttributeError as error:
         raise ValueError(
-            f"algorithm.gnn_class={name} names no class of {module.__name__}: use the name of a torch_geometric convolution "
-            "such as GATv2Conv, or null for the built-in layer"
+            f"algorithm.gnn_class={name} names no class of {module.__name__}: use the name of a torch_geometric "
+            "convolution such as GATv2Conv, or null for the built-in layer"
         ) from error
     return convolution
 

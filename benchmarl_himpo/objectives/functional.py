@@ -1,11 +1,12 @@
 """Pure tensor functions behind HiMPPO: intervals, credit, the clipped objective. Torch only.
 
-Dimension letters, here and in every docstring of the package: ``*B`` batch, ``B`` environments, ``T`` env steps of a batch,
-``E`` edges of a level (its actors: the workers at level 0, otherwise the nodes one level down, which each receive a goal),
-``N`` intervals, ``F`` features.
+Dimension letters, here and in every docstring of the package: ``*B`` batch, ``B`` environments, ``T`` env steps of a
+batch, ``E`` edges of a level (its actors: the workers at level 0, otherwise the nodes one level down, which each
+receive a goal), ``N`` intervals, ``F`` features.
 
 Source: "Hierarchical Message-Passing Policies for Multi-Agent Reinforcement Learning", Marzi, Alippi, Cini
-(https://arxiv.org/abs/2507.23604), called "the paper". Where a docstring says "our choice", the paper does not state it.
+(https://arxiv.org/abs/2507.23604), called "the paper". Where a docstring says "our choice", the paper does not state
+it.
 """
 
 from __future__ import annotations
@@ -85,7 +86,8 @@ def append_dims(x: Tensor, like: Tensor) -> Tensor:
 def interval_starts(is_decision: Tensor) -> Tensor:
     """Where intervals start inside a batch: at every decision and at the first step.
 
-    An interval that began in an earlier batch starts again at the first step here, so that the level below is still paid.
+    An interval that began in an earlier batch starts again at the first step here, so that the level below is still
+    paid.
 
     Args:
         is_decision: steps at which the level decided. Shape ``[B, T]``, bool.
@@ -133,9 +135,9 @@ def pay_down(
         final       A_k at the last step, 0 before (our choice)
         telescoped  reward_t + d_t V(t+1) - V(t) (our choice); pays the external reward step by step plus a potential
 
-    All three sum to A_k over the interval (``telescoped`` where λ = 0), and d_t = γ at the level's own boundary, 0 after
-    ``terminated``, 1 elsewhere. ``uniform`` is not causal; ``final`` is causal with more variance; ``telescoped`` is causal
-    and shields only the interval's sum from the external reward.
+    All three sum to A_k over the interval (``telescoped`` where λ = 0), and d_t = γ at the level's own boundary, 0
+    after ``terminated``, 1 elsewhere. ``uniform`` is not causal; ``final`` is causal with more variance; ``telescoped``
+    is causal and shields only the interval's sum from the external reward.
 
     Args:
         credit: the rule.

@@ -67,8 +67,8 @@ class LevelPPOLoss(ClipPPOLoss):
         """Compute the losses and diagnostics of the level.
 
         Args:
-            tensordict: rows of the batch. Shape ``[n_rows]``, with the level's keys ``[n_rows, E, 1]`` and, optionally, its two
-                masks ``[n_rows, E, 1]``.
+            tensordict: rows of the batch. Shape ``[n_rows]``, with the level's keys ``[n_rows, E, 1]`` and, optionally,
+                its two masks ``[n_rows, E, 1]``.
 
         Returns:
             Scalars ``loss_objective``, ``loss_entropy``, ``loss_critic``, and the detached ``entropy``, ``kl_approx``,
@@ -148,7 +148,8 @@ class HimppoLoss(LossModule):
         super().__init__()
         if not len(actors) == len(critics) == len(keys) > 0:
             raise ValueError(
-                f"HimppoLoss needs one actor, critic and set of keys per level, got {len(actors)}, {len(critics)} and {len(keys)}"
+                f"HimppoLoss needs one actor, critic and set of keys per level, got {len(actors)}, {len(critics)} and "
+                f"{len(keys)}"
             )
         self.level_losses = nn.ModuleList(
             LevelPPOLoss(actor, critic, level_keys, clip_epsilon, entropy_coef, critic_coef, loss_critic_type)
@@ -177,8 +178,8 @@ class HimppoLoss(LossModule):
             tensordict: a minibatch with the keys of every level. Shape ``[n_rows]``.
 
         Returns:
-            Scalars ``loss_objective``, ``loss_critic`` and ``loss_entropy`` (sums over levels) and, detached, every entry of
-            every level with the suffix ``_level_<l>``.
+            Scalars ``loss_objective``, ``loss_critic`` and ``loss_entropy`` (sums over levels) and, detached, every
+            entry of every level with the suffix ``_level_<l>``.
         """
         levels = [level_loss(tensordict) for level_loss in self.level_losses]
         losses = ("loss_objective", "loss_critic", "loss_entropy")

@@ -10,6 +10,7 @@ from benchmarl_himpo.objectives.functional import Intervals, append_dims, check_
 
 _VANISHING = 1e-7  # where TorchRL's vectorised estimator drops even the first term of its geometric series
 
+
 def interval_advantage(
     reward: Tensor,
     state_value: Tensor,

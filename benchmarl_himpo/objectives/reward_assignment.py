@@ -67,9 +67,10 @@ class RewardAssignment:
         layout: sizes and clocks.
         credit: how an interval's advantage is spread over the steps of the level below, see
             :func:`~benchmarl_himpo.objectives.functional.pay_down`. Applied wherever a level pays another.
-        local_reward: what a sub-manager earns on the edge to a subordinate beside its superior's advantage: ``"cluster"``, the mean
-            external reward of all live workers below the sub-manager; ``"own"``, of the live workers below the subordinate (at
-            level 1 the worker itself); ``"none"``, nothing (the paper's NL). The formula is our choice.
+        local_reward: what a sub-manager earns on the edge to a subordinate beside its superior's advantage:
+            ``"cluster"``, the mean external reward of all live workers below the sub-manager; ``"own"``, of the live
+            workers below the subordinate (at level 1 the worker itself); ``"none"``, nothing (the paper's NL). The
+            formula is our choice.
         worker_external_reward: pay workers the external reward on top (the paper's FL).
         gamma: discount per decision of each level, workers first.
         lmbda: GAE λ of each level, workers first (paper: 0.95 for workers, 0 above).
@@ -110,8 +111,8 @@ class RewardAssignment:
                 )
             if any(self.lmbda[1:]):
                 raise ValueError(
-                    "algorithm.credit=telescoped spreads the one-step advantage: set algorithm.lmbda to 0 above the workers, "
-                    f"got {list(self.lmbda)}"
+                    "algorithm.credit=telescoped spreads the one-step advantage: set algorithm.lmbda to 0 above the "
+                    f"workers, got {list(self.lmbda)}"
                 )
 
     @property
@@ -161,9 +162,7 @@ class RewardAssignment:
             critic_mask=trains_critic & served if level == 0 else trains_critic,
             intervals=intervals,
         )
-        payment = pay_down(
-            self.credit, advantage, reward, value, next_value, terminated, is_boundary, intervals, gamma
-        )
+        payment = pay_down(self.credit, advantage, reward, value, next_value, terminated, is_boundary, intervals, gamma)
         return target, payment
 
     def _step_reward(self, level: int, payment: Tensor | None, batch: Trajectories) -> Tensor:

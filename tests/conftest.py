@@ -1,0 +1,90 @@
+"""Fixtures shared by all tests: the package registered, and experiments that take a second."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from benchmarl.experiment import Experiment, ExperimentConfig
+from omegaconf import OmegaConf
+
+import benchmarl_himpo
+from benchmarl_himpo.config import compose
+from benchmarl_himpo.run import load_experiment
+
+TINY_TASK = "vmas/balance"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _registered() -> None:
+    benchmarl_himpo.register()
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def tiny_overrides(tmp_path: Path) -> list[str]:
+    """Overrides that shrink every experiment: 2 iterations of 40 frames, evaluated and saved."""
+    return [
+        "experiment.max_n_frames=80",
+        "experiment.on_policy_collected_frames_per_batch=40",
+        "experiment.on_policy_n_envs_per_worker=2",
+        "experiment.on_policy_n_minibatch_iters=1",
+        "experiment.on_policy_minibatch_size=20",
+        "experiment.off_policy_collected_frames_per_batch=40",
+        "experiment.off_policy_n_envs_per_worker=2",
+        "experiment.off_policy_n_optimizer_steps=2",
+        "experiment.off_policy_train_batch_size=8",
+        "experiment.off_policy_memory_size=80",
+        "experiment.evaluation_interval=40",
+        "experiment.evaluation_episodes=2",
+        "experiment.checkpoint_interval=40",
+        "experiment.sampling_device=cpu",
+        "experiment.train_device=cpu",
+        "experiment.buffer_device=cpu",
+        f"experiment.save_folder={tmp_path / 'runs'}",
+        f"task={TINY_TASK}",
+        "task.max_steps=10",
+        "model.num_cells=[8]",
+        "critic_model.num_cells=[8]",
+    ]
+
+
+@pytest.fixture
+def tiny_experiment_config(tiny_overrides: list[str]) -> ExperimentConfig:
+    """The experiment config of `tiny_overrides`, for experiments made without Hydra."""
+    config = OmegaConf.to_object(compose(tiny_overrides).experiment)
+    Path(config.save_folder).mkdir(parents=True, exist_ok=True)
+    return config
+
+
+@pytest.fixture
+def make_experiment(tiny_overrides: list[str]) -> Callable[..., Experiment]:
+    """Build a tiny experiment as the command does: `make_experiment("algorithm=ippo", ...)`."""
+
+    def make(*overrides: str) -> Experiment:
+        cfg = compose([*tiny_overrides, *overrides], return_hydra_config=True)
+        return load_experiment(cfg, cfg.hydra.runtime.choices.task)
+
+    return make
+
+
+@pytest.fixture
+def run_command() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command as a user would: `run_command("algorithm=ippo", cwd=...)`."""
+
+    def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "benchmarl_himpo.run", *arguments],
+            cwd=cwd,
+            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    return run

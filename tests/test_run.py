@@ -1,0 +1,329 @@
+"""The command: composition, requests that cannot be met, what a run leaves, how it ends."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from benchmarl.algorithms import algorithm_config_registry as host_registry
+from benchmarl.environments import task_config_registry
+from benchmarl.experiment import Callback, Experiment, ExperimentConfig
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+from tensordict import TensorDictBase
+
+from benchmarl_himpo import checks, register, run
+from benchmarl_himpo.algorithms import algorithm_config_registry
+from benchmarl_himpo.callbacks import RenderError, SummaryCallback, VideoCallback, write_mp4
+from benchmarl_himpo.config import CONF_DIR, compose
+
+MakeExperiment = Callable[..., Experiment]
+RunCommand = Callable[..., subprocess.CompletedProcess[str]]
+
+
+# Composition
+
+
+@pytest.mark.parametrize("algorithm", sorted({*host_registry, *algorithm_config_registry}))
+def test_every_algorithm_composes(algorithm: str) -> None:
+    cfg = compose([f"algorithm={algorithm}"])
+    assert isinstance(OmegaConf.to_object(cfg.algorithm), host_registry[algorithm])
+
+
+ONE_TASK_PER_ENVIRONMENT = {task.split("/")[0]: task for task in sorted(task_config_registry)}
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        pytest.param(
+            task, marks=[] if task in ONE_TASK_PER_ENVIRONMENT.values() else pytest.mark.slow
+        )
+        for task in sorted(task_config_registry)
+    ],
+)
+def test_every_task_composes(task: str) -> None:
+    cfg = compose([f"task={task}", "algorithm=ippo"], return_hydra_config=True)
+    assert cfg.hydra.runtime.choices.task == task
+
+
+def test_registering_twice_changes_nothing() -> None:
+    before = dict(host_registry)
+    register()
+    assert host_registry == before
+
+
+def test_compose_puts_hydra_back_inside_a_hydra_program() -> None:
+    with initialize_config_dir(config_dir=str(CONF_DIR), version_base="1.3"):
+        outer = GlobalHydra.instance().hydra
+        assert outer is not None
+        compose(["algorithm=ippo"])
+        assert GlobalHydra.instance().hydra is outer
+    assert not GlobalHydra.instance().is_initialized()
+
+
+def test_default_experiment_is_the_reference_setting() -> None:
+    cfg = compose(["algorithm=ippo"], return_hydra_config=True)
+    assert cfg.hydra.runtime.choices.task == "vmas/sampling"
+    assert (cfg.task.n_agents, cfg.task.shared_rew, cfg.task.max_steps) == (3, False, 100)
+    experiment = cfg.experiment
+    assert experiment.on_policy_n_envs_per_worker == 120
+    assert experiment.on_policy_collected_frames_per_batch == 12_000
+    assert experiment.on_policy_n_minibatch_iters == 10
+    assert experiment.on_policy_minibatch_size == 2_000
+    assert (experiment.lr, experiment.gamma, experiment.max_n_frames) == (3e-4, 0.99, 480_000)
+    assert list(experiment.loggers) == ["csv"]
+    assert not experiment.render
+    for model in (cfg.model, cfg.critic_model):
+        assert model.num_cells == [256, 256]
+        assert model.activation_class == "torch.nn.Tanh"
+
+
+@pytest.mark.parametrize("on_policy", [True, False])
+@pytest.mark.parametrize(
+    "preset", sorted(file.stem for file in (CONF_DIR / "experiment").iterdir())
+)
+def test_every_preset_is_valid_on_and_off_policy(preset: str, on_policy: bool) -> None:
+    config = OmegaConf.to_object(compose([f"experiment={preset}", "algorithm=ippo"]).experiment)
+    config.validate(on_policy)
+    assert config.get_max_n_frames(on_policy) % config.collected_frames_per_batch(on_policy) == 0
+    assert config.collected_frames_per_batch(on_policy) % config.n_envs_per_worker(on_policy) == 0
+
+
+# The command as a user runs it
+
+
+def test_multirun_trains_several_algorithms(
+    run_command: RunCommand, tmp_path: Path, tiny_overrides: list[str]
+) -> None:
+    overrides = [o for o in tiny_overrides if not o.startswith("experiment.save_folder")]
+    done = run_command("--multirun", "algorithm=himppo,qmix", *overrides, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for algorithm in ("himppo", "qmix"):
+        assert f"{algorithm} on vmas/balance, seed 0" in done.stdout
+        (folder,) = tmp_path.glob(f"multirun/*/*/*/{algorithm}_balance_mlp_*")
+        assert f"results             {folder}" in done.stdout
+        assert (folder / "checkpoints" / "checkpoint_80.pt").is_file()
+        assert (folder / folder.name / "scalars" / "eval_reward_episode_reward_mean.csv").is_file()
+        assert "vmas" in json.loads((folder / f"{folder.name}.json").read_text())
+
+
+def test_a_request_that_cannot_be_met_ends_with_one_sentence(
+    run_command: RunCommand, tmp_path: Path
+) -> None:
+    done = run_command("algorithm=ippo", "experiment.loggers=[abacus]", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "experiment.loggers has the unknown logger 'abacus': choose from csv," in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_ends_with_a_short_message_and_exit_code_130(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "_run_from_hydra", interrupted)
+    with pytest.raises(SystemExit) as exit_info:
+        run.main()
+    assert exit_info.value.code == 130
+    assert capsys.readouterr().err.startswith("Interrupted")
+
+
+# Requests that cannot be met
+
+
+@pytest.mark.parametrize("logger", ["wandb", "tensorboard", "mlflow", "trackio"])
+def test_missing_logger_names_what_to_install(
+    logger: str, make_experiment: MakeExperiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks, "find_spec", lambda name: None)
+    with pytest.raises(checks.RequestError, match=rf"asks for {logger}.*pip install"):
+        make_experiment("algorithm=ippo", f"experiment.loggers=[csv,{logger}]")
+
+
+def test_missing_matplotlib_names_what_to_install(
+    make_experiment: MakeExperiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(checks.RequestError, match=r"render=true needs matplotlib.*\[render\]"):
+        make_experiment("algorithm=ippo", "experiment.render=true")
+
+
+def test_missing_moviepy_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "find_spec", lambda name: None)
+    with pytest.raises(checks.RequestError, match=r"render=true needs moviepy.*\[render\]"):
+        checks._check_render(["wandb"], "pettingzoo/waterworld")
+
+
+def test_missing_torch_geometric_names_what_to_install(
+    tiny_experiment_config: ExperimentConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks, "find_spec", lambda name: None)
+    with pytest.raises(checks.RequestError, match=r"model=layers/gnn needs.*\[gnn\]"):
+        checks.check_request(tiny_experiment_config, "vmas/balance", {"gnn"})
+
+
+def test_layers_of_a_sequence_model_are_found() -> None:
+    overrides = [
+        "model=sequence",
+        "model/layers@model.layers.l1=gnn",
+        "model/layers@model.layers.l2=mlp",
+    ]
+    cfg = compose(["algorithm=ippo", *overrides, "model.intermediate_sizes=[8]"])
+    assert list(checks.model_names_of(cfg.model)) == ["gnn", "mlp"]
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "abacus"])
+@pytest.mark.parametrize("option", ["sampling_device", "train_device", "buffer_device"])
+def test_unknown_device_is_named(option: str, device: str, make_experiment: MakeExperiment) -> None:
+    with pytest.raises(checks.RequestError, match=rf"experiment\.{option}={device} cannot be used"):
+        make_experiment("algorithm=ippo", f"experiment.{option}={device}")
+
+
+def test_missing_checkpoint_is_named(make_experiment: MakeExperiment) -> None:
+    with pytest.raises(
+        checks.RequestError, match=r"experiment\.restore_file=gone\.pt does not exist"
+    ):
+        make_experiment("algorithm=ippo", "experiment.restore_file=gone.pt")
+
+
+# What a run leaves behind
+
+
+def test_summary_tells_the_evaluation_that_benchmarl_logged(
+    make_experiment: MakeExperiment,
+) -> None:
+    experiment = make_experiment("algorithm=ippo", "task=vmas/simple_tag")  # two groups
+    experiment.run()
+    scalars = experiment.folder_name / experiment.name / "scalars"
+    logged = (scalars / "eval_reward_episode_reward_mean.csv").read_text().split(",")[-1]
+    (summary,) = (c for c in experiment.callbacks if isinstance(c, SummaryCallback))
+    assert summary.evaluation_return == pytest.approx(float(logged), rel=1e-5)
+    text = run.summarise(experiment, wall_time=3.0)
+    assert f"return, evaluation  {summary.evaluation_return:.3f}" in text
+    assert "frames              80 at " in text
+    assert str(experiment.folder_name) in text
+
+
+def test_a_run_reloads_with_its_callbacks(make_experiment: MakeExperiment) -> None:
+    experiment = make_experiment("algorithm=ippo")
+    experiment.run()
+    checkpoint = experiment.folder_name / "checkpoints" / "checkpoint_80.pt"
+    reloaded = Experiment.reload_from_file(str(checkpoint))
+    assert [type(c) for c in reloaded.callbacks] == [type(c) for c in experiment.callbacks]
+    assert all(callback.experiment is reloaded for callback in reloaded.callbacks)
+    reloaded.close()
+
+
+# Numbers that are not finite
+
+
+class Poison(Callback):
+    """Put NaN into the data or the policy, from iteration 1 on."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self.what = what
+
+    def on_batch_collected(self, batch: TensorDictBase) -> None:
+        if self.experiment.n_iters_performed == 1 and self.what in ("observation", "reward"):
+            batch["next", "agents", self.what].view(-1)[0] = torch.nan
+
+    def on_train_step(self, batch: TensorDictBase, group: str) -> None:
+        if self.experiment.n_iters_performed == 1 and self.what == "policy":
+            parameters = self.experiment.losses[group].parameters()
+            next(parameters).data.fill_(torch.nan)
+
+    def __getstate__(self) -> dict:
+        return {"what": self.what, "experiment": None}
+
+
+@pytest.mark.parametrize(
+    ("what", "algorithm"),
+    [
+        ("observation", "ippo"),
+        ("reward", "ippo"),
+        ("policy", "ippo"),
+        ("policy", "qmix"),
+        ("policy", "himppo"),
+    ],
+)
+def test_nan_stops_the_run_and_keeps_the_last_good_checkpoint(
+    what: str, algorithm: str, make_experiment: MakeExperiment
+) -> None:
+    experiment = make_experiment(f"algorithm={algorithm}")
+    poison = Poison(what)
+    poison.experiment = experiment
+    experiment.callbacks.insert(0, poison)
+    with pytest.raises(FloatingPointError) as error:
+        experiment.run()
+    message = str(error.value)
+    assert (what if what != "policy" else "loss") in message
+    assert "group 'agents'" in message
+    assert "iteration 1" in message
+    (checkpoint,) = (experiment.folder_name / "checkpoints").iterdir()
+    assert checkpoint.name == "checkpoint_40.pt"
+    assert str(checkpoint) in message
+    parameters = torch.load(checkpoint)["loss_agents"].values()
+    assert all(p.isfinite().all() for p in parameters if torch.is_tensor(p))
+
+
+def test_nan_before_any_checkpoint_says_so(make_experiment: MakeExperiment) -> None:
+    experiment = make_experiment("algorithm=ippo", "experiment.checkpoint_interval=0")
+    poison = Poison("reward")
+    poison.experiment = experiment
+    experiment.callbacks.insert(0, poison)
+    with pytest.raises(FloatingPointError, match=r"experiment\.checkpoint_interval"):
+        experiment.run()
+
+
+# Videos
+
+
+def decode(path: Path) -> list[torch.Tensor]:
+    """Read a film back, one [height, width, 3] tensor per frame."""
+    import av
+
+    with av.open(str(path)) as container:
+        return [torch.from_numpy(f.to_ndarray(format="rgb24")) for f in container.decode(video=0)]
+
+
+def test_mp4_keeps_frames_in_order_and_colour(tmp_path: Path) -> None:
+    film = torch.zeros(3, 3, 32, 48, dtype=torch.uint8)
+    for step in range(3):
+        film[step, step] = 255  # red, green, blue
+    write_mp4(film, tmp_path / "film.mp4")
+    frames = decode(tmp_path / "film.mp4")
+    assert [tuple(frame.shape) for frame in frames] == [(32, 48, 3)] * 3
+    assert [int(frame.float().mean((0, 1)).argmax()) for frame in frames] == [0, 1, 2]
+
+
+def test_render_leaves_an_mp4_in_the_run_folder(make_experiment: MakeExperiment) -> None:
+    try:
+        experiment = make_experiment("algorithm=ippo", "experiment.render=true")
+    except (checks.RequestError, RenderError) as error:
+        pytest.skip(f"cannot draw here: {error}")
+    experiment.run()
+    videos = sorted(experiment.folder_name.rglob("videos/*"))
+    assert [video.name for video in videos] == ["eval_video_0.mp4", "eval_video_1.mp4"]
+    assert len(decode(videos[0])) == 9  # BenchMARL leaves out the last of 10 steps
+
+
+def test_a_machine_without_display_says_so_before_training() -> None:
+    def no_display(*_: object) -> None:
+        raise RuntimeError("no display")
+
+    callback = VideoCallback()
+    callback.experiment = SimpleNamespace(
+        task=SimpleNamespace(render_callback=no_display), test_env=None
+    )
+    with pytest.raises(RenderError, match=r"no display.*experiment\.render=false"):
+        callback.on_setup()
