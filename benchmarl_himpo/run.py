@@ -2,7 +2,7 @@
 
     python -m benchmarl_himpo.run algorithm=himppo task=vmas/sampling experiment=quick seed=1
 
-Every algorithm, task and model of BenchMARL composes here too; README.md shows overrides and presets.
+Every algorithm, task and model of BenchMARL composes here too. README.md shows how to override.
 """
 
 from __future__ import annotations

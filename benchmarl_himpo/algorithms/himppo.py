@@ -405,7 +405,7 @@ class HimppoConfig(IppoConfig):
     local_reward: str
     worker_external_reward: bool
     gamma: list[float | None]
-    lmbda: list[float]  # type: ignore[assignment]
+    lmbda: list[float]
     critic_all_rows: bool
     critic_phase: bool
     assignment: str

@@ -29,12 +29,12 @@ class Assignment(ABC):
 
     @abstractmethod
     def __call__(
-        self, position: Tensor | None, alive: Tensor, centroids: Tensor, is_fresh: Tensor
+        self, position: Tensor, alive: Tensor, centroids: Tensor, is_fresh: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Assign every worker.
 
         Args:
-            position: positions of the workers. Shape ``[*B, n_agents, 2]``, world units; None where none is needed.
+            position: positions of the workers. Shape ``[*B, n_agents, 2]``, world units; unread unless ``needs_position``.
             alive: workers that count. Shape ``[*B, n_agents]``, bool. The others get an index too, which nothing uses.
             centroids: centroids carried from the last decision. Shape ``[*B, n_clusters, 2]``, world units.
             is_fresh: where carried centroids must be ignored (reset, or the level above decides). Shape ``[*B]``, bool.
@@ -48,7 +48,7 @@ class StaticAssignment(Assignment):
     """Contiguous blocks of near-equal size that never change (the paper's SG ablation; the blocks are our choice)."""
 
     def __call__(
-        self, position: Tensor | None, alive: Tensor, centroids: Tensor, is_fresh: Tensor
+        self, position: Tensor, alive: Tensor, centroids: Tensor, is_fresh: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Blocks by agent index; positions and centroids are left alone."""
         n_agents = alive.shape[-1]
@@ -66,7 +66,7 @@ class RegionsAssignment(Assignment):
     needs_position = True
 
     def __call__(
-        self, position: Tensor | None, alive: Tensor, centroids: Tensor, is_fresh: Tensor
+        self, position: Tensor, alive: Tensor, centroids: Tensor, is_fresh: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Cell of the arena by position; centroids are left alone."""
         n_rows = max(d for d in range(1, math.isqrt(self.n_clusters) + 1) if self.n_clusters % d == 0)
@@ -91,7 +91,7 @@ class KMeansAssignment(Assignment):
     n_lloyd_steps = 3
 
     def __call__(
-        self, position: Tensor | None, alive: Tensor, centroids: Tensor, is_fresh: Tensor
+        self, position: Tensor, alive: Tensor, centroids: Tensor, is_fresh: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Nearest centroid after a few Lloyd steps."""
         is_fresh = is_fresh[..., None, None]

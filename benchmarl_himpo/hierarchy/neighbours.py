@@ -25,11 +25,11 @@ class Neighbours(ABC):
     radius: float
     needs_position = False
 
-    def __call__(self, position: Tensor | None, alive: Tensor) -> Tensor:
+    def __call__(self, position: Tensor, alive: Tensor) -> Tensor:
         """Build the adjacency of a batch of graphs.
 
         Args:
-            position: positions of the nodes. Shape ``[*B, n, 2]``, world units; None where the builder needs none.
+            position: positions of the nodes. Shape ``[*B, n, 2]``, world units; unread unless ``needs_position``.
             alive: nodes that take part. Shape ``[*B, n]``, bool.
 
         Returns:
@@ -41,21 +41,21 @@ class Neighbours(ABC):
         return self._restrict(position, allowed)
 
     @abstractmethod
-    def _restrict(self, position: Tensor | None, allowed: Tensor) -> Tensor:
+    def _restrict(self, position: Tensor, allowed: Tensor) -> Tensor:
         """Keep a subset of the allowed edges. Shapes ``[*B, n, 2]`` and ``[*B, n, n]`` to ``[*B, n, n]``."""
 
 
 class FullNeighbours(Neighbours):
     """Every node hears every other."""
 
-    def _restrict(self, position: Tensor | None, allowed: Tensor) -> Tensor:
+    def _restrict(self, position: Tensor, allowed: Tensor) -> Tensor:
         return allowed
 
 
 class NoNeighbours(Neighbours):
     """Nobody hears anybody: no messages inside a level."""
 
-    def _restrict(self, position: Tensor | None, allowed: Tensor) -> Tensor:
+    def _restrict(self, position: Tensor, allowed: Tensor) -> Tensor:
         return torch.zeros_like(allowed)
 
 
@@ -64,7 +64,7 @@ class RadiusNeighbours(Neighbours):
 
     needs_position = True
 
-    def _restrict(self, position: Tensor | None, allowed: Tensor) -> Tensor:
+    def _restrict(self, position: Tensor, allowed: Tensor) -> Tensor:
         return allowed & (torch.cdist(position, position) <= self.radius)
 
 
@@ -73,7 +73,7 @@ class KnnNeighbours(Neighbours):
 
     needs_position = True
 
-    def _restrict(self, position: Tensor | None, allowed: Tensor) -> Tensor:
+    def _restrict(self, position: Tensor, allowed: Tensor) -> Tensor:
         distance = torch.cdist(position, position).masked_fill(~allowed, torch.inf)
         nearest = distance.topk(min(self.n_neighbours, allowed.shape[-1]), largest=False).indices
         return allowed & torch.zeros_like(allowed).scatter(-1, nearest, True)

@@ -81,9 +81,12 @@ class GroupInputs:
         """The encoders' entries as a fresh TensorDict of batch shape ``[*B, n_agents]``."""
         return tensordict.get(self.group).select(*self.observation_keys)
 
-    def position(self, tensordict: TensorDictBase) -> Tensor | None:
-        """Positions in world units, ``[*B, n_agents, 2]``; None where none are known."""
-        return None if self.position_source is None else self.position_source.read(tensordict.get(self.group))
+    def position(self, tensordict: TensorDictBase) -> Tensor:
+        """Positions in world units, zeros where no builder needs them. Shape ``[*B, n_agents, 2]``."""
+        group_td = tensordict.get(self.group)
+        if self.position_source is None:
+            return torch.zeros(*group_td.shape, 2, device=group_td.get(self.observation_keys[0]).device)
+        return self.position_source.read(group_td)
 
     def alive(self, tensordict: TensorDictBase) -> Tensor:
         """Agents that take part. Shape ``[*B, n_agents]``, bool."""

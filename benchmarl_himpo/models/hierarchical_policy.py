@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from tensordict import TensorDictBase
@@ -38,12 +39,12 @@ class HierarchicalPolicy(TensorDictModuleBase):
         self.assignment = assignment
         self.actors = nn.ModuleList(actors)
         keys, upper = reader.keys, range(1, reader.layout.n_levels)
-        self.held_keys = [keys.clock, keys.parent_index, keys.centroids] if upper else []
+        self.held_keys: list[tuple[str, str]] = [keys.clock, keys.parent_index, keys.centroids] if upper else []
         self.held_keys += [keys[level].action for level in upper]
-        self.in_keys = [key for key in self.actors[0].in_keys if key not in self.held_keys]
+        self.in_keys = [key for key in actors[0].in_keys if key not in self.held_keys]
         self.in_keys += [key for key in reader.inputs.keys if key not in self.in_keys]
         self.in_keys += [keys.carried(key) for key in self.held_keys]
-        self.out_keys = [*self.actors[0].out_keys, *self.held_keys, *(keys[level].log_prob for level in upper)]
+        self.out_keys = [*actors[0].out_keys, *self.held_keys, *(keys[level].log_prob for level in upper)]
         self.out_keys += [("next", *keys.carried(key)) for key in self.held_keys]
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
@@ -91,7 +92,7 @@ class HierarchicalPolicy(TensorDictModuleBase):
         held = tensordict.get(keys.action)
         log_prob = held.new_zeros(held.shape[:-1])
         if is_due.any():
-            actor = self.actors[level]
+            actor = cast("ProbabilisticTensorDictSequential", self.actors[level])
             rows = actor(tensordict.select(*actor.in_keys)[is_due])
             held, log_prob = held.clone(), log_prob.to(rows.get(keys.log_prob).dtype)
             held[is_due] = rows.get(keys.action)

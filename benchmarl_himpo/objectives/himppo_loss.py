@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from tensordict import TensorDict, TensorDictBase
 from tensordict.nn import ProbabilisticTensorDictSequential, TensorDictModuleBase, TensorDictParams
@@ -157,18 +157,17 @@ class HimppoLoss(LossModule):
         )
 
     @property
-    def n_levels(self) -> int:
-        """Number of levels, workers included."""
-        return len(self.level_losses)
+    def _levels(self) -> list[LevelPPOLoss]:
+        return cast("list[LevelPPOLoss]", list(self.level_losses))
 
     def actor_params(self) -> Iterable[nn.Parameter]:
         """Parameters of all actors, workers first."""
-        for level_loss in self.level_losses:
+        for level_loss in self._levels:
             yield from level_loss.actor_network_params.flatten_keys().values()
 
     def critic_params(self) -> Iterable[nn.Parameter]:
         """Parameters of all critics, workers first."""
-        for level_loss in self.level_losses:
+        for level_loss in self._levels:
             yield from level_loss.critic_network_params.flatten_keys().values()
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
@@ -181,7 +180,7 @@ class HimppoLoss(LossModule):
             Scalars ``loss_objective``, ``loss_critic`` and ``loss_entropy`` (sums over levels) and, detached, every
             entry of every level with the suffix ``_level_<l>``.
         """
-        levels = [level_loss(tensordict) for level_loss in self.level_losses]
+        levels = [level_loss(tensordict) for level_loss in self._levels]
         losses = ("loss_objective", "loss_critic", "loss_entropy")
         out = TensorDict({name: sum(td.get(name) for td in levels) for name in losses})
         for level, td in enumerate(levels):

@@ -1,5 +1,7 @@
 """Builders of the workers' assignment, on cases worked by hand and under permutations of the agents."""
 
+from itertools import product
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -54,7 +56,7 @@ def test_any_batch_shape_gives_what_each_environment_gives_alone(name, shape):
     centroids = _random_positions(2, *shape, 2)
     is_fresh = torch.rand(shape, generator=torch.Generator().manual_seed(3)) < 0.5
     index, carried = _assign(builder, position, alive, centroids, is_fresh)
-    for where in map(tuple, torch.ones(shape).nonzero().tolist()) if shape else [()]:
+    for where in product(*map(range, shape)):
         alone = _assign(builder, position[where], alive[where], centroids[where], is_fresh[where])
         assert (index[where] == alone[0]).all()
         torch.testing.assert_close(carried[where], alone[1], rtol=0, atol=1e-12)

@@ -1,5 +1,7 @@
 """Who stands below whom, and what pooling makes of nodes without a live worker."""
 
+from itertools import product
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -92,8 +94,7 @@ def test_graph_equals_a_plain_loop(seed, n_agents, n_nodes, shape):
         held = torch.randn(*shape, n_nodes[level - 1], 2, generator=torch.Generator().manual_seed(seed))
         handed_down = graph.to_subordinates(held, level)
         assert handed_down.shape == (*shape, below, 2)
-        for where in torch.ones(shape).nonzero().tolist() if shape else [()]:
-            where = tuple(where)
+        for where in product(*map(range, shape)):
             members = [[] for _ in range(n_nodes[level - 1])]
             for worker in range(n_agents):
                 node = worker

@@ -1,0 +1,196 @@
+"""What ``benchmarl_himpo.objectives`` computes, written as plain loops over environments, steps and edges.
+
+Slow, without a tensor operation that could broadcast, and following the specification line by line. Tests compare the shipped
+functions with these.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from benchmarl_himpo.hierarchy import HierarchyLayout
+from benchmarl_himpo.objectives.reward_assignment import Trajectories
+
+
+def interval_bounds(is_start: list[bool]) -> list[tuple[int, int]]:
+    """First and last step of every interval of one environment."""
+    starts = [t for t, flag in enumerate(is_start) if flag]
+    return list(zip(starts, [start - 1 for start in starts[1:]] + [len(is_start) - 1], strict=True))
+
+
+def advantage_loop(
+    reward: list[float],
+    value: list[float],
+    next_value: list[float],
+    done: list[bool],
+    terminated: list[bool],
+    is_boundary: list[bool],
+    is_start: list[bool],
+    gamma: float,
+    lmbda: float,
+) -> tuple[list[float], list[float]]:
+    """GAE over the intervals of one edge in one environment; advantage and value target of every step."""
+    advantage, target = [0.0] * len(reward), [0.0] * len(reward)
+    following = 0.0
+    for first, last in reversed(interval_bounds(is_start)):
+        if terminated[last]:
+            discount = 0.0
+        elif is_boundary[last]:
+            discount = gamma
+        else:
+            discount = 1.0
+        delta = sum(reward[first : last + 1]) + discount * next_value[last] - value[first]
+        following = delta + (0.0 if done[last] else gamma * lmbda * following)
+        for t in range(first, last + 1):
+            advantage[t] = following
+            target[t] = following + value[first]
+    return advantage, target
+
+
+def pay_loop(
+    credit: str,
+    advantage: list[float],
+    reward: list[float],
+    value: list[float],
+    next_value: list[float],
+    terminated: list[bool],
+    is_boundary: list[bool],
+    is_start: list[bool],
+    gamma: float,
+) -> list[float]:
+    """Payment of one edge in one environment at every step."""
+    payment = [0.0] * len(reward)
+    for first, last in interval_bounds(is_start):
+        for t in range(first, last + 1):
+            if credit == "uniform":
+                payment[t] = advantage[t] / (last - first + 1)
+            elif credit == "final":
+                payment[t] = advantage[t] if t == last else 0.0
+            else:
+                discount = 0.0 if terminated[t] else gamma if is_boundary[t] else 1.0
+                payment[t] = reward[t] + discount * next_value[t] - value[t]
+    return payment
+
+
+def target_loop(target: list[float], reward: list[float], is_start: list[bool]) -> list[float]:
+    """Value target of every step: the interval's, less what was paid before the step."""
+    out = [0.0] * len(reward)
+    for first, last in interval_bounds(is_start):
+        for t in range(first, last + 1):
+            out[t] = target[t] - sum(reward[first:t])
+    return out
+
+
+@dataclass
+class LoopTargets:
+    """What one level trains on. Every entry has shape ``[B, T, E, 1]``."""
+
+    reward: Tensor
+    advantage: Tensor
+    value_target: Tensor
+    actor_mask: Tensor
+    critic_mask: Tensor
+
+
+def ancestor(batch: Trajectories, b: int, t: int, worker: int, level: int) -> int:
+    """Node of ``level`` above a worker."""
+    node = worker
+    for parent in batch.graph.parent_index[:level]:
+        node = int(parent[b, t, node])
+    return node
+
+
+def workers_below(batch: Trajectories, b: int, t: int, node: int, level: int) -> list[int]:
+    """Live workers below a node."""
+    n_agents = batch.reward.shape[2]
+    return [i for i in range(n_agents) if batch.graph.alive[b, t, i] and ancestor(batch, b, t, i, level) == node]
+
+
+def mean_reward_of(batch: Trajectories, b: int, t: int, workers: list[int]) -> float:
+    """Mean external reward of some workers, zero for none."""
+    return sum(float(batch.reward[b, t, i]) for i in workers) / max(len(workers), 1)
+
+
+def local_reward_of(batch: Trajectories, local_reward: str, level: int, b: int, t: int, edge: int) -> float:
+    """What an edge of a middle level earns at a step beside its superior's advantage."""
+    if local_reward == "none":
+        return 0.0
+    if local_reward == "cluster":
+        parent = int(batch.graph.parent_index[level - 1][b, t, edge])
+        return mean_reward_of(batch, b, t, workers_below(batch, b, t, parent, level))
+    if level == 1:
+        return float(batch.reward[b, t, edge])
+    return mean_reward_of(batch, b, t, workers_below(batch, b, t, edge, level - 1))
+
+
+def assign_rewards_loop(
+    layout: HierarchyLayout,
+    credit: str,
+    local_reward: str,
+    worker_external_reward: bool,
+    gamma: tuple[float, ...],
+    lmbda: tuple[float, ...],
+    critic_all_rows: bool,
+    batch: Trajectories,
+) -> list[LoopTargets]:
+    """Reward, advantage, value target and masks of every level, workers first."""
+    n_envs, n_steps, n_agents, _ = batch.reward.shape
+    dtype = batch.reward.dtype
+    out: list[LoopTargets] = []
+    payment: Tensor | None = None
+    for level in range(layout.top, -1, -1):
+        period, n_edges = layout.periods[level], layout.edges_at(level)
+        shape = (n_envs, n_steps, n_edges, 1)
+        made = LoopTargets(*(torch.zeros(shape, dtype=d) for d in (dtype, dtype, dtype, torch.bool, torch.bool)))
+        paid = torch.zeros(shape, dtype=dtype)
+        for b in range(n_envs):
+            clock = batch.clock[b].tolist()
+            is_decision = [time % period == 0 for time in clock]
+            is_start = [t == 0 or flag for t, flag in enumerate(is_decision)]
+            is_boundary = [(time + 1) % period == 0 for time in clock]
+            for edge in range(n_edges):
+                reward = []
+                for t in range(n_steps):
+                    external = [float(r) for r in batch.reward[b, t, :, 0]]
+                    if level == layout.top:
+                        reward.append(external[edge] if level == 0 else sum(external) / n_agents)
+                        continue
+                    parent = int(batch.graph.parent_index[level][b, t, edge]) if level > 0 else edge
+                    if level > 0:
+                        extra = local_reward_of(batch, local_reward, level, b, t, edge)
+                        reward.append(float(payment[b, t, int(batch.graph.parent_index[level - 1][b, t, edge])]) + extra)
+                    else:
+                        reward.append(float(payment[b, t, edge]) + worker_external_reward * external[edge])
+                if level == 0:
+                    terminated = batch.terminated[b, :, edge, 0].tolist()
+                    done = batch.done[b, :, edge, 0].tolist()
+                else:
+                    terminated = batch.team_terminated[b].tolist()
+                    done = batch.team_done[b].tolist()
+                done = [x or y for x, y in zip(done, terminated, strict=True)]
+                value = batch.state_value[level][b, :, edge, 0].tolist()
+                next_value = batch.next_state_value[level][b, :, edge, 0].tolist()
+                advantage, target = advantage_loop(
+                    reward, value, next_value, done, terminated, is_boundary, is_start, gamma[level], lmbda[level]
+                )
+                target = target_loop(target, reward, is_start)
+                pay = pay_loop(
+                    credit, advantage, reward, value, next_value, terminated, is_boundary, is_start, gamma[level]
+                )
+                for first, last in interval_bounds(is_start):
+                    served = any(
+                        batch.graph.alive[b, t, edge] if level == 0 else workers_below(batch, b, t, edge, level - 1)
+                        for t in range(first, last + 1)
+                    )
+                    for t in range(first, last + 1):
+                        made.reward[b, t, edge] = reward[t]
+                        made.advantage[b, t, edge] = advantage[t]
+                        made.value_target[b, t, edge] = target[t]
+                        paid[b, t, edge] = pay[t]
+                        made.actor_mask[b, t, edge] = is_decision[t] and bool(served)
+                        trains = is_decision[t] or critic_all_rows
+                        made.critic_mask[b, t, edge] = trains and (bool(served) or level > 0)
+        out.insert(0, made)
+        payment = paid
+    return out
