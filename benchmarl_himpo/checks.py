@@ -24,17 +24,21 @@ class RequestError(ValueError):
     """A request that cannot be carried out; the message names the option and the fix."""
 
 
-def check_request(config: ExperimentConfig, task_name: str, model_names: set[str]) -> None:
-    """Check what a run asks for against what this machine has.
+def check_request(
+    config: ExperimentConfig, on_policy: bool, task_name: str, model_names: set[str]
+) -> None:
+    """Check what a run asks for against itself and against what this machine has.
 
     Args:
         config: the experiment's configuration, resolved.
+        on_policy: whether the algorithm learns on-policy, which says which options count.
         task_name: name of the task as on the command line, such as ``vmas/sampling``.
         model_names: names of all models in use, such as ``{"mlp"}``; see :func:`model_names_of`.
 
     Raises:
-        RequestError: if a device, a package or a file that the run needs is missing.
+        RequestError: if options disagree, or a device, a package or a file is missing.
     """
+    _check_batches(config, on_policy)
     for option in ("sampling_device", "train_device", "buffer_device"):
         _check_device(option, getattr(config, option))
     for logger in config.loggers:
@@ -64,6 +68,30 @@ def model_names_of(model: DictConfig) -> Iterator[str]:
     """
     for layer in model.get("layers", {"": model}).values():
         yield layer["name"]
+
+
+def _check_batches(config: ExperimentConfig, on_policy: bool) -> None:
+    """Check that evaluations and checkpoints fall on the end of an iteration.
+
+    Args:
+        config: the experiment's configuration.
+        on_policy: whether the algorithm learns on-policy.
+
+    Raises:
+        RequestError: if one would be missed.
+    """
+    policy = "on_policy" if on_policy else "off_policy"
+    frames = f"{policy}_collected_frames_per_batch"
+    multiples = [(frames, f"{policy}_n_envs_per_worker"), ("checkpoint_interval", frames)]
+    if config.evaluation:
+        multiples.append(("evaluation_interval", frames))
+    for option, unit_option in multiples:
+        count, unit = getattr(config, option), getattr(config, unit_option)
+        if count % unit != 0:
+            raise RequestError(
+                f"experiment.{option}={count} is not a multiple of experiment.{unit_option}={unit}:"
+                f" choose {-(-count // unit) * unit}, or change the other."
+            )
 
 
 def _check_device(option: str, name: str) -> None:

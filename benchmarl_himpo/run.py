@@ -13,7 +13,11 @@ from pathlib import Path
 
 import hydra
 from benchmarl.experiment import Experiment
-from benchmarl.hydra_config import load_experiment_config_from_hydra, load_experiment_from_hydra
+from benchmarl.hydra_config import (
+    load_algorithm_config_from_hydra,
+    load_experiment_config_from_hydra,
+    load_experiment_from_hydra,
+)
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
@@ -43,12 +47,13 @@ def load_experiment(cfg: DictConfig, task_name: str) -> Experiment:
         The experiment, ready to run.
 
     Raises:
-        RequestError: if the config asks for something this machine does not have.
+        RequestError: if the config contradicts itself or asks for what this machine does not have.
         RenderError: if videos are asked for and the task cannot be drawn here.
     """
     config = load_experiment_config_from_hydra(cfg.experiment)
     model_names = {*model_names_of(cfg.model), *model_names_of(cfg.critic_model)}
-    check_request(config, task_name, model_names)
+    on_policy = load_algorithm_config_from_hydra(cfg.algorithm).on_policy()
+    check_request(config, on_policy, task_name, model_names)
     if config.save_folder is not None:
         Path(config.save_folder).mkdir(parents=True, exist_ok=True)
     callbacks = [FiniteCallback(), SummaryCallback(), *([VideoCallback()] if config.render else [])]
@@ -103,7 +108,27 @@ def _run_from_hydra(cfg: DictConfig) -> None:
         experiment.run()
     except FloatingPointError as error:
         raise CommandError(str(error)) from error
+    except Exception as error:
+        if _comes_from_interrupt(error):
+            raise KeyboardInterrupt from error
+        raise
     print(f"\n{summarise(experiment, time.perf_counter() - started)}")
+
+
+def _comes_from_interrupt(error: BaseException | None) -> bool:
+    """Tell whether an error arose while a Ctrl-C was handled.
+
+    Tensordict's context managers answer any exception in their block with a RuntimeError.
+
+    Args:
+        error: the error, or ``None``.
+
+    Returns:
+        Whether a KeyboardInterrupt is among the errors it came from.
+    """
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def main() -> None:

@@ -176,7 +176,8 @@ class Himppo(Ippo):
             n_envs = min(n_envs, -(-minibatch_size // batch.shape[1]))
         with torch.no_grad():
             parts = [self._process_envs(group, part) for part in batch.split(n_envs, dim=0)]
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=0)
+        self._log_diagnostics(group, [diagnostics for _, diagnostics in parts])
+        return parts[0][0] if len(parts) == 1 else torch.cat([part for part, _ in parts], dim=0)
 
     def process_loss_vals(self, group: str, loss_vals: TensorDictBase) -> TensorDictBase:
         """Add the entropy bonus to the objective, as IPPO does, after a check that every level's loss is finite."""
@@ -191,7 +192,7 @@ class Himppo(Ippo):
     # Custom new methods
     #####################
 
-    def _process_envs(self, group: str, batch: TensorDictBase) -> TensorDictBase:
+    def _process_envs(self, group: str, batch: TensorDictBase) -> tuple[TensorDictBase, dict[str, float]]:
         reader = self._readers[group]
         check = partial(self._check_finite, group)
         trajectories = read_trajectories(
@@ -207,11 +208,12 @@ class Himppo(Ippo):
             batch.set(keys.critic_mask, target.critic_mask)
         goals = [batch.get(reader.keys[level].action) for level in range(1, reader.layout.n_levels)]
         diagnostics = level_diagnostics(reader.layout, trajectories, targets, goals)
-        self.experiment.logger.log(
-            {f"train/{group}/{name}": value for name, value in diagnostics.items()},
-            step=self.experiment.n_iters_performed,
-        )
-        return batch.select(*self._get_training_keys(group))
+        return batch.select(*self._get_training_keys(group)), diagnostics
+
+    def _log_diagnostics(self, group: str, parts: list[dict[str, float]]) -> None:
+        """Log the mean over the parts that a batch was processed in."""
+        means = {f"train/{group}/{name}": sum(part[name] for part in parts) / len(parts) for name in parts[0]}
+        self.experiment.logger.log(means, step=self.experiment.n_iters_performed)
 
     def _get_training_keys(self, group: str) -> list[NestedKey]:
         """What a minibatch needs: inputs and outputs of the networks, and the targets of every level."""

@@ -3,12 +3,13 @@
 from benchmarl_himpo.models.group_inputs import GroupInputs, PositionSource
 from benchmarl_himpo.models.hierarchical_policy import HierarchicalPolicy
 from benchmarl_himpo.models.level_models import LevelModels
-from benchmarl_himpo.models.level_network import LevelNetwork
+from benchmarl_himpo.models.level_network import HierarchyReader, LevelNetwork
 from benchmarl_himpo.models.message_passing import DenseGraphConv, MessagePassing, PygGraphConv
 
 __all__ = [
     "DenseGraphConv",
     "GroupInputs",
+    "HierarchyReader",
     "HierarchicalPolicy",
     "LevelModels",
     "LevelNetwork",

@@ -36,18 +36,25 @@ class PositionSource:
                 f"algorithm.position={text!r} is not understood: write the name of an entry of the agents such as "
                 "'position', or two features of one such as 'observation[0:2]'"
             )
-        key, start, stop = match[1], int(match[2] or 0), match[3]
-        if stop and int(stop) - start != 2:
-            raise ValueError(
-                f"algorithm.position={text!r} must select exactly two features, such as {key}[{start}:{start + 2}]"
-            )
+        key, start, stop = match[1], int(match[2] or 0), int(match[3] or 0)
+        if match[2] and (stop - start != 2 or start < 0 < stop):
+            raise ValueError(f"algorithm.position={text!r} must select exactly two features, such as {key}[0:2]")
         return cls(key, start)
 
     def read(self, group_td: TensorDictBase) -> Tensor:
-        """Positions in world units. Shape ``[*B, n_agents, 2]``."""
+        """Positions in world units. Shape ``[*B, n_agents, 2]``.
+
+        Raises:
+            ValueError: if the entry has fewer features than are asked for.
+        """
         entry = group_td.get(tuple(self.key.split(".")))
-        start = self.start % entry.shape[-1]
-        return entry[..., start : start + 2]
+        position = entry[..., self.start : self.start + 2 or None]
+        if position.shape[-1] != 2:
+            raise ValueError(
+                f"algorithm.position asks for two features of {self.key} from number {self.start}, which has "
+                f"{entry.shape[-1]}: choose two that are there, such as {self.key}[0:2]"
+            )
+        return position
 
 
 @dataclass(frozen=True)

@@ -162,7 +162,8 @@ def pay_down(
     elif credit == "final":
         payment = torch.where(append_dims(intervals.is_end, advantage), advantage, torch.zeros_like(advantage))
     elif credit == "telescoped":
-        discount = torch.where(append_dims(is_boundary, reward), gamma, 1.0).to(reward.dtype) * ~terminated
+        check_same_shape(reward=reward, state_value=state_value, next_state_value=next_state_value)
+        discount = torch.ones_like(reward).masked_fill(append_dims(is_boundary, reward), gamma) * ~terminated
         payment = reward + discount * next_state_value - state_value
     else:
         raise ValueError(f"algorithm.credit={credit!r} is unknown: choose one of {', '.join(CREDITS)}")

@@ -80,7 +80,7 @@ class LevelPPOLoss(ClipPPOLoss):
         return out
 
     def _actor_terms(self, rows: TensorDictBase, mask: Tensor | None) -> dict[str, Tensor]:
-        if rows.numel() == 0:
+        if rows.shape[0] == 0:
             return {}
         advantage = rows.get(self.keys.advantage)
         log_weight, dist, kl_approx = self._log_weight(rows, adv_shape=advantage.shape[:-1])
@@ -96,7 +96,7 @@ class LevelPPOLoss(ClipPPOLoss):
 
     def _critic_term(self, rows: TensorDictBase, mask: Tensor | None) -> Tensor:
         value_target = rows.get(self.keys.value_target)
-        if rows.numel() == 0:
+        if rows.shape[0] == 0:
             return value_target.new_zeros(())
         with self.critic_network_params.to_module(self.critic_network):
             state_value = self.critic_network(rows.copy()).get(self.keys.state_value)
