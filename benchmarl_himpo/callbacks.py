@@ -153,11 +153,7 @@ class VideoCallback(PortableCallback):
 
     def _writers(self) -> list[CSVExperiment]:
         """List the objects with which the CSV loggers of the experiment write."""
-        return [
-            logger.experiment
-            for logger in self.experiment.logger.loggers
-            if isinstance(logger, CSVLogger)
-        ]
+        return [logger.experiment for logger in self.experiment.logger.loggers if isinstance(logger, CSVLogger)]
 
 
 class SummaryCallback(PortableCallback):
@@ -178,11 +174,7 @@ class SummaryCallback(PortableCallback):
         Args:
             rollouts: the episodes of the evaluation, each cut at its end. Shape ``[T]`` each.
         """
-        returns = [
-            _reward(rollout, group).sum(0).mean()
-            for rollout in rollouts
-            for group in self.experiment.group_map
-        ]
+        returns = [_reward(rollout, group).sum(0).mean() for rollout in rollouts for group in self.experiment.group_map]
         self.evaluation_return = torch.stack(returns).mean().item()
 
 

@@ -24,9 +24,7 @@ class RequestError(ValueError):
     """A request that cannot be carried out; the message names the option and the fix."""
 
 
-def check_request(
-    config: ExperimentConfig, on_policy: bool, task_name: str, model_names: set[str]
-) -> None:
+def check_request(config: ExperimentConfig, on_policy: bool, task_name: str, model_names: set[str]) -> None:
     """Check what a run asks for against itself and against what this machine has.
 
     Args:
@@ -47,13 +45,11 @@ def check_request(
         _check_render(config.loggers, task_name)
     if "gnn" in model_names and find_spec("torch_geometric") is None:
         raise RequestError(
-            "model=layers/gnn needs torch_geometric, which is not installed: "
-            "pip install 'benchmarl_himpo[gnn]'."
+            "model=layers/gnn needs torch_geometric, which is not installed: pip install 'benchmarl_himpo[gnn]'."
         )
     if config.restore_file is not None and not Path(config.restore_file).is_file():
         raise RequestError(
-            f"experiment.restore_file={config.restore_file} does not exist: "
-            "give the path of a checkpoint_*.pt file."
+            f"experiment.restore_file={config.restore_file} does not exist: give the path of a checkpoint_*.pt file."
         )
 
 
@@ -125,9 +121,7 @@ def _check_logger(name: str) -> None:
         RequestError: if it does not exist or its package is missing.
     """
     if name not in LOGGERS:
-        raise RequestError(
-            f"experiment.loggers has the unknown logger {name!r}: choose from {', '.join(LOGGERS)}."
-        )
+        raise RequestError(f"experiment.loggers has the unknown logger {name!r}: choose from {', '.join(LOGGERS)}.")
     install = LOGGERS[name]
     if install is not None and find_spec(name) is None:
         raise RequestError(
@@ -148,15 +142,10 @@ def _check_render(loggers: list[str], task_name: str) -> None:
     """
     fix = "pip install 'benchmarl_himpo[render]', or choose experiment.render=false."
     if task_name.startswith("vmas/") and not _has_colormaps():
-        raise RequestError(
-            f"experiment.render=true needs matplotlib below 3.9 to draw VMAS tasks: {fix}"
-        )
+        raise RequestError(f"experiment.render=true needs matplotlib below 3.9 to draw VMAS tasks: {fix}")
     # TensorBoard and wandb encode films with moviepy, TensorBoard with the module 2.0 removed.
     if {"wandb", "tensorboard"} & set(loggers) and not _has_moviepy():
-        raise RequestError(
-            "experiment.render=true needs moviepy below 2 for the loggers wandb and tensorboard: "
-            f"{fix}"
-        )
+        raise RequestError(f"experiment.render=true needs moviepy below 2 for the loggers wandb and tensorboard: {fix}")
 
 
 def _has_colormaps() -> bool:

@@ -17,6 +17,7 @@ import benchmarl_himpo
 from benchmarl_himpo.config import compose
 from benchmarl_himpo.run import load_experiment
 
+ROOT = Path(__file__).parent.parent
 TINY_TASK = "vmas/balance"
 
 
@@ -81,7 +82,7 @@ def run_command() -> Callable[..., subprocess.CompletedProcess[str]]:
         return subprocess.run(
             [sys.executable, "-m", "benchmarl_himpo.run", *arguments],
             cwd=cwd,
-            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **environment},
             capture_output=True,
             text=True,
             timeout=300,

@@ -59,10 +59,7 @@ def test_every_yaml_key_has_a_comment_that_names_its_source(file: Path) -> None:
     lines = file.read_text().splitlines()
     keys = list(keys_of(yaml.compose(file.read_text())))
     assert keys
-    comments = {
-        f"{k.value} (line {k.start_mark.line + 1})": comment_of(k.start_mark.line, lines)
-        for k in keys
-    }
+    comments = {f"{k.value} (line {k.start_mark.line + 1})": comment_of(k.start_mark.line, lines) for k in keys}
     assert [key for key, comment in comments.items() if not comment] == []
     assert [key for key, comment in comments.items() if not SOURCES.search(comment)] == []
 

@@ -17,7 +17,7 @@ from benchmarl.experiment import Callback, Experiment, ExperimentConfig
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
-from tensordict import TensorDictBase
+from tensordict import TensorDict, TensorDictBase
 
 from benchmarl_himpo import checks, register, run
 from benchmarl_himpo.algorithms import algorithm_config_registry
@@ -43,9 +43,7 @@ ONE_TASK_PER_ENVIRONMENT = {task.split("/")[0]: task for task in sorted(task_con
 @pytest.mark.parametrize(
     "task",
     [
-        pytest.param(
-            task, marks=[] if task in ONE_TASK_PER_ENVIRONMENT.values() else pytest.mark.slow
-        )
+        pytest.param(task, marks=[] if task in ONE_TASK_PER_ENVIRONMENT.values() else pytest.mark.slow)
         for task in sorted(task_config_registry)
     ],
 )
@@ -87,9 +85,7 @@ def test_default_experiment_is_the_reference_setting() -> None:
 
 
 @pytest.mark.parametrize("on_policy", [True, False])
-@pytest.mark.parametrize(
-    "preset", sorted(file.stem for file in (CONF_DIR / "experiment").iterdir())
-)
+@pytest.mark.parametrize("preset", sorted(file.stem for file in (CONF_DIR / "experiment").iterdir()))
 def test_every_preset_is_valid_on_and_off_policy(preset: str, on_policy: bool) -> None:
     config = OmegaConf.to_object(compose([f"experiment={preset}", "algorithm=ippo"]).experiment)
     config.validate(on_policy)
@@ -100,9 +96,7 @@ def test_every_preset_is_valid_on_and_off_policy(preset: str, on_policy: bool) -
 # The command as a user runs it
 
 
-def test_multirun_trains_several_algorithms(
-    run_command: RunCommand, tmp_path: Path, tiny_overrides: list[str]
-) -> None:
+def test_multirun_trains_several_algorithms(run_command: RunCommand, tmp_path: Path, tiny_overrides: list[str]) -> None:
     overrides = [o for o in tiny_overrides if not o.startswith("experiment.save_folder")]
     done = run_command("--multirun", "algorithm=himppo,qmix", *overrides, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -115,9 +109,7 @@ def test_multirun_trains_several_algorithms(
         assert "vmas" in json.loads((folder / f"{folder.name}.json").read_text())
 
 
-def test_a_request_that_cannot_be_met_ends_with_one_sentence(
-    run_command: RunCommand, tmp_path: Path
-) -> None:
+def test_a_request_that_cannot_be_met_ends_with_one_sentence(run_command: RunCommand, tmp_path: Path) -> None:
     done = run_command("algorithm=ippo", "experiment.loggers=[abacus]", cwd=tmp_path)
     assert done.returncode == 1
     assert "experiment.loggers has the unknown logger 'abacus': choose from csv," in done.stderr
@@ -135,6 +127,16 @@ def test_ctrl_c_ends_with_a_short_message_and_exit_code_130(
         run.main()
     assert exit_info.value.code == 130
     assert capsys.readouterr().err.startswith("Interrupted")
+
+
+def test_ctrl_c_is_recognised_behind_an_error_of_tensordict() -> None:
+    linear = torch.nn.Linear(1, 1)
+    try:
+        with TensorDict.from_module(linear).to_module(linear):
+            raise KeyboardInterrupt
+    except BaseException as error:
+        assert run._comes_from_interrupt(error)
+    assert not run._comes_from_interrupt(RuntimeError())
 
 
 # Requests that cannot be met
@@ -168,7 +170,7 @@ def test_missing_torch_geometric_names_what_to_install(
 ) -> None:
     monkeypatch.setattr(checks, "find_spec", lambda name: None)
     with pytest.raises(checks.RequestError, match=r"model=layers/gnn needs.*\[gnn\]"):
-        checks.check_request(tiny_experiment_config, "vmas/balance", {"gnn"})
+        checks.check_request(tiny_experiment_config, True, "vmas/balance", {"gnn"})
 
 
 def test_layers_of_a_sequence_model_are_found() -> None:
@@ -188,10 +190,23 @@ def test_unknown_device_is_named(option: str, device: str, make_experiment: Make
         make_experiment("algorithm=ippo", f"experiment.{option}={device}")
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "override", "message"),
+    [
+        ("ippo", "experiment.evaluation_interval=50", r"on_policy_collected_frames.*choose 80"),
+        ("qmix", "experiment.checkpoint_interval=50", r"off_policy_collected_frames.*choose 80"),
+        ("ippo", "experiment.on_policy_n_envs_per_worker=3", r"=40 is not .*=3: choose 42"),
+    ],
+)
+def test_counts_that_do_not_fit_are_named(
+    algorithm: str, override: str, message: str, make_experiment: MakeExperiment
+) -> None:
+    with pytest.raises(checks.RequestError, match=message):
+        make_experiment(f"algorithm={algorithm}", override)
+
+
 def test_missing_checkpoint_is_named(make_experiment: MakeExperiment) -> None:
-    with pytest.raises(
-        checks.RequestError, match=r"experiment\.restore_file=gone\.pt does not exist"
-    ):
+    with pytest.raises(checks.RequestError, match=r"experiment\.restore_file=gone\.pt does not exist"):
         make_experiment("algorithm=ippo", "experiment.restore_file=gone.pt")
 
 
@@ -322,8 +337,6 @@ def test_a_machine_without_display_says_so_before_training() -> None:
         raise RuntimeError("no display")
 
     callback = VideoCallback()
-    callback.experiment = SimpleNamespace(
-        task=SimpleNamespace(render_callback=no_display), test_env=None
-    )
+    callback.experiment = SimpleNamespace(task=SimpleNamespace(render_callback=no_display), test_env=None)
     with pytest.raises(RenderError, match=r"no display.*experiment\.render=false"):
         callback.on_setup()

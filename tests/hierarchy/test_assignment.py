@@ -90,7 +90,9 @@ def test_nobody_alive_is_no_error(name):
 def test_static_needs_no_position_and_carries_centroids_through():
     """Five agents in blocks of three and two, whatever else happens."""
     alive, centroids = torch.tensor([[True, False, True, True, True]]), torch.randn(1, 2, 2)
-    index, carried = StaticAssignment(2, ARENA)(None, alive, centroids, torch.tensor([True]))
+    nowhere = torch.full((1, 5, 2), torch.nan)
+    assert not StaticAssignment.needs_position
+    index, carried = StaticAssignment(2, ARENA)(nowhere, alive, centroids, torch.tensor([True]))
     assert index.tolist() == [[0, 0, 0, 1, 1]]
     assert carried is centroids
 

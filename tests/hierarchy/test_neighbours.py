@@ -110,7 +110,9 @@ def test_any_batch_shape_gives_what_each_environment_gives_alone(name, shape):
 def test_builders_without_geometry_need_no_position(name):
     """A task without a known position can use them."""
     assert not neighbours_registry[name].needs_position
-    assert neighbours_registry[name](1, 1.0)(None, ALL).shape == (4, 4)
+    nowhere = torch.full((4, 2), torch.nan)
+    expected = neighbours_registry[name](1, 1.0)(LINE, ALL)
+    assert torch.equal(neighbours_registry[name](1, 1.0)(nowhere, ALL), expected)
 
 
 @pytest.mark.parametrize("name", ["radius", "knn"])

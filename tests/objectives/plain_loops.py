@@ -136,32 +136,32 @@ def assign_rewards_loop(
 ) -> list[LoopTargets]:
     """Reward, advantage, value target and masks of every level, workers first."""
     n_envs, n_steps, n_agents, _ = batch.reward.shape
-    dtype = batch.reward.dtype
     out: list[LoopTargets] = []
     payment: Tensor | None = None
     for level in range(layout.top, -1, -1):
         period, n_edges = layout.periods[level], layout.edges_at(level)
-        shape = (n_envs, n_steps, n_edges, 1)
+        shape, dtype = (n_envs, n_steps, n_edges, 1), batch.reward.dtype
         made = LoopTargets(*(torch.zeros(shape, dtype=d) for d in (dtype, dtype, dtype, torch.bool, torch.bool)))
         paid = torch.zeros(shape, dtype=dtype)
         for b in range(n_envs):
             clock = batch.clock[b].tolist()
             is_decision = [time % period == 0 for time in clock]
-            is_start = [t == 0 or flag for t, flag in enumerate(is_decision)]
             is_boundary = [(time + 1) % period == 0 for time in clock]
+            is_start = [t == 0 or flag for t, flag in enumerate(is_decision)]
             for edge in range(n_edges):
                 reward = []
                 for t in range(n_steps):
                     external = [float(r) for r in batch.reward[b, t, :, 0]]
-                    if level == layout.top:
-                        reward.append(external[edge] if level == 0 else sum(external) / n_agents)
-                        continue
-                    parent = int(batch.graph.parent_index[level][b, t, edge]) if level > 0 else edge
-                    if level > 0:
-                        extra = local_reward_of(batch, local_reward, level, b, t, edge)
-                        reward.append(float(payment[b, t, int(batch.graph.parent_index[level - 1][b, t, edge])]) + extra)
+                    if level == 0 and level == layout.top:
+                        reward.append(external[edge])
+                    elif level == layout.top:
+                        reward.append(sum(external) / n_agents)
+                    elif level == 0:
+                        reward.append(float(payment[b, t, edge]) + (external[edge] if worker_external_reward else 0.0))
                     else:
-                        reward.append(float(payment[b, t, edge]) + worker_external_reward * external[edge])
+                        node = int(batch.graph.parent_index[level - 1][b, t, edge])
+                        local = local_reward_of(batch, local_reward, level, b, t, edge)
+                        reward.append(float(payment[b, t, node]) + local)
                 if level == 0:
                     terminated = batch.terminated[b, :, edge, 0].tolist()
                     done = batch.done[b, :, edge, 0].tolist()
@@ -171,26 +171,20 @@ def assign_rewards_loop(
                 done = [x or y for x, y in zip(done, terminated, strict=True)]
                 value = batch.state_value[level][b, :, edge, 0].tolist()
                 next_value = batch.next_state_value[level][b, :, edge, 0].tolist()
+                steps = (reward, value, next_value)
                 advantage, target = advantage_loop(
-                    reward, value, next_value, done, terminated, is_boundary, is_start, gamma[level], lmbda[level]
+                    *steps, done, terminated, is_boundary, is_start, gamma[level], lmbda[level]
                 )
-                target = target_loop(target, reward, is_start)
-                pay = pay_loop(
-                    credit, advantage, reward, value, next_value, terminated, is_boundary, is_start, gamma[level]
-                )
+                pay = pay_loop(credit, advantage, *steps, terminated, is_boundary, is_start, gamma[level])
+                made.reward[b, :, edge, 0] = torch.tensor(reward, dtype=dtype)
+                made.advantage[b, :, edge, 0] = torch.tensor(advantage, dtype=dtype)
+                made.value_target[b, :, edge, 0] = torch.tensor(target_loop(target, reward, is_start), dtype=dtype)
+                paid[b, :, edge, 0] = torch.tensor(pay, dtype=dtype)
                 for first, last in interval_bounds(is_start):
-                    served = any(
-                        batch.graph.alive[b, t, edge] if level == 0 else workers_below(batch, b, t, edge, level - 1)
-                        for t in range(first, last + 1)
-                    )
+                    served = any(workers_below(batch, b, t, edge, max(level - 1, 0)) for t in range(first, last + 1))
                     for t in range(first, last + 1):
-                        made.reward[b, t, edge] = reward[t]
-                        made.advantage[b, t, edge] = advantage[t]
-                        made.value_target[b, t, edge] = target[t]
-                        paid[b, t, edge] = pay[t]
-                        made.actor_mask[b, t, edge] = is_decision[t] and bool(served)
-                        trains = is_decision[t] or critic_all_rows
-                        made.critic_mask[b, t, edge] = trains and (bool(served) or level > 0)
+                        made.actor_mask[b, t, edge] = is_decision[t] and served
+                        made.critic_mask[b, t, edge] = (is_decision[t] or critic_all_rows) and (served or level > 0)
         out.insert(0, made)
         payment = paid
     return out

@@ -1,0 +1,281 @@
+"""What the options and the host allow: depths, groups, masks, deaths, layers, builders, schemes, environments, benchmarks."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from benchmarl.algorithms import IppoConfig, MappoConfig, QmixConfig
+from benchmarl.algorithms.common import AlgorithmConfig
+from benchmarl.benchmark import Benchmark
+from benchmarl.environments.common import TaskClass
+from benchmarl.experiment import Callback, Experiment
+from benchmarl.models import MlpConfig
+from tensordict import TensorDictBase
+from toy_task import ToyTask
+
+from benchmarl_himpo.keys import HierarchyKeys
+from benchmarl_himpo.objectives.functional import CREDITS
+from benchmarl_himpo.objectives.reward_assignment import LOCAL_REWARDS
+
+MakeAlgorithm = Callable[..., AlgorithmConfig]
+MakeTask = Callable[..., TaskClass]
+
+
+class KeepBatches(Callback):
+    """Keeps every collected batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[TensorDictBase] = []
+
+    def on_batch_collected(self, batch: TensorDictBase) -> None:
+        """Keep it."""
+        self.batches.append(batch.clone())
+
+
+def run(experiment: Experiment) -> Experiment:
+    """Run to the end; every parameter must be finite and every network of every group must have moved."""
+    before = copy.deepcopy({group: loss.state_dict() for group, loss in experiment.losses.items()})
+    experiment.run()
+    for group, loss in experiment.losses.items():
+        moved: dict[tuple[str, str], bool] = {}
+        for name, parameter in loss.named_parameters():
+            assert parameter.isfinite().all(), name
+            _, level, network, *_ = name.split(".")
+            changed = not torch.equal(parameter, before[group][name])
+            moved[level, network] = moved.get((level, network), False) or changed
+        assert all(moved.values()), moved
+    return experiment
+
+
+# Depths
+
+
+@pytest.mark.parametrize(
+    ("n_nodes", "goal_interval"),
+    [([], []), ([1], [4]), ([3, 2], [2, 2]), ([2, 2, 1], [2, 2, 2]), ([4, 3, 2, 1], [1, 2, 1, 3])],
+    ids=lambda value: str(value),
+)
+def test_any_depth_trains_from_config(
+    n_nodes: list[int], goal_interval: list[int], tiny_experiment: Any, make_algorithm: MakeAlgorithm
+) -> None:
+    n_levels = len(n_nodes) + 1
+    algorithm = make_algorithm(
+        n_nodes=n_nodes, goal_interval=goal_interval, gamma=[None] * n_levels, lmbda=[0.95] + [0.0] * (n_levels - 1)
+    )
+    experiment = run(tiny_experiment(algorithm, ToyTask(n_agents=5)))
+    assert experiment.losses["agents"].n_levels == n_levels
+
+
+def test_depth_four_composes_on_the_command_line_of_the_host(tiny_experiment: Any, make_algorithm: MakeAlgorithm) -> None:
+    algorithm = make_algorithm(
+        n_nodes=[2, 2, 1], goal_interval=[5, 2, 3], gamma=[0.9, None, 1.0, 0.5], lmbda=[0.95, 0.0, 0.5, 1.0]
+    )
+    experiment = run(tiny_experiment(algorithm, ToyTask(n_agents=6)))
+    layout = experiment.policy[0].reader.layout
+    assert layout.periods == (1, 5, 10, 30)
+
+
+def test_more_sub_managers_than_agents_leaves_some_without_workers(
+    tiny_experiment: Any, make_algorithm: MakeAlgorithm
+) -> None:
+    algorithm = make_algorithm(n_nodes=[5, 1])
+    run(tiny_experiment(algorithm, ToyTask(n_agents=2)))
+
+
+def test_a_single_agent_trains(tiny_experiment: Any) -> None:
+    run(tiny_experiment(task=ToyTask(n_agents=1)))
+
+
+# Groups, masks, deaths
+
+
+@pytest.mark.parametrize("assignment", ["static", "kmeans"])
+def test_every_agent_group_has_a_hierarchy_of_its_own(
+    assignment: str, tiny_experiment: Any, make_algorithm: MakeAlgorithm, make_vmas: MakeTask
+) -> None:
+    keep = KeepBatches()
+    task = make_vmas("simple_tag", num_good_agents=2, num_adversaries=3, num_landmarks=1, max_steps=10)
+    experiment = run(tiny_experiment(make_algorithm(assignment=assignment), task, callbacks=[keep]))
+    sizes = {group: len(agents) for group, agents in experiment.group_map.items()}
+    assert sorted(sizes.values()) == [2, 3]
+    for group, n_agents in sizes.items():
+        keys = HierarchyKeys(group)
+        assert keep.batches[0].get(keys.parent_index).shape == (4, 16, n_agents)
+        assert keep.batches[0].get(keys[1].action).shape == (4, 16, n_agents, 2)
+    first, second = (HierarchyKeys(group)[2].action for group in sizes)
+    assert not torch.equal(keep.batches[0].get(first), keep.batches[0].get(second))
+
+
+def test_action_masks_are_obeyed_in_collection_and_evaluation(
+    tiny_experiment: Any, make_algorithm: MakeAlgorithm
+) -> None:
+    # The task raises where an action is taken that its mask forbids
+    for name in ("himppo", "himppo_flat"):
+        task = ToyTask(has_mask=True)
+        run(tiny_experiment(make_algorithm(name), task, evaluation=True, create_json=True))
+
+
+@pytest.mark.parametrize("continuous", [True, False], ids=["continuous", "discrete"])
+@pytest.mark.parametrize("name", ["himppo", "himppo_flat"])
+def test_agents_may_die_and_neither_train_nor_speak(
+    name: str, continuous: bool, tiny_experiment: Any, make_algorithm: MakeAlgorithm
+) -> None:
+    keep = KeepBatches()
+    task = ToyTask(n_agents=4, has_alive=True, has_mask=not continuous, truncated_share=0.5)
+    experiment = run(tiny_experiment(make_algorithm(name), task, callbacks=[keep]))
+    batch = keep.batches[0]
+    is_alive = batch.get(("agents", "alive"))
+    assert 0.3 < is_alive.float().mean() < 1
+    processed = experiment.algorithm.process_batch("agents", batch.clone())
+    workers = HierarchyKeys("agents")[0]
+    assert torch.equal(processed.get(workers.actor_mask).squeeze(-1), is_alive)
+    assert torch.equal(processed.get(workers.critic_mask).squeeze(-1), is_alive)
+
+
+def test_what_the_dead_see_changes_nothing_for_the_living(tiny_experiment: Any) -> None:
+    keep = KeepBatches()
+    experiment = tiny_experiment(task=ToyTask(n_agents=4, has_alive=True), callbacks=[keep])
+    experiment.run()
+    batch, workers = keep.batches[-1], HierarchyKeys("agents")[0]
+    is_alive = batch.get(("agents", "alive"))
+    changed = batch.clone()
+    noise = torch.randn_like(changed.get(("agents", "observation")))
+    changed.get(("agents", "observation"))[~is_alive] = noise[~is_alive]
+    losses = {}
+    for name, data in {"as it was": batch, "changed": changed}.items():
+        processed = experiment.algorithm.process_batch("agents", data.clone()).reshape(-1)
+        torch.manual_seed(0)
+        losses[name] = experiment.losses["agents"](processed), processed
+    loss, processed = losses["as it was"]
+    other_loss, other_processed = losses["changed"]
+    for key in (workers.advantage, workers.value_target):
+        mask = processed.get(workers.actor_mask)
+        torch.testing.assert_close(processed.get(key)[mask], other_processed.get(key)[mask])
+    for key in ("loss_objective", "loss_critic"):
+        torch.testing.assert_close(loss[key], other_loss[key])
+
+
+# Options
+
+
+@pytest.mark.parametrize("gnn_class", ["GraphConv", "GATv2Conv", "torch_geometric.nn.conv.SAGEConv"])
+def test_a_convolution_of_pyg_trains_by_name(
+    gnn_class: str, tiny_experiment: Any, make_algorithm: MakeAlgorithm
+) -> None:
+    pytest.importorskip("torch_geometric")
+    run(tiny_experiment(make_algorithm(gnn_class=gnn_class, n_message_rounds=2)))
+
+
+def test_arguments_of_the_pyg_convolution_are_passed_on(tiny_experiment: Any, make_algorithm: MakeAlgorithm) -> None:
+    pytest.importorskip("torch_geometric")
+    algorithm = make_algorithm(gnn_class="GATv2Conv", gnn_kwargs={"heads": 3, "concat": False})
+    experiment = run(tiny_experiment(algorithm))
+    convolutions = [m for m in experiment.policy.modules() if type(m).__name__ == "GATv2Conv"]
+    assert {convolution.heads for convolution in convolutions} == {3}
+
+
+@pytest.mark.parametrize(
+    ("assignment", "neighbours"), [("static", "none"), ("regions", "radius"), ("kmeans", "knn"), ("kmeans", "full")]
+)
+def test_every_builder_trains(
+    assignment: str, neighbours: str, tiny_experiment: Any, make_algorithm: MakeAlgorithm
+) -> None:
+    run(tiny_experiment(make_algorithm(assignment=assignment, neighbours=neighbours), ToyTask(n_agents=4)))
+
+
+@pytest.mark.parametrize("local_reward", LOCAL_REWARDS)
+@pytest.mark.parametrize("credit", CREDITS)
+def test_every_credit_trains_with_every_local_reward(
+    credit: str, local_reward: str, tiny_experiment: Any, make_algorithm: MakeAlgorithm
+) -> None:
+    is_telescoped = credit == "telescoped"
+    algorithm = make_algorithm(
+        credit=credit, local_reward=local_reward, critic_all_rows=is_telescoped, critic_phase=is_telescoped
+    )
+    run(tiny_experiment(algorithm))
+
+
+@pytest.mark.parametrize("name", ["himppo", "himppo_flat", "himppo_nomsg"])
+def test_agents_may_have_parameters_of_their_own(
+    name: str, tiny_experiment: Any, make_algorithm: MakeAlgorithm
+) -> None:
+    shared = tiny_experiment(make_algorithm(name))
+    own = run(tiny_experiment(make_algorithm(name, share_param_critic=False), share_policy_params=False))
+    n_shared, n_own = (sum(p.numel() for p in x.losses["agents"].parameters()) for x in (shared, own))
+    assert n_own > n_shared
+
+
+def test_advantages_in_chunks_are_the_advantages_of_the_whole(
+    tiny_experiment: Any, make_algorithm: MakeAlgorithm
+) -> None:
+    keep = KeepBatches()
+    experiment = tiny_experiment(task=ToyTask(truncated_share=0.5), callbacks=[keep])
+    experiment.run()
+    processed = []
+    for in_chunks in (False, True):
+        experiment.algorithm.minibatch_advantage = in_chunks
+        torch.manual_seed(0)
+        processed.append(experiment.algorithm.process_batch("agents", keep.batches[-1].clone()))
+    whole, chunks = processed
+    assert set(whole.keys(True, True)) == set(chunks.keys(True, True))
+    n_equal = 0
+    for level in range(3):
+        keys = HierarchyKeys("agents")[level]
+        for key in (keys.actor_mask, keys.critic_mask):
+            assert torch.equal(whole.get(key), chunks.get(key))
+        for key in (keys.advantage, keys.value_target):
+            # Goals after a cut are drawn anew, so that envs cut there differ by the draw; the others agree
+            is_same = torch.isclose(whole.get(key), chunks.get(key), rtol=1e-4, atol=1e-5)
+            n_equal += is_same.float().mean()
+    assert n_equal == 6
+
+
+# The host
+
+
+def test_environments_without_batch_dimension_train(tiny_experiment: Any) -> None:
+    experiment = run(
+        tiny_experiment(
+            task=ToyTask(is_vectorised=False, truncated_share=0.5), evaluation=True, create_json=True
+        )
+    )
+    assert experiment.test_env.batch_size == ()
+
+
+def test_collection_with_gradients_trains(tiny_experiment: Any) -> None:
+    run(tiny_experiment(collect_with_grad=True))
+
+
+def test_a_sequence_model_trains(tiny_experiment: Any, make_mlp: Callable[[], MlpConfig]) -> None:
+    from benchmarl.models import SequenceModelConfig
+
+    sequence = SequenceModelConfig(model_configs=[make_mlp(), make_mlp()], intermediate_sizes=[7])
+    run(tiny_experiment(model=sequence, critic_model=copy.deepcopy(sequence)))
+
+
+def test_a_benchmark_compares_himppo_with_the_algorithms_of_the_host(
+    tiny_experiment: Any, make_algorithm: MakeAlgorithm, make_mlp: Callable[[], MlpConfig]
+) -> None:
+    benchmark = Benchmark(
+        algorithm_configs=[
+            make_algorithm(),
+            MappoConfig.get_from_yaml(),
+            IppoConfig.get_from_yaml(),
+            QmixConfig.get_from_yaml(),
+        ],
+        tasks=[ToyTask()],
+        seeds={0},
+        experiment_config=tiny_experiment.config(prefer_continuous_actions=False),
+        model_config=make_mlp(),
+        critic_model_config=make_mlp(),
+    )
+    names = []
+    for experiment in benchmark.get_experiments():
+        experiment.run()
+        names.append(experiment.algorithm_name)
+    assert names == ["himppo", "mappo", "ippo", "qmix"]

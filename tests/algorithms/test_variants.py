@@ -1,0 +1,114 @@
+"""Every named algorithm: its config, its name in files, and that it trains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from benchmarl.algorithms.common import AlgorithmConfig
+from benchmarl.environments.common import TaskClass
+from omegaconf import OmegaConf
+
+from benchmarl_himpo.algorithms import algorithm_config_registry
+from benchmarl_himpo.config import compose
+
+NAMES = ("himppo", "paper", "fl", "nl", "sg", "2l", "nomsg", "haven", "flat")
+ALGORITHMS = [name if name == "himppo" else f"himppo_{name}" for name in NAMES]
+
+MakeAlgorithm = Callable[..., AlgorithmConfig]
+MakeTask = Callable[..., TaskClass]
+
+
+def changed_parameters(before: list[torch.Tensor], after: list[torch.Tensor]) -> list[bool]:
+    """Which parameters moved."""
+    return [not torch.equal(old, new) for old, new in zip(before, after, strict=True)]
+
+
+def test_the_registry_holds_exactly_the_named_algorithms() -> None:
+    assert sorted(algorithm_config_registry) == sorted(ALGORITHMS)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_the_composed_config_equals_get_from_yaml(name: str) -> None:
+    config_class = algorithm_config_registry[name]
+    composed = OmegaConf.to_object(compose([f"algorithm={name}"]).algorithm)
+    loaded = config_class.get_from_yaml()
+    assert type(composed) is type(loaded) is config_class
+    assert composed == loaded
+    assert "???" not in str(vars(loaded))
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_an_algorithm_differs_from_its_base_only_in_the_options_it_is_named_for(name: str) -> None:
+    levels = {"n_nodes", "goal_interval", "gamma", "lmbda"}
+    allowed = {
+        "himppo_fl": {"worker_external_reward"},
+        "himppo_nl": {"local_reward"},
+        "himppo_sg": {"assignment"},
+        "himppo_2l": levels,
+        "himppo_nomsg": {"neighbours"},
+        "himppo_haven": levels | {"credit", "worker_external_reward"},
+        "himppo_flat": levels | {"team_state"},
+    }
+    base = vars(algorithm_config_registry["himppo"].get_from_yaml())
+    config = vars(algorithm_config_registry[name].get_from_yaml())
+    differing = {key for key in base if base[key] != config[key]}
+    if name in allowed:
+        assert differing <= allowed[name]
+        assert differing & allowed[name]
+
+
+def test_the_paper_config_holds_what_the_source_states() -> None:
+    paper = algorithm_config_registry["himppo_paper"].get_from_yaml()
+    assert (len(paper.n_nodes), paper.goal_interval, paper.credit) == (2, [5, 2], "uniform")
+    assert paper.lmbda == [0.95, 0.0, 0.0]
+    assert (paper.worker_external_reward, paper.assignment) == (False, "kmeans")
+    assert paper.local_reward != "none"
+
+
+def test_every_algorithm_has_a_class_name_of_its_own() -> None:
+    classes = {name: config.associated_class() for name, config in algorithm_config_registry.items()}
+    assert {name: cls.__name__.lower() for name, cls in classes.items()} == {
+        name: name.replace("_", "") for name in ALGORITHMS
+    }
+
+
+@pytest.mark.parametrize("continuous", [True, False], ids=["continuous", "discrete"])
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_two_iterations_move_every_network_and_keep_it_finite(
+    name: str, continuous: bool, tiny_experiment: Any, make_algorithm: MakeAlgorithm
+) -> None:
+    experiment = tiny_experiment(make_algorithm(name), prefer_continuous_actions=continuous)
+    assert experiment.algorithm_name == name.replace("_", "")
+    assert experiment.continuous_actions == continuous
+    parameters = list(experiment.losses["agents"].parameters())
+    before = [parameter.detach().clone() for parameter in parameters]
+    experiment.run()
+    assert all(parameter.isfinite().all() for parameter in parameters)
+    assert all(changed_parameters(before, parameters))
+    assert experiment.n_iters_performed == 2
+
+
+@pytest.mark.parametrize("continuous", [True, False], ids=["continuous", "discrete"])
+def test_himppo_trains_on_vmas_sampling(continuous: bool, tiny_experiment: Any, make_vmas: MakeTask) -> None:
+    # One long episode: a reset of sampling costs as much as dozens of steps
+    experiment = tiny_experiment(
+        task=make_vmas("sampling", max_steps=100), prefer_continuous_actions=continuous, evaluation_episodes=1
+    )
+    experiment.run()
+    assert all(parameter.isfinite().all() for parameter in experiment.losses["agents"].parameters())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("continuous", [True, False], ids=["continuous", "discrete"])
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_every_algorithm_trains_on_vmas_sampling(
+    name: str, continuous: bool, tiny_experiment: Any, make_algorithm: MakeAlgorithm, make_vmas: MakeTask
+) -> None:
+    experiment = tiny_experiment(
+        make_algorithm(name), make_vmas("sampling"), prefer_continuous_actions=continuous, max_n_iters=3
+    )
+    experiment.run()
+    assert all(parameter.isfinite().all() for parameter in experiment.losses["agents"].parameters())
