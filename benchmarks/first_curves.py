@@ -1,7 +1,7 @@
 """Train the first curves, keep their numbers as small CSV files, and draw the picture of the README.
 
-    python benchmarks/first_curves.py train     # four runs at the reference setting, one seed each, one after the other
-    python benchmarks/first_curves.py collect   # outputs/first_curves/<algorithm> -> benchmarks/first_curves/<algorithm>.csv
+    python benchmarks/first_curves.py train     # four runs at the reference setting, one seed each, in turn
+    python benchmarks/first_curves.py collect   # finished runs -> benchmarks/first_curves/<algorithm>.csv
     python benchmarks/first_curves.py draw      # benchmarks/first_curves/*.csv -> benchmarks/first_curves.svg
 
 Needs the render extra for the picture.
@@ -41,7 +41,14 @@ def train() -> None:
     """Run every algorithm at the reference setting, seed 0, one thread."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     for algorithm in ALGORITHMS:
-        command = [sys.executable, "-m", "benchmarl_himpo.run", f"algorithm={algorithm}", "task=vmas/sampling", "seed=0"]
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarl_himpo.run",
+            f"algorithm={algorithm}",
+            "task=vmas/sampling",
+            "seed=0",
+        ]
         subprocess.run([*command, f"hydra.run.dir={RUNS / algorithm}"], check=True, env=environment)
 
 
@@ -78,7 +85,11 @@ def draw() -> None:
             rows = list(csv.DictReader(file))
         frames = [float(row["frames"]) / 1000 for row in rows]
         (line,) = axes.plot(frames, [float(row["collection_return"]) for row in rows], label=label)
-        evaluated = [(x, float(row["evaluation_return"])) for x, row in zip(frames, rows, strict=True) if row["evaluation_return"]]
+        evaluated = [
+            (x, float(row["evaluation_return"]))
+            for x, row in zip(frames, rows, strict=True)
+            if row["evaluation_return"]
+        ]
         axes.plot(*zip(*evaluated, strict=True), ".", color=line.get_color())
     axes.axhline(GREEDY_RETURN, color="grey", linestyle="--", linewidth=1, label="greedy script")
     axes.axhline(RANDOM_RETURN, color="grey", linestyle=":", linewidth=1, label="random")

@@ -11,24 +11,29 @@ from typing import Any
 import torch
 from benchmarl.algorithms.common import Algorithm
 from benchmarl.algorithms.ippo import Ippo, IppoConfig
-from benchmarl.models import GnnConfig, SequenceModelConfig
 from benchmarl.models.common import ModelConfig
 from omegaconf import OmegaConf
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModule, TensorDictModuleBase
 from tensordict.utils import NestedKey
 from torch import Tensor
-from torchrl.data import Composite, Unbounded
-from torchrl.envs import EnvBase, TensorDictPrimer
+from torchrl.data import Composite
+from torchrl.envs import EnvBase
 
 from benchmarl_himpo.algorithms.batch_reader import read_trajectories
+from benchmarl_himpo.algorithms.options import (
+    build_assignment,
+    build_neighbours,
+    check_model,
+    find_alive_key,
+    find_position,
+)
 from benchmarl_himpo.config import compose
 from benchmarl_himpo.diagnostics import level_diagnostics
-from benchmarl_himpo.environments import known_position
-from benchmarl_himpo.hierarchy import Assignment, HierarchyLayout, Neighbours, assignment_registry, neighbours_registry
-from benchmarl_himpo.keys import HierarchyKeys, LevelKeys
-from benchmarl_himpo.models import GroupInputs, HierarchicalPolicy, LevelModels, PositionSource
-from benchmarl_himpo.models.level_network import HierarchyReader
+from benchmarl_himpo.environments import carry_hierarchy
+from benchmarl_himpo.hierarchy import Assignment, HierarchyLayout
+from benchmarl_himpo.keys import HierarchyKeys
+from benchmarl_himpo.models import GroupInputs, HierarchicalPolicy, HierarchyReader, LevelModels
 from benchmarl_himpo.objectives import HimppoLoss
 from benchmarl_himpo.objectives.functional import Credit
 from benchmarl_himpo.objectives.reward_assignment import LocalReward, RewardAssignment
@@ -38,7 +43,7 @@ class Himppo(Ippo):
     """Hierarchical message-passing PPO (https://arxiv.org/abs/2507.23604).
 
     The workers' distribution and the PPO options are those of BenchMARL's :class:`~benchmarl.algorithms.Ippo`; the
-    options below are documented in ``conf/algorithm/himppo_paper.yaml``, key by key with their source.
+    options below are documented in ``conf/algorithm/base/himppo.yaml``, key by key with their source.
 
     Args:
         n_nodes: nodes of each upper level, bottom first.
@@ -166,7 +171,7 @@ class Himppo(Ippo):
 
     def process_env_fun(self, env_fun: Callable[[], EnvBase]) -> Callable[[], EnvBase]:
         """Let every environment carry goals, clocks and assignments from step to step."""
-        return partial(_carry_hierarchy, env_fun, self._readers, self.goal_dim)
+        return partial(carry_hierarchy, env_fun, self._readers.values(), self.goal_dim)
 
     def process_batch(self, group: str, batch: TensorDictBase) -> TensorDictBase:
         """Pay every level and compute what it trains on. Takes and gives a batch of shape ``[B, T]``."""
@@ -221,15 +226,10 @@ class Himppo(Ippo):
         policy = self.get_policy_for_loss(group)
         keys: list[NestedKey] = []
         for level, (actor, critic) in enumerate(zip(policy.actors, self._critics[group], strict=True)):
-            keys += [*actor.in_keys, *critic.in_keys, *vars(loss.level_losses[level].keys).values()]
+            keys += [*actor.in_keys, *critic.in_keys, *loss.level_losses[level].keys.training_keys]
         if self.action_mask_spec is not None:
             keys.append((group, "action_mask"))
-        state_values = {reader_keys.state_value for reader_keys in self._level_keys(group)}
-        return [key for key in dict.fromkeys(keys) if key not in state_values]
-
-    def _level_keys(self, group: str) -> list[LevelKeys]:
-        reader = self._readers[group]
-        return [reader.keys[level] for level in range(reader.layout.n_levels)]
+        return list(dict.fromkeys(keys))
 
     def _check_finite(self, group: str, level: int, **tensors: Tensor) -> None:
         """Stop the run where a tensor holds NaN or infinity."""
@@ -243,57 +243,20 @@ class Himppo(Ippo):
 
     def _get_reader(self, group: str) -> HierarchyReader:
         layout = HierarchyLayout(len(self.group_map[group]), tuple(self.n_nodes), tuple(self.goal_interval))
-        neighbours = _look_up("neighbours", self.neighbours, neighbours_registry)(
-            self.n_neighbours, self.neighbour_radius
-        )
-        builders: list[Assignment | Neighbours] = [neighbours]
-        if layout.top > 0:
-            builders.append(self._get_assignment(layout))
-        needs_position = any(builder.needs_position for builder in builders)
+        neighbours = build_neighbours(self.neighbours, self.n_neighbours, self.neighbour_radius)
+        needs_position = neighbours.needs_position or (layout.top > 0 and self._get_assignment(layout).needs_position)
+        entries = self.experiment.test_env.full_observation_spec_unbatched[group]
+        task = f"{self.experiment.environment_name}/{self.experiment.task_name}"
         inputs = GroupInputs(
             group=group,
             observation_keys=tuple(self.observation_spec[group].keys(True, True)),
-            position_source=self._get_position_source(group) if needs_position else None,
-            alive_key=self._get_alive_key(group),
+            position_source=find_position(self.position, task, entries) if needs_position else None,
+            alive_key=find_alive_key(self.alive, entries),
         )
         return HierarchyReader(layout, inputs, HierarchyKeys(group), neighbours)
 
     def _get_assignment(self, layout: HierarchyLayout) -> Assignment:
-        builder = _look_up("assignment", self.assignment, assignment_registry)
-        return builder(layout.nodes_at(min(1, layout.top)), (float(self.arena[0]), float(self.arena[1])))
-
-    def _get_position_source(self, group: str) -> PositionSource:
-        text = self.position
-        task = f"{self.experiment.environment_name}/{self.experiment.task_name}"
-        entries = self.experiment.test_env.full_observation_spec_unbatched[group]
-        if text == "auto":
-            known = known_position(self.experiment.environment_name, self.experiment.task_name)
-            text = "position" if "position" in entries.keys() else known
-        if text is None:
-            raise ValueError(
-                f"algorithm.assignment={self.assignment} with algorithm.neighbours={self.neighbours} needs positions and "
-                f"none are known for task {task}: set algorithm.position to where they stand, such as 'observation[0:2]',"
-                " or set algorithm.assignment=static and algorithm.neighbours=full"
-            )
-        source = PositionSource.parse(text)
-        key = tuple(source.key.split("."))
-        if key not in entries.keys(True, True) and key[0] not in entries.keys(True, True):
-            raise ValueError(
-                f"algorithm.position={text} is no entry of group {group!r} of task {task}, which has "
-                f"{', '.join(map(str, entries.keys(True, True)))}: name one of these"
-            )
-        return source
-
-    def _get_alive_key(self, group: str) -> str | None:
-        entries = self.experiment.test_env.full_observation_spec_unbatched[group].keys()
-        if self.alive == "auto":
-            return "alive" if "alive" in entries else None
-        if self.alive is not None and self.alive not in entries:
-            raise ValueError(
-                f"algorithm.alive={self.alive} is no entry of group {group!r}, which has {', '.join(map(str, entries))}"
-                ": name one of these, or set algorithm.alive=null"
-            )
-        return self.alive
+        return build_assignment(self.assignment, layout.nodes_at(min(1, layout.top)), self.arena)
 
     def _get_reward_assignment(self, group: str) -> RewardAssignment:
         gamma = tuple(self.experiment_config.gamma if value is None else value for value in self.gamma)
@@ -337,7 +300,7 @@ class Himppo(Ippo):
         if len(self.arena) != 2 or self.arena[0] >= self.arena[1]:
             raise ValueError(f"algorithm.arena={list(self.arena)} must be [low, high] with low below high")
         for option, config in (("model", self.model_config), ("critic_model", self.critic_model_config)):
-            _check_model(option, config)
+            check_model(option, config)
 
 
 class _WorkerModel:
@@ -352,47 +315,6 @@ class _WorkerModel:
         (out_key,) = output_spec.keys(True, True)
         out_features = output_spec[out_key].shape[-1]
         return self.models.worker_network(self.model_config, share_params, out_features, out_key)
-
-
-def _look_up(option: str, name: str, registry: dict[str, type]) -> type:
-    if name not in registry:
-        raise ValueError(f"algorithm.{option}={name} is unknown: choose one of {', '.join(registry)}")
-    return registry[name]
-
-
-def _check_model(option: str, config: ModelConfig) -> None:
-    """Refuse models that would break the hierarchy's clocks or widen every agent's reach."""
-    if config.is_rnn:
-        raise ValueError(
-            f"{option} is recurrent, which HiMPPO does not support: choose a feed-forward {option} such as layers/mlp"
-        )
-    layers = config.model_configs if isinstance(config, SequenceModelConfig) else [config]
-    if any(isinstance(layer, GnnConfig) for layer in layers):
-        raise ValueError(
-            f"{option} is a GNN, which would let every agent see beyond its neighbours in the hierarchy: choose a {option} "
-            "such as layers/mlp and set the message passing with algorithm.neighbours and algorithm.gnn_class"
-        )
-
-
-def _carry_hierarchy(env_fun: Callable[[], EnvBase], readers: dict[str, HierarchyReader], goal_dim: int) -> EnvBase:
-    """Let an environment carry what a hierarchy holds, zero after each reset: a clock at zero starts everything anew."""
-    env = env_fun()
-    zeros: dict[NestedKey, Callable[[], Tensor]] = {}
-    specs = Composite(device=env.device)
-    for reader in readers.values():
-        layout, keys = reader.layout, reader.keys
-        if layout.top == 0:
-            continue
-        shapes = {keys.clock: (1,), keys.parent_index: (layout.n_agents,), keys.centroids: (layout.nodes_at(1), 2)}
-        shapes |= {keys[level].action: (layout.edges_at(level), goal_dim) for level in range(1, layout.n_levels)}
-        for key, shape in shapes.items():
-            dtype = torch.long if key in (keys.clock, keys.parent_index) else torch.float32
-            specs[keys.carried(key)] = Unbounded(shape=shape, dtype=dtype, device=env.device)
-            # A callable, because TorchRL's primer ignores the dtype of a number
-            zeros[keys.carried(key)] = partial(torch.zeros, (*env.batch_size, *shape), dtype=dtype, device=env.device)
-    if specs.is_empty():
-        return env
-    return env.append_transform(TensorDictPrimer(specs, default_value=zeros, reset_key="_reset", expand_specs=True))
 
 
 @dataclass

@@ -1,5 +1,6 @@
-"""What the package knows about tasks, and tasks of its own."""
+"""What the package knows about tasks, and what it adds to environments."""
 
+from benchmarl_himpo.environments.carry import carry_hierarchy
 from benchmarl_himpo.environments.positions import known_position
 
-__all__ = ["known_position"]
+__all__ = ["carry_hierarchy", "known_position"]

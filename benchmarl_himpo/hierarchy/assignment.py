@@ -28,13 +28,11 @@ class Assignment(ABC):
     needs_position = False
 
     @abstractmethod
-    def __call__(
-        self, position: Tensor, alive: Tensor, centroids: Tensor, is_fresh: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def __call__(self, position: Tensor, alive: Tensor, centroids: Tensor, is_fresh: Tensor) -> tuple[Tensor, Tensor]:
         """Assign every worker.
 
         Args:
-            position: positions of the workers. Shape ``[*B, n_agents, 2]``, world units; unread unless ``needs_position``.
+            position: positions of the workers. Shape ``[*B, n_agents, 2]``, world units; read if ``needs_position``.
             alive: workers that count. Shape ``[*B, n_agents]``, bool. The others get an index too, which nothing uses.
             centroids: centroids carried from the last decision. Shape ``[*B, n_clusters, 2]``, world units.
             is_fresh: where carried centroids must be ignored (reset, or the level above decides). Shape ``[*B]``, bool.
@@ -47,9 +45,7 @@ class Assignment(ABC):
 class StaticAssignment(Assignment):
     """Contiguous blocks of near-equal size that never change (the paper's SG ablation; the blocks are our choice)."""
 
-    def __call__(
-        self, position: Tensor, alive: Tensor, centroids: Tensor, is_fresh: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def __call__(self, position: Tensor, alive: Tensor, centroids: Tensor, is_fresh: Tensor) -> tuple[Tensor, Tensor]:
         """Blocks by agent index; positions and centroids are left alone."""
         n_agents = alive.shape[-1]
         index = torch.arange(n_agents, device=alive.device) * self.n_clusters // n_agents
@@ -65,9 +61,7 @@ class RegionsAssignment(Assignment):
 
     needs_position = True
 
-    def __call__(
-        self, position: Tensor, alive: Tensor, centroids: Tensor, is_fresh: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def __call__(self, position: Tensor, alive: Tensor, centroids: Tensor, is_fresh: Tensor) -> tuple[Tensor, Tensor]:
         """Cell of the arena by position; centroids are left alone."""
         n_rows = max(d for d in range(1, math.isqrt(self.n_clusters) + 1) if self.n_clusters % d == 0)
         n_columns = self.n_clusters // n_rows
@@ -90,9 +84,7 @@ class KMeansAssignment(Assignment):
     needs_position = True
     n_lloyd_steps = 3
 
-    def __call__(
-        self, position: Tensor, alive: Tensor, centroids: Tensor, is_fresh: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def __call__(self, position: Tensor, alive: Tensor, centroids: Tensor, is_fresh: Tensor) -> tuple[Tensor, Tensor]:
         """Nearest centroid after a few Lloyd steps."""
         is_fresh = is_fresh[..., None, None]
         start = torch.where(is_fresh, self._spread_centroids(position, alive), centroids)

@@ -9,8 +9,8 @@ from benchmarl_himpo.models.message_passing import DenseGraphConv, MessagePassin
 __all__ = [
     "DenseGraphConv",
     "GroupInputs",
-    "HierarchyReader",
     "HierarchicalPolicy",
+    "HierarchyReader",
     "LevelModels",
     "LevelNetwork",
     "MessagePassing",

@@ -149,14 +149,30 @@ class LevelModels:
         output = Composite(
             {HIDDEN_KEY: Unbounded(shape=(n_agents, out_features), device=self.device)}, shape=(n_agents,)
         )
-        return model_config.get_model(
-            input_spec=Composite({group: group_spec}),
-            output_spec=Composite({group: output}),
-            agent_group=group,
-            input_has_agent_dim=True,
-            n_agents=n_agents,
-            centralised=False,
-            share_params=share_params,
-            device=self.device,
-            action_spec=self.action_spec,
-        )
+        try:
+            return model_config.get_model(
+                input_spec=Composite({group: group_spec}),
+                output_spec=Composite({group: output}),
+                agent_group=group,
+                input_has_agent_dim=True,
+                n_agents=n_agents,
+                centralised=False,
+                share_params=share_params,
+                device=self.device,
+                action_spec=self.action_spec,
+            )
+        except ValueError as error:
+            option = "critic_model" if model_config.is_critic else "model"
+            raise ValueError(
+                f"{option} cannot encode what each agent of group {group!r} sees ({_describe(self.observation_spec)}): "
+                f"HiMPPO gives its networks no global state but what every agent sees, so choose a {option} such as layers/mlp "
+                f"for vectors or layers/cnn for images (BenchMARL says: {error})"
+            ) from error
+
+
+def _describe(observation_spec: Composite) -> str:
+    """The entries of a group and their shapes per agent, in words."""
+    entries = (
+        (key if isinstance(key, str) else ".".join(key), spec) for key, spec in observation_spec.items(True, True)
+    )
+    return ", ".join(f"{name} {list(spec.shape[1:])}" for name, spec in entries)

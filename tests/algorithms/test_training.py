@@ -68,12 +68,18 @@ def test_any_depth_trains_from_config(
         n_nodes=n_nodes, goal_interval=goal_interval, gamma=[None] * n_levels, lmbda=[0.95] + [0.0] * (n_levels - 1)
     )
     experiment = run(tiny_experiment(algorithm, ToyTask(n_agents=5)))
-    assert experiment.losses["agents"].n_levels == n_levels
+    assert len(experiment.losses["agents"].level_losses) == n_levels
 
 
-def test_depth_four_composes_on_the_command_line_of_the_host(tiny_experiment: Any, make_algorithm: MakeAlgorithm) -> None:
+def test_every_level_has_a_clock_a_discount_and_a_lambda_of_its_own(
+    tiny_experiment: Any, make_algorithm: MakeAlgorithm
+) -> None:
     algorithm = make_algorithm(
-        n_nodes=[2, 2, 1], goal_interval=[5, 2, 3], gamma=[0.9, None, 1.0, 0.5], lmbda=[0.95, 0.0, 0.5, 1.0]
+        "himppo_paper",
+        n_nodes=[2, 2, 1],
+        goal_interval=[5, 2, 3],
+        gamma=[0.9, None, 1.0, 0.5],
+        lmbda=[0.95, 0.0, 0.5, 1.0],
     )
     experiment = run(tiny_experiment(algorithm, ToyTask(n_agents=6)))
     layout = experiment.policy[0].reader.layout
@@ -148,8 +154,9 @@ def test_what_the_dead_see_changes_nothing_for_the_living(tiny_experiment: Any) 
     changed.get(("agents", "observation"))[~is_alive] = noise[~is_alive]
     losses = {}
     for name, data in {"as it was": batch, "changed": changed}.items():
+        torch.manual_seed(0)  # goals after the cut at the end are drawn
         processed = experiment.algorithm.process_batch("agents", data.clone()).reshape(-1)
-        torch.manual_seed(0)
+        torch.manual_seed(0)  # so is the entropy of squashed actions
         losses[name] = experiment.losses["agents"](processed), processed
     loss, processed = losses["as it was"]
     other_loss, other_processed = losses["changed"]
@@ -195,7 +202,11 @@ def test_every_credit_trains_with_every_local_reward(
 ) -> None:
     is_telescoped = credit == "telescoped"
     algorithm = make_algorithm(
-        credit=credit, local_reward=local_reward, critic_all_rows=is_telescoped, critic_phase=is_telescoped
+        "himppo_paper",
+        credit=credit,
+        local_reward=local_reward,
+        critic_all_rows=is_telescoped,
+        critic_phase=is_telescoped,
     )
     run(tiny_experiment(algorithm))
 
@@ -223,16 +234,12 @@ def test_advantages_in_chunks_are_the_advantages_of_the_whole(
         processed.append(experiment.algorithm.process_batch("agents", keep.batches[-1].clone()))
     whole, chunks = processed
     assert set(whole.keys(True, True)) == set(chunks.keys(True, True))
-    n_equal = 0
     for level in range(3):
         keys = HierarchyKeys("agents")[level]
         for key in (keys.actor_mask, keys.critic_mask):
             assert torch.equal(whole.get(key), chunks.get(key))
         for key in (keys.advantage, keys.value_target):
-            # Goals after a cut are drawn anew, so that envs cut there differ by the draw; the others agree
-            is_same = torch.isclose(whole.get(key), chunks.get(key), rtol=1e-4, atol=1e-5)
-            n_equal += is_same.float().mean()
-    assert n_equal == 6
+            torch.testing.assert_close(whole.get(key), chunks.get(key))
 
 
 # The host

@@ -170,7 +170,7 @@ def test_kmeans_leaves_an_empty_centroid_where_it_was():
 
 
 def test_kmeans_keeps_labels_under_a_held_goal_until_a_fresh_start():
-    """Two groups change sides in small steps around each other; only the fresh start numbers them from the left again."""
+    """Two groups change sides in small steps; only the fresh start numbers them from the left again."""
     builder = KMeansAssignment(2, ARENA)
     team = torch.tensor([[-1.0, 0.0], [-0.9, 0.1], [1.0, 0.0], [0.9, -0.1]], dtype=torch.float64)
     index, centroids = _assign(builder, team)
@@ -201,9 +201,7 @@ def test_a_dead_agent_moves_no_centroid(is_fresh):
     results = []
     for x in (-5.0, 0.0, 7.0):
         position = torch.tensor([[-1.0, 0.0], [-0.8, 0.1], [0.9, 0.0], [1.0, 0.2], [x, x]])
-        results.append(
-            _assign(KMeansAssignment(2, ARENA), position, alive, [[-1.0, 0.0], [1.0, 0.0]], is_fresh)
-        )
+        results.append(_assign(KMeansAssignment(2, ARENA), position, alive, [[-1.0, 0.0], [1.0, 0.0]], is_fresh))
     for index, centroids in results:
         assert index[:4].tolist() == [0, 0, 1, 1]
         torch.testing.assert_close(centroids, results[0][1], rtol=0, atol=0)
@@ -219,7 +217,7 @@ def test_a_dead_agent_moves_no_centroid(is_fresh):
     data=st.data(),
 )
 def test_permuting_agents_permutes_their_labels(name, seed, n_clusters, n_agents, is_fresh, data):
-    """Agents at random places, so without ties, with some dead: a label belongs to a place and not to an agent's number."""
+    """Agents at random places, so without ties, some dead: a label belongs to a place, not to an agent's number."""
     order = torch.tensor(data.draw(st.permutations(range(n_agents))))
     alive = torch.tensor(data.draw(st.lists(st.booleans(), min_size=n_agents, max_size=n_agents)))
     alive[: max(n_clusters, 3)] = True  # two live agents are equally far from their mean, which is a tie

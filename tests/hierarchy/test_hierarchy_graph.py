@@ -27,7 +27,7 @@ FOUR_WORKERS = {"parent_index": ([2, 0, 2, 0], [1, 0, 0]), "n_nodes": (3, 2), "a
 
 
 def test_ancestors_follow_the_parents_upwards():
-    """Workers 0 and 2 stand under sub-manager 2, which stands under 0; workers 1 and 3 under 0, which stands under 1."""
+    """Workers 0 and 2 stand under sub-manager 2, which stands under 0; 1 and 3 under 0, which stands under 1."""
     graph = _graph(**FOUR_WORKERS)
     assert graph.ancestor_index(0).tolist() == [0, 1, 2, 3]
     assert graph.ancestor_index(1).tolist() == [2, 0, 2, 0]

@@ -83,7 +83,11 @@ def test_static_parents_are_contiguous_blocks_of_near_equal_size(n_agents, n_nod
 def test_static_parents_of_a_middle_level_are_its_own_nodes():
     """Three sub-managers under two middle managers under one: blocks at every level."""
     layout = HierarchyLayout(6, (3, 2, 1), (2, 2, 2))
-    assert [layout.static_parent_index(level).tolist() for level in (1, 2, 3)] == [[0, 0, 1, 1, 2, 2], [0, 0, 1], [0, 0]]
+    assert [layout.static_parent_index(level).tolist() for level in (1, 2, 3)] == [
+        [0, 0, 1, 1, 2, 2],
+        [0, 0, 1],
+        [0, 0],
+    ]
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,8 @@ def test_positions_are_two_features_of_an_entry(text, key, expected):
 
 
 @pytest.mark.parametrize(
-    "text", ["observation[0:3]", "observation[2:0]", "observation[1:2]", "observation[3:]", "observation[-3:]", "o[-1:1]"]
+    "text",
+    ["observation[0:3]", "observation[2:0]", "observation[1:2]", "observation[3:]", "observation[-3:]", "o[-1:1]"],
 )
 def test_slices_of_another_size_are_refused(text):
     """A position has two features; a slice that wraps around the end has none."""

@@ -15,7 +15,7 @@ FOUR_LEVELS = HierarchyLayout(6, (3, 2, 1), (2, 2, 2))
 
 
 def _roll_out(tiny: TinyHierarchy, n_steps: int, n_envs: int = 2, resets: dict | None = None, clocks=None):
-    """Step the policy as a collector does, carrying by hand; ``resets[t]`` lists the environments that start anew at t."""
+    """Step as a collector does, carrying by hand; ``resets[t]`` lists the environments that start anew at t."""
     carried = tiny.carried_zeros((n_envs,))
     if clocks is not None:
         carried[tiny.keys.clock] = torch.tensor(clocks).unsqueeze(-1)
@@ -65,7 +65,7 @@ def test_every_goal_of_a_decision_is_new():
 
 
 def test_environments_reset_on_their_own():
-    """Environment 1 starts anew at step 4: its clock, goals and assignment restart there, those of environment 0 go on."""
+    """Environment 1 starts anew at step 4, its clock, goals and assignment with it; environment 0 goes on."""
     tiny = TinyHierarchy(THREE_LEVELS, assignment="kmeans")
     batch = _roll_out(tiny, 12, resets={4: [1]})
     keys = tiny.keys
@@ -95,7 +95,7 @@ def _count_calls(tiny: TinyHierarchy) -> list[list[int]]:
 
 
 def test_upper_actors_are_called_when_they_decide_and_never_else():
-    """Twelve steps: twelve calls of the workers, four of the sub-managers, two of the manager, each on both environments."""
+    """Twelve steps: 12 calls of the workers, 4 of the sub-managers, 2 of the manager, each on both environments."""
     tiny = TinyHierarchy(THREE_LEVELS)
     calls = _count_calls(tiny)
     _roll_out(tiny, 12)
@@ -133,7 +133,9 @@ def test_an_agent_that_leaves_its_cluster_keeps_its_sub_manager_until_the_next_d
     carried, parents = tiny.carried_zeros((1,)), []
     for t in range(4):
         td = tiny.observe((1,), seed=t)
-        td[GROUP, "position"] = torch.tensor([[0.5 if t >= 1 else -0.5, 0], [-0.5, 0], [-0.6, 0], [0.5, 0], [0.6, 0]])[None]
+        td[GROUP, "position"] = torch.tensor([[0.5 if t >= 1 else -0.5, 0], [-0.5, 0], [-0.6, 0], [0.5, 0], [0.6, 0]])[
+            None
+        ]
         for key, value in carried.items():
             td.set(tiny.keys.carried(key), value)
         tiny.policy(td)
@@ -209,7 +211,7 @@ def test_four_levels_step_as_three_do():
 
 
 def test_a_goal_reaches_the_level_below_at_the_step_it_is_sent():
-    """Decisions go top-down within one step: another manager network changes the workers' answer at step 0, not at step 1."""
+    """Decisions go top-down in one step: another manager network changes the workers' answer at step 0 alone."""
     for clock, expected in ((0, True), (1, False), (3, False)):
         answers = []
         for scale in (1.0, 3.0):

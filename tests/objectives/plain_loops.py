@@ -1,7 +1,7 @@
 """What ``benchmarl_himpo.objectives`` computes, written as plain loops over environments, steps and edges.
 
-Slow, without a tensor operation that could broadcast, and following the specification line by line. Tests compare the shipped
-functions with these.
+Slow, without a tensor operation that could broadcast, and following the specification line by line. Tests compare the
+shipped functions with these.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Random trajectories in float64: several episodes per environment, each ended by a true end, a time limit or the batch."""
+"""Random trajectories in float64: several episodes per environment, ended by a true end, a time limit or the batch."""
 
 from dataclasses import dataclass, replace
 
@@ -21,7 +21,8 @@ class Shapes:
         is_dynamic: workers change their sub-manager, at sub-manager decisions only.
         one_value_per_manager: every edge of a level above the sub-managers holds the same value.
         has_dead: some agents do not take part, from one step to the next.
-        start_clock: the first episode of environment b begins at clock ``start_clock * b``, as if an earlier batch had cut it.
+        start_clock: the first episode of environment b begins at clock ``start_clock * b``, as if cut by an earlier
+            batch.
     """
 
     seed: int
@@ -37,8 +38,8 @@ class Shapes:
 def random_trajectories(layout: HierarchyLayout, shapes: Shapes) -> Trajectories:
     """Trajectories with clocks, graphs, flags and values that fit together.
 
-    V one step later is the value of the next row; after a time limit and at the batch's end it is a number of its own, and so it
-    is after a true end, where nobody may read it.
+    V one step later is the value of the next row; after a time limit and at the batch's end it is a number of its own,
+    and so it is after a true end, where nobody may read it.
     """
     generator = torch.Generator().manual_seed(shapes.seed)
     size = (shapes.n_envs, shapes.n_steps)

@@ -68,9 +68,7 @@ def test_intervals_start_at_every_decision_and_at_the_first_step():
 def test_intervals_equal_plain_loops(seed, n_envs, n_steps, features):
     """Sums, sums before, lengths, ends and hand-back over any features."""
     is_start = _random_starts(seed, n_envs, n_steps)
-    x = torch.randn(
-        n_envs, n_steps, *features, dtype=torch.float64, generator=torch.Generator().manual_seed(seed + 1)
-    )
+    x = torch.randn(n_envs, n_steps, *features, dtype=torch.float64, generator=torch.Generator().manual_seed(seed + 1))
     intervals = Intervals(is_start)
     sums, before, back = intervals.sum(x), intervals.sum_before(x), intervals.to_steps(intervals.sum(x))
     bounds = [interval_bounds(row) for row in is_start.tolist()]
@@ -102,7 +100,7 @@ def test_remaining_value_target_is_what_is_left_of_the_interval():
     assert target.flatten().tolist() == [20, 19, 17, 7]
 
 
-# One interval of three steps: rewards 1, 2, 3, values 10, 11, 12, then 13; A = 6 + d 13 - 10 with the discount d at its end.
+# One interval of three steps: rewards 1, 2, 3, values 10, 11, 12, then 13; A = 6 + d 13 - 10 with d at its end.
 @pytest.mark.parametrize(
     ("is_boundary", "terminated", "total", "telescoped"),
     [
@@ -143,7 +141,7 @@ def test_every_credit_spreads_the_advantage_as_worked_by_hand(credit, is_boundar
 def test_pay_down_and_remaining_target_equal_plain_loops_and_sum_to_the_advantage(
     credit, seed, n_envs, n_steps, n_edges, gamma
 ):
-    """Random intervals, ends and boundaries; values follow each other inside an interval, so that telescoped sums to A."""
+    """Random intervals, ends and boundaries; inside an interval V' is the next V, so that telescoped sums to A."""
     generator = torch.Generator().manual_seed(seed)
     shape = (n_envs, n_steps, n_edges, 1)
     is_start = _random_starts(seed, n_envs, n_steps)
@@ -166,13 +164,9 @@ def test_pay_down_and_remaining_target_equal_plain_loops_and_sum_to_the_advantag
             expected_payment[b, :, e, 0] = torch.tensor(pay, dtype=torch.float64)
             left = target_loop(target[b, :, e, 0].tolist(), rows[0], flags[1])
             expected_target[b, :, e, 0] = torch.tensor(left, dtype=torch.float64)
-    payment = pay_down(
-        credit, advantage, reward, value, next_value, terminated, is_boundary, intervals, gamma
-    )
+    payment = pay_down(credit, advantage, reward, value, next_value, terminated, is_boundary, intervals, gamma)
     torch.testing.assert_close(payment, expected_payment, rtol=0, atol=1e-10)
-    torch.testing.assert_close(
-        remaining_value_target(target, reward, intervals), expected_target, rtol=0, atol=1e-10
-    )
+    torch.testing.assert_close(remaining_value_target(target, reward, intervals), expected_target, rtol=0, atol=1e-10)
     sums = intervals.to_steps(intervals.sum(payment))
     torch.testing.assert_close(sums, advantage, rtol=0, atol=1e-10)
 
@@ -237,7 +231,7 @@ def test_clipped_surrogate_gives_no_gradient_beyond_the_clip():
 
 
 def test_explained_variance_of_perfect_half_and_useless_values():
-    """Targets 0, 2, 4, 6 have variance 5: exact values explain all, values 1 apart from half of them 80 %, zeros nothing."""
+    """Targets 0, 2, 4, 6 have variance 5: exact values explain all of it, values that are 1 off 80 %, zeros nothing."""
     target = _steps(0, 2, 4, 6)
     assert explained_variance(target, target).item() == 1
     assert explained_variance(target, _steps(1, 1, 5, 5)).item() == pytest.approx(0.8)

@@ -230,9 +230,7 @@ def test_the_whole_loss_is_the_sum_over_levels():
     for level in range(3):
         td = _set_masks(td, KEYS[level], _random_mask(level), _random_mask(level + 10))
     out = loss(td.clone())
-    alone = [
-        LevelPPOLoss(actors[level], critics[level], KEYS[level], **OPTIONS)(td.clone()) for level in range(3)
-    ]
+    alone = [LevelPPOLoss(actors[level], critics[level], KEYS[level], **OPTIONS)(td.clone()) for level in range(3)]
     for name in ("loss_objective", "loss_critic", "loss_entropy"):
         torch.testing.assert_close(out[name], sum(td[name] for td in alone), rtol=0, atol=1e-12)
     for level in range(3):

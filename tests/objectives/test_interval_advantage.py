@@ -1,4 +1,4 @@
-"""Advantages over decision intervals: by hand, as TorchRL's estimator where intervals are single steps, and as plain loops."""
+"""Advantages over decision intervals: by hand, as TorchRL's where intervals are single steps, and as plain loops."""
 
 import math
 
@@ -74,12 +74,8 @@ def test_one_step_intervals_are_generalised_advantage_estimation(
     reward, value, next_value = (torch.randn(shape, dtype=torch.float64, generator=generator) for _ in range(3))
     terminated, truncated = (torch.rand(shape, generator=generator) < end_rate for _ in range(2))
     done, every = terminated | truncated, torch.ones(n_envs, n_steps, dtype=torch.bool)
-    ours = interval_advantage(
-        reward, value, next_value, done, terminated, every, Intervals(every), gamma, lmbda
-    )
-    theirs = generalized_advantage_estimate(
-        gamma, lmbda, value, next_value, reward, done, terminated, time_dim=1
-    )
+    ours = interval_advantage(reward, value, next_value, done, terminated, every, Intervals(every), gamma, lmbda)
+    theirs = generalized_advantage_estimate(gamma, lmbda, value, next_value, reward, done, terminated, time_dim=1)
     for our, their in zip(ours, theirs, strict=True):
         torch.testing.assert_close(our, their, rtol=0, atol=_tolerance(gamma, lmbda))
 

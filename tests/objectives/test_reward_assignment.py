@@ -58,8 +58,8 @@ def _numbers(x: Tensor) -> list[list[float]]:
 def _hand_worked_batch() -> Trajectories:
     """Four steps of two workers under two sub-managers (worker 0 under 1, worker 1 under 0) under one manager.
 
-    The manager decides at step 0, the sub-managers at 0 and 2. Rewards are 1, 2, 3, 4 for worker 0 and 3, 4, 5, 6 for worker 1;
-    the manager's value is 8, those of the sub-managers towards workers 0 and 1 are 1, 1, 2, 2 and 3, 3, 4, 4.
+    The manager decides at step 0, the sub-managers at 0 and 2. Rewards are 1, 2, 3, 4 for worker 0 and 3, 4, 5, 6 for
+    worker 1; the manager's value is 8, those of the sub-managers towards the two are 1, 1, 2, 2 and 3, 3, 4, 4.
     """
     values = [torch.zeros(4, 2), [[1, 3], [1, 3], [2, 4], [2, 4]], torch.full((4, 2), 8.0)]
     return _one_env(THREE_LEVELS, [0, 1, 2, 3], [[1, 3], [2, 4], [3, 5], [4, 6]], [1, 0], values)
@@ -72,10 +72,11 @@ def _hand_worked_batch() -> Trajectories:
         # A²/4 = 1.5 a step. Towards worker 0: A¹ = (1 + 2 + 3) + 2/2 - 1 = 6 and (3 + 4 + 3) - 2 = 8; halves of each.
         # Towards worker 1: A¹ = (3 + 4 + 3) + 4/2 - 3 = 9 and (5 + 6 + 3) - 4 = 10.
         ("uniform", [1.5] * 4, [3, 3, 4, 4], [4.5, 4.5, 5, 5]),
-        # A² at the end alone. Towards worker 0: A¹ = 3 + 1 - 1 = 3 and (7 + 6) - 2 = 11; 1: 7 + 2 - 3 = 6 and (11 + 6) - 4 = 13.
+        # A² at the end alone. Towards worker 0: A¹ = 3 + 1 - 1 = 3 and (7 + 6) - 2 = 11.
+        # Towards worker 1: A¹ = 7 + 2 - 3 = 6 and (11 + 6) - 4 = 13.
         ("final", [0, 0, 0, 6], [0, 3, 0, 11], [0, 6, 0, 13]),
-        # ρ + V' - V: the manager pays 2, 3, 4 and then 5 - 8. Towards worker 0 the reward is 3, 5, 7, 1, towards worker 1 it is
-        # 5, 7, 9, 3; then plus V' (half at a decision, zero after the batch) less V.
+        # ρ + V' - V: the manager pays 2, 3, 4 and then 5 - 8. Towards worker 0 the reward is 3, 5, 7, 1, towards
+        # worker 1 it is 5, 7, 9, 3; then plus V' (half at a decision, zero after the batch) less V.
         ("telescoped", [2, 3, 4, -3], [3, 5, 7, -1], [5, 6, 9, -1]),
     ],
 )
@@ -114,7 +115,7 @@ def test_local_rewards_of_a_sub_manager(local_reward, expected):
 
 
 def test_own_reward_of_a_middle_level_is_the_mean_below_the_subordinate():
-    """Depth 4: the middle manager earns, towards each sub-manager, the mean of the live workers below that sub-manager."""
+    """Depth 4: the middle manager earns, towards each sub-manager, the mean of the live workers below that one."""
     layout = HierarchyLayout(4, (2, 1, 1), (1, 1, 1))
     values = [torch.zeros(1, 4), torch.zeros(1, 4), torch.zeros(1, 2), torch.full((1, 1), 4.0)]
     batch = _one_env(layout, [0], [[1.0, 3.0, 5.0, 7.0]], [0, 0, 1, 1], values, alive=[[1, 1, 1, 0]])
@@ -206,7 +207,11 @@ def test_upper_levels_may_chain_advantages_where_the_credit_allows_it():
 
 
 @settings(deadline=None, max_examples=40)
-@given(credit=st.sampled_from(["uniform", "final"]), local_reward=st.sampled_from(LOCAL_REWARDS), seed=st.integers(0, 2**31))
+@given(
+    credit=st.sampled_from(["uniform", "final"]),
+    local_reward=st.sampled_from(LOCAL_REWARDS),
+    seed=st.integers(0, 2**31),
+)
 def test_values_inside_an_interval_are_read_by_telescoped_only(credit, local_reward, seed):
     """Where upper critics run on decisions alone, the other rows may hold anything, NaN included."""
     layout = HierarchyLayout(3, (2, 1), (3, 2))
@@ -241,7 +246,9 @@ def _shuffle_inside_intervals(batch: Trajectories, layout: HierarchyLayout, seed
 
 @settings(deadline=None, max_examples=40)
 @given(
-    credit=st.sampled_from(["uniform", "final"]), local_reward=st.sampled_from(LOCAL_REWARDS), seed=st.integers(0, 2**31)
+    credit=st.sampled_from(["uniform", "final"]),
+    local_reward=st.sampled_from(LOCAL_REWARDS),
+    seed=st.integers(0, 2**31),
 )
 def test_the_order_of_rewards_inside_an_interval_reaches_no_worker(credit, local_reward, seed):
     """Workers are shielded: only what an interval earned in sum counts, per worker and for the manager."""
@@ -259,13 +266,11 @@ def test_the_order_of_rewards_inside_an_interval_reaches_no_worker(credit, local
 )
 @pytest.mark.parametrize("local_reward", LOCAL_REWARDS)
 def test_the_order_of_rewards_reaches_workers_under_fl_and_telescoped(credit, worker_external_reward, local_reward):
-    """FL pays rewards as they come; telescoped shields an interval's sum only. The sums per interval stay what they were."""
+    """FL pays rewards as they come; telescoped shields an interval's sum only, which stays what it was."""
     layout = HierarchyLayout(4, (2, 1), (4, 2))
     batch = random_trajectories(layout, Shapes(seed=1, n_steps=18, max_episode=15))
     shuffled = _shuffle_inside_intervals(batch, layout, seed=1)
-    scheme = _scheme(
-        layout, credit=credit, worker_external_reward=worker_external_reward, local_reward=local_reward
-    )
+    scheme = _scheme(layout, credit=credit, worker_external_reward=worker_external_reward, local_reward=local_reward)
     before, after = scheme(batch)[0].reward, scheme(shuffled)[0].reward
     assert (after - before).abs().max() > 0.1
     intervals = Intervals(interval_starts(layout.is_due(batch.clock, 1)))
@@ -305,8 +310,8 @@ def test_critics_train_on_all_rows_where_asked_and_actors_never_do():
 def test_edges_that_served_no_live_worker_train_no_actor():
     """Worker 1 dies after the first step, worker 2 was never there; sub-manager 1 has worker 2 alone.
 
-    The sub-managers decide at steps 0 and 2, the manager at step 0. Worker 1 is dead at steps 1 to 3: it trains on step 0, the
-    edge towards it on the first interval, in which it lived for a step.
+    The sub-managers decide at steps 0 and 2, the manager at step 0. Worker 1 trains on step 0, the edge towards it on
+    the first interval, in which it lived for a step.
     """
     layout = HierarchyLayout(3, (2, 1), (2, 2))
     alive = [[1, 1, 0], [1, 0, 0], [1, 0, 0], [1, 0, 0]]
@@ -322,7 +327,7 @@ def test_edges_that_served_no_live_worker_train_no_actor():
 
 
 def test_a_workers_own_end_stops_its_bootstrap_and_nobody_elses():
-    """Worker 0 ends at step 0, the team goes on: the worker's value target is its pay, the manager bootstraps as ever."""
+    """Worker 0 ends at step 0, the team goes on: the worker's target is its pay, the manager bootstraps as ever."""
     layout = HierarchyLayout(2, (1,), (2,))
     values = [torch.full((2, 2), 5.0), torch.full((2, 2), 7.0)]
     batch = _one_env(layout, [0, 1], [[1.0, 1.0], [0.0, 1.0]], [0, 0], values)
@@ -351,7 +356,10 @@ def test_which_levels_need_a_value_per_edge():
     [
         ({"credit": "even"}, r"algorithm.credit='even' is unknown: choose one of uniform, final, telescoped"),
         ({"local_reward": "team"}, r"algorithm.local_reward='team' is unknown: choose one of cluster, own, none"),
-        ({"gamma": (0.9, 0.9)}, r"algorithm.gamma=\[0.9, 0.9\] must have one entry per level, workers first: give it 3"),
+        (
+            {"gamma": (0.9, 0.9)},
+            r"algorithm.gamma=\[0.9, 0.9\] must have one entry per level, workers first: give it 3",
+        ),
         ({"lmbda": (0.95,)}, r"algorithm.lmbda=\[0.95\] must have one entry per level"),
         ({"gamma": (0.9, 0.9, 1.1)}, r"algorithm.gamma=.* must lie in \[0, 1\]"),
         ({"lmbda": (0.9, -0.1, 0.0)}, r"algorithm.lmbda=.* must lie in \[0, 1\]"),

@@ -4,8 +4,9 @@ With γ = 1 and λ = 0, over every episode or part of one that a batch holds, fr
 
     Σ_t r⁰_w,t = Σ_t (1/n) Σ_i r_i,t  +  Σ_levels Σ_t local(t)  +  Σ_levels [V(after the last) - V(s)]
 
-where V after the last step is 0 behind a true end. This holds for any value network, credit, length, clock, number of agents, and
-for any assignment that changes at sub-manager decisions only, if the graph is static or every manager has one value.
+where V after the last step is 0 behind a true end. This holds for any value network, credit, length, clock, number of
+agents, and for any assignment that changes at sub-manager decisions only, if the graph is static or every manager has
+one value.
 """
 
 from dataclasses import replace
@@ -66,7 +67,9 @@ def _bootstrap(batch: Trajectories, b: int, last: int, worker: int, level: int) 
     return _value(batch.state_value, batch, b, last + 1, worker, level)
 
 
-def _team_return(layout: HierarchyLayout, local_reward: str, batch: Trajectories, b: int, first: int, last: int, w: int):
+def _team_return(
+    layout: HierarchyLayout, local_reward: str, batch: Trajectories, b: int, first: int, last: int, w: int
+):
     """The right-hand side of the identity for one worker, from the environment's rewards and the values alone."""
     total = 0.0
     for t in range(first, last + 1):
@@ -96,16 +99,14 @@ def _check_every_part(layout: HierarchyLayout, local_reward: str, batch: Traject
     is_dynamic=st.booleans(),
 )
 def test_a_workers_pay_is_the_teams_return_less_a_constant(layout, shapes, credit, local_reward, is_dynamic):
-    """Three levels, one manager with one value, static and dynamic graph; several episodes of any end per environment."""
+    """Three levels, one value per manager, static and dynamic graph; several episodes of any end per environment."""
     shapes = replace(shapes, is_dynamic=is_dynamic, one_value_per_manager=True)
     batch = random_trajectories(layout, shapes)
     _check_every_part(layout, local_reward, batch, _assign(layout, credit, local_reward, batch))
 
 
 @settings(deadline=None, max_examples=60)
-@given(
-    layout=LAYOUTS, shapes=SHAPES, credit=st.sampled_from(CREDITS), local_reward=st.sampled_from(LOCAL_REWARDS)
-)
+@given(layout=LAYOUTS, shapes=SHAPES, credit=st.sampled_from(CREDITS), local_reward=st.sampled_from(LOCAL_REWARDS))
 def test_the_identity_holds_at_any_depth_on_a_static_graph(layout, shapes, credit, local_reward):
     """Depth 2, 3 and 4, several nodes at the top, another value on every edge."""
     batch = random_trajectories(layout, replace(shapes, is_dynamic=False))
@@ -113,9 +114,7 @@ def test_the_identity_holds_at_any_depth_on_a_static_graph(layout, shapes, credi
 
 
 @settings(deadline=None, max_examples=60)
-@given(
-    layout=LAYOUTS, shapes=SHAPES, credit=st.sampled_from(CREDITS), local_reward=st.sampled_from(LOCAL_REWARDS)
-)
+@given(layout=LAYOUTS, shapes=SHAPES, credit=st.sampled_from(CREDITS), local_reward=st.sampled_from(LOCAL_REWARDS))
 def test_a_level_earns_what_the_level_above_earns_less_its_value(layout, shapes, credit, local_reward):
     """Σ r⁰ = Σ r¹ - V¹(o_0) for every worker along its own edge, with any graph and any value on every edge."""
     batch = random_trajectories(layout, shapes)
