@@ -15,7 +15,7 @@ import benchmarl_himpo
 
 ROOT = Path(__file__).parent.parent
 YAML_FILES = sorted((ROOT / "conf").rglob("*.yaml"))
-SOURCES = re.compile(r"BenchMARL|our choice|the paper|\bEq\. ")
+SOURCES = re.compile(r"BenchMARL|our choice|our reading|the paper")
 
 
 def test_versions_agree() -> None:
