@@ -34,6 +34,7 @@ from benchmarl_himpo.environments import carry_hierarchy
 from benchmarl_himpo.hierarchy import Assignment, HierarchyLayout
 from benchmarl_himpo.keys import HierarchyKeys
 from benchmarl_himpo.models import GroupInputs, HierarchicalPolicy, HierarchyReader, LevelModels
+from benchmarl_himpo.models.level_models import MIN_GOAL_SCALE
 from benchmarl_himpo.objectives import HimppoLoss
 from benchmarl_himpo.objectives.functional import Credit
 from benchmarl_himpo.objectives.reward_assignment import LocalReward, RewardAssignment
@@ -292,9 +293,13 @@ class Himppo(Ippo):
         for name in ("goal_dim", "hidden_dim", "n_neighbours"):
             if getattr(self, name) < 1:
                 raise ValueError(f"algorithm.{name}={getattr(self, name)} must be 1 or more")
-        for name in ("goal_init_scale", "neighbour_radius"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"algorithm.{name}={getattr(self, name)} must be positive")
+        if self.goal_init_scale <= MIN_GOAL_SCALE:
+            raise ValueError(
+                f"algorithm.goal_init_scale={self.goal_init_scale} must be above {MIN_GOAL_SCALE}, below which no standard deviation "
+                "of a goal can fall"
+            )
+        if self.neighbour_radius <= 0:
+            raise ValueError(f"algorithm.neighbour_radius={self.neighbour_radius} must be positive")
         if self.n_message_rounds < 0:
             raise ValueError(f"algorithm.n_message_rounds={self.n_message_rounds} must be 0 or more")
         if len(self.arena) != 2 or self.arena[0] >= self.arena[1]:

@@ -29,6 +29,9 @@ from benchmarl_himpo.models.level_network import (
 )
 from benchmarl_himpo.models.message_passing import MessagePassing
 
+MIN_GOAL_SCALE = 0.01
+"""Smallest standard deviation of a goal, in goal units: where tensordict's biased softplus ends."""
+
 
 @dataclass(frozen=True)
 class LevelModels:

@@ -12,6 +12,7 @@ from benchmarl.experiment import Experiment
 from tensordict import TensorDictBase
 from toy_task import ToyTask
 from torch import Tensor
+from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from benchmarl_himpo.algorithms.batch_reader import read_trajectories
 from benchmarl_himpo.keys import HierarchyKeys
@@ -218,7 +219,7 @@ def step_by_step(experiment: Experiment, n_steps: int) -> TensorDictBase:
     td, steps = env.reset(), []
     for step in range(n_steps):
         torch.manual_seed(step)
-        with torch.no_grad():
+        with torch.no_grad(), set_exploration_type(ExplorationType.RANDOM):
             td, after = env.step_and_maybe_reset(experiment.policy(td))
         steps.append(td)
         td = after

@@ -145,10 +145,10 @@ def test_kmeans_finds_two_groups_and_numbers_them_from_the_left():
 
 
 def test_kmeans_starts_at_the_agent_farthest_from_the_mean_and_then_the_farthest_from_that():
-    """x = 0, 1, 2, 9 has mean 3: the start is 9 and then 0, which gives clusters {0, 1, 2} and {9}."""
-    index, centroids = _assign(KMeansAssignment(2, ARENA), [[1.0, 0], [9.0, 0], [0.0, 0], [2.0, 0]])
-    assert index.tolist() == [0, 1, 0, 0]
-    assert centroids.tolist() == [[1, 0], [9, 0]]
+    """The mean is (2.75, 1.75), so the start is (1, 4) and then (5, 1); from the first agent it would be 3 and 1."""
+    index, centroids = _assign(KMeansAssignment(2, ARENA), [[3.0, 0.0], [2.0, 2.0], [5.0, 1.0], [1.0, 4.0]])
+    assert index.tolist() == [1, 0, 1, 0]
+    assert centroids.tolist() == [[1.5, 3], [4, 0.5]]
 
 
 def test_kmeans_takes_a_lloyd_step_from_the_carried_centroids():

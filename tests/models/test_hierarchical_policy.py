@@ -75,6 +75,10 @@ def test_environments_reset_on_their_own():
     assert _changes(batch.get(keys[1].action)) == [[3, 6, 9], [3, 4, 7, 10]]
     assert _changes(batch.get(keys[2].action)) == [[6], [4, 10]]
     assert _changes(batch.get(keys.centroids)) == [[3, 6, 9], [3, 4, 7, 10]]
+    moves = _changes(batch.get(keys.parent_index))
+    assert moves[0]
+    assert set(moves[0]) <= {3, 6, 9}
+    assert set(moves[1]) <= {3, 4, 7, 10}
 
 
 def test_what_is_carried_is_what_was_in_effect_with_the_clock_one_further():

@@ -126,7 +126,7 @@ def test_an_empty_cluster_gives_finite_answers_and_gradients(level):
         assert all(gradient.isfinite().all() for gradient in gradients if gradient is not None)
 
 
-def test_a_sub_manager_without_workers_tells_the_others_nothing():
+def test_a_sub_manager_without_live_workers_tells_the_others_nothing():
     """Sub-manager 1 is empty: the goal it received does not reach the edges of sub-manager 0."""
     tiny = _tiny()
     td = tiny.random_inputs((2,))
@@ -135,6 +135,31 @@ def test_a_sub_manager_without_workers_tells_the_others_nothing():
     other[tiny.keys[2].action][:, 1] += 5
     for network in _networks(tiny, 1):
         assert torch.equal(tiny.answer(network, td), tiny.answer(network, other))
+
+
+def test_a_sub_manager_without_live_workers_has_a_zero_state():
+    """Only the dead worker 4 stands under sub-manager 1: its value depends on nothing, unlike sub-manager 0's."""
+    tiny = _tiny(critic_phase=False)
+    td, other = tiny.random_inputs((2,)), tiny.random_inputs((2,), seed=1)
+    for inputs in (td, other):
+        inputs[tiny.keys.parent_index][:] = torch.tensor([0, 0, 0, 0, 1])
+        inputs[GROUP, "alive"][:, 4] = False
+    values, other_values = (tiny.answer(tiny.critics[1], inputs) for inputs in (td, other))
+    assert torch.equal(values[:, 4], other_values[:, 4])
+    assert not torch.allclose(values[:, 0], other_values[:, 0])
+
+
+def test_sub_managers_hear_each_other_and_workers_follow_their_neighbour_builder():
+    """Workers under sub-managers 0 and 2 of three: these two hear each other; worker 1 is dead, so nobody hears it."""
+    tiny = TinyHierarchy(HierarchyLayout(3, (3, 1), (5, 2)))
+    td = tiny.random_inputs()
+    td[tiny.keys.parent_index][:] = torch.tensor([0, 1, 2])
+    td[GROUP, "alive"][1] = False
+    graph = tiny.reader.graph(td)
+    expected = [[0, 0, 1], [0, 0, 0], [1, 0, 0]]
+    assert tiny.reader.adjacency(td, graph, 1).int().tolist() == expected
+    assert tiny.reader.adjacency(td, graph, 0).int().tolist() == expected
+    assert tiny.reader.adjacency(td, graph, 2).tolist() == [[False]]
 
 
 def _line(tiny: TinyHierarchy, clock: int = 1) -> TensorDict:

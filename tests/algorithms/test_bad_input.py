@@ -1,0 +1,277 @@
+"""What cannot work is refused before training with one sentence that names the option and the fix; NaN stops a run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from benchmarl.algorithms.common import AlgorithmConfig
+from benchmarl.environments.common import TaskClass
+from benchmarl.experiment import Callback, Experiment
+from benchmarl.models import CnnConfig, DeepsetsConfig, GnnConfig, GruConfig, LstmConfig, MlpConfig, SequenceModelConfig
+from benchmarl.models.common import ModelConfig
+from tensordict import TensorDictBase
+from toy_task import ToyTask
+from torchrl.envs import EnvBase
+
+MakeAlgorithm = Callable[..., AlgorithmConfig]
+
+
+def assert_one_sentence(error: BaseException, *needed: str) -> None:
+    """The message is a single line that holds everything needed."""
+    message = str(error)
+    assert "\n" not in message
+    for text in needed:
+        assert text in message, message
+
+
+# Options
+
+
+@pytest.mark.parametrize(
+    ("options", "needed"),
+    [
+        ({"goal_interval": [0, 2]}, ("algorithm.goal_interval", "1 or more")),
+        ({"goal_interval": [5, -1]}, ("algorithm.goal_interval", "1 or more")),
+        ({"n_nodes": [0, 1]}, ("algorithm.n_nodes", "1 or more")),
+        ({"n_nodes": [2]}, ("algorithm.n_nodes", "algorithm.goal_interval", "same length")),
+        ({"goal_interval": [5, 2, 2]}, ("algorithm.n_nodes", "algorithm.goal_interval", "same length")),
+        ({"gamma": [None]}, ("algorithm.gamma", "one entry per level", "3")),
+        ({"gamma": [None, None, 1.5]}, ("algorithm.gamma", "[0, 1]")),
+        ({"lmbda": [0.95, 0.0]}, ("algorithm.lmbda", "one entry per level", "3")),
+        ({"lmbda": [-0.1, 0.0, 0.0]}, ("algorithm.lmbda", "[0, 1]")),
+        ({"goal_dim": 0}, ("algorithm.goal_dim", "1 or more")),
+        ({"hidden_dim": 0}, ("algorithm.hidden_dim", "1 or more")),
+        ({"n_neighbours": 0}, ("algorithm.n_neighbours", "1 or more")),
+        ({"goal_init_scale": 0.0}, ("algorithm.goal_init_scale",)),
+        ({"goal_init_scale": 0.005}, ("algorithm.goal_init_scale",)),
+        ({"neighbour_radius": -1.0}, ("algorithm.neighbour_radius", "positive")),
+        ({"n_message_rounds": -1}, ("algorithm.n_message_rounds", "0 or more")),
+        ({"arena": [1.0, -1.0]}, ("algorithm.arena", "[low, high]")),
+        ({"arena": [1.0]}, ("algorithm.arena", "[low, high]")),
+        ({"assignment": "voronoi"}, ("algorithm.assignment=voronoi", "static, regions, kmeans")),
+        ({"neighbours": "all"}, ("algorithm.neighbours=all", "full, radius, knn, none")),
+        ({"credit": "equal"}, ("algorithm.credit", "equal", "uniform, final, telescoped")),
+        ({"local_reward": "mean"}, ("algorithm.local_reward", "mean", "cluster, own, none")),
+        ({"credit": "telescoped", "critic_all_rows": False}, ("algorithm.credit=telescoped", "critic_all_rows=true")),
+        (
+            {"credit": "telescoped", "critic_all_rows": True, "lmbda": [0.95, 0.5, 0.0]},
+            ("algorithm.credit=telescoped", "algorithm.lmbda"),
+        ),
+        ({"position": "observation[0:3]"}, ("algorithm.position", "two features", "observation[0:2]")),
+        ({"position": "0:2"}, ("algorithm.position", "observation[0:2]")),
+        ({"position": "pose[0:2]"}, ("algorithm.position", "pose", "observation")),
+        ({"position": "observation[2:4]"}, ("algorithm.position", "observation")),
+        ({"alive": "living"}, ("algorithm.alive=living", "algorithm.alive=null")),
+        ({"position": None}, ("algorithm.position", "algorithm.assignment=static")),
+        ({"gnn_class": "NoSuchConv"}, ("algorithm.gnn_class=NoSuchConv", "null")),
+        ({"gnn_class": "no_such_module.Conv"}, ("algorithm.gnn_class=no_such_module.Conv", "null")),
+        (
+            {"gnn_class": "GATv2Conv", "gnn_kwargs": {"heads": 2}},
+            ("algorithm.gnn_class=GATv2Conv", "algorithm.gnn_kwargs"),
+        ),
+        ({"gnn_class": "GATv2Conv", "gnn_kwargs": {"hats": 2}}, ("algorithm.gnn_kwargs", "hats", "GATv2Conv")),
+        ({"gnn_class": "PointNetConv"}, ("algorithm.gnn_class=PointNetConv", "GATv2Conv")),
+    ],
+    ids=lambda value: re.sub(r"[{}' ]", "", str(value)) if isinstance(value, dict) else "",
+)
+def test_an_option_that_cannot_work_is_named_before_training(
+    options: dict[str, Any], needed: tuple[str, ...], tiny_experiment: Any, make_algorithm: MakeAlgorithm
+) -> None:
+    with pytest.raises(ValueError) as error:
+        tiny_experiment(make_algorithm("himppo_paper", **options))
+    assert_one_sentence(error.value, *needed)
+
+
+def test_a_dynamic_graph_on_a_task_without_a_known_position_names_the_option(
+    tiny_experiment: Any, make_algorithm: MakeAlgorithm, make_vmas: Callable[..., TaskClass]
+) -> None:
+    task = make_vmas("simple_reference")
+    with pytest.raises(ValueError) as error:
+        tiny_experiment(make_algorithm(), task)
+    assert_one_sentence(
+        error.value, "vmas/simple_reference", "algorithm.position", "algorithm.assignment=static", "algorithm.neighbours"
+    )
+    # What the sentence proposes works
+    tiny_experiment(make_algorithm(assignment="static", neighbours="full"), task)
+    tiny_experiment(make_algorithm(position="observation[0:2]"), task)
+
+
+def test_a_flat_team_without_a_known_position_needs_none(
+    tiny_experiment: Any, make_algorithm: MakeAlgorithm, make_vmas: Callable[..., TaskClass]
+) -> None:
+    tiny_experiment(make_algorithm("himppo_flat"), make_vmas("simple_reference"))
+
+
+class EmptyTask(ToyTask):
+    """A task that names no agents."""
+
+    def group_map(self, env: EnvBase) -> dict[str, list[str]]:
+        """An empty group."""
+        return {"agents": []}
+
+
+def test_a_group_without_agents_is_refused(tiny_experiment: Any) -> None:
+    with pytest.raises(ValueError) as error:
+        tiny_experiment(task=EmptyTask())
+    assert_one_sentence(error.value, "at least one agent", "task.n_agents")
+
+
+# Models
+
+
+def gru() -> ModelConfig:
+    """A recurrent model."""
+    return GruConfig(
+        hidden_size=8, n_layers=1, bias=True, dropout=0.0, compile=False, mlp_num_cells=[8],
+        mlp_layer_class=torch.nn.Linear, mlp_activation_class=torch.nn.Tanh,
+    )  # fmt: skip
+
+
+def lstm() -> ModelConfig:
+    """Another recurrent model."""
+    return LstmConfig(
+        hidden_size=8, n_layers=1, bias=True, dropout=0.0, compile=False, mlp_num_cells=[8],
+        mlp_layer_class=torch.nn.Linear, mlp_activation_class=torch.nn.Tanh,
+    )  # fmt: skip
+
+
+def gnn() -> ModelConfig:
+    """A graph network of the host."""
+    geometric = pytest.importorskip("torch_geometric.nn")
+    return GnnConfig(topology="full", self_loops=False, gnn_class=geometric.GraphConv, gnn_kwargs={})
+
+
+def gnn_in_sequence() -> ModelConfig:
+    """A graph network behind an MLP."""
+    mlp = MlpConfig(num_cells=[8], layer_class=torch.nn.Linear, activation_class=torch.nn.Tanh)
+    return SequenceModelConfig(model_configs=[mlp, gnn()], intermediate_sizes=[8])
+
+
+def gru_in_sequence() -> ModelConfig:
+    """A recurrent model before an MLP."""
+    mlp = MlpConfig(num_cells=[8], layer_class=torch.nn.Linear, activation_class=torch.nn.Tanh)
+    return SequenceModelConfig(model_configs=[gru(), mlp], intermediate_sizes=[8])
+
+
+def deepsets() -> ModelConfig:
+    """A model over sets, which as a central critic reads all agents at once."""
+    return DeepsetsConfig(
+        aggr="sum", local_nn_num_cells=[8], local_nn_activation_class=torch.nn.Tanh, out_features_local_nn=8,
+        global_nn_num_cells=[8], global_nn_activation_class=torch.nn.Tanh,
+    )  # fmt: skip
+
+
+def cnn() -> ModelConfig:
+    """A model of images."""
+    return CnnConfig(
+        cnn_num_cells=[4], cnn_kernel_sizes=3, cnn_strides=1, cnn_paddings=0, cnn_activation_class=torch.nn.Tanh,
+        mlp_num_cells=[8], mlp_layer_class=torch.nn.Linear, mlp_activation_class=torch.nn.Tanh,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("option", ["model", "critic_model"])
+@pytest.mark.parametrize(
+    ("make_model", "needed"),
+    [
+        (gru, ("recurrent", "layers/mlp")),
+        (lstm, ("recurrent", "layers/mlp")),
+        (gru_in_sequence, ("recurrent", "layers/mlp")),
+        (gnn, ("GNN", "layers/mlp", "algorithm.gnn_class")),
+        (gnn_in_sequence, ("GNN", "layers/mlp", "algorithm.gnn_class")),
+        (deepsets, ("no global state", "layers/mlp", "observation [3]")),
+        (cnn, ("no global state", "layers/mlp", "observation [3]")),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else "",
+)
+@pytest.mark.parametrize("name", ["himppo", "himppo_flat"])
+def test_a_model_that_cannot_serve_is_named_with_the_one_to_take(
+    name: str,
+    make_model: Callable[[], ModelConfig],
+    needed: tuple[str, ...],
+    option: str,
+    tiny_experiment: Any,
+    make_algorithm: MakeAlgorithm,
+) -> None:
+    with pytest.raises(ValueError) as error:
+        tiny_experiment(make_algorithm(name), **{option: make_model()})
+    assert_one_sentence(error.value, *needed)
+    assert re.match(rf"{option}\b", str(error.value))
+
+
+# NaN
+
+
+class BreakParameter(Callback):
+    """Writes NaN into a parameter of one level's network before an iteration trains."""
+
+    def __init__(self, network: str, level: int, iteration: int) -> None:
+        super().__init__()
+        self.network, self.level, self.iteration = network, level, iteration
+
+    def on_batch_collected(self, batch: TensorDictBase) -> None:
+        """Break it."""
+        if self.experiment.n_iters_performed == self.iteration:
+            level_loss = self.experiment.losses["agents"].level_losses[self.level]
+            parameters = getattr(level_loss, f"{self.network}_network_params").flatten_keys().values()
+            with torch.no_grad():
+                next(iter(parameters)).fill_(torch.nan)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The experiment cannot be pickled."""
+        return {**self.__dict__, "experiment": None}
+
+
+def checkpoints(folder: Path) -> dict[str, bytes]:
+    """Contents of all checkpoints by name."""
+    return {file.name: file.read_bytes() for file in folder.rglob("checkpoint_*.pt")}
+
+
+def run_until_nan(experiment: Experiment) -> FloatingPointError:
+    """Run to the NaN."""
+    with pytest.raises(FloatingPointError) as error:
+        experiment.run()
+    return error.value
+
+
+@pytest.mark.parametrize("key", ["observation", "reward"])
+@pytest.mark.parametrize("name", ["himppo", "himppo_flat"])
+def test_a_nan_from_the_environment_stops_the_run_and_leaves_parameters_and_checkpoints_alone(
+    key: str, name: str, tiny_experiment: Any, make_algorithm: MakeAlgorithm, tmp_path: Path
+) -> None:
+    # 16 steps per iteration: the NaN comes in the third
+    task = ToyTask(nan_key=key, nan_after=35)
+    experiment = tiny_experiment(make_algorithm(name), task, max_n_iters=5, checkpoint_interval=64)
+    error = run_until_nan(experiment)
+    assert_one_sentence(error, key, "level 0", "'agents'", "iteration 2")
+    kept = checkpoints(tmp_path)
+    assert sorted(kept) == ["checkpoint_128.pt", "checkpoint_64.pt"]
+    last = torch.load(next(tmp_path.rglob("checkpoint_128.pt")))["loss_agents"]
+    for key_, value in experiment.losses["agents"].state_dict().items():
+        if isinstance(value, torch.Tensor):
+            assert value.isfinite().all()
+            assert torch.equal(value, last[key_])
+
+
+@pytest.mark.parametrize("level", [0, 1, 2])
+@pytest.mark.parametrize("network", ["actor", "critic"])
+def test_a_nan_in_a_network_stops_the_run_with_its_level_and_leaves_checkpoints_alone(
+    network: str, level: int, tiny_experiment: Any, tmp_path: Path
+) -> None:
+    experiment = tiny_experiment(
+        max_n_iters=4, checkpoint_interval=64, callbacks=[BreakParameter(network, level, iteration=2)]
+    )
+    error = run_until_nan(experiment)
+    key = "state_value" if network == "critic" else "loss_objective"
+    assert_one_sentence(error, key, f"level {level}", "iteration 2")
+    assert sorted(checkpoints(tmp_path)) == ["checkpoint_128.pt", "checkpoint_64.pt"]
+
+
+def test_a_finite_run_is_never_stopped(tiny_experiment: Any) -> None:
+    experiment = tiny_experiment(task=ToyTask(truncated_share=0.5, has_alive=True), max_n_iters=4)
+    experiment.run()
+    assert experiment.n_iters_performed == 4
