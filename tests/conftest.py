@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from benchmarl.experiment import Experiment, ExperimentConfig
+from hypothesis import settings
 from omegaconf import OmegaConf
 
 import benchmarl_himpo
@@ -19,6 +20,11 @@ from benchmarl_himpo.run import load_experiment
 
 ROOT = Path(__file__).parent.parent
 TINY_TASK = "vmas/balance"
+
+# In CI the same examples every time; elsewhere new ones. No deadline: machines are noisy
+settings.register_profile("ci", derandomize=True, deadline=None)
+settings.register_profile("local", deadline=None)
+settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -47,6 +47,8 @@ def read_trajectories(
     reward = _group_entry(batch, group, "reward")
     observations = {str(key): batch.get(group).get(key) for key in reader.inputs.observation_keys}
     check_finite(0, reward=reward, **observations)
+    graph = reader.graph(batch)
+    reward = reward * graph.alive.unsqueeze(-1)  # the dead count as 0, also where an environment goes on paying them
 
     is_cut = ~terminated & done
     is_cut[:, -1] = ~terminated[:, -1]
@@ -69,7 +71,7 @@ def read_trajectories(
         team_done=done,
         team_terminated=terminated,
         clock=clock,
-        graph=reader.graph(batch),
+        graph=graph,
         state_value=state_values,
         next_state_value=next_state_values,
     )

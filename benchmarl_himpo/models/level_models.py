@@ -168,8 +168,8 @@ class LevelModels:
             option = "critic_model" if model_config.is_critic else "model"
             raise ValueError(
                 f"{option} cannot encode what each agent of group {group!r} sees ({_describe(self.observation_spec)}): "
-                f"HiMPPO gives its networks no global state but what every agent sees, so choose a {option} such as layers/mlp "
-                f"for vectors or layers/cnn for images (BenchMARL says: {error})"
+                f"HiMPPO gives its networks no global state but what every agent sees, so choose a {option} such as "
+                f"layers/mlp for vectors or layers/cnn for images (BenchMARL says: {error})"
             ) from error
 
 

@@ -74,7 +74,8 @@ class LevelPPOLoss(ClipPPOLoss):
             Scalars ``loss_objective``, ``loss_entropy``, ``loss_critic``, and the detached ``entropy``, ``kl_approx``,
             ``clip_fraction``. All are zero where no row trains.
         """
-        out = TensorDict(dict.fromkeys(_ACTOR_OUTPUTS, tensordict.get(self.keys.advantage).new_zeros(())))
+        nothing = _zero_of(self.actor_network_params)
+        out = TensorDict({name: nothing if name.startswith("loss") else nothing.detach() for name in _ACTOR_OUTPUTS})
         out.update(self._actor_terms(*_select_rows(tensordict, self.keys.actor_mask)))
         out.set("loss_critic", self._critic_term(*_select_rows(tensordict, self.keys.critic_mask)))
         return out
@@ -97,11 +98,16 @@ class LevelPPOLoss(ClipPPOLoss):
     def _critic_term(self, rows: TensorDictBase, mask: Tensor | None) -> Tensor:
         value_target = rows.get(self.keys.value_target)
         if rows.shape[0] == 0:
-            return value_target.new_zeros(())
+            return _zero_of(self.critic_network_params)
         with self.critic_network_params.to_module(self.critic_network):
             state_value = self.critic_network(rows.copy()).get(self.keys.state_value)
         loss = distance_loss(value_target, state_value, loss_function=self.loss_critic_type)
         return self.critic_coeff * masked_mean(loss, mask)
+
+
+def _zero_of(params: TensorDictParams) -> Tensor:
+    """A zero that depends on the parameters, so that a minibatch in which nothing trains still has a gradient."""
+    return 0 * next(iter(params.values(True, True))).sum()
 
 
 _ACTOR_OUTPUTS = ("loss_objective", "loss_entropy", "entropy", "kl_approx", "clip_fraction")

@@ -36,7 +36,7 @@ LOCAL_REWARDS: tuple[str, ...] = get_args(LocalReward)
 class Trajectories:
     """What a batch says about the environment, and each level's values."""
 
-    reward: Tensor  # [B, T, n_agents, 1] external reward
+    reward: Tensor  # [B, T, n_agents, 1] external reward, 0 for the dead
     done: Tensor  # [B, T, n_agents, 1] bool
     terminated: Tensor  # [B, T, n_agents, 1] bool
     team_done: Tensor  # [B, T] bool, the whole environment
