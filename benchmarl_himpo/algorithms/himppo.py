@@ -295,8 +295,8 @@ class Himppo(Ippo):
                 raise ValueError(f"algorithm.{name}={getattr(self, name)} must be 1 or more")
         if self.goal_init_scale <= MIN_GOAL_SCALE:
             raise ValueError(
-                f"algorithm.goal_init_scale={self.goal_init_scale} must be above {MIN_GOAL_SCALE}, the smallest standard "
-                "deviation of a goal"
+                f"algorithm.goal_init_scale={self.goal_init_scale} must be above {MIN_GOAL_SCALE}, the smallest "
+                "standard deviation of a goal"
             )
         if self.neighbour_radius <= 0:
             raise ValueError(f"algorithm.neighbour_radius={self.neighbour_radius} must be positive")
