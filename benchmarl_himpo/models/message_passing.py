@@ -59,8 +59,8 @@ class PygGraphConv(nn.Module):
         gnn_kwargs: further arguments of the convolution.
 
     Raises:
-        ValueError: if torch_geometric is missing, the name is unknown, the convolution cannot be built or called in this
-            way, or it changes the output size.
+        ValueError: if torch_geometric is missing, the name is unknown, the convolution cannot be built or called so, or
+            it changes the output size.
 
     Shapes:
         - x: ``[*B, n, in_features]``
@@ -76,9 +76,9 @@ class PygGraphConv(nn.Module):
             probe = self.conv(torch.zeros(1, in_features), torch.zeros(2, 0, dtype=torch.long))
         except TypeError as error:
             raise ValueError(
-                f"algorithm.gnn_class={gnn_class} with algorithm.gnn_kwargs={dict(gnn_kwargs)} cannot be built from two "
-                f"sizes or called with states and edges alone ({error}): choose another convolution such as GATv2Conv, or "
-                "other arguments"
+                f"algorithm.gnn_class={gnn_class} with algorithm.gnn_kwargs={dict(gnn_kwargs)} cannot be built from "
+                f"two sizes or called with states and edges alone ({error}): choose another convolution such as "
+                "GATv2Conv, or other arguments"
             ) from error
         if probe.shape != (1, out_features):
             raise ValueError(
