@@ -124,18 +124,21 @@ class VideoCallback(PortableCallback):
     """
 
     def on_setup(self) -> None:
-        """Draw one frame, so that a missing display is known before training.
+        """Tell the CSV loggers to save tensors, and draw a VMAS task once: a missing display is known at once.
+
+        Other environments draw only after a reset, and a reset would change the run's random numbers.
 
         Raises:
-            RenderError: if the environment cannot be drawn.
+            RenderError: if the task cannot be drawn.
         """
-        try:
-            self.experiment.task.render_callback(self.experiment, self.experiment.test_env, None)
-        except Exception as error:
-            raise RenderError(
-                f"experiment.render=true, but the task cannot be drawn on this machine ({error}): "
-                "provide a display or EGL, or choose experiment.render=false."
-            ) from error
+        if self.experiment.environment_name == "vmas":
+            try:
+                self.experiment.test_env.render(mode="rgb_array")
+            except Exception as error:  # whatever pyglet, EGL, matplotlib or the scenario raise
+                raise RenderError(
+                    f"experiment.render=true, but the task cannot be drawn on this machine ({error}): "
+                    "provide a display or EGL, or choose experiment.render=false."
+                ) from error
         for writer in self._writers():
             writer.video_format = "pt"
 

@@ -28,6 +28,7 @@ from benchmarl_himpo.algorithms.options import (
     find_alive_key,
     find_position,
 )
+from benchmarl_himpo.callbacks import describe_last_checkpoint
 from benchmarl_himpo.config import compose
 from benchmarl_himpo.diagnostics import level_diagnostics
 from benchmarl_himpo.environments import carry_hierarchy
@@ -239,7 +240,8 @@ class Himppo(Ippo):
             raise FloatingPointError(
                 f"{' and '.join(bad)} of group {group!r} at level {level} holds NaN or infinity in iteration "
                 f"{self.experiment.n_iters_performed}: training stopped; look at the environment if it is observation "
-                "or reward, otherwise lower experiment.lr or experiment.clip_grad_val"
+                "or reward, otherwise lower experiment.lr or experiment.clip_grad_val. "
+                f"{describe_last_checkpoint(self.experiment)}"
             )
 
     def _get_reader(self, group: str) -> HierarchyReader:

@@ -35,7 +35,7 @@ def carry_hierarchy(env_fun: Callable[[], EnvBase], readers: Iterable[HierarchyR
         shapes = {keys.clock: (1,), keys.parent_index: (layout.n_agents,), keys.centroids: (layout.nodes_at(1), 2)}
         shapes |= {keys[level].action: (layout.edges_at(level), goal_dim) for level in range(1, layout.n_levels)}
         for key, shape in shapes.items():
-            dtype = torch.long if key in (keys.clock, keys.parent_index) else torch.float32
+            dtype = torch.long if key in (keys.clock, keys.parent_index) else torch.get_default_dtype()
             specs[keys.carried(key)] = Unbounded(shape=shape, dtype=dtype, device=env.device)
             # A callable, because TorchRL's primer ignores the dtype of a number
             zeros[keys.carried(key)] = partial(torch.zeros, (*env.batch_size, *shape), dtype=dtype, device=env.device)

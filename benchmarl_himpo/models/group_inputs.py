@@ -42,7 +42,7 @@ class PositionSource:
         return cls(key, start)
 
     def read(self, group_td: TensorDictBase) -> Tensor:
-        """Positions in world units. Shape ``[*B, n_agents, 2]``.
+        """Positions in world units, floats also where the environment counts cells. Shape ``[*B, n_agents, 2]``.
 
         Raises:
             ValueError: if the entry has fewer features than are asked for.
@@ -54,7 +54,7 @@ class PositionSource:
                 f"algorithm.position asks for two features of {self.key} from number {self.start}, which has "
                 f"{entry.shape[-1]}: choose two that are there, such as {self.key}[0:2]"
             )
-        return position
+        return position.to(torch.get_default_dtype())
 
 
 @dataclass(frozen=True)

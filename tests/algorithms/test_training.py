@@ -150,21 +150,21 @@ def test_what_the_dead_see_changes_nothing_for_the_living(tiny_experiment: Any) 
     batch, workers = keep.batches[-1], HierarchyKeys("agents")[0]
     is_alive = batch.get(("agents", "alive"))
     changed = batch.clone()
-    noise = torch.randn_like(changed.get(("agents", "observation")))
-    changed.get(("agents", "observation"))[~is_alive] = noise[~is_alive]
-    losses = {}
-    for name, data in {"as it was": batch, "changed": changed}.items():
+    for data in (changed, changed.get("next")):
+        observation, is_dead = data.get(("agents", "observation")), ~data.get(("agents", "alive"))
+        observation[is_dead] = torch.randn_like(observation)[is_dead]
+    processed, log_probs = [], []
+    for data in (batch, changed):
         torch.manual_seed(0)  # goals after the cut at the end are drawn
-        processed = experiment.algorithm.process_batch("agents", data.clone()).reshape(-1)
-        torch.manual_seed(0)  # so is the entropy of squashed actions
-        losses[name] = experiment.losses["agents"](processed), processed
-    loss, processed = losses["as it was"]
-    other_loss, other_processed = losses["changed"]
+        processed.append(experiment.algorithm.process_batch("agents", data.clone()))
+        actor = experiment.policy[0].actors[0]
+        with torch.no_grad():
+            log_probs.append(actor.get_dist(data.clone()).log_prob(data.get(workers.action)))
+    torch.testing.assert_close(*(log_prob[is_alive] for log_prob in log_probs))
+    assert not torch.allclose(*(log_prob[~is_alive] for log_prob in log_probs))
+    # The last agent never dies; those that do bootstrap from what they see at their death
     for key in (workers.advantage, workers.value_target):
-        mask = processed.get(workers.actor_mask)
-        torch.testing.assert_close(processed.get(key)[mask], other_processed.get(key)[mask])
-    for key in ("loss_objective", "loss_critic"):
-        torch.testing.assert_close(loss[key], other_loss[key])
+        torch.testing.assert_close(*(data.get(key)[:, :, -1] for data in processed))
 
 
 # Options
@@ -193,6 +193,26 @@ def test_every_builder_trains(
     assignment: str, neighbours: str, tiny_experiment: Any, make_algorithm: MakeAlgorithm
 ) -> None:
     run(tiny_experiment(make_algorithm(assignment=assignment, neighbours=neighbours), ToyTask(n_agents=4)))
+
+
+@pytest.mark.parametrize(("assignment", "neighbours"), [("regions", "radius"), ("kmeans", "knn")])
+def test_positions_may_be_cells_of_a_grid(
+    assignment: str, neighbours: str, tiny_experiment: Any, make_algorithm: MakeAlgorithm
+) -> None:
+    algorithm = make_algorithm(
+        assignment=assignment, neighbours=neighbours, arena=[-10.0, 10.0], neighbour_radius=8.0
+    )
+    run(tiny_experiment(algorithm, ToyTask(n_agents=4, is_grid=True)))
+
+
+@pytest.mark.parametrize("is_vectorised", [True, False], ids=["vectorised", "one_by_one"])
+def test_double_precision_trains(is_vectorised: bool, tiny_experiment: Any) -> None:
+    torch.set_default_dtype(torch.float64)
+    try:
+        experiment = run(tiny_experiment(task=ToyTask(is_vectorised=is_vectorised, truncated_share=0.5)))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert {parameter.dtype for parameter in experiment.losses["agents"].parameters()} == {torch.float64}
 
 
 @pytest.mark.parametrize("local_reward", LOCAL_REWARDS)

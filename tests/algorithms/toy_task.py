@@ -28,6 +28,7 @@ class ToyOptions:
         has_mask: give action masks (discrete actions only).
         has_alive: give an ``alive`` entry; agent i dies after 3 + 2 i steps, the last one never.
         has_position: give a ``position`` entry, which moves.
+        is_grid: positions are whole numbers, tenths of a world unit.
         is_vectorised: False makes an environment without batch dimension.
         nan_key: ``"observation"`` or ``"reward"`` turns into NaN ...
         nan_after: ... after this many steps of the environment; None never.
@@ -40,6 +41,7 @@ class ToyOptions:
     has_mask: bool = False
     has_alive: bool = False
     has_position: bool = True
+    is_grid: bool = False
     is_vectorised: bool = True
     nan_key: str = "observation"
     nan_after: int | None = None
@@ -68,7 +70,8 @@ class ToyEnv(EnvBase):
         agents = torch.Size([*batch, options.n_agents])
         observation = {"observation": Unbounded((*agents, N_FEATURES), dtype=torch.get_default_dtype())}
         if options.has_position:
-            observation["position"] = Unbounded((*agents, 2), dtype=torch.get_default_dtype())
+            dtype = torch.long if options.is_grid else torch.get_default_dtype()
+            observation["position"] = Unbounded((*agents, 2), dtype=dtype)
         if options.has_alive:
             observation["alive"] = Categorical(2, shape=agents, dtype=torch.bool)
         if options.has_mask:
@@ -139,7 +142,7 @@ class ToyEnv(EnvBase):
         alive = self.alive
         out = {"observation": self.feature * alive.unsqueeze(-1)}
         if self.options.has_position:
-            out["position"] = self.position.clone()
+            out["position"] = (10 * self.position).long() if self.options.is_grid else self.position.clone()
         if self.options.has_alive:
             out["alive"] = alive
         if self.options.has_mask:

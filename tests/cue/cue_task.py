@@ -92,7 +92,7 @@ class CueEnv(EnvBase):
 class CueTask(TaskClass):
     """:class:`CueEnv` for BenchMARL. The agents' networks see the one-hot alone: positions serve the hierarchy."""
 
-    def __init__(self, n_targets: int = 4, redraw_interval: int = 10, max_steps: int = 20) -> None:
+    def __init__(self, n_targets: int = 4, redraw_interval: int = 10, max_steps: int = 10) -> None:
         super().__init__(
             name="CUE", config={"n_targets": n_targets, "redraw_interval": redraw_interval, "max_steps": max_steps}
         )

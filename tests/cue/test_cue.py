@@ -1,0 +1,142 @@
+"""The hierarchy learns: a cue that only agent 0 sees reaches agent 1 as a goal, and by no other way.
+
+Neighbours exchange nothing, so what agent 1 knows of its target stands in the goal it receives. The best policy earns 1 per step,
+chance 1 / 4. Everything is default HiMPPO but for the neighbours and the size of networks, batches and learning rate.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from benchmarl.algorithms import IppoConfig
+from benchmarl.algorithms.common import AlgorithmConfig
+from benchmarl.experiment import Experiment, ExperimentConfig
+from benchmarl.models import MlpConfig
+from cue_task import CueTask
+from torch import Tensor
+from torchrl.envs.utils import ExplorationType, set_exploration_type
+
+from benchmarl_himpo.algorithms import algorithm_config_registry
+from benchmarl_himpo.keys import HierarchyKeys
+
+KEYS = HierarchyKeys("agents")
+OPTIMUM, CHANCE = 1.0, 0.25
+N_EPISODES = 1_000  # standard error of a score at chance: 0.014
+NEAR_CHANCE = CHANCE + 0.1
+CPU_SECONDS = 60.0
+
+
+@dataclass
+class Trained:
+    """A finished run and the CPU time it took, in seconds."""
+
+    experiment: Experiment
+    cpu_seconds: float
+
+
+def train(algorithm: AlgorithmConfig, seed: int, folder: Path, n_iters: int, task: CueTask | None = None) -> Trained:
+    """Train on the cue task: 6,000 frames an iteration, 8 full-batch steps on them."""
+    config = ExperimentConfig.get_from_yaml()
+    config.max_n_frames, config.max_n_iters = None, n_iters
+    config.on_policy_collected_frames_per_batch, config.on_policy_n_envs_per_worker = 6_000, 600
+    config.on_policy_n_minibatch_iters, config.on_policy_minibatch_size = 8, 6_000
+    config.lr = 0.02
+    config.evaluation, config.evaluation_episodes, config.render = False, N_EPISODES, False
+    config.loggers, config.create_json, config.save_folder = [], False, str(folder)
+    models = (
+        MlpConfig(num_cells=[32], activation_class=torch.nn.Tanh, layer_class=torch.nn.Linear) for _ in range(2)
+    )
+    started = time.process_time()
+    experiment = Experiment(
+        task=CueTask() if task is None else task,
+        algorithm_config=algorithm,
+        model_config=next(models),
+        critic_model_config=next(models),
+        seed=seed,
+        config=config,
+    )
+    experiment.run()
+    return Trained(experiment, time.process_time() - started)
+
+
+def himppo_config(name: str = "himppo") -> AlgorithmConfig:
+    """A named algorithm whose workers exchange nothing, with narrow networks."""
+    config = algorithm_config_registry[name].get_from_yaml()
+    config.neighbours, config.hidden_dim = "none", 32
+    return config
+
+
+def score(experiment: Experiment) -> float:
+    """Mean reward per step of the deterministic policy: 1 is best, 0.25 chance."""
+    with torch.no_grad(), set_exploration_type(ExplorationType.DETERMINISTIC):
+        episode = experiment.test_env.rollout(experiment.max_steps, experiment.policy)
+    assert episode.shape[0] == N_EPISODES
+    return float(episode.get(("next", "agents", "reward")).mean())
+
+
+@contextmanager
+def intervene(experiment: Experiment, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Change the goals that workers receive, and nothing else."""
+
+    def replace(_: torch.nn.Module, args: tuple) -> None:
+        args[0].set(KEYS[1].action, change(args[0].get(KEYS[1].action)))
+
+    hook = experiment.policy[0].actors[0].register_forward_pre_hook(replace)
+    yield
+    hook.remove()
+
+
+def check_that_goals_carry_the_cue(trained: Trained) -> None:
+    """Near the optimum as trained, near chance where goals are zeroed or come from the environment next door."""
+    experiment = trained.experiment
+    assert score(experiment) >= 0.9 * OPTIMUM
+    with intervene(experiment, torch.zeros_like):
+        assert score(experiment) < NEAR_CHANCE
+    with intervene(experiment, lambda goal: goal.roll(1, dims=0)):
+        assert score(experiment) < NEAR_CHANCE
+    assert score(experiment) >= 0.9 * OPTIMUM
+    assert trained.cpu_seconds < CPU_SECONDS
+
+
+def test_himppo_brings_the_cue_to_the_listener_through_goals_alone(tmp_path: Path) -> None:
+    check_that_goals_carry_the_cue(train(himppo_config(), seed=0, folder=tmp_path, n_iters=40))
+
+
+def test_ippo_stays_at_chance(tmp_path: Path) -> None:
+    trained = train(IppoConfig.get_from_yaml(), seed=0, folder=tmp_path, n_iters=40)
+    assert score(trained.experiment) < NEAR_CHANCE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+def test_other_seeds_of_himppo_bring_the_cue_too(seed: int, tmp_path: Path) -> None:
+    check_that_goals_carry_the_cue(train(himppo_config(), seed, tmp_path, n_iters=40))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["himppo_paper", "himppo_nl", "himppo_fl", "himppo_sg"])
+def test_three_level_variants_bring_the_cue_too(name: str, tmp_path: Path) -> None:
+    check_that_goals_carry_the_cue(train(himppo_config(name), seed=0, folder=tmp_path, n_iters=60))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["himppo_2l", "himppo_haven"])
+def test_two_level_variants_bring_a_cue_that_lasts_as_long_as_their_goals(name: str, tmp_path: Path) -> None:
+    task = CueTask(redraw_interval=5)
+    check_that_goals_carry_the_cue(train(himppo_config(name), seed=0, folder=tmp_path, n_iters=40, task=task))
+
+
+@pytest.mark.slow
+def test_the_flat_control_reads_the_cue_from_the_team_state(tmp_path: Path) -> None:
+    # The same information without a hierarchy: the task is solvable, and chance is what a lack of information earns
+    trained = train(himppo_config("himppo_flat"), seed=0, folder=tmp_path, n_iters=40)
+    assert score(trained.experiment) >= 0.9 * OPTIMUM
+    blind = himppo_config("himppo_flat")
+    blind.team_state = False
+    assert score(train(blind, seed=0, folder=tmp_path, n_iters=40).experiment) < NEAR_CHANCE
