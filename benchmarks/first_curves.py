@@ -2,6 +2,7 @@
 
     python benchmarks/first_curves.py train     # four runs at the reference setting, one seed each, in turn
     python benchmarks/first_curves.py collect   # finished runs -> benchmarks/first_curves/<algorithm>.csv
+    python benchmarks/first_curves.py anchors   # returns of a greedy and a random script
     python benchmarks/first_curves.py draw      # benchmarks/first_curves/*.csv -> benchmarks/first_curves.svg
 
 Needs the render extra for the picture.
@@ -33,8 +34,9 @@ COLUMNS = {
     "collection_seconds": "timers_collection_time",
     "training_seconds": "timers_training_time",
 }
-GREEDY_RETURN = 26.0  # per agent, 3 agents: a script that steps to the best of the eight observed neighbours
-RANDOM_RETURN = 2.5  # per agent, 3 agents
+# Per agent, 3 agents, 200 episodes, as `anchors` prints them
+GREEDY_RETURN = 25.0
+RANDOM_RETURN = 3.1
 
 
 def train() -> None:
@@ -71,6 +73,31 @@ def read_scalar(path: Path) -> dict[int, float]:
         return {int(step): float(value) for step, value in csv.reader(file)}
 
 
+def anchors() -> None:
+    """Print the returns of two scripts: head for the best of the eight observed neighbour cells, and act at random."""
+    import torch
+    from benchmarl.environments import VmasTask
+    from tensordict import TensorDictBase
+    from torch import Tensor
+
+    env = VmasTask.SAMPLING.get_from_yaml().get_env_fun(num_envs=200, continuous_actions=True, seed=0, device="cpu")()
+    # The order in which the last eight features of an observation look around
+    directions = torch.tensor([[1, 0], [-1, 0], [0, 1], [0, -1], [-1, -1], [1, -1], [-1, 1], [1, 1]]).float()
+
+    def greedy(td: TensorDictBase) -> Tensor:
+        return directions[td["agents", "observation"][..., -8:].argmax(-1)]
+
+    def at_random(td: TensorDictBase) -> Tensor:
+        return 2 * torch.rand(*td["agents"].shape, 2) - 1
+
+    for name, policy in {"greedy": greedy, "random": at_random}.items():
+        td, total = env.reset(), torch.zeros(())
+        for _ in range(100):
+            td = env.step(td.set(("agents", "action"), policy(td)))["next"]
+            total = total + td["agents", "reward"]
+        print(f"{name} {total.mean():.1f}")
+
+
 def draw() -> None:
     """Draw collection returns over frames, with the evaluations as dots."""
     import matplotlib
@@ -100,7 +127,7 @@ def draw() -> None:
 
 
 if __name__ == "__main__":
-    steps: dict[str, Callable[[], None]] = {"train": train, "collect": collect, "draw": draw}
+    steps: dict[str, Callable[[], None]] = {"train": train, "collect": collect, "anchors": anchors, "draw": draw}
     if len(sys.argv) != 2 or sys.argv[1] not in steps:
         sys.exit(f"usage: python {sys.argv[0]} {{{','.join(steps)}}}")
     steps[sys.argv[1]]()
