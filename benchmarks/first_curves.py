@@ -90,6 +90,7 @@ def anchors() -> None:
     def at_random(td: TensorDictBase) -> Tensor:
         return 2 * torch.rand(*td["agents"].shape, 2) - 1
 
+    torch.manual_seed(0)
     for name, policy in {"greedy": greedy, "random": at_random}.items():
         td, total = env.reset(), torch.zeros(())
         for _ in range(100):

@@ -27,8 +27,8 @@ def read_trajectories(
     """Read one group's batch and evaluate the critics, batched over time, on the rows where a value is needed.
 
     V at t + 1 is that of row t + 1, with its own assignment and received goal. At a batch end or a truncation there is
-    no such
-    row: there the hierarchy decides once more on the ``next`` entry, without stepping.
+    no such row: there the hierarchy decides once more on the ``next`` entry, without stepping. A worker ends when it
+    says so, when it dies or when the team ends.
 
     Args:
         batch: collected data. Shape ``[B, T]``.
@@ -42,13 +42,14 @@ def read_trajectories(
         The trajectories.
     """
     group = reader.inputs.group
-    clock = _clock(batch, reader)
     done, terminated = (_team_flag(batch, group, name) for name in ("done", "terminated"))
+    clock = _clock(batch, reader, done)
     reward = _group_entry(batch, group, "reward")
     observations = {str(key): batch.get(group).get(key) for key in reader.inputs.observation_keys}
     check_finite(0, reward=reward, **observations)
     graph = reader.graph(batch)
     reward = reward * graph.alive.unsqueeze(-1)  # the dead count as 0, also where an environment goes on paying them
+    dies = (graph.alive & ~reader.inputs.alive(batch.get("next"))).unsqueeze(-1)
 
     is_cut = ~terminated & done
     is_cut[:, -1] = ~terminated[:, -1]
@@ -66,8 +67,8 @@ def read_trajectories(
         next_state_values.append(next_value)
     return Trajectories(
         reward=reward,
-        done=_group_entry(batch, group, "done"),
-        terminated=_group_entry(batch, group, "terminated"),
+        done=_group_entry(batch, group, "done") | done[..., None, None] | dies,
+        terminated=_group_entry(batch, group, "terminated") | terminated[..., None, None] | dies,
         team_done=done,
         team_terminated=terminated,
         clock=clock,
@@ -77,10 +78,10 @@ def read_trajectories(
     )
 
 
-def _clock(batch: TensorDictBase, reader: HierarchyReader) -> Tensor:
+def _clock(batch: TensorDictBase, reader: HierarchyReader, done: Tensor) -> Tensor:
     """Steps since reset, ``[B, T]``, long; a flat hierarchy has no clock and decides at every step."""
     if reader.layout.top == 0:
-        return torch.zeros(batch.shape, dtype=torch.long, device=batch.device)
+        return torch.zeros_like(done, dtype=torch.long)
     return batch.get(reader.keys.clock).squeeze(-1)
 
 

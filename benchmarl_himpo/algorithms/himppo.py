@@ -218,7 +218,7 @@ class Himppo(Ippo):
         return batch.select(*self._get_training_keys(group)), diagnostics
 
     def _log_diagnostics(self, group: str, parts: list[dict[str, float]]) -> None:
-        """Log the mean over the parts that a batch was processed in."""
+        """Log the mean over the parts that a batch was processed in, one unless ``minibatch_advantage`` cuts it."""
         means = {f"train/{group}/{name}": sum(part[name] for part in parts) / len(parts) for name in parts[0]}
         self.experiment.logger.log(means, step=self.experiment.n_iters_performed)
 

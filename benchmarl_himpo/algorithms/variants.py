@@ -14,15 +14,15 @@ class HimppoPaper(Himppo):
 
 
 class HimppoFl(Himppo):
-    """Ablation FL of the paper: workers also get the external reward."""
+    """The paper's FL on our default: workers also get the external reward; nearly redundant with telescoped credit."""
 
 
 class HimppoNl(Himppo):
-    """Ablation NL of the paper: sub-managers get no local reward."""
+    """The paper's NL on our default: sub-managers get no local reward."""
 
 
 class HimppoSg(Himppo):
-    """Ablation SG of the paper: the hierarchical graph is static."""
+    """The paper's SG on our default: the hierarchical graph is static."""
 
 
 class Himppo2l(Himppo):

@@ -54,7 +54,7 @@ class PositionSource:
                 f"algorithm.position asks for two features of {self.key} from number {self.start}, which has "
                 f"{entry.shape[-1]}: choose two that are there, such as {self.key}[0:2]"
             )
-        return position.to(torch.get_default_dtype())
+        return position if position.is_floating_point() else position.to(torch.get_default_dtype())
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class GroupInputs:
     Args:
         group: the agent group.
         observation_keys: entries that the encoders see, relative to the group.
-        position: where positions stand, None where no builder needs them.
+        position_source: where positions stand, None where no builder needs them.
         alive_key: entry of the group that says which agents take part, ``[*B, n_agents]`` or ``[*B, n_agents, 1]``;
             None: all.
     """

@@ -99,7 +99,7 @@ class LevelNetwork(TensorDictModuleBase):
         level: the level, 0 being the workers.
         reader: reader of the hierarchy.
         encoder: BenchMARL model from the group's observation (and goal, for workers) to ``hidden_dim`` features per
-            agent; to ``out_features`` where ``is_plain``.
+            agent.
         messages: message passing of the level, None for none.
         hidden_dim: size of node states.
         goal_dim: size of a goal.
@@ -172,7 +172,9 @@ class LevelNetwork(TensorDictModuleBase):
     def _answer(self, x: Tensor, hidden: Tensor, graph: HierarchyGraph, tensordict: TensorDictBase) -> Tensor:
         """Head over nodes or edges. Shape ``[*B, E, out_features]``."""
         if self.per_edge:
-            x = torch.cat([graph.to_subordinates(x, self.level), graph.pool(hidden, self.level - 1)], dim=-1)
+            is_served = (graph.n_workers(self.level - 1) > 0).unsqueeze(-1)  # what the dead see reaches nobody
+            subordinate = graph.pool(hidden, self.level - 1) * is_served
+            x = torch.cat([graph.to_subordinates(x, self.level), subordinate], dim=-1)
         if self.team_state:
             weight = graph.alive.unsqueeze(-1).to(x.dtype)
             team = (x * weight).sum(-2, keepdim=True) / weight.sum(-2, keepdim=True).clamp(min=1)

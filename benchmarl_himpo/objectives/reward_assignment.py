@@ -37,7 +37,7 @@ class Trajectories:
     """What a batch says about the environment, and each level's values."""
 
     reward: Tensor  # [B, T, n_agents, 1] external reward, 0 for the dead
-    done: Tensor  # [B, T, n_agents, 1] bool
+    done: Tensor  # [B, T, n_agents, 1] bool, the worker's own end, its death or the team's end
     terminated: Tensor  # [B, T, n_agents, 1] bool
     team_done: Tensor  # [B, T] bool, the whole environment
     team_terminated: Tensor  # [B, T] bool
@@ -114,11 +114,6 @@ class RewardAssignment:
                     "algorithm.credit=telescoped spreads the one-step advantage: set algorithm.lmbda to 0 above the "
                     f"workers, got {list(self.lmbda)}"
                 )
-
-    @property
-    def needs_all_values(self) -> bool:
-        """Whether upper values are read on every row and not only where intervals start."""
-        return self.credit == "telescoped"
 
     def has_edge_value(self, level: int) -> bool:
         """Whether the reward of a level differs from edge to edge below one node, so that its value must too."""

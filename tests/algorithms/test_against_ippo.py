@@ -1,4 +1,5 @@
-"""At depth 1, without neighbours and team state, HiMPPO is BenchMARL's IPPO: values, gradients and whole runs, in float64."""
+"""At depth 1, without neighbours and team state, HiMPPO is BenchMARL's IPPO: values, gradients and whole runs, in
+float64."""
 
 from __future__ import annotations
 
@@ -63,9 +64,7 @@ def collect(experiment: Experiment) -> TensorDictBase:
 
 def share_parameters(ippo: Experiment, himppo: Experiment) -> None:
     """Give flat HiMPPO the parameters of IPPO, which stand in the same order."""
-    pairs = zip(
-        ippo.losses["agents"].parameters(), himppo.losses["agents"].level_losses[0].parameters(), strict=True
-    )
+    pairs = zip(ippo.losses["agents"].parameters(), himppo.losses["agents"].level_losses[0].parameters(), strict=True)
     with torch.no_grad():
         for source, target in pairs:
             target.copy_(source)
@@ -112,7 +111,9 @@ def test_the_same_data_give_the_same_advantage_target_loss_and_gradient(pair: tu
         torch.testing.assert_close(actual, expected, **TOLERANCE)
 
 
-def test_himppo_loss_around_ippos_own_actor_and_critic_is_its_clip_ppo_loss(pair: tuple[Experiment, Experiment]) -> None:
+def test_himppo_loss_around_ippos_own_actor_and_critic_is_its_clip_ppo_loss(
+    pair: tuple[Experiment, Experiment],
+) -> None:
     ippo, _ = pair
     batch = ippo.algorithm.process_batch("agents", collect(ippo)).reshape(-1)
     loss = HimppoLoss(

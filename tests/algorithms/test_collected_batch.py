@@ -1,4 +1,5 @@
-"""What stands in a batch of BenchMARL's collector: goals, clocks, assignments, log-probabilities, and values at its cuts."""
+"""What stands in a batch of BenchMARL's collector: goals, clocks, assignments, log-probabilities, and values at its
+cuts."""
 
 from __future__ import annotations
 
@@ -10,9 +11,9 @@ import torch
 from benchmarl.algorithms.common import AlgorithmConfig
 from benchmarl.experiment import Experiment
 from tensordict import TensorDictBase
-from toy_task import ToyTask
 from torch import Tensor
 from torchrl.envs.utils import ExplorationType, set_exploration_type
+from toy_task import ToyTask
 
 from benchmarl_himpo.algorithms.batch_reader import read_trajectories
 from benchmarl_himpo.keys import HierarchyKeys
@@ -260,10 +261,9 @@ def test_a_batch_cut_bootstraps_from_the_value_that_stepping_on_gives(
 
 
 @pytest.mark.parametrize("length", [5, 7, 10], ids=["sub_managers_due", "nobody_due", "everybody_due"])
-def test_a_truncation_bootstraps_from_what_the_hierarchy_would_decide_there(
-    length: int, tiny_experiment: Any
-) -> None:
-    # The same steps, once cut by a truncation at `length`, once going on: same bootstrap, and the next episode starts anew
+def test_a_truncation_bootstraps_from_what_the_hierarchy_would_decide_there(length: int, tiny_experiment: Any) -> None:
+    # The same steps, once cut by a truncation at `length`, once going on: same bootstrap, and the next episode starts
+    # anew
     cut_task = ToyTask(n_agents=4, min_steps=length, max_steps=length, truncated_share=1.0)
     long_task = ToyTask(n_agents=4, min_steps=100, max_steps=100, truncated_share=1.0)
     cut_experiment, long_experiment = tiny_experiment(task=cut_task), tiny_experiment(task=long_task)

@@ -14,8 +14,8 @@ from benchmarl.algorithms.common import AlgorithmConfig
 from benchmarl.environments.common import TaskClass
 from benchmarl.experiment import Experiment
 from tensordict import TensorDictBase
-from toy_task import ToyTask
 from torchrl.envs.utils import ExplorationType, set_exploration_type
+from toy_task import ToyTask
 
 from benchmarl_himpo.keys import HierarchyKeys
 
@@ -41,7 +41,12 @@ def test_the_same_seed_gives_the_same_parameters_after_three_iterations(
     results = []
     for seed in (3, 3, 4):
         experiment = tiny_experiment(
-            make_algorithm(name), ToyTask(truncated_share=0.5), seed=seed, max_n_iters=3, evaluation=True, create_json=True
+            make_algorithm(name),
+            ToyTask(truncated_share=0.5),
+            seed=seed,
+            max_n_iters=3,
+            evaluation=True,
+            create_json=True,
         )
         experiment.run()
         results.append(parameters_of(experiment))

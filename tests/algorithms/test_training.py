@@ -1,4 +1,5 @@
-"""What the options and the host allow: depths, groups, masks, deaths, layers, builders, schemes, environments, benchmarks."""
+"""What the options and the host allow: depths, groups, masks, deaths, layers, builders, schemes, environments,
+benchmarks."""
 
 from __future__ import annotations
 
@@ -162,9 +163,9 @@ def test_what_the_dead_see_changes_nothing_for_the_living(tiny_experiment: Any) 
             log_probs.append(actor.get_dist(data.clone()).log_prob(data.get(workers.action)))
     torch.testing.assert_close(*(log_prob[is_alive] for log_prob in log_probs))
     assert not torch.allclose(*(log_prob[~is_alive] for log_prob in log_probs))
-    # The last agent never dies; those that do bootstrap from what they see at their death
+    # Death ends a worker's episode, so nothing is bootstrapped from what it sees then
     for key in (workers.advantage, workers.value_target):
-        torch.testing.assert_close(*(data.get(key)[:, :, -1] for data in processed))
+        torch.testing.assert_close(*(data.get(key)[is_alive] for data in processed))
 
 
 # Options
@@ -199,9 +200,7 @@ def test_every_builder_trains(
 def test_positions_may_be_cells_of_a_grid(
     assignment: str, neighbours: str, tiny_experiment: Any, make_algorithm: MakeAlgorithm
 ) -> None:
-    algorithm = make_algorithm(
-        assignment=assignment, neighbours=neighbours, arena=[-10.0, 10.0], neighbour_radius=8.0
-    )
+    algorithm = make_algorithm(assignment=assignment, neighbours=neighbours, arena=[-10.0, 10.0], neighbour_radius=8.0)
     run(tiny_experiment(algorithm, ToyTask(n_agents=4, is_grid=True)))
 
 
@@ -267,9 +266,7 @@ def test_advantages_in_chunks_are_the_advantages_of_the_whole(
 
 def test_environments_without_batch_dimension_train(tiny_experiment: Any) -> None:
     experiment = run(
-        tiny_experiment(
-            task=ToyTask(is_vectorised=False, truncated_share=0.5), evaluation=True, create_json=True
-        )
+        tiny_experiment(task=ToyTask(is_vectorised=False, truncated_share=0.5), evaluation=True, create_json=True)
     )
     assert experiment.test_env.batch_size == ()
 

@@ -1,4 +1,5 @@
-"""A tiny vectorised task with everything that real ones have: masks, positions, deaths, random ends, and broken numbers."""
+"""A tiny vectorised task with everything that real ones have: masks, positions, deaths, random ends, and broken
+numbers."""
 
 from __future__ import annotations
 

@@ -15,10 +15,11 @@ SPEAKER, LISTENER = 0, 1
 
 
 class CueEnv(EnvBase):
-    """Agent 0 sees a target as a one-hot, agent 1 sees zeros; the team earns 1 per step where agent 1's action is the target.
+    """Agent 0 sees a target as a one-hot, agent 1 sees zeros; the team earns 1 per step where agent 1's action is the
+    target.
 
-    What agent 0 does changes nothing. Targets are drawn anew every ``redraw_interval`` steps, so that a goal sent when a target is
-    new can serve it to the end. Best return: ``max_steps``. Chance: ``max_steps / n_targets``.
+    What agent 0 does changes nothing. Targets are drawn anew every ``redraw_interval`` steps, so that a goal sent when
+    a target is new can serve it to the end. Best return: ``max_steps``. Chance: ``max_steps / n_targets``.
 
     Args:
         n_envs: environments stepped together.

@@ -1,7 +1,8 @@
 """The hierarchy learns: a cue that only agent 0 sees reaches agent 1 as a goal, and by no other way.
 
-Neighbours exchange nothing, so what agent 1 knows of its target stands in the goal it receives. The best policy earns 1 per step,
-chance 1 / 4. Everything is default HiMPPO but for the neighbours and the size of networks, batches and learning rate.
+Neighbours exchange nothing, so what agent 1 knows of its target stands in the goal it receives. The best policy earns 1
+per step, chance 1 / 4. Everything is default HiMPPO but for the neighbours and the size of networks, batches and
+learning rate.
 """
 
 from __future__ import annotations
@@ -49,9 +50,7 @@ def train(algorithm: AlgorithmConfig, seed: int, folder: Path, n_iters: int, tas
     config.lr = 0.02
     config.evaluation, config.evaluation_episodes, config.render = False, N_EPISODES, False
     config.loggers, config.create_json, config.save_folder = [], False, str(folder)
-    models = (
-        MlpConfig(num_cells=[32], activation_class=torch.nn.Tanh, layer_class=torch.nn.Linear) for _ in range(2)
-    )
+    models = (MlpConfig(num_cells=[32], activation_class=torch.nn.Tanh, layer_class=torch.nn.Linear) for _ in range(2))
     started = time.process_time()
     experiment = Experiment(
         task=CueTask() if task is None else task,

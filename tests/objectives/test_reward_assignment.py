@@ -217,7 +217,6 @@ def test_values_inside_an_interval_are_read_by_telescoped_only(credit, local_rew
     layout = HierarchyLayout(3, (2, 1), (3, 2))
     batch = random_trajectories(layout, Shapes(seed=seed, n_steps=14, max_episode=11, start_clock=2))
     scheme = _scheme(layout, credit=credit, local_reward=local_reward, critic_all_rows=False)
-    assert not scheme.needs_all_values
     values, next_values = list(batch.state_value), list(batch.next_state_value)
     for level in (1, 2):
         intervals = Intervals(interval_starts(layout.is_due(batch.clock, level)))
@@ -375,5 +374,7 @@ def test_schemes_that_are_not_defined_are_refused(options, message):
 
 def test_telescoped_needs_nothing_special_at_depth_one():
     """Nobody pays anybody, so the credit does not matter."""
-    scheme = _scheme(HierarchyLayout(2, (), ()), credit="telescoped", critic_all_rows=False, lmbda=(0.95,))
-    assert scheme.needs_all_values
+    layout = HierarchyLayout(2, (), ())
+    batch = random_trajectories(layout, Shapes(seed=0))
+    (target,) = _scheme(layout, credit="telescoped", critic_all_rows=False, lmbda=(0.95,))(batch)
+    assert target.reward.equal(batch.reward)
