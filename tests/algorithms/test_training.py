@@ -164,8 +164,17 @@ def test_what_the_dead_see_changes_nothing_for_the_living(tiny_experiment: Any) 
     torch.testing.assert_close(*(log_prob[is_alive] for log_prob in log_probs))
     assert not torch.allclose(*(log_prob[~is_alive] for log_prob in log_probs))
     # Death ends a worker's episode, so nothing is bootstrapped from what it sees then
-    for key in (workers.advantage, workers.value_target):
-        torch.testing.assert_close(*(data.get(key)[is_alive] for data in processed))
+    for level in range(3):
+        keys = HierarchyKeys("agents")[level]
+        for key in (keys.advantage, keys.value_target):
+            first, second = (data.get(key)[is_alive] if level == 0 else data.get(key) for data in processed)
+            torch.testing.assert_close(first, second)
+    losses = []
+    for data in processed:
+        torch.manual_seed(0)  # the entropy of squashed actions is drawn
+        losses.append(experiment.losses["agents"](data.reshape(-1)))
+    for name in losses[0].keys():
+        torch.testing.assert_close(*(loss[name] for loss in losses), rtol=1e-4, atol=1e-6)
 
 
 # Options
