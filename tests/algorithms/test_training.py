@@ -177,6 +177,23 @@ def test_what_the_dead_see_changes_nothing_for_the_living(tiny_experiment: Any) 
         torch.testing.assert_close(*(loss[name] for loss in losses), rtol=1e-4, atol=1e-6)
 
 
+def test_the_teams_end_ends_every_worker_whatever_the_workers_own_flags_say(tiny_experiment: Any) -> None:
+    keep = KeepBatches()
+    experiment = tiny_experiment(task=ToyTask(truncated_share=0.5), callbacks=[keep])
+    experiment.run()
+    batch, workers = keep.batches[-1], HierarchyKeys("agents")[0]
+    assert batch.get(("next", "done"))[:, :-1].any()
+    denied, reward = batch.clone(), batch.get(("next", "agents", "reward"))
+    for name in ("done", "terminated"):
+        denied.set(("next", "agents", name), torch.zeros_like(reward, dtype=torch.bool))
+    processed = []
+    for data in (batch, denied):
+        torch.manual_seed(0)  # goals after a cut are drawn
+        processed.append(experiment.algorithm.process_batch("agents", data.clone()))
+    for key in (workers.advantage, workers.value_target):
+        torch.testing.assert_close(*(data.get(key) for data in processed))
+
+
 # Options
 
 
