@@ -12,11 +12,13 @@ import time
 from pathlib import Path
 
 import hydra
+from benchmarl.environments import TaskClass
 from benchmarl.experiment import Experiment
 from benchmarl.hydra_config import (
     load_algorithm_config_from_hydra,
     load_experiment_config_from_hydra,
-    load_experiment_from_hydra,
+    load_model_config_from_hydra,
+    load_task_config_from_hydra,
 )
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
@@ -26,6 +28,7 @@ from omegaconf.errors import OmegaConfBaseException
 from benchmarl_himpo.callbacks import FiniteCallback, RenderError, SummaryCallback, VideoCallback
 from benchmarl_himpo.checks import check_request, model_names_of
 from benchmarl_himpo.config import CONF_DIR, HYDRA_VERSION_BASE
+from benchmarl_himpo.environments import accelerate, is_accelerated
 from benchmarl_himpo.registration import register
 
 EXIT_INTERRUPTED = 130
@@ -52,12 +55,35 @@ def load_experiment(cfg: DictConfig, task_name: str) -> Experiment:
     """
     config = load_experiment_config_from_hydra(cfg.experiment)
     model_names = {*model_names_of(cfg.model), *model_names_of(cfg.critic_model)}
-    on_policy = load_algorithm_config_from_hydra(cfg.algorithm).on_policy()
-    check_request(config, on_policy, task_name, model_names)
+    algorithm_config = load_algorithm_config_from_hydra(cfg.algorithm)
+    check_request(config, algorithm_config.on_policy(), task_name, model_names)
     if config.save_folder is not None:
         Path(config.save_folder).mkdir(parents=True, exist_ok=True)
     callbacks = [FiniteCallback(), SummaryCallback(), *([VideoCallback()] if config.render else [])]
-    return load_experiment_from_hydra(cfg, task_name, callbacks=callbacks)
+    task = load_task_config_from_hydra(cfg.task, task_name)
+    return Experiment(
+        task=accelerate(task) if cfg.accelerated else task,
+        algorithm_config=algorithm_config,
+        model_config=load_model_config_from_hydra(cfg.model),
+        critic_model_config=load_model_config_from_hydra(cfg.critic_model),
+        seed=cfg.seed,
+        config=config,
+        callbacks=callbacks,
+    )
+
+
+def describe_simulation(task: TaskClass) -> str:
+    """Say which simulation a task runs on.
+
+    Args:
+        task: the task.
+
+    Returns:
+        A few words.
+    """
+    if is_accelerated(task):
+        return "accelerated, the same numbers as the task's own (accelerated=false takes that)"
+    return "the task's own"
 
 
 def summarise(experiment: Experiment, wall_time: float) -> str:
@@ -79,6 +105,7 @@ def summarise(experiment: Experiment, wall_time: float) -> str:
     speed = experiment.total_frames / max(experiment.total_time, 1e-9)
     lines = {
         "run": f"{experiment.algorithm_name} on {task}, seed {experiment.seed}",
+        "simulation": describe_simulation(experiment.task),
         "return, training": f"{experiment.mean_return:.3f} (mean over the last batch)",
         "return, evaluation": f"{evaluations[-1]:.3f} (mean over the last evaluation)"
         if evaluations
@@ -104,6 +131,7 @@ def _run_from_hydra(cfg: DictConfig) -> None:
         experiment = load_experiment(cfg, HydraConfig.get().runtime.choices["task"])
     except (ValueError, ImportError, RenderError, OmegaConfBaseException) as error:
         raise CommandError(str(error)) from error
+    print(f"simulation: {describe_simulation(experiment.task)}")
     try:
         experiment.run()
     except FloatingPointError as error:

@@ -23,6 +23,7 @@ from benchmarl_himpo import checks, register, run
 from benchmarl_himpo.algorithms import algorithm_config_registry
 from benchmarl_himpo.callbacks import RenderError, SummaryCallback, VideoCallback, write_mp4
 from benchmarl_himpo.config import CONF_DIR, compose
+from benchmarl_himpo.environments.sampling_scenario import SamplingScenario
 
 MakeExperiment = Callable[..., Experiment]
 RunCommand = Callable[..., subprocess.CompletedProcess[str]]
@@ -94,6 +95,16 @@ def test_every_preset_is_valid_on_and_off_policy(preset: str, on_policy: bool) -
 
 
 # The command as a user runs it
+
+
+@pytest.mark.parametrize("accelerated", [True, False])
+def test_one_option_chooses_the_simulation(accelerated: bool, make_experiment: MakeExperiment) -> None:
+    overrides = ["task=vmas/sampling", "algorithm=ippo", f"accelerated={accelerated}", "experiment.evaluation=false"]
+    experiment = make_experiment(*overrides, "experiment.on_policy_n_envs_per_worker=1")
+    assert isinstance(experiment.test_env.base_env.scenario, SamplingScenario) == accelerated
+    said = run.summarise(experiment, wall_time=1.0)
+    assert f"simulation          {'accelerated' if accelerated else 'the task'}" in said
+    experiment.close()
 
 
 def test_multirun_trains_several_algorithms(run_command: RunCommand, tmp_path: Path, tiny_overrides: list[str]) -> None:

@@ -1,6 +1,7 @@
-"""What the package knows about tasks, and what it adds to environments."""
+"""What the package knows about tasks, what it adds to environments, and its own simulations."""
 
+from benchmarl_himpo.environments.accelerated import accelerate, is_accelerated
 from benchmarl_himpo.environments.carry import carry_hierarchy
 from benchmarl_himpo.environments.positions import known_position
 
-__all__ = ["carry_hierarchy", "known_position"]
+__all__ = ["accelerate", "carry_hierarchy", "is_accelerated", "known_position"]

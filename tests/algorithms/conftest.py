@@ -19,6 +19,7 @@ from benchmarl.models import MlpConfig
 from toy_task import ToyTask
 
 from benchmarl_himpo.algorithms import algorithm_config_registry
+from benchmarl_himpo.environments import accelerate
 
 
 @cache
@@ -46,7 +47,7 @@ def vmas_task(name: str, **options: Any) -> TaskClass:
         warnings.simplefilter("ignore")  # BenchMARL has no type check for some of its tasks
         task = VmasTask[name.upper()].get_from_yaml()
     task.config |= {"max_steps": 12, **options}
-    return task
+    return accelerate(task)
 
 
 class TinyExperiment:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from benchmarl.environments import VmasTask
 
-from benchmarl_himpo.environments import known_position
+from benchmarl_himpo.environments import accelerate, known_position
 from benchmarl_himpo.models import PositionSource
 
 WITHOUT_POSITION = {
@@ -16,7 +16,6 @@ WITHOUT_POSITION = {
     "simple_speaker_listener",
 }
 BEHIND_THE_VELOCITY = {"football", "simple_tag", "simple_world_comm"}
-SLOW_TASKS = {"sampling"}  # its reset takes seconds
 
 
 def test_the_table_covers_every_vmas_task():
@@ -28,19 +27,13 @@ def test_the_table_covers_every_vmas_task():
     assert sum(source == "observation[0:2]" for source in known.values()) == 19
 
 
-@pytest.mark.parametrize(
-    "task",
-    [
-        pytest.param(task, id=task.name.lower(), marks=[pytest.mark.slow] if task.name.lower() in SLOW_TASKS else [])
-        for task in VmasTask
-    ],
-)
+@pytest.mark.parametrize("task", [pytest.param(task, id=task.name.lower()) for task in VmasTask])
 def test_the_observation_holds_the_position_where_the_table_says(task):
     """Two environments after a reset and a random step: the slice is every agent's true position, in every group.
 
     Where the table knows none, some group's observation holds the position nowhere.
     """
-    env = task.get_from_yaml().get_env_fun(num_envs=2, continuous_actions=True, seed=0, device="cpu")()
+    env = accelerate(task.get_from_yaml()).get_env_fun(num_envs=2, continuous_actions=True, seed=0, device="cpu")()
     td = env.rand_step(env.reset())["next"]
     agents = {agent.name: agent for agent in env._env.agents}
     source = known_position("vmas", task.name.lower())

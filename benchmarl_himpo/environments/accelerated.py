@@ -1,0 +1,58 @@
+"""Tasks of BenchMARL that this package simulates faster, with the same numbers."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+from benchmarl.environments import TaskClass
+from benchmarl.environments.vmas.common import VmasClass
+from benchmarl.utils import DEVICE_TYPING
+from torchrl.envs import EnvBase
+from torchrl.envs.libs.vmas import VmasEnv
+
+
+class AcceleratedSampling(VmasClass):
+    """``vmas/sampling`` on :class:`~benchmarl_himpo.environments.sampling_scenario.SamplingScenario`.
+
+    Name, options and specs are those of BenchMARL's task.
+    """
+
+    def get_env_fun(
+        self, num_envs: int, continuous_actions: bool, seed: int | None, device: DEVICE_TYPING
+    ) -> Callable[[], EnvBase]:
+        """Build the environment as BenchMARL does, on our scenario instead of VMAS's."""
+        from benchmarl_himpo.environments.sampling_scenario import SamplingScenario  # imports VMAS
+
+        config = copy.deepcopy(self.config)
+        return lambda: VmasEnv(
+            scenario=SamplingScenario(),
+            num_envs=num_envs,
+            continuous_actions=continuous_actions,
+            seed=seed,
+            device=device,
+            categorical_actions=True,
+            clamp_actions=True,
+            **config,
+        )
+
+
+_ACCELERATED: dict[str, type[TaskClass]] = {"vmas/sampling": AcceleratedSampling}
+
+
+def accelerate(task: TaskClass) -> TaskClass:
+    """Give a task its faster simulation.
+
+    Args:
+        task: any task of BenchMARL.
+
+    Returns:
+        A task of the same name and options with the faster simulation; the task itself where there is none.
+    """
+    accelerated = _ACCELERATED.get(f"{task.env_name()}/{task.name.lower()}")
+    return task if accelerated is None else accelerated(task.name, task.config)
+
+
+def is_accelerated(task: TaskClass) -> bool:
+    """Tell whether a task runs on a simulation of this package."""
+    return isinstance(task, tuple(_ACCELERATED.values()))
