@@ -37,7 +37,7 @@ from benchmarl_himpo.keys import HierarchyKeys
 from benchmarl_himpo.models import GroupInputs, HierarchicalPolicy, HierarchyReader, LevelModels
 from benchmarl_himpo.models.level_models import MIN_GOAL_SCALE
 from benchmarl_himpo.objectives import HimppoLoss
-from benchmarl_himpo.objectives.functional import Credit
+from benchmarl_himpo.objectives.functional import Credit, CriticRows
 from benchmarl_himpo.objectives.reward_assignment import LocalReward, RewardAssignment
 
 
@@ -57,7 +57,7 @@ class Himppo(Ippo):
         worker_external_reward: whether workers also get the external reward.
         gamma: discount per decision of each level, workers first; None takes ``experiment.gamma``.
         lmbda: GAE lambda of each level, workers first.
-        critic_all_rows: train upper critics on all rows.
+        critic_rows: rows that upper critics train on.
         critic_phase: show critics the phases of the upper clocks.
         assignment: builder of the workers' assignment.
         arena: lower and upper end of both position coordinates.
@@ -88,7 +88,7 @@ class Himppo(Ippo):
         worker_external_reward: bool,
         gamma: list[float | None],
         lmbda: list[float],
-        critic_all_rows: bool,
+        critic_rows: CriticRows,
         critic_phase: bool,
         assignment: str,
         arena: list[float],
@@ -113,7 +113,7 @@ class Himppo(Ippo):
         self.local_reward = local_reward
         self.worker_external_reward = worker_external_reward
         self.gamma = gamma
-        self.critic_all_rows = critic_all_rows
+        self.critic_rows = critic_rows
         self.critic_phase = critic_phase
         self.assignment = assignment
         self.arena = arena
@@ -203,7 +203,7 @@ class Himppo(Ippo):
         reader = self._readers[group]
         check = partial(self._check_finite, group)
         trajectories = read_trajectories(
-            batch, reader, self.get_policy_for_loss(group), self._critics[group], self.critic_all_rows, check
+            batch, reader, self.get_policy_for_loss(group), self._critics[group], self.critic_rows != "decisions", check
         )
         targets = self._reward_assignments[group](trajectories)
         for level, target in enumerate(targets):
@@ -270,7 +270,7 @@ class Himppo(Ippo):
             worker_external_reward=self.worker_external_reward,
             gamma=gamma,
             lmbda=tuple(self.lmbda),
-            critic_all_rows=self.critic_all_rows,
+            critic_rows=self.critic_rows,
         )
 
     def _get_models(self, group: str) -> LevelModels:
@@ -337,7 +337,7 @@ class HimppoConfig(IppoConfig):
     worker_external_reward: bool
     gamma: list[float | None]
     lmbda: list[float]
-    critic_all_rows: bool
+    critic_rows: str
     critic_phase: bool
     assignment: str
     arena: list[float]

@@ -68,17 +68,18 @@ class HierarchicalPolicy(TensorDictModuleBase):
         if layout.top == 0:
             return tensordict
         clock = tensordict.get(keys.clock).squeeze(-1)
-        self._assign(tensordict, clock)
+        is_due = [layout.is_due(clock, level) for level in range(1, layout.n_levels)]
+        # One look at what is on the device
+        decides = torch.stack([due.any() for due in is_due]).tolist()
+        if decides[0]:
+            self._assign(tensordict, clock, is_due[0])
         for level in range(layout.top, 0, -1):
-            self._send_goals(tensordict, level, layout.is_due(clock, level))
+            self._send_goals(tensordict, level, is_due[level - 1] if decides[level - 1] else None)
         return tensordict
 
-    def _assign(self, tensordict: TensorDictBase, clock: Tensor) -> None:
+    def _assign(self, tensordict: TensorDictBase, clock: Tensor, is_due: Tensor) -> None:
         """New assignment where sub-managers decide; centroids start afresh where the level above decides too."""
         keys, layout = self.reader.keys, self.reader.layout
-        is_due = layout.is_due(clock, 1)
-        if not is_due.any():
-            return
         inputs, alive = self.reader.inputs, self.reader.inputs.alive(tensordict)
         centroids = tensordict.get(keys.centroids)
         is_fresh = layout.is_due(clock, min(2, layout.top))
@@ -86,12 +87,12 @@ class HierarchicalPolicy(TensorDictModuleBase):
         tensordict.set(keys.parent_index, torch.where(is_due[..., None], index, tensordict.get(keys.parent_index)))
         tensordict.set(keys.centroids, torch.where(is_due[..., None, None], new_centroids, centroids))
 
-    def _send_goals(self, tensordict: TensorDictBase, level: int, is_due: Tensor) -> None:
-        """Sample the goals of a level in the environments where it decides."""
+    def _send_goals(self, tensordict: TensorDictBase, level: int, is_due: Tensor | None) -> None:
+        """Sample the goals of a level in the environments where it decides; None: nowhere."""
         keys = self.reader.keys[level]
         held = tensordict.get(keys.action)
         log_prob = held.new_zeros(held.shape[:-1])
-        if is_due.any():
+        if is_due is not None:
             actor = cast("ProbabilisticTensorDictSequential", self.actors[level])
             rows = actor(tensordict.select(*actor.in_keys)[is_due])
             held, log_prob = held.clone(), log_prob.to(rows.get(keys.log_prob).dtype)

@@ -20,6 +20,8 @@ from torch import Tensor
 
 Credit = Literal["uniform", "final", "telescoped"]
 CREDITS: tuple[str, ...] = get_args(Credit)
+CriticRows = Literal["decisions", "sampled", "all"]
+CRITIC_ROWS: tuple[str, ...] = get_args(CriticRows)
 
 
 def check_same_shape(**tensors: Tensor) -> None:
@@ -66,6 +68,11 @@ class Intervals:
     def to_steps(self, x: Tensor) -> Tensor:
         """Give every step what its interval holds. Shape ``[B, N, *F]`` to ``[B, T, *F]``."""
         return x.gather(1, self._index_for(x))
+
+    def draw_step(self) -> Tensor:
+        """One step of each interval, drawn uniformly. Shape ``[B, T]``, bool."""
+        drawn = torch.rand(self.index.shape[0], self.n_intervals, device=self.index.device)
+        return self.sum_before(torch.ones_like(self.index)) == (self.to_steps(drawn) * self.length).long()
 
     def sum_before(self, x: Tensor) -> Tensor:
         """Sum over the steps of the interval before each step. Shape ``[B, T, *F]`` to the same."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, cast
+from typing import cast
 
 from tensordict import TensorDict, TensorDictBase
 from tensordict.nn import ProbabilisticTensorDictSequential, TensorDictModuleBase, TensorDictParams
+from tensordict.utils import NestedKey
 from torch import Tensor, nn
 from torchrl.objectives import ClipPPOLoss, LossModule
 from torchrl.objectives.utils import distance_loss
@@ -62,6 +63,9 @@ class LevelPPOLoss(ClipPPOLoss):
             value_target=keys.value_target,
             value=keys.state_value,
         )
+        # Rows are copied with what is read of them alone; an action mask is read by the distribution
+        self._actor_keys = [*actor.in_keys, *actor[-1].in_keys, keys.action, keys.log_prob, keys.advantage]
+        self._critic_keys = [*critic.in_keys, keys.value_target]
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Compute the losses and diagnostics of the level.
@@ -76,8 +80,8 @@ class LevelPPOLoss(ClipPPOLoss):
         """
         nothing = _zero_of(self.actor_network_params)
         out = TensorDict({name: nothing if name.startswith("loss") else nothing.detach() for name in _ACTOR_OUTPUTS})
-        out.update(self._actor_terms(*_select_rows(tensordict, self.keys.actor_mask)))
-        out.set("loss_critic", self._critic_term(*_select_rows(tensordict, self.keys.critic_mask)))
+        out.update(self._actor_terms(*_select_rows(tensordict, self._actor_keys, self.keys.actor_mask)))
+        out.set("loss_critic", self._critic_term(*_select_rows(tensordict, self._critic_keys, self.keys.critic_mask)))
         return out
 
     def _actor_terms(self, rows: TensorDictBase, mask: Tensor | None) -> dict[str, Tensor]:
@@ -100,7 +104,7 @@ class LevelPPOLoss(ClipPPOLoss):
         if rows.shape[0] == 0:
             return _zero_of(self.critic_network_params)
         with self.critic_network_params.to_module(self.critic_network):
-            state_value = self.critic_network(rows.copy()).get(self.keys.state_value)
+            state_value = self.critic_network(rows).get(self.keys.state_value)
         loss = distance_loss(value_target, state_value, loss_function=self.loss_critic_type)
         return self.critic_coeff * masked_mean(loss, mask)
 
@@ -113,15 +117,18 @@ def _zero_of(params: TensorDictParams) -> Tensor:
 _ACTOR_OUTPUTS = ("loss_objective", "loss_entropy", "entropy", "kl_approx", "clip_fraction")
 
 
-def _select_rows(tensordict: TensorDictBase, mask_key: Any) -> tuple[TensorDictBase, Tensor | None]:
-    """Rows in which at least one edge trains, and the mask of their edges; everything where there is no mask."""
+def _select_rows(
+    tensordict: TensorDictBase, keys: list[NestedKey], mask_key: NestedKey
+) -> tuple[TensorDictBase, Tensor | None]:
+    """Rows in which at least one edge trains, and the mask of their edges; all rows where there is no mask."""
+    read = tensordict.select(*keys, strict=False)
     mask = tensordict.get(mask_key, None)
     if mask is None:
-        return tensordict, None
+        return read, None
     row = mask.flatten(1).any(1)
     if row.all():
-        return tensordict, mask
-    return tensordict[row], mask[row]
+        return read, mask
+    return read[row], mask[row]
 
 
 class HimppoLoss(LossModule):

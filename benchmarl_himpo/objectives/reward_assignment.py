@@ -19,7 +19,9 @@ from torch import Tensor
 from benchmarl_himpo.hierarchy import HierarchyGraph, HierarchyLayout
 from benchmarl_himpo.objectives.functional import (
     CREDITS,
+    CRITIC_ROWS,
     Credit,
+    CriticRows,
     Intervals,
     append_dims,
     interval_starts,
@@ -74,7 +76,8 @@ class RewardAssignment:
         worker_external_reward: pay workers the external reward on top (the paper's FL).
         gamma: discount per decision of each level, workers first.
         lmbda: GAE λ of each level, workers first (paper: 0.95 for workers, 0 above).
-        critic_all_rows: train upper critics on all rows instead of the rows of decisions (our choice).
+        critic_rows: rows that upper critics train on: ``"decisions"``; ``"sampled"``, one row of each interval drawn
+            anew for every batch; or ``"all"`` (our choice).
 
     Raises:
         ValueError: if an option is unknown, a list has the wrong length, or ``telescoped`` meets options that break it.
@@ -86,7 +89,7 @@ class RewardAssignment:
     worker_external_reward: bool
     gamma: tuple[float, ...]
     lmbda: tuple[float, ...]
-    critic_all_rows: bool
+    critic_rows: CriticRows
 
     def __post_init__(self) -> None:
         """Refuse schemes that are not defined."""
@@ -95,6 +98,10 @@ class RewardAssignment:
         if self.local_reward not in LOCAL_REWARDS:
             raise ValueError(
                 f"algorithm.local_reward={self.local_reward!r} is unknown: choose one of {', '.join(LOCAL_REWARDS)}"
+            )
+        if self.critic_rows not in CRITIC_ROWS:
+            raise ValueError(
+                f"algorithm.critic_rows={self.critic_rows!r} is unknown: choose one of {', '.join(CRITIC_ROWS)}"
             )
         for name, values in (("gamma", self.gamma), ("lmbda", self.lmbda)):
             if len(values) != self.layout.n_levels:
@@ -105,9 +112,9 @@ class RewardAssignment:
             if any(not 0 <= value <= 1 for value in values):
                 raise ValueError(f"algorithm.{name}={list(values)} must lie in [0, 1]")
         if self.credit == "telescoped" and self.layout.n_levels > 1:
-            if not self.critic_all_rows:
+            if self.critic_rows == "decisions":
                 raise ValueError(
-                    "algorithm.credit=telescoped reads the value of every row: set algorithm.critic_all_rows=true"
+                    "algorithm.credit=telescoped reads the value of every row: set algorithm.critic_rows=sampled or all"
                 )
             if any(self.lmbda[1:]):
                 raise ValueError(
@@ -148,7 +155,7 @@ class RewardAssignment:
         )
         served = self._served(level, batch.graph, intervals)
         is_decision = append_dims(is_decision, reward).expand_as(reward)
-        trains_critic = torch.ones_like(is_decision) if self.critic_all_rows else is_decision
+        trains_critic = is_decision if level == 0 else self._upper_critic_rows(intervals, is_decision)
         target = LevelTargets(
             reward=reward,
             advantage=advantage,
@@ -159,6 +166,14 @@ class RewardAssignment:
         )
         payment = pay_down(self.credit, advantage, reward, value, next_value, terminated, is_boundary, intervals, gamma)
         return target, payment
+
+    def _upper_critic_rows(self, intervals: Intervals, is_decision: Tensor) -> Tensor:
+        """Rows that train the critic of an upper level. Shape ``[B, T, E, 1]``, bool, as ``is_decision``."""
+        if self.critic_rows == "decisions":
+            return is_decision
+        if self.critic_rows == "sampled":
+            return append_dims(intervals.draw_step(), is_decision).expand_as(is_decision)
+        return torch.ones_like(is_decision)
 
     def _step_reward(self, level: int, payment: Tensor | None, batch: Trajectories) -> Tensor:
         """Reward of a level at each step. Shape ``[B, T, E, 1]``."""

@@ -57,9 +57,9 @@ def assert_one_sentence(error: BaseException, *needed: str) -> None:
         ({"neighbours": "all"}, ("algorithm.neighbours=all", "full, radius, knn, none")),
         ({"credit": "equal"}, ("algorithm.credit", "equal", "uniform, final, telescoped")),
         ({"local_reward": "mean"}, ("algorithm.local_reward", "mean", "cluster, own, none")),
-        ({"credit": "telescoped", "critic_all_rows": False}, ("algorithm.credit=telescoped", "critic_all_rows=true")),
+        ({"credit": "telescoped", "critic_rows": "decisions"}, ("algorithm.credit=telescoped", "critic_rows=sampled")),
         (
-            {"credit": "telescoped", "critic_all_rows": True, "lmbda": [0.95, 0.5, 0.0]},
+            {"credit": "telescoped", "critic_rows": "all", "lmbda": [0.95, 0.5, 0.0]},
             ("algorithm.credit=telescoped", "algorithm.lmbda"),
         ),
         ({"position": "observation[0:3]"}, ("algorithm.position", "two features", "observation[0:2]")),

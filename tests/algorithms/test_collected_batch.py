@@ -190,12 +190,12 @@ def test_every_level_trains_its_actor_where_it_decided_and_nowhere_else(
     assert manager_mask[(clock % 10 == 0).unsqueeze(-1) & (n_workers > 0)].all()
 
 
-@pytest.mark.parametrize("name", ["himppo", "himppo_paper"])
+@pytest.mark.parametrize("critic_rows", ["decisions", "all"])
 def test_an_interval_that_began_in_the_batch_before_trains_no_upper_actor(
-    name: str, tiny_experiment: Any, make_algorithm: MakeAlgorithm
+    critic_rows: str, tiny_experiment: Any, make_algorithm: MakeAlgorithm
 ) -> None:
     task = ToyTask(min_steps=100, max_steps=100)
-    experiment = tiny_experiment(make_algorithm(name), task)  # batches of 16 steps
+    experiment = tiny_experiment(make_algorithm("himppo_paper", critic_rows=critic_rows), task)  # batches of 16 steps
     torch.manual_seed(0)
     iterator = iter(experiment.collector)
     next(iterator)
@@ -204,7 +204,7 @@ def test_an_interval_that_began_in_the_batch_before_trains_no_upper_actor(
     processed = experiment.algorithm.process_batch("agents", second)
     for level in (1, 2):
         assert not processed.get(KEYS[level].actor_mask)[:, 0].any()
-        assert processed.get(KEYS[level].critic_mask)[:, 0].all() == (name == "himppo")
+        assert processed.get(KEYS[level].critic_mask)[:, 0].all() == (critic_rows == "all")
         # The workers are paid for the cut interval all the same
         assert processed.get(KEYS[level].advantage)[:, 0].any()
     assert processed.get(KEYS[0].actor_mask).all()

@@ -97,7 +97,7 @@ def test_the_external_rewards_order_inside_an_interval_is_hidden_from_shielded_w
     for label, options in {
         "uniform": {"credit": "uniform"},
         "final": {"credit": "final"},
-        "telescoped": {"credit": "telescoped", "critic_all_rows": True},
+        "telescoped": {"credit": "telescoped", "critic_rows": "all"},
         "external": {"credit": "uniform", "worker_external_reward": True},
     }.items():
         algorithm = make_algorithm("himppo_paper", **options)

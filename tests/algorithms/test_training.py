@@ -250,7 +250,7 @@ def test_every_credit_trains_with_every_local_reward(
         "himppo_paper",
         credit=credit,
         local_reward=local_reward,
-        critic_all_rows=is_telescoped,
+        critic_rows="all" if is_telescoped else "decisions",
         critic_phase=is_telescoped,
     )
     run(tiny_experiment(algorithm))
@@ -270,7 +270,8 @@ def test_advantages_in_chunks_are_the_advantages_of_the_whole(
     tiny_experiment: Any, make_algorithm: MakeAlgorithm
 ) -> None:
     keep = KeepBatches()
-    experiment = tiny_experiment(task=ToyTask(truncated_share=0.5), callbacks=[keep])
+    algorithm = make_algorithm(critic_rows="all")
+    experiment = tiny_experiment(algorithm, ToyTask(truncated_share=0.5), callbacks=[keep])
     experiment.run()
     processed = []
     for in_chunks in (False, True):

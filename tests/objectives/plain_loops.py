@@ -131,7 +131,7 @@ def assign_rewards_loop(
     worker_external_reward: bool,
     gamma: tuple[float, ...],
     lmbda: tuple[float, ...],
-    critic_all_rows: bool,
+    critic_rows: str,
     batch: Trajectories,
 ) -> list[LoopTargets]:
     """Reward, advantage, value target and masks of every level, workers first."""
@@ -184,7 +184,9 @@ def assign_rewards_loop(
                     served = any(workers_below(batch, b, t, edge, max(level - 1, 0)) for t in range(first, last + 1))
                     for t in range(first, last + 1):
                         made.actor_mask[b, t, edge] = is_decision[t] and served
-                        made.critic_mask[b, t, edge] = (is_decision[t] or critic_all_rows) and (served or level > 0)
+                        made.critic_mask[b, t, edge] = (is_decision[t] or critic_rows == "all") and (
+                            served or level > 0
+                        )
         out.insert(0, made)
         payment = paid
     return out

@@ -24,7 +24,7 @@ def _scheme(layout: HierarchyLayout, **options) -> RewardAssignment:
         "worker_external_reward": False,
         "gamma": (0.5,) * layout.n_levels,
         "lmbda": (0.0,) * layout.n_levels,
-        "critic_all_rows": True,
+        "critic_rows": "all",
     }
     return RewardAssignment(layout, **(defaults | options))
 
@@ -157,12 +157,12 @@ def test_fl_adds_the_external_reward_to_the_pay_of_workers_only():
     credit=st.sampled_from(CREDITS),
     local_reward=st.sampled_from(LOCAL_REWARDS),
     worker_external_reward=st.booleans(),
-    critic_all_rows=st.booleans(),
+    critic_rows=st.sampled_from(["decisions", "all"]),
     gamma=st.sampled_from([0.0, 0.5, 0.984375, 1.0]),
     lmbda=st.sampled_from([0.0, 0.95]),
 )
 def test_every_scheme_equals_plain_loops(
-    n_agents, levels, shapes, credit, local_reward, worker_external_reward, critic_all_rows, gamma, lmbda
+    n_agents, levels, shapes, credit, local_reward, worker_external_reward, critic_rows, gamma, lmbda
 ):
     """Rewards, advantages, value targets and masks of depth 1 to 4, with another discount at every level."""
     layout = HierarchyLayout(n_agents, tuple(n for n, _ in levels), tuple(i for _, i in levels))
@@ -172,7 +172,7 @@ def test_every_scheme_equals_plain_loops(
         "worker_external_reward": worker_external_reward,
         "gamma": (gamma, 0.75, 0.5, 1.0)[: layout.n_levels],
         "lmbda": (lmbda, 0.0, 0.0, 0.0)[: layout.n_levels],
-        "critic_all_rows": critic_all_rows or credit == "telescoped",
+        "critic_rows": "all" if credit == "telescoped" else critic_rows,
     }
     batch = random_trajectories(layout, shapes)
     targets = RewardAssignment(layout, **options)(batch)
@@ -198,7 +198,7 @@ def test_upper_levels_may_chain_advantages_where_the_credit_allows_it():
         "worker_external_reward": False,
         "gamma": (0.5, 0.5),
         "lmbda": (0.5, 0.5),
-        "critic_all_rows": False,
+        "critic_rows": "decisions",
     }
     batch = random_trajectories(layout, shapes)
     targets, expected = RewardAssignment(layout, **options)(batch), assign_rewards_loop(layout, batch=batch, **options)
@@ -216,7 +216,7 @@ def test_values_inside_an_interval_are_read_by_telescoped_only(credit, local_rew
     """Where upper critics run on decisions alone, the other rows may hold anything, NaN included."""
     layout = HierarchyLayout(3, (2, 1), (3, 2))
     batch = random_trajectories(layout, Shapes(seed=seed, n_steps=14, max_episode=11, start_clock=2))
-    scheme = _scheme(layout, credit=credit, local_reward=local_reward, critic_all_rows=False)
+    scheme = _scheme(layout, credit=credit, local_reward=local_reward, critic_rows="decisions")
     values, next_values = list(batch.state_value), list(batch.next_state_value)
     for level in (1, 2):
         intervals = Intervals(interval_starts(layout.is_due(batch.clock, level)))
@@ -283,7 +283,7 @@ def test_an_interval_of_an_earlier_batch_pays_workers_and_trains_no_upper_actor(
     layout = HierarchyLayout(2, (2, 1), (2, 5))
     values = [torch.zeros(3, 2), torch.ones(3, 2), torch.ones(3, 2)]
     batch = _one_env(layout, [3, 4, 5], [[1.0, 1.0]] * 3, [0, 1], values)
-    workers, sub_managers, manager = _scheme(layout, critic_all_rows=False)(batch)
+    workers, sub_managers, manager = _scheme(layout, critic_rows="decisions")(batch)
     assert workers.actor_mask.all()
     assert workers.critic_mask.all()
     assert _numbers(sub_managers.actor_mask) == [[False, True, False]] * 2
@@ -295,15 +295,28 @@ def test_an_interval_of_an_earlier_batch_pays_workers_and_trains_no_upper_actor(
 
 
 def test_critics_train_on_all_rows_where_asked_and_actors_never_do():
-    """The same batch with ``critic_all_rows``: the interval that began earlier trains the critics."""
+    """The same batch with ``critic_rows=all``: the interval that began earlier trains the critics."""
     layout = HierarchyLayout(2, (2, 1), (2, 5))
     values = [torch.zeros(3, 2), torch.ones(3, 2), torch.ones(3, 2)]
     batch = _one_env(layout, [3, 4, 5], [[1.0, 1.0]] * 3, [0, 1], values)
-    _, sub_managers, manager = _scheme(layout, critic_all_rows=True)(batch)
+    _, sub_managers, manager = _scheme(layout, critic_rows="all")(batch)
     assert sub_managers.critic_mask.all()
     assert manager.critic_mask.all()
     assert _numbers(sub_managers.actor_mask) == [[False, True, False]] * 2
     assert not manager.actor_mask.any()
+
+
+def test_critics_train_on_one_row_of_each_interval_where_asked():
+    """Every interval of three levels trains one row, the same for all edges, and workers train all."""
+    layout = HierarchyLayout(3, (2, 1), (5, 2))
+    batch = random_trajectories(layout, Shapes(seed=0, n_envs=4, n_steps=40, max_episode=40))
+    workers, *upper = _scheme(layout, critic_rows="sampled")(batch)
+    assert workers.critic_mask.all()
+    for target in upper:
+        rows = target.critic_mask[:, :, 0, 0]
+        assert (target.critic_mask == target.critic_mask[:, :, :1]).all()
+        assert torch.equal(target.intervals.sum(rows.long()), target.intervals.sum(target.intervals.is_start.long()))
+        assert not torch.equal(rows, target.intervals.is_start)
 
 
 def test_edges_that_served_no_live_worker_train_no_actor():
@@ -362,7 +375,8 @@ def test_which_levels_need_a_value_per_edge():
         ({"lmbda": (0.95,)}, r"algorithm.lmbda=\[0.95\] must have one entry per level"),
         ({"gamma": (0.9, 0.9, 1.1)}, r"algorithm.gamma=.* must lie in \[0, 1\]"),
         ({"lmbda": (0.9, -0.1, 0.0)}, r"algorithm.lmbda=.* must lie in \[0, 1\]"),
-        ({"credit": "telescoped", "critic_all_rows": False}, r"set algorithm.critic_all_rows=true"),
+        ({"critic_rows": "some"}, r"choose one of decisions, sampled, all"),
+        ({"credit": "telescoped", "critic_rows": "decisions"}, r"set algorithm.critic_rows=sampled"),
         ({"credit": "telescoped", "lmbda": (0.9, 0.5, 0.0)}, r"set algorithm.lmbda to 0 above the workers"),
     ],
 )
@@ -376,5 +390,5 @@ def test_telescoped_needs_nothing_special_at_depth_one():
     """Nobody pays anybody, so the credit does not matter."""
     layout = HierarchyLayout(2, (), ())
     batch = random_trajectories(layout, Shapes(seed=0))
-    (target,) = _scheme(layout, credit="telescoped", critic_all_rows=False, lmbda=(0.95,))(batch)
+    (target,) = _scheme(layout, credit="telescoped", critic_rows="decisions", lmbda=(0.95,))(batch)
     assert target.reward.equal(batch.reward)

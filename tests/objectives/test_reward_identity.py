@@ -50,7 +50,7 @@ SHAPES = st.builds(
 
 def _assign(layout: HierarchyLayout, credit: str, local_reward: str, batch: Trajectories) -> list[LevelTargets]:
     ones, zeros = (1.0,) * layout.n_levels, (0.0,) * layout.n_levels
-    return RewardAssignment(layout, credit, local_reward, False, ones, zeros, True)(batch)
+    return RewardAssignment(layout, credit, local_reward, False, ones, zeros, "all")(batch)
 
 
 def _value(values: list[Tensor], batch: Trajectories, b: int, t: int, worker: int, level: int) -> float:
