@@ -1,0 +1,356 @@
+"""Measure what a frame costs: HiMPPO beside BenchMARL's algorithms, in turn, on one machine.
+
+    python benchmarks/throughput.py                        # three tables, about an hour on two cores
+    python benchmarks/throughput.py --short                # small batches, under two minutes, indicative only
+    python benchmarks/throughput.py --tables algorithms    # one table
+    python benchmarks/throughput.py --device cuda --envs 6000 --output benchmarks/throughput_cuda.json
+
+Every measurement is a process of its own that trains a few iterations and reports their parts; the first iteration
+warms up and is not counted. Processes run in turn, round after round, so that a machine that slows down slows all of
+them: ratios within a table are meaningful, seconds are not. What was measured is kept in the JSON file after every
+process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+REFERENCE = "ippo"
+ALGORITHMS: dict[str, list[str]] = {
+    REFERENCE: ["algorithm=ippo"],
+    "mappo": ["algorithm=mappo"],
+    "ippo, GATv2": [
+        "algorithm=ippo",
+        *(
+            override
+            for model, choice in (("model", "model"), ("critic_model", "model@critic_model"))
+            for override in (
+                f"{choice}=sequence",
+                f"model/layers@{model}.layers.l1=gnn",
+                f"model/layers@{model}.layers.l2=mlp",
+                f"{model}.layers.l1.gnn_class=torch_geometric.nn.conv.GATv2Conv",
+                f"{model}.layers.l2.num_cells=[256]",
+                f"{model}.intermediate_sizes=[256]",
+            )
+        ),
+    ],
+    "himppo_flat": ["algorithm=himppo_flat"],
+    "himppo_2l": ["algorithm=himppo_2l"],
+    "himppo": ["algorithm=himppo"],
+}
+TEAM_SIZES = (3, 7, 15, 31, 63)
+LARGEST_GNN_TEAM = 15
+DENSITIES = {
+    "0": ["algorithm.neighbours=none"],
+    "2": ["algorithm.neighbours=knn", "algorithm.n_neighbours=2"],
+    "4": ["algorithm.neighbours=knn", "algorithm.n_neighbours=4"],
+    "full": ["algorithm.neighbours=full"],
+}
+DENSITY_TEAM_SIZES = (15, 31)
+PARTS = ("collection", "processing", "training", "total")
+STEPS = 100
+"""Steps of one episode and of each environment in one iteration."""
+
+
+# One process: train a few iterations and report
+
+
+def measure(overrides: list[str], n_iters: int, count_flops: bool) -> dict[str, Any]:
+    """Train and time the parts of every iteration but the first.
+
+    Args:
+        overrides: the run, in Hydra's syntax.
+        n_iters: iterations to time.
+        count_flops: train one more iteration to count floating-point operations in.
+
+    Returns:
+        Seconds per 1,000 frames of every part and iteration, parameters, memory in MiB and, where asked for,
+        floating-point operations per frame.
+    """
+    from benchmarl_himpo.config import compose
+    from benchmarl_himpo.run import load_experiment
+
+    cfg = compose(overrides, return_hydra_config=True)
+    n_frames = cfg.experiment.on_policy_collected_frames_per_batch
+    cfg.experiment.max_n_frames = n_frames * (1 + n_iters + count_flops)
+    before = peak_memory(cfg.experiment.train_device)
+    experiment = load_experiment(cfg, cfg.hydra.runtime.choices.task)
+    stopwatch = make_stopwatch(n_iters, n_frames, cfg.experiment.train_device)
+    stopwatch.experiment = experiment
+    experiment.callbacks.append(stopwatch)
+    experiment.run()
+    losses = experiment.losses.values()
+    return {
+        "seconds_per_1000_frames": stopwatch.seconds,
+        "parameters": sum(p.numel() for loss in losses for p in loss.parameters()),
+        "peak_memory_mib": stopwatch.peak_memory - before,
+        "flops_per_frame": stopwatch.flops / n_frames if count_flops else None,
+    }
+
+
+def measure_environment(overrides: list[str], n_iters: int) -> dict[str, Any]:
+    """Time the environment alone, stepped with random actions.
+
+    Args:
+        overrides: the run whose environment is stepped.
+        n_iters: rollouts to time.
+
+    Returns:
+        Seconds per 1,000 frames, as ``collection`` and ``total``.
+    """
+    from benchmarl_himpo.config import compose
+    from benchmarl_himpo.run import load_experiment
+
+    cfg = compose(overrides, return_hydra_config=True)
+    experiment = load_experiment(cfg, cfg.hydra.runtime.choices.task)
+    n_envs = cfg.experiment.on_policy_n_envs_per_worker
+    env = experiment.task.get_env_fun(n_envs, True, 0, cfg.experiment.sampling_device)()
+    env.rollout(STEPS, break_when_any_done=False)
+    seconds = []
+    for _ in range(n_iters):
+        started = now(cfg.experiment.sampling_device)
+        env.rollout(STEPS, break_when_any_done=False)
+        seconds.append((now(cfg.experiment.sampling_device) - started) / (n_envs * STEPS) * 1000)
+    nothing = [0.0] * n_iters
+    parts = {"collection": seconds, "processing": nothing, "training": nothing, "total": seconds}
+    return {"seconds_per_1000_frames": parts, "parameters": 0, "peak_memory_mib": None, "flops_per_frame": None}
+
+
+def make_stopwatch(n_iters: int, n_frames: int, device: str) -> Any:
+    """Build the callback that takes the times, through BenchMARL's hooks alone."""
+    from benchmarl.experiment import Callback
+    from torch.utils.flop_counter import FlopCounterMode
+
+    class Stopwatch(Callback):
+        """Batch processing lies between collection and the first optimiser step, which takes as long as the others."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.seconds: dict[str, list[float]] = {part: [] for part in PARTS}
+            self.iteration, self.ended = 0, now(device)
+            self.steps: list[float] = []
+            self.counter, self.flops, self.peak_memory = FlopCounterMode(display=False), 0, 0.0
+
+        def on_batch_collected(self, batch: Any) -> None:
+            self.collected = now(device)
+
+        def on_train_step(self, batch: Any, group: str) -> None:
+            self.steps.append(now(device))
+
+        def on_train_end(self, training_td: Any, group: str) -> None:
+            ended = now(device)
+            if 1 <= self.iteration <= n_iters:
+                durations = [b - a for a, b in zip(self.steps, self.steps[1:], strict=False)]
+                first_step = self.steps[0] - statistics.median(durations)
+                taken = (self.collected - self.ended, first_step - self.collected, ended - first_step)
+                for part, duration in zip(PARTS, (*taken, ended - self.ended), strict=True):
+                    self.seconds[part].append(duration / n_frames * 1000)
+            if self.iteration == n_iters:
+                self.peak_memory = peak_memory(device)
+                self.counter.__enter__()
+            elif self.iteration > n_iters:
+                self.counter.__exit__(None, None, None)
+                self.flops = self.counter.get_total_flops()
+            self.iteration, self.steps, self.ended = self.iteration + 1, [], now(device)
+
+    return Stopwatch()
+
+
+def now(device: str) -> float:
+    """Seconds on a clock, once the device has done what it was told."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def peak_memory(device: str) -> float:
+    """Largest memory so far in MiB: of the CUDA allocator, or resident in this process."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+# All processes, in turn
+
+
+def plan(tables: list[str], settings: argparse.Namespace) -> list[dict[str, Any]]:
+    """List what to measure: a name, a table, a team size and overrides each."""
+    rows: list[dict[str, Any]] = []
+    if "algorithms" in tables:
+        rows.append(row("environment alone", "algorithms", 3, ["algorithm=ippo"], settings))
+        rows += [row(name, "algorithms", 3, overrides, settings) for name, overrides in ALGORITHMS.items()]
+    if "team" in tables:
+        for n_agents in TEAM_SIZES:
+            names = [REFERENCE, "himppo", *(["ippo, GATv2"] if n_agents <= LARGEST_GNN_TEAM else [])]
+            rows.append(row("environment alone", "team", n_agents, ["algorithm=ippo"], settings))
+            rows += [row(name, "team", n_agents, ALGORITHMS[name], settings) for name in names]
+    if "density" in tables:
+        for n_agents in DENSITY_TEAM_SIZES:
+            rows += [
+                row(f"himppo, {degree} neighbours", "density", n_agents, ["algorithm=himppo", *overrides], settings)
+                for degree, overrides in DENSITIES.items()
+            ]
+    return rows
+
+
+def row(name: str, table: str, n_agents: int, overrides: list[str], settings: argparse.Namespace) -> dict[str, Any]:
+    """Complete one row's overrides: the reference setting, or a twelfth of it where teams grow or time is short."""
+    n_envs = settings.envs
+    minibatch, epochs = n_envs * STEPS // 6, 10
+    if settings.short or table != "algorithms":
+        n_envs, epochs = max(1, n_envs // 10), 3
+        minibatch = n_envs * STEPS // 3
+    common = [
+        "task=vmas/sampling",
+        f"task.n_agents={n_agents}",
+        f"task.max_steps={STEPS}",
+        f"experiment.on_policy_n_envs_per_worker={n_envs}",
+        f"experiment.on_policy_collected_frames_per_batch={n_envs * STEPS}",
+        f"experiment.on_policy_minibatch_size={minibatch}",
+        f"experiment.on_policy_n_minibatch_iters={epochs}",
+        *(f"experiment.{kind}_device={settings.device}" for kind in ("sampling", "train", "buffer")),
+        "experiment.evaluation=false",
+        "experiment.checkpoint_interval=0",
+        "experiment.checkpoint_at_end=false",
+        "experiment.loggers=[]",
+        "experiment.create_json=false",
+    ]
+    return {"name": name, "table": table, "n_agents": n_agents, "overrides": [*overrides, *common]}
+
+
+def measure_in_a_process(task: dict[str, Any], settings: argparse.Namespace) -> dict[str, Any]:
+    """Measure one row in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        request = {
+            "environment_only": task["name"] == "environment alone",
+            "overrides": [*task["overrides"], f"experiment.save_folder={folder}"],
+            "n_iters": settings.iters,
+            "count_flops": task["table"] == "density",
+        }
+        done = subprocess.run(
+            [sys.executable, __file__, "--request", json.dumps(request)],
+            env=os.environ | {"OMP_NUM_THREADS": str(settings.threads)},
+            capture_output=True,
+            text=True,
+        )
+    if done.returncode != 0:
+        raise RuntimeError(f"{task['name']} with {task['n_agents']} agents failed:\n{done.stderr[-2000:]}")
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answer
+
+
+def measure_all(settings: argparse.Namespace) -> dict[str, Any]:
+    """Measure every row, round after round, and keep each answer at once."""
+    rows = plan(settings.tables, settings)
+    results = {"settings": vars(settings) | {"output": None}, "machine": describe_machine(settings), "rows": rows}
+    for number in range(settings.rounds):
+        for i, task in enumerate(rows, start=1):
+            done = f"round {number + 1}/{settings.rounds}, {i}/{len(rows)}"
+            print(f"[{done}] {task['name']}, {task['n_agents']} agents", file=sys.stderr, flush=True)
+            merge(task, measure_in_a_process(task, settings))
+            Path(settings.output).write_text(json.dumps(results, indent=1) + "\n")
+    return results
+
+
+def merge(task: dict[str, Any], answer: dict[str, Any]) -> None:
+    """Add one process's answer to a row."""
+    seconds = task.setdefault("seconds_per_1000_frames", {part: [] for part in PARTS})
+    for part in PARTS:
+        seconds[part] += answer["seconds_per_1000_frames"][part]
+    for key in ("parameters", "peak_memory_mib", "flops_per_frame"):
+        task[key] = answer[key]
+
+
+def describe_machine(settings: argparse.Namespace) -> dict[str, Any]:
+    """Say what the numbers were taken on."""
+    name = torch.cuda.get_device_name() if settings.device.startswith("cuda") else platform.machine()
+    return {"device": name, "threads": settings.threads, "torch": torch.__version__}
+
+
+# What a person reads
+
+
+def format_tables(results: dict[str, Any]) -> str:
+    """Lay the measurements out as Markdown tables: medians, and the range of the total."""
+    short = results["settings"]["short"]
+    lines = ["Indicative only: small batches, one round.", ""] if short else []
+    for table in dict.fromkeys(row["table"] for row in results["rows"]):
+        rows = [row for row in results["rows"] if row["table"] == table and "seconds_per_1000_frames" in row]
+        references = {row["n_agents"]: median(row, "total") for row in rows if row["name"] == REFERENCE}
+        lines += [
+            "| agents | | collection | processing | training | total (range) | ratio to IPPO | parameters | memory | "
+            "GFLOP / frame |",
+            "|---|---|---|---|---|---|---|---|---|---|",
+            *(format_row(row, references.get(row["n_agents"])) for row in rows),
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def median(row: dict[str, Any], part: str) -> float:
+    """Median over all timed iterations."""
+    return statistics.median(row["seconds_per_1000_frames"][part])
+
+
+def format_row(row: dict[str, Any], reference: float | None) -> str:
+    """One line of a table; a dash where nothing was measured."""
+    total = row["seconds_per_1000_frames"]["total"]
+    cells = [
+        str(row["n_agents"]),
+        row["name"],
+        *(f"{median(row, part):.3f}" for part in PARTS[:-1]),
+        f"{median(row, 'total'):.3f} ({min(total):.3f}-{max(total):.3f})",
+        "-" if reference is None else f"{median(row, 'total') / reference:.2f}",
+        f"{row['parameters']:,}" if row["parameters"] else "-",
+        "-" if row["peak_memory_mib"] is None else f"{row['peak_memory_mib']:.0f} MiB",
+        "-" if row["flops_per_frame"] is None else f"{row['flops_per_frame'] / 1e9:.4f}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--short", action="store_true", help="small batches, one round, the first table alone")
+    parser.add_argument("--tables", nargs="+", choices=("algorithms", "team", "density"), help="default: all three")
+    parser.add_argument("--device", default="cpu", help="of environments, networks and buffers")
+    parser.add_argument("--threads", type=int, default=2, help="threads of every process")
+    parser.add_argument("--envs", type=int, default=120, help="environments of the first table; a tenth in the others")
+    parser.add_argument("--rounds", type=int, help="processes per row; default 3, short 1")
+    parser.add_argument("--iters", type=int, default=3, help="iterations timed in a process")
+    parser.add_argument("--output", default="throughput.json", help="where the numbers go")
+    parser.add_argument("--request", help=argparse.SUPPRESS)  # what a process of this script is asked for, as JSON
+    settings = parser.parse_args()
+    settings.tables = settings.tables or (["algorithms"] if settings.short else ["algorithms", "team", "density"])
+    settings.rounds = settings.rounds or (1 if settings.short else 3)
+    return settings
+
+
+def main() -> None:
+    """Measure all rows, or answer the request of a parent process."""
+    settings = parse_arguments()
+    if settings.request is None:
+        print(format_tables(measure_all(settings)))
+        return
+    request = json.loads(settings.request)
+    environment_only = request.pop("environment_only")
+    if environment_only:
+        request.pop("count_flops")
+    print(json.dumps((measure_environment if environment_only else measure)(**request)))
+
+
+if __name__ == "__main__":
+    main()
