@@ -87,7 +87,7 @@ def measure(overrides: list[str], n_iters: int, count_flops: bool) -> dict[str, 
     n_frames = cfg.experiment.on_policy_collected_frames_per_batch
     cfg.experiment.max_n_frames = n_frames * (1 + n_iters + count_flops)
     before = peak_memory(cfg.experiment.train_device)
-    experiment = load_experiment(cfg, cfg.hydra.runtime.choices.task)
+    experiment = load_experiment(cfg, cfg.hydra.runtime.choices)
     stopwatch = make_stopwatch(n_iters, n_frames, cfg.experiment.train_device)
     stopwatch.experiment = experiment
     experiment.callbacks.append(stopwatch)
@@ -115,7 +115,7 @@ def measure_environment(overrides: list[str], n_iters: int) -> dict[str, Any]:
     from benchmarl_himpo.run import load_experiment
 
     cfg = compose(overrides, return_hydra_config=True)
-    experiment = load_experiment(cfg, cfg.hydra.runtime.choices.task)
+    experiment = load_experiment(cfg, cfg.hydra.runtime.choices)
     n_envs = cfg.experiment.on_policy_n_envs_per_worker
     env = experiment.task.get_env_fun(n_envs, True, 0, cfg.experiment.sampling_device)()
     env.rollout(STEPS, break_when_any_done=False)

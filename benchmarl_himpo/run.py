@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import hydra
 from benchmarl.environments import TaskClass
-from benchmarl.experiment import Experiment
 from benchmarl.hydra_config import (
     load_algorithm_config_from_hydra,
     load_experiment_config_from_hydra,
@@ -30,6 +31,8 @@ from benchmarl_himpo.checks import check_request, model_names_of
 from benchmarl_himpo.config import CONF_DIR, HYDRA_VERSION_BASE
 from benchmarl_himpo.environments import accelerate, is_accelerated
 from benchmarl_himpo.registration import register
+from benchmarl_himpo.runs import ResumableExperiment, RunLockedError
+from benchmarl_himpo.runs.run_config import save_run_config
 
 EXIT_INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells use it."""
@@ -39,12 +42,12 @@ class CommandError(CompactHydraException):
     """Ends the command with one sentence, which Hydra prints without a trace."""
 
 
-def load_experiment(cfg: DictConfig, task_name: str) -> Experiment:
+def load_experiment(cfg: DictConfig, choices: Mapping[str, str]) -> ResumableExperiment:
     """Check a composed config and build its experiment, with the callbacks of the command.
 
     Args:
         cfg: the composed config, see :func:`benchmarl_himpo.config.compose`.
-        task_name: name of the task as on the command line, such as ``vmas/sampling``.
+        choices: the file chosen for each group, as in Hydra's ``runtime.choices``; ``task`` is the one that is read.
 
     Returns:
         The experiment, ready to run.
@@ -52,7 +55,10 @@ def load_experiment(cfg: DictConfig, task_name: str) -> Experiment:
     Raises:
         RequestError: if the config contradicts itself or asks for what this machine does not have.
         RenderError: if videos are asked for and the task cannot be drawn here.
+        CheckpointError: if the run is to continue from a checkpoint that cannot be used.
+        RunLockedError: if another process writes to the folder of the run.
     """
+    task_name = choices["task"]
     config = load_experiment_config_from_hydra(cfg.experiment)
     model_names = {*model_names_of(cfg.model), *model_names_of(cfg.critic_model)}
     algorithm_config = load_algorithm_config_from_hydra(cfg.algorithm)
@@ -61,7 +67,7 @@ def load_experiment(cfg: DictConfig, task_name: str) -> Experiment:
         Path(config.save_folder).mkdir(parents=True, exist_ok=True)
     callbacks = [FiniteCallback(), SummaryCallback(), *([VideoCallback()] if config.render else [])]
     task = load_task_config_from_hydra(cfg.task, task_name)
-    return Experiment(
+    experiment = ResumableExperiment(
         task=accelerate(task) if cfg.accelerated else task,
         algorithm_config=algorithm_config,
         model_config=load_model_config_from_hydra(cfg.model),
@@ -70,6 +76,8 @@ def load_experiment(cfg: DictConfig, task_name: str) -> Experiment:
         config=config,
         callbacks=callbacks,
     )
+    save_run_config(cfg, dict(choices), experiment.folder_name)
+    return experiment
 
 
 def describe_simulation(task: TaskClass) -> str:
@@ -86,7 +94,23 @@ def describe_simulation(task: TaskClass) -> str:
     return "the task's own"
 
 
-def summarise(experiment: Experiment, wall_time: float) -> str:
+def describe_resume(experiment: ResumableExperiment) -> str:
+    """Say whether a run went on from a checkpoint, and how.
+
+    Args:
+        experiment: the experiment.
+
+    Returns:
+        A few words.
+    """
+    if not experiment.resumed:
+        return "false"
+    if experiment.resumed_exactly:
+        return "true, as if it had not been interrupted"
+    return "true, with environments that began new episodes"
+
+
+def summarise(experiment: ResumableExperiment, wall_time: float) -> str:
     """Describe a finished run in a few aligned lines.
 
     Args:
@@ -110,6 +134,7 @@ def summarise(experiment: Experiment, wall_time: float) -> str:
         "return, evaluation": f"{evaluations[-1]:.3f} (mean over the last evaluation)"
         if evaluations
         else "none (no evaluation took place)",
+        "resumed": describe_resume(experiment),
         "frames": f"{experiment.total_frames:,} at {speed:,.0f} per second",
         "wall time": f"{wall_time:.0f} s",
         "results": str(experiment.folder_name),
@@ -126,15 +151,29 @@ def _run_from_hydra(cfg: DictConfig) -> None:
         cfg: the composed config.
     """
     register()  # a job may run in a process of its own
+    train(cfg, HydraConfig.get().runtime.choices)
+
+
+def train(cfg: DictConfig, choices: Mapping[str, str]) -> None:
+    """Build an experiment, run it to its end and print what came out.
+
+    Args:
+        cfg: the composed config.
+        choices: the file chosen for each group.
+
+    Raises:
+        CommandError: with one sentence, where a request cannot be met or a run has to stop.
+        KeyboardInterrupt: after Ctrl-C.
+    """
     started = time.perf_counter()
     try:
-        experiment = load_experiment(cfg, HydraConfig.get().runtime.choices["task"])
-    except (ValueError, ImportError, RenderError, OmegaConfBaseException) as error:
+        experiment = load_experiment(cfg, choices)
+    except (ValueError, ImportError, OSError, RenderError, RunLockedError, OmegaConfBaseException) as error:
         raise CommandError(str(error)) from error
     print(f"simulation: {describe_simulation(experiment.task)}")
     try:
         experiment.run()
-    except FloatingPointError as error:
+    except (FloatingPointError, OSError) as error:
         raise CommandError(str(error)) from error
     except Exception as error:
         if _comes_from_interrupt(error):
@@ -159,14 +198,25 @@ def _comes_from_interrupt(error: BaseException | None) -> bool:
     return error is not None
 
 
+@contextmanager
+def exit_on_interrupt() -> Iterator[None]:
+    """Turn Ctrl-C in the block into a short message and the exit code that shells use."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(
+            "Interrupted: what was logged and the last checkpoint are in the folder of the run, and "
+            "python -m benchmarl_himpo.resume continues it.",
+            file=sys.stderr,
+        )
+        sys.exit(EXIT_INTERRUPTED)
+
+
 def main() -> None:
     """Run the command."""
     register()
-    try:
+    with exit_on_interrupt():
         _run_from_hydra()
-    except KeyboardInterrupt:
-        print("Interrupted: what was logged so far is in the folder of the run.", file=sys.stderr)
-        sys.exit(EXIT_INTERRUPTED)
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ def make_experiment(tiny_overrides: list[str]) -> Callable[..., Experiment]:
 
     def make(*overrides: str) -> Experiment:
         cfg = compose([*tiny_overrides, *overrides], return_hydra_config=True)
-        return load_experiment(cfg, cfg.hydra.runtime.choices.task)
+        return load_experiment(cfg, cfg.hydra.runtime.choices)
 
     return make
 

@@ -1,0 +1,171 @@
+"""Checkpoint files: written whole or not at all, and read only when they are what they say.
+
+A checkpoint is ``checkpoint_<frames>.pt``, plain tensors and numbers, beside ``checkpoint_<frames>.pt.sha256`` in the
+format of ``sha256sum``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+CHECKSUM_SUFFIX = ".sha256"
+TEMPORARY_SUFFIX = ".tmp"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint cannot be used; the message says why."""
+
+
+def write_checkpoint(state: Any, path: Path) -> None:
+    """Write a state so that a crash at any moment leaves the old files or the new ones.
+
+    Args:
+        state: tensors, numbers and strings in dicts and lists.
+        path: where to write.
+
+    Raises:
+        OSError: if the disk is full or the folder cannot be written to; nothing of the attempt is left then.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
+    try:
+        with temporary.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        _write_checksum(_digest(temporary), path)
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+        temporary.unlink(missing_ok=True)
+        raise OSError(f"{path} could not be written ({error}): checkpoints written before are untouched") from error
+    _sync_folder(path.parent)
+
+
+def read_checkpoint(path: Path, map_location: Any = None) -> Any:
+    """Read a checkpoint that is whole and holds nothing but data.
+
+    Args:
+        path: the checkpoint.
+        map_location: as in :func:`torch.load`.
+
+    Returns:
+        The state.
+
+    Raises:
+        CheckpointError: if the file is damaged, has no checksum, or holds anything but tensors, numbers and strings.
+    """
+    check_checksum(path)
+    try:
+        return torch.load(path, map_location=map_location, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} holds more than tensors and numbers, or is no checkpoint at all, and was not loaded: use a "
+            "checkpoint that this package wrote"
+        ) from error
+
+
+def check_checksum(path: Path) -> None:
+    """Compare a checkpoint with its checksum.
+
+    Args:
+        path: the checkpoint.
+
+    Raises:
+        CheckpointError: if a file is missing or they differ.
+    """
+    checksum = path.with_name(path.name + CHECKSUM_SUFFIX)
+    if not path.is_file():
+        raise CheckpointError(f"{path} does not exist: give the path of a checkpoint_*.pt file")
+    if not checksum.is_file():
+        raise CheckpointError(f"{path} has no checksum beside it ({checksum.name}) and was not loaded")
+    if checksum.read_text().split(maxsplit=1)[:1] != [_digest(path)]:
+        raise CheckpointError(f"{path} does not match its checksum: it is damaged; use an older checkpoint")
+
+
+def newest_checkpoint(folder: Path) -> Path:
+    """Find the newest checkpoint that matches its checksum.
+
+    Args:
+        folder: the ``checkpoints`` folder of a run.
+
+    Returns:
+        Its path.
+
+    Raises:
+        CheckpointError: if there is none; the message says what is wrong with those that are there.
+    """
+    faults = []
+    for path in list_checkpoints(folder):
+        try:
+            check_checksum(path)
+        except CheckpointError as error:
+            faults.append(str(error))
+            continue
+        return path
+    raise CheckpointError(f"{folder} holds no good checkpoint. {'. '.join(faults)}".strip())
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """List the checkpoints of a folder, newest first.
+
+    Args:
+        folder: the ``checkpoints`` folder of a run.
+
+    Returns:
+        Their paths, by frames.
+    """
+    numbered = [(int(path.stem.removeprefix("checkpoint_")), path) for path in _candidates(folder)]
+    return [path for _, path in sorted(numbered, reverse=True)]
+
+
+def prune_checkpoints(folder: Path, n_kept: int) -> None:
+    """Delete all but the newest checkpoints, and what interrupted writes left.
+
+    Args:
+        folder: the ``checkpoints`` folder of a run.
+        n_kept: how many to keep.
+    """
+    for path in list_checkpoints(folder)[n_kept:]:
+        path.unlink()
+        path.with_name(path.name + CHECKSUM_SUFFIX).unlink(missing_ok=True)
+    for path in folder.glob(f"*{TEMPORARY_SUFFIX}"):
+        path.unlink()
+
+
+def _candidates(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.glob("checkpoint_*.pt") if path.stem.removeprefix("checkpoint_").isdigit())
+
+
+def _write_checksum(digest: str, path: Path) -> None:
+    temporary = path.with_name(path.name + CHECKSUM_SUFFIX + TEMPORARY_SUFFIX)
+    with temporary.open("w") as file:
+        file.write(f"{digest}  {path.name}\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path.with_name(path.name + CHECKSUM_SUFFIX))
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(2**20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the names of new files survive a power cut, where the system can open folders."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,125 @@
+"""The random number generators a run draws from, as tensors that load without pickle.
+
+PyTorch, NumPy and Python have one each, every CUDA device has one, and VMAS keeps a fourth set at class level that it
+swaps in for every reset and step.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+RandomState = dict[str, Any]
+"""Tensors and numbers, nested; safe to load with ``weights_only=True``."""
+
+
+def capture_random_state() -> RandomState:
+    """Read all generators.
+
+    Returns:
+        Their states, for :func:`restore_random_state`.
+    """
+    state: RandomState = {"host": _pack(torch.get_rng_state(), np.random.get_state(), random.getstate())}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    vmas_state = _vmas_random_state()
+    if vmas_state is not None:
+        state["vmas"] = _pack(*vmas_state)
+    return state
+
+
+def restore_random_state(state: RandomState) -> None:
+    """Set all generators.
+
+    Args:
+        state: what :func:`capture_random_state` read.
+    """
+    torch_state, numpy_state, python_state = _unpack(state["host"])
+    torch.set_rng_state(torch_state)
+    np.random.set_state(numpy_state)
+    random.setstate(python_state)
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all([device_state.cpu() for device_state in state["cuda"]])
+    vmas_state = _vmas_random_state()
+    if vmas_state is not None and "vmas" in state:
+        vmas_state[:] = _unpack(state["vmas"])
+
+
+def seeded_random_state(seed: int) -> RandomState:
+    """State of generators that were just seeded, without touching any.
+
+    Args:
+        seed: the seed.
+
+    Returns:
+        One set of PyTorch, NumPy and Python states, for :func:`vmas_generators`.
+    """
+    return _pack(
+        torch.Generator().manual_seed(seed).get_state(),
+        np.random.RandomState(seed % 2**32).get_state(),
+        random.Random(seed).getstate(),
+    )
+
+
+@contextmanager
+def vmas_generators(state: RandomState) -> Iterator[None]:
+    """Let VMAS draw from a set of generators of its own inside the block, and go on with the old ones after it.
+
+    Args:
+        state: the set to draw from; holds where it got to when the block ends.
+    """
+    generators = _vmas_random_state()
+    if generators is None:
+        yield
+        return
+    outside = list(generators)
+    generators[:] = _unpack(state)
+    try:
+        yield
+    finally:
+        state.update(_pack(*generators))
+        generators[:] = outside
+
+
+def _vmas_random_state() -> list[Any] | None:
+    """VMAS's class-level generators, a list that VMAS itself writes to; None where VMAS is not in use."""
+    module = sys.modules.get("vmas.simulator.environment.environment")
+    return None if module is None else module.Environment.vmas_random_state
+
+
+def _pack(torch_state: Tensor, numpy_state: Any, python_state: Any) -> RandomState:
+    name, keys, position, has_gauss, gauss = numpy_state
+    version, internal, next_gauss = python_state
+    return {
+        "torch": torch_state.clone(),
+        "numpy": {
+            "name": str(name),
+            "keys": torch.tensor(np.asarray(keys, dtype=np.int64)),
+            "position": int(position),
+            "has_gauss": int(has_gauss),
+            "gauss": float(gauss),
+        },
+        "python": {"version": version, "internal": torch.tensor(internal), "next_gauss": next_gauss},
+    }
+
+
+def _unpack(state: RandomState) -> tuple[Tensor, Any, Any]:
+    numpy_state, python_state = state["numpy"], state["python"]
+    return (
+        state["torch"].cpu(),
+        (
+            numpy_state["name"],
+            numpy_state["keys"].numpy().astype(np.uint32),
+            numpy_state["position"],
+            numpy_state["has_gauss"],
+            numpy_state["gauss"],
+        ),
+        (python_state["version"], tuple(python_state["internal"].tolist()), python_state["next_gauss"]),
+    )

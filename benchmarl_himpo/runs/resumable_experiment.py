@@ -1,0 +1,259 @@
+"""BenchMARL's experiment, killed and resumed as if nothing had happened.
+
+BenchMARL's checkpoints leave out optimisers and random numbers, its ``run`` seeds anew, and its loggers append to what
+a killed run wrote after its last checkpoint. This subclass completes all three. It also lets evaluations draw from
+random numbers of their own, because VMAS shares one set of generators between all its environments: without this,
+evaluating changes training.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TextIO
+
+import torch
+from benchmarl.experiment import Experiment
+from tensordict import TensorDictBase
+from torchrl.envs import EnvBase, Transform
+from torchrl.record.loggers.csv import CSVLogger
+
+from benchmarl_himpo import __version__
+from benchmarl_himpo.callbacks import PortableCallback, SummaryCallback
+from benchmarl_himpo.runs.checkpoint import CheckpointError, prune_checkpoints, read_checkpoint, write_checkpoint
+from benchmarl_himpo.runs.random_state import (
+    RandomState,
+    capture_random_state,
+    restore_random_state,
+    seeded_random_state,
+    vmas_generators,
+)
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks: runs are not guarded there
+    fcntl = None  # type: ignore[assignment]
+
+LOCK_FILE = ".lock"
+EXACT_ENVIRONMENTS = ("vmas",)
+"""Environments that draw from generators :mod:`benchmarl_himpo.runs.random_state` knows, and from no others."""
+
+
+class RunLockedError(RuntimeError):
+    """Another process writes to the folder of the run."""
+
+
+class ResumableExperiment(Experiment):
+    """An experiment whose checkpoints hold all that its next iteration depends on.
+
+    Takes the arguments of :class:`~benchmarl.experiment.Experiment`. With ``config.restore_file`` it continues the run
+    that wrote the file, in that run's folder.
+
+    Raises:
+        CheckpointError: if ``config.restore_file`` is damaged or belongs to another task, version or architecture.
+        RunLockedError: if another process writes to the run's folder.
+    """
+
+    resumed: bool = False
+    """Whether this process continues a run."""
+    resumed_exactly: bool = False
+    """Whether it does so to the last bit: the checkpoint fell on an episode border of every environment."""
+
+    def state_dict(self) -> OrderedDict:
+        """All that the rest of the run depends on: BenchMARL's state, and what it leaves out."""
+        state = super().state_dict()
+        if self.on_policy:  # filled anew in each iteration
+            state.update({f"buffer_{group}": None for group in self.group_map})
+        # Holds the order of the next epoch, which is drawn when one ends
+        state["samplers"] = {group: buffer.sampler.state_dict() for group, buffer in self.replay_buffers.items()}
+        state["identity"] = self._identity()
+        state["optimizers"] = {
+            group: {name: optimizer.state_dict() for name, optimizer in optimizers.items()}
+            for group, optimizers in self.optimizers.items()
+        }
+        state["random_state"] = capture_random_state()
+        state["random_state_before_reset"] = self._reset_recorder.before_reset if self._is_episode_border() else None
+        state["evaluation_random_state"] = self._evaluation_random_state
+        writer = self.logger.json_writer
+        state["json"] = None if writer is None else writer.run_data
+        state["evaluation_return"] = [callback.evaluation_return for callback in self._summaries()]
+        return state
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Continue from a state; random numbers are set when :meth:`run` begins to collect.
+
+        Args:
+            state_dict: what :meth:`state_dict` gave.
+        """
+        super().load_state_dict(state_dict)
+        for group, buffer in self.replay_buffers.items():
+            buffer.sampler.load_state_dict(state_dict["samplers"][group])
+        for group, optimizers in self.optimizers.items():
+            for name, optimizer in optimizers.items():
+                optimizer.load_state_dict(state_dict["optimizers"][group][name])
+        self._random_state = state_dict["random_state"]
+        self._random_state_before_reset = state_dict["random_state_before_reset"]
+        self._evaluation_random_state = state_dict["evaluation_random_state"]
+        if self.logger.json_writer is not None and state_dict["json"] is not None:
+            self.logger.json_writer.run_data.update(state_dict["json"])
+        for callback, value in zip(self._summaries(), state_dict["evaluation_return"], strict=True):
+            callback.evaluation_return = value
+        self._drop_later_rows()
+        self.resumed = True
+        self.resumed_exactly = self._random_state_before_reset is not None
+
+    def close(self) -> None:
+        """Close the experiment and let others write to its folder."""
+        super().close()
+        self._lock.close()
+
+    ################
+    # BenchMARL's hooks
+    ################
+
+    def _setup_name(self) -> None:
+        super()._setup_name()
+        self._lock = _lock_folder(self.folder_name)
+        self._evaluation_random_state = seeded_random_state(self.seed + 1)
+
+    def _setup_algorithm(self) -> None:
+        self.env_func: Callable[[], EnvBase]
+        super()._setup_algorithm()
+        self._reset_recorder = ResetRecorder()
+        self.env_func = partial(_append, self.env_func, self._reset_recorder)
+
+    def _setup_logger(self) -> None:
+        super()._setup_logger()
+        self.callbacks.append(_BorderCallback())
+        self.callbacks[-1].experiment = self
+
+    def _collection_loop(self) -> None:
+        if self.resumed:
+            if not self.config.collect_with_grad:
+                restore_random_state(self._random_state_before_reset or self._random_state)
+                self.collector.reset()
+            if self.resumed_exactly:
+                restore_random_state(self._random_state)
+        super()._collection_loop()
+
+    def _evaluation_loop(self) -> None:
+        with vmas_generators(self._evaluation_random_state):
+            super()._evaluation_loop()
+
+    def _save_experiment(self) -> None:
+        folder = self.folder_name / "checkpoints"
+        write_checkpoint(self.state_dict(), folder / f"checkpoint_{self.total_frames}.pt")
+        if self.config.keep_checkpoints_num is not None:
+            prune_checkpoints(folder, self.config.keep_checkpoints_num)
+
+    def _load_experiment(self) -> Experiment:
+        path = Path(self.config.restore_file)
+        state = read_checkpoint(path, self.config.restore_map_location)
+        found = state.get("identity", {}) if isinstance(state, dict) else {}
+        for name, value in self._identity().items():
+            if found.get(name) != value:
+                raise CheckpointError(
+                    f"{path} was written with another {name} ({found.get(name)} instead of {value}) and was not "
+                    "loaded: resume it with what it was written with"
+                )
+        self.load_state_dict(state)
+        return self
+
+    ##########
+    # Its own
+    ##########
+
+    def _identity(self) -> dict[str, str]:
+        """What a checkpoint must agree with: software, task, algorithm, and names and shapes of all parameters."""
+        shapes = [
+            (group, key, tuple(value.shape))
+            for group, loss in self.losses.items()
+            for key, value in sorted(loss.state_dict().items())
+            if isinstance(value, torch.Tensor)
+        ]
+        return {
+            "version of benchmarl_himpo": __version__,
+            "task": f"{self.environment_name}/{self.task_name}",
+            "algorithm": self.algorithm_name,
+            "architecture": hashlib.sha256(repr(shapes).encode()).hexdigest()[:16],
+        }
+
+    def _is_episode_border(self) -> bool:
+        """Whether the next step is the first of an episode in every environment, all reset together."""
+        return self._ended_together and self.environment_name in EXACT_ENVIRONMENTS
+
+    def _summaries(self) -> list[SummaryCallback]:
+        return [callback for callback in self.callbacks if isinstance(callback, SummaryCallback)]
+
+    def _drop_later_rows(self) -> None:
+        """Cut the CSV files back to the iterations before the checkpoint: the others will be written again."""
+        for logger in self.logger.loggers:
+            if isinstance(logger, CSVLogger):
+                for file in Path(logger.experiment.log_dir, "scalars").rglob("*.csv"):
+                    _keep_rows_before(file, self.n_iters_performed)
+
+    _ended_together: bool = False
+
+
+class _BorderCallback(PortableCallback):
+    """Note after each collection whether every environment's episode ended with its last step."""
+
+    def on_batch_collected(self, batch: TensorDictBase) -> None:
+        """Look at the last step of a batch of shape ``[n_envs, T]``."""
+        done = batch.get(("next", "done"), None)
+        self.experiment._ended_together = done is not None and bool(done[:, -1].all())
+
+
+class ResetRecorder(Transform):
+    """Remember the random numbers that an environment's last reset began with.
+
+    Attributes:
+        before_reset: the state of all generators then; None before the first reset.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before_reset: RandomState | None = None
+
+    def _reset_env_preprocess(self, tensordict: TensorDictBase) -> TensorDictBase:
+        self.before_reset = capture_random_state()
+        return super()._reset_env_preprocess(tensordict)
+
+    def _reset(self, tensordict: TensorDictBase, tensordict_reset: TensorDictBase) -> TensorDictBase:
+        return tensordict_reset
+
+    def _call(self, next_tensordict: TensorDictBase) -> TensorDictBase:
+        return next_tensordict
+
+
+def _append(env_func: Callable[[], EnvBase], transform: Transform) -> EnvBase:
+    return env_func().append_transform(transform)
+
+
+def _lock_folder(folder: Path) -> TextIO:
+    """Hold a folder until the file that is returned is closed or the process ends, however it ends."""
+    file = (folder / LOCK_FILE).open("w")
+    if fcntl is not None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.close()
+            raise RunLockedError(
+                f"another process writes to {folder}: wait for it to end, or copy the folder and resume the copy"
+            ) from error
+    return file
+
+
+def _keep_rows_before(file: Path, iteration: int) -> None:
+    """Drop the rows of a CSV file from some iteration on, and a row that was cut in the middle."""
+    kept = []
+    for row in file.read_text().splitlines(keepends=True):
+        step, _, value = row.partition(",")
+        if row.endswith("\n") and value.strip() and step.isdigit() and int(step) < iteration:
+            kept.append(row)
+    temporary = file.with_suffix(".csv.tmp")
+    temporary.write_text("".join(kept))
+    temporary.replace(file)

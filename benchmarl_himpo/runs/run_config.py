@@ -1,0 +1,76 @@
+"""The configuration of a run, kept as YAML in its folder and composed from there again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from benchmarl_himpo.config import compose
+from benchmarl_himpo.runs.checkpoint import CheckpointError
+
+CONFIG_FILE = "run.yaml"
+NODES = ("experiment", "algorithm", "task", "model", "critic_model", "seed", "accelerated")
+
+
+def save_run_config(cfg: DictConfig, choices: dict[str, str], folder: Path) -> None:
+    """Write what a run was made of.
+
+    Args:
+        cfg: the composed config.
+        choices: the file chosen for each group, as Hydra names them.
+        folder: the folder of the run.
+    """
+    saved = cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.masked_copy(cfg, list(NODES)), resolve=True))
+    saved["choices"] = {group: name for group, name in choices.items() if not group.startswith("hydra/")}
+    (folder / CONFIG_FILE).write_text(OmegaConf.to_yaml(OmegaConf.create(saved)))
+
+
+def load_run_config(folder: Path, overrides: Sequence[str] = ()) -> tuple[DictConfig, dict[str, str]]:
+    """Compose what a run was made of, wherever its folder is now.
+
+    Args:
+        folder: the folder of the run.
+        overrides: values to change, such as ``["experiment.max_n_frames=960000"]``.
+
+    Returns:
+        The composed config, and the file chosen for each group.
+
+    Raises:
+        CheckpointError: if the file is missing or is no configuration of a run.
+        OmegaConfBaseException: if an override names no option.
+    """
+    file = folder / CONFIG_FILE
+    try:
+        saved = cast("DictConfig", OmegaConf.load(file))
+        choices = {str(group): str(name) for group, name in saved.choices.items()}
+        cfg = compose([f"{group}={name}" for group, name in choices.items()])
+        for node in NODES:
+            OmegaConf.update(cfg, node, saved[node], merge=True)
+    except (OSError, ValueError, OmegaConfBaseException, HydraException, AttributeError, KeyError) as error:
+        raise CheckpointError(f"{file} is not the configuration of a run of this package ({error})") from error
+    return cast("DictConfig", OmegaConf.merge(cfg, OmegaConf.from_dotlist(list(overrides)))), choices
+
+
+def find_run(folder: Path) -> Path:
+    """Find the folder of a run: the one that holds its configuration and checkpoints.
+
+    Args:
+        folder: that folder, or the output folder around it.
+
+    Returns:
+        The folder of the run.
+
+    Raises:
+        CheckpointError: if there is none, or more than one.
+    """
+    found = [path.parent for path in (folder / CONFIG_FILE, *folder.glob(f"*/{CONFIG_FILE}")) if path.is_file()]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise CheckpointError(f"{folder} holds no run: give the folder that has {CONFIG_FILE} and checkpoints/ in it")
+    raise CheckpointError(f"{folder} holds several runs: give one of {', '.join(map(str, sorted(found)))}")

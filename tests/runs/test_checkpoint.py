@@ -1,0 +1,198 @@
+"""Checkpoint files: whole or not at all, refused when they are not what they say."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from run_states import last_state
+
+from benchmarl_himpo import resume
+from benchmarl_himpo.run import CommandError
+from benchmarl_himpo.runs import CheckpointError, RunLockedError, checkpoint
+from benchmarl_himpo.runs.checkpoint import (
+    list_checkpoints,
+    newest_checkpoint,
+    prune_checkpoints,
+    read_checkpoint,
+    write_checkpoint,
+)
+
+STATE = {"weights": torch.arange(4.0), "frames": 80, "names": ["a", "b"]}
+
+
+class Bomb:
+    """What a pickle may do when it is opened."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return (Path.touch, (self.path,))
+
+
+def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoints" / "checkpoint_80.pt"
+    write_checkpoint(STATE, path)
+    state = read_checkpoint(path)
+    assert torch.equal(state["weights"], STATE["weights"])
+    assert (state["frames"], state["names"]) == (80, ["a", "b"])
+    assert {file.name for file in path.parent.iterdir()} == {"checkpoint_80.pt", "checkpoint_80.pt.sha256"}
+
+
+@pytest.mark.parametrize("damage", ["truncated", "bit-flipped", "emptied"])
+def test_a_damaged_checkpoint_is_refused(damage: str, tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint_80.pt"
+    write_checkpoint(STATE, path)
+    content = bytearray(path.read_bytes())
+    if damage == "bit-flipped":
+        content[len(content) // 2] ^= 1
+    path.write_bytes({"truncated": content[:-100], "emptied": b""}.get(damage, content))
+    with pytest.raises(CheckpointError, match="does not match its checksum"):
+        read_checkpoint(path)
+
+
+def test_a_pickle_that_would_run_something_is_refused_and_runs_nothing(tmp_path: Path) -> None:
+    for number, write in enumerate(
+        (
+            lambda p: torch.save(Bomb(tmp_path / "boom"), p),
+            lambda p: p.write_bytes(pickle.dumps(Bomb(tmp_path / "boom"))),
+        )
+    ):
+        path = tmp_path / f"checkpoint_{number}.pt"
+        write(path)
+        checkpoint._write_checksum(checkpoint._digest(path), path)
+        with pytest.raises(CheckpointError, match="was not loaded"):
+            read_checkpoint(path)
+    assert not (tmp_path / "boom").exists()
+
+
+def test_a_checkpoint_without_checksum_or_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint_80.pt"
+    with pytest.raises(CheckpointError, match="does not exist"):
+        read_checkpoint(path)
+    torch.save(STATE, path)
+    with pytest.raises(CheckpointError, match="has no checksum"):
+        read_checkpoint(path)
+
+
+def test_the_newest_good_checkpoint_is_found(tmp_path: Path) -> None:
+    for frames in (80, 160, 1_000):
+        write_checkpoint(STATE, tmp_path / f"checkpoint_{frames}.pt")
+    assert newest_checkpoint(tmp_path).name == "checkpoint_1000.pt"
+    (tmp_path / "checkpoint_1000.pt").write_bytes(b"half a fi")
+    assert newest_checkpoint(tmp_path).name == "checkpoint_160.pt"
+    for path in list_checkpoints(tmp_path):
+        path.write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"holds no good checkpoint.*does not match"):
+        newest_checkpoint(tmp_path)
+
+
+def test_pruning_keeps_the_newest_and_removes_what_was_interrupted(tmp_path: Path) -> None:
+    for frames in (80, 160, 1_000):
+        write_checkpoint(STATE, tmp_path / f"checkpoint_{frames}.pt")
+    (tmp_path / "checkpoint_2000.pt.tmp").write_bytes(b"half a fi")
+    prune_checkpoints(tmp_path, n_kept=2)
+    names = sorted(file.name for file in tmp_path.iterdir())
+    kept = ["checkpoint_1000.pt", "checkpoint_160.pt"]
+    assert names == sorted([*kept, *(f"{name}.sha256" for name in kept)])
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("write failed")])
+def test_a_full_disk_leaves_the_checkpoints_that_were_there(
+    error: Exception, runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = runs.build("algorithm=ippo")
+    save = torch.save
+
+    def save_until_full(state: object, file: object) -> None:
+        if experiment.total_frames == 160:
+            raise error
+        save(state, file)
+
+    monkeypatch.setattr(torch, "save", save_until_full)
+    with pytest.raises(OSError, match=r"checkpoint_160\.pt could not be written.*are untouched"):
+        experiment.run()
+    folder = Path(experiment.folder_name)
+    assert newest_checkpoint(folder / "checkpoints").name == "checkpoint_80.pt"
+    assert last_state(folder, 80)["state"]["total_frames"] == 80
+    assert not list((folder / "checkpoints").glob("*.tmp"))
+
+
+@pytest.mark.parametrize(
+    ("override", "what"),
+    [
+        ("task.n_agents=4", "architecture"),
+        ("model.num_cells=[9]", "architecture"),
+        ("version", "version of benchmarl_himpo"),
+        ("task", "task"),
+        ("algorithm", "algorithm"),
+    ],
+)
+def test_a_checkpoint_of_something_else_is_refused(
+    override: str, what: str, runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # An architecture without parameter sharing depends on the number of agents
+    folder = runs.run("algorithm=ippo", "experiment.max_n_frames=80", "experiment.share_policy_params=false")
+    identity = type(runs.build("algorithm=ippo"))._identity
+    overrides = [override] if "=" in override else []
+    if not overrides:
+        monkeypatch.setattr(
+            "benchmarl_himpo.runs.resumable_experiment.ResumableExperiment._identity",
+            lambda experiment: identity(experiment) | {what: "another"},
+        )
+    with pytest.raises(CheckpointError, match=f"was written with another {what}"):
+        runs.build_resumed(folder, *overrides)
+
+
+def test_a_folder_is_written_to_by_one_process(runs) -> None:
+    folder = runs.run("algorithm=ippo", "experiment.max_n_frames=80")
+    first = runs.build_resumed(folder)
+    with pytest.raises(RunLockedError, match="another process writes to"):
+        runs.build_resumed(folder)
+    first.close()
+    runs.build_resumed(folder).close()
+
+
+# The command
+
+
+def test_the_command_says_when_a_run_is_finished(runs, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = runs.run("algorithm=ippo", "experiment.max_n_frames=80")
+    resume.resume(folder.parent, [])
+    assert "is finished: 80 of 80 frames" in capsys.readouterr().out
+
+
+def test_the_command_refuses_what_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="holds no run"):
+        resume.resume(tmp_path, [])
+    (tmp_path / "run.yaml").write_text("- 1")
+    (tmp_path / "checkpoints").mkdir()
+    write_checkpoint(STATE, tmp_path / "checkpoints" / "checkpoint_80.pt")
+    with pytest.raises(CheckpointError, match="is not the configuration of a run"):
+        resume.resume(tmp_path, [])
+
+
+def test_the_command_tells_what_an_option_is_not(runs) -> None:
+    folder = runs.run("algorithm=ippo", "experiment.max_n_frames=80")
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarl_himpo.resume", str(folder), "experiment.max_frames=160"],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "max_frames" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(runs, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises((OSError, CommandError), match="file"):
+        runs.build("algorithm=ippo", f"experiment.save_folder={tmp_path / 'file' / 'runs'}")
