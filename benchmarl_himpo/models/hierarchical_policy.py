@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
 import torch
 from tensordict import TensorDictBase
@@ -50,12 +49,23 @@ class HierarchicalPolicy(TensorDictModuleBase):
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Step the hierarchy and write the workers' action."""
         self.decide(tensordict)
-        self.actors[0](tensordict)
+        worker = self.policies[0]
+        tensordict.update(worker(self.read(tensordict, level=0)).select(*worker.out_keys))
         for key in self.held_keys:
             value = tensordict.get(key)
             carried = value + 1 if key == self.reader.keys.clock else value
             tensordict.set(("next", *self.reader.keys.carried(key)), carried)
         return tensordict
+
+    @property
+    def policies(self) -> list[ProbabilisticTensorDictSequential]:
+        """The policies of all levels, workers first."""
+        return list(self.actors)
+
+    def read(self, tensordict: TensorDictBase, level: int) -> TensorDictBase:
+        """What the actor of a level reads, in a TensorDict of its own."""
+        actor = self.policies[level]
+        return tensordict.select(*actor.in_keys, *actor[-1].in_keys, strict=False)
 
     def decide(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write the clock, assignment and goals in effect, and the log-probability of the goals sent at this step.
@@ -93,8 +103,7 @@ class HierarchicalPolicy(TensorDictModuleBase):
         held = tensordict.get(keys.action)
         log_prob = held.new_zeros(held.shape[:-1])
         if is_due is not None:
-            actor = cast("ProbabilisticTensorDictSequential", self.actors[level])
-            rows = actor(tensordict.select(*actor.in_keys)[is_due])
+            rows = self.policies[level](self.read(tensordict, level)[is_due])
             held, log_prob = held.clone(), log_prob.to(rows.get(keys.log_prob).dtype)
             held[is_due] = rows.get(keys.action)
             log_prob[is_due] = rows.get(keys.log_prob)

@@ -1,0 +1,186 @@
+"""Evaluate trained runs: returns with confidence intervals, transfer to other tasks, an audit of the hierarchy.
+
+    python -m benchmarl_himpo.evaluate RUN_DIR
+    python -m benchmarl_himpo.evaluate RUN_DIR_A RUN_DIR_B task.n_agents=3,5,7
+    python -m benchmarl_himpo.evaluate RUN_DIR audit=true episodes=1000
+
+RUN_DIR is the folder of a run or the output folder around it. Options and their defaults are in conf/evaluate.yaml;
+anything with a dot changes the run's configuration, and values separated by commas are evaluated one after another.
+Every policy plays the same episodes. Nothing is written to a run but the results.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import product
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from benchmarl_himpo.config import CONF_DIR
+from benchmarl_himpo.evaluation.audit import AuditRow, audit, judge
+from benchmarl_himpo.evaluation.episodes import load_trained, play
+from benchmarl_himpo.evaluation.statistics import Estimate, estimate_mean
+from benchmarl_himpo.registration import register
+from benchmarl_himpo.run import exit_on_interrupt
+from benchmarl_himpo.runs import CheckpointError
+from benchmarl_himpo.runs.run_config import find_run
+
+
+def read_arguments(arguments: Sequence[str]) -> tuple[list[Path], DictConfig, list[list[str]]]:
+    """Sort a command line into folders, options and changes of the task.
+
+    Args:
+        arguments: the command line.
+
+    Returns:
+        The folders, the options over their defaults, and the combinations of changes to evaluate.
+
+    Raises:
+        OmegaConfBaseException: if an option does not exist or has another type.
+        ValueError: if no folder is given, or an option is out of range.
+    """
+    folders = [Path(argument) for argument in arguments if "=" not in argument]
+    if not folders:
+        raise ValueError("give at least one folder of a run")
+    pairs = [argument.partition("=") for argument in arguments if "=" in argument]
+    defaults = OmegaConf.load(CONF_DIR / "evaluate.yaml")
+    OmegaConf.set_struct(defaults, True)
+    given = OmegaConf.from_dotlist([f"{key}={value}" for key, _, value in pairs if "." not in key])
+    options = cast("DictConfig", OmegaConf.merge(defaults, given))
+    if options.episodes < 2:
+        raise ValueError(f"episodes={options.episodes} must be 2 or more: an interval needs as many")
+    if not 0 < options.confidence < 1:
+        raise ValueError(f"confidence={options.confidence} must lie between 0 and 1")
+    changes = [[f"{key}={value}" for value in values.split(",")] for key, _, values in pairs if "." in key]
+    return folders, options, [list(combination) for combination in product(*changes)]
+
+
+def evaluate(folders: list[Path], options: DictConfig, combinations: list[list[str]]) -> list[dict[str, Any]]:
+    """Play with every run under every combination of changes, and print a table.
+
+    Args:
+        folders: folders of runs.
+        options: see ``conf/evaluate.yaml``.
+        combinations: changes of the runs' configuration.
+
+    Returns:
+        One entry per run and combination: the returns of all episodes, and their means.
+    """
+    results, table = [], []
+    for folder in folders:
+        for overrides in combinations:
+            experiment = load_trained(folder, options.episodes, overrides)
+            returns = play(experiment, options.seed)
+            experiment.close()
+            means = {
+                "per_agent": estimate_mean(returns.per_agent, options.confidence),
+                "team": estimate_mean(returns.team, options.confidence),
+            }
+            results.append(
+                {
+                    "run": find_run(folder).name,
+                    "overrides": overrides,
+                    **{name: asdict(mean) for name, mean in means.items()},
+                    "episodes": {"per_agent": returns.per_agent.tolist(), "team": returns.team.tolist()},
+                }
+            )
+            table.append((find_run(folder).name, " ".join(overrides) or "as trained", means))
+    print(format_returns(table, options))
+    if len(combinations) > 1:
+        print(f"\n{format_transfer(table)}")
+    return results
+
+
+def format_returns(table: list[tuple[str, str, dict[str, Estimate]]], options: DictConfig) -> str:
+    """Lay returns out as a Markdown table."""
+    heading = f"return over {options.episodes} episodes, {options.confidence:.0%} interval of the mean"
+    lines = [heading, "", "| run | task | per agent | team |", "|---|---|---|---|"]
+    return "\n".join(
+        [*lines, *(f"| {run} | {task} | {means['per_agent']} | {means['team']} |" for run, task, means in table)]
+    )
+
+
+def format_transfer(table: list[tuple[str, str, dict[str, Estimate]]]) -> str:
+    """Lay the team returns out as a matrix: a run per row, a task per column."""
+    runs, tasks = list(dict.fromkeys(run for run, _, _ in table)), list(dict.fromkeys(task for _, task, _ in table))
+    cells = {(run, task): means["team"] for run, task, means in table}
+    lines = [f"| team return | {' | '.join(tasks)} |", f"|---|{'---|' * len(tasks)}"]
+    return "\n".join(
+        [*lines, *(f"| {run} | {' | '.join(f'{cells[run, task].mean:.2f}' for task in tasks)} |" for run in runs)]
+    )
+
+
+def audit_runs(folders: list[Path], options: DictConfig, combinations: list[list[str]]) -> list[dict[str, Any]]:
+    """Audit every run under every combination of changes, and print a table and verdicts for each.
+
+    Args:
+        folders: folders of runs.
+        options: see ``conf/evaluate.yaml``.
+        combinations: changes of the runs' configuration.
+
+    Returns:
+        One entry per run and combination.
+    """
+    results = []
+    for folder in folders:
+        for overrides in combinations:
+            experiment = load_trained(folder, options.episodes, overrides)
+            intact, rows = audit(experiment, options.seed, options.confidence)
+            experiment.close()
+            name = find_run(folder).name
+            print(f"{name} {' '.join(overrides)}\n\n{format_audit(intact, rows, options)}\n")
+            results.append(
+                {
+                    "run": name,
+                    "overrides": overrides,
+                    "intact": asdict(intact),
+                    "rows": [asdict(row) for row in rows],
+                    "verdicts": judge(rows),
+                }
+            )
+    return results
+
+
+def format_audit(intact: Estimate, rows: list[AuditRow], options: DictConfig) -> str:
+    """Lay an audit out as a Markdown table, with the verdicts below it."""
+    lines = [
+        f"return per agent over {options.episodes} episodes, {options.confidence:.0%} intervals, effects paired",
+        "",
+        "| level | what is disturbed | return | effect |",
+        "|---|---|---|---|",
+        f"| | nothing | {intact} | |",
+        *(f"| {'' if row.level is None else row.level} | {row.name} | {row.value} | {row.effect} |" for row in rows),
+        "",
+        *judge(rows),
+    ]
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if not given or {"-h", "--help"} & set(given):
+        print(__doc__)
+        return
+    register()
+    try:
+        with exit_on_interrupt():
+            folders, options, combinations = read_arguments(given)
+            results = (audit_runs if options.audit else evaluate)(folders, options, combinations)
+            name = "audit.json" if options.audit else "evaluation.json"
+            output = Path(options.output) if options.output else find_run(folders[0]) / name
+            settings = OmegaConf.to_container(options)
+            output.write_text(json.dumps({"settings": settings, "results": results}, indent=1) + "\n")
+            print(f"\nresults: {output}")
+    except (CheckpointError, ValueError, OSError, OmegaConfBaseException) as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

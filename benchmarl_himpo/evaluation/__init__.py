@@ -1,0 +1,1 @@
+"""What a trained policy earns, how sure that is, and whether it uses its hierarchy."""

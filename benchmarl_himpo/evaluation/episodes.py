@@ -1,0 +1,148 @@
+"""Load the policy of a run, for its own task or a changed one, and play episodes with it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from tensordict import TensorDictBase
+from tensordict.nn import TensorDictModuleBase
+from torch import Tensor, nn
+from torchrl.envs.utils import ExplorationType, set_exploration_type
+
+from benchmarl_himpo.run import load_experiment
+from benchmarl_himpo.runs import CheckpointError, ResumableExperiment
+from benchmarl_himpo.runs.checkpoint import newest_checkpoint, read_checkpoint
+from benchmarl_himpo.runs.random_state import seeded_random_state, vmas_generators
+from benchmarl_himpo.runs.run_config import find_run, load_run_config
+
+
+@dataclass(frozen=True)
+class Returns:
+    """Undiscounted returns of episodes, each up to its first end.
+
+    Args:
+        per_group: for each group, returns of its agents. Shape ``[n_episodes, n_agents]`` each.
+    """
+
+    per_group: dict[str, Tensor]
+
+    @property
+    def per_agent(self) -> Tensor:
+        """Mean over agents, then groups: BenchMARL's ``episode_reward``. Shape ``[n_episodes]``."""
+        return torch.stack([returns.mean(-1) for returns in self.per_group.values()]).mean(0)
+
+    @property
+    def team(self) -> Tensor:
+        """Sum over all agents. Shape ``[n_episodes]``."""
+        return torch.stack([returns.sum(-1) for returns in self.per_group.values()]).sum(0)
+
+
+def load_trained(folder: Path, n_episodes: int, overrides: Sequence[str] = ()) -> ResumableExperiment:
+    """Rebuild what a run trained, with the policy of its newest good checkpoint; nothing is written to the run.
+
+    The task may differ from the one trained on, where the shapes of the policy's parameters allow it: with parameters
+    shared between agents, in the number of agents.
+
+    Args:
+        folder: the folder of the run, or the output folder around it.
+        n_episodes: episodes that the test environment plays side by side.
+        overrides: values to change, such as ``["task.n_agents=5"]``.
+
+    Returns:
+        The experiment, for :func:`play`.
+
+    Raises:
+        CheckpointError: if there is no good checkpoint or the parameters do not fit the changed task.
+    """
+    run = find_run(folder)
+    state = read_checkpoint(newest_checkpoint(run / "checkpoints"), map_location="cpu")
+    cfg, choices = load_run_config(run, overrides)
+    with tempfile.TemporaryDirectory() as scratch:
+        quiet: dict[str, Any] = {
+            "loggers": [],
+            "create_json": False,
+            "render": False,
+            "restore_file": None,
+            "save_folder": scratch,
+            "evaluation_episodes": n_episodes,
+        }
+        experiment = load_experiment(cast("DictConfig", OmegaConf.merge(cfg, {"experiment": quiet})), choices)
+    load_parameters(experiment.policy, state["collector"]["policy_state_dict"])
+    return experiment
+
+
+def load_parameters(policy: nn.Module, saved: dict[str, Tensor]) -> None:
+    """Copy parameters, and no buffers: these may depend on the number of agents.
+
+    Args:
+        policy: the policy to fill.
+        saved: state of the policy that was trained.
+
+    Raises:
+        CheckpointError: if a parameter is missing or has another shape.
+    """
+    own = {name: value for name, value in policy.state_dict(keep_vars=True).items() if isinstance(value, nn.Parameter)}
+    for name, parameter in own.items():
+        value = saved.get(name)
+        if value is None or value.shape != parameter.shape:
+            found = "is missing" if value is None else f"has shape {list(value.shape)}"
+            raise CheckpointError(
+                f"the policy cannot be taken to this task: its parameter {name} should have shape "
+                f"{list(parameter.shape)} and {found}. Sizes of observation and action must stay, and the number of "
+                "agents too unless agents share parameters"
+            )
+        with torch.no_grad():
+            parameter.copy_(value)
+
+
+def play(experiment: ResumableExperiment, seed: int, policy: TensorDictModuleBase | None = None) -> Returns:
+    """Play one episode in each of the test environments, the same ones for the same seed.
+
+    Args:
+        experiment: what :func:`load_trained` gave.
+        seed: seed of the environments and, where actions are sampled, of the policy.
+        policy: what to play with; None: the experiment's own.
+
+    Returns:
+        The returns, ``experiment.config.evaluation_episodes`` of them.
+    """
+    env, config = experiment.test_env, experiment.config
+    how = ExplorationType.DETERMINISTIC if config.evaluation_deterministic_actions else ExplorationType.RANDOM
+    n_rollouts = config.evaluation_episodes if env.batch_size == () else 1
+    rollouts = []
+    with torch.random.fork_rng(), vmas_generators(seeded_random_state(seed)):
+        torch.manual_seed(seed)
+        if experiment.environment_name != "vmas":  # VMAS's generators are seeded above
+            env.set_seed(seed)
+        with torch.no_grad(), set_exploration_type(how):
+            for _ in range(n_rollouts):
+                rollout = env.rollout(
+                    experiment.max_steps,
+                    policy or experiment.policy,
+                    auto_cast_to_device=True,
+                    break_when_any_done=env.batch_size == (),
+                )
+                rollouts.append(rollout if env.batch_size else rollout.unsqueeze(0))
+    parts = [_returns(rollout, experiment.group_map) for rollout in rollouts]
+    return Returns({group: torch.cat([part[group] for part in parts]) for group in experiment.group_map})
+
+
+def _returns(rollout: TensorDictBase, group_map: dict[str, list[str]]) -> dict[str, Tensor]:
+    """Returns up to each environment's first end. Takes ``[n_envs, T]``, gives ``[n_envs, n_agents]`` per group."""
+    returns = {}
+    for group, agents in group_map.items():
+        done = rollout.get(("next", "done"), None)
+        if done is None:
+            done = rollout.get(("next", group, "done")).all(-2)
+        ended_before = done.cumsum(1) - done.long() > 0  # [n_envs, T, 1]
+        reward = rollout.get(("next", group, "reward"), None)
+        if reward is None:  # given for all groups together
+            reward = rollout.get(("next", "reward")).unsqueeze(-2).expand(*rollout.shape, len(agents), 1)
+        returns[group] = (reward * ~ended_before.unsqueeze(-2)).sum(1).squeeze(-1).cpu()
+    return returns
