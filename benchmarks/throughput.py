@@ -1,8 +1,8 @@
 """Measure what a frame costs: HiMPPO beside BenchMARL's algorithms, in turn, on one machine.
 
-    python benchmarks/throughput.py                        # three tables, about an hour on two cores
+    python benchmarks/throughput.py                        # four tables, about an hour on two cores
     python benchmarks/throughput.py --short                # small batches, under two minutes, indicative only
-    python benchmarks/throughput.py --tables algorithms    # one table
+    python benchmarks/throughput.py --tables simulation    # one table: VMAS's sampling beside ours
     python benchmarks/throughput.py --device cuda --envs 6000 --output benchmarks/throughput_cuda.json
 
 Every measurement is a process of its own that trains a few iterations and reports their parts; the first iteration
@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,7 @@ DENSITIES = {
     "full": ["algorithm.neighbours=full"],
 }
 DENSITY_TEAM_SIZES = (15, 31)
+TABLES = ("simulation", "algorithms", "team", "density")
 PARTS = ("collection", "processing", "training", "total")
 STEPS = 100
 """Steps of one episode and of each environment in one iteration."""
@@ -88,7 +90,7 @@ def measure(overrides: list[str], n_iters: int, count_flops: bool) -> dict[str, 
     cfg.experiment.max_n_frames = n_frames * (1 + n_iters + count_flops)
     before = peak_memory(cfg.experiment.train_device)
     experiment = load_experiment(cfg, cfg.hydra.runtime.choices)
-    stopwatch = make_stopwatch(n_iters, n_frames, cfg.experiment.train_device)
+    stopwatch = make_stopwatch(n_iters, n_frames, cfg.experiment.train_device, count_flops)
     stopwatch.experiment = experiment
     experiment.callbacks.append(stopwatch)
     experiment.run()
@@ -129,10 +131,10 @@ def measure_environment(overrides: list[str], n_iters: int) -> dict[str, Any]:
     return {"seconds_per_1000_frames": parts, "parameters": 0, "peak_memory_mib": None, "flops_per_frame": None}
 
 
-def make_stopwatch(n_iters: int, n_frames: int, device: str) -> Any:
+def make_stopwatch(n_iters: int, n_frames: int, device: str, count_flops: bool) -> Any:
     """Build the callback that takes the times, through BenchMARL's hooks alone."""
     from benchmarl.experiment import Callback
-    from torch.utils.flop_counter import FlopCounterMode
+    from torch.profiler import profile
 
     class Stopwatch(Callback):
         """Batch processing lies between collection and the first optimiser step, which takes as long as the others."""
@@ -142,7 +144,8 @@ def make_stopwatch(n_iters: int, n_frames: int, device: str) -> Any:
             self.seconds: dict[str, list[float]] = {part: [] for part in PARTS}
             self.iteration, self.ended = 0, now(device)
             self.steps: list[float] = []
-            self.counter, self.flops, self.peak_memory = FlopCounterMode(display=False), 0, 0.0
+            # Counts products and sums, of matrices and element by element
+            self.counter, self.flops, self.peak_memory = profile(with_flops=True), 0, 0.0
 
         def on_batch_collected(self, batch: Any) -> None:
             self.collected = now(device)
@@ -160,10 +163,11 @@ def make_stopwatch(n_iters: int, n_frames: int, device: str) -> Any:
                     self.seconds[part].append(duration / n_frames * 1000)
             if self.iteration == n_iters:
                 self.peak_memory = peak_memory(device)
-                self.counter.__enter__()
+                if count_flops:
+                    self.counter.start()
             elif self.iteration > n_iters:
-                self.counter.__exit__(None, None, None)
-                self.flops = self.counter.get_total_flops()
+                self.counter.stop()
+                self.flops = sum(event.flops for event in self.counter.key_averages())
             self.iteration, self.steps, self.ended = self.iteration + 1, [], now(device)
 
     return Stopwatch()
@@ -183,12 +187,45 @@ def peak_memory(device: str) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def measure_simulations(n_agents: int, n_envs: int, n_rounds: int) -> dict[str, Any]:
+    """Time VMAS's sampling and ours in turn, in this process, on one thread.
+
+    Args:
+        n_agents: agents of each team.
+        n_envs: environments side by side.
+        n_rounds: how often to take turns.
+
+    Returns:
+        Milliseconds of a step and of a full reset, for each simulation and round.
+    """
+    import vmas
+
+    from benchmarl_himpo.environments.sampling_scenario import SamplingScenario
+
+    torch.set_num_threads(1)
+    settings = {"num_envs": n_envs, "device": "cpu", "seed": 0, "n_agents": n_agents, "shared_rew": False}
+    envs = {"vmas": vmas.make_env("sampling", **settings), "ours": vmas.make_env(SamplingScenario(), **settings)}
+    actions = envs["vmas"].get_random_actions()
+    taken: dict[str, dict[str, list[float]]] = {name: {"step": [], "reset": []} for name in envs}
+    for _ in range(n_rounds):
+        for name, env in envs.items():
+            for part, act, repeats in (("step", partial(env.step, actions), 20), ("reset", env.reset, 1)):
+                started = time.perf_counter()
+                for _ in range(repeats):
+                    act()
+                taken[name][part].append((time.perf_counter() - started) / repeats * 1000)
+    return taken
+
+
 # All processes, in turn
 
 
 def plan(tables: list[str], settings: argparse.Namespace) -> list[dict[str, Any]]:
     """List what to measure: a name, a table, a team size and overrides each."""
     rows: list[dict[str, Any]] = []
+    if "simulation" in tables:
+        sizes = [(n_agents, n_envs) for n_agents in (3, 7) for n_envs in (60, 120, 600)]
+        rows += [{"table": "simulation", "n_agents": n, "n_envs": envs, "name": f"{envs} envs"} for n, envs in sizes]
     if "algorithms" in tables:
         rows.append(row("environment alone", "algorithms", 3, ["algorithm=ippo"], settings))
         rows += [row(name, "algorithms", 3, overrides, settings) for name, overrides in ALGORITHMS.items()]
@@ -260,7 +297,10 @@ def measure_all(settings: argparse.Namespace) -> dict[str, Any]:
         for i, task in enumerate(rows, start=1):
             done = f"round {number + 1}/{settings.rounds}, {i}/{len(rows)}"
             print(f"[{done}] {task['name']}, {task['n_agents']} agents", file=sys.stderr, flush=True)
-            merge(task, measure_in_a_process(task, settings))
+            if task["table"] == "simulation":
+                task["milliseconds"] = measure_simulations(task["n_agents"], task["n_envs"], 5)
+            else:
+                merge(task, measure_in_a_process(task, settings))
             Path(settings.output).write_text(json.dumps(results, indent=1) + "\n")
     return results
 
@@ -287,7 +327,9 @@ def format_tables(results: dict[str, Any]) -> str:
     """Lay the measurements out as Markdown tables: medians, and the range of the total."""
     short = results["settings"]["short"]
     lines = ["Indicative only: small batches, one round.", ""] if short else []
-    for table in dict.fromkeys(row["table"] for row in results["rows"]):
+    if any(row["table"] == "simulation" for row in results["rows"]):
+        lines += [*format_simulations([row for row in results["rows"] if row["table"] == "simulation"]), ""]
+    for table in dict.fromkeys(row["table"] for row in results["rows"] if row["table"] != "simulation"):
         rows = [row for row in results["rows"] if row["table"] == table and "seconds_per_1000_frames" in row]
         references = {row["n_agents"]: median(row, "total") for row in rows if row["name"] == REFERENCE}
         lines += [
@@ -298,6 +340,21 @@ def format_tables(results: dict[str, Any]) -> str:
             "",
         ]
     return "\n".join(lines)
+
+
+def format_simulations(rows: list[dict[str, Any]]) -> list[str]:
+    """Lay the two simulations out as a Markdown table, in milliseconds and as ratios of medians."""
+    lines = [
+        "| agents | environments | step, VMAS | step, ours | ratio | reset, VMAS | reset, ours | ratio |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        cells = [str(row["n_agents"]), str(row["n_envs"])]
+        for part in ("step", "reset"):
+            stock, ours = (statistics.median(row["milliseconds"][name][part]) for name in ("vmas", "ours"))
+            cells += [f"{stock:.1f} ms", f"{ours:.1f} ms", f"{stock / ours:.1f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
 
 
 def median(row: dict[str, Any], part: str) -> float:
@@ -325,7 +382,7 @@ def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--short", action="store_true", help="small batches, one round, the first table alone")
-    parser.add_argument("--tables", nargs="+", choices=("algorithms", "team", "density"), help="default: all three")
+    parser.add_argument("--tables", nargs="+", choices=TABLES, help="default: all")
     parser.add_argument("--device", default="cpu", help="of environments, networks and buffers")
     parser.add_argument("--threads", type=int, default=2, help="threads of every process")
     parser.add_argument("--envs", type=int, default=120, help="environments of the first table; a tenth in the others")
@@ -334,7 +391,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--output", default="throughput.json", help="where the numbers go")
     parser.add_argument("--request", help=argparse.SUPPRESS)  # what a process of this script is asked for, as JSON
     settings = parser.parse_args()
-    settings.tables = settings.tables or (["algorithms"] if settings.short else ["algorithms", "team", "density"])
+    settings.tables = settings.tables or (["algorithms"] if settings.short else list(TABLES))
     settings.rounds = settings.rounds or (1 if settings.short else 3)
     return settings
 

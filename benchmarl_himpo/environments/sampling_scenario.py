@@ -54,8 +54,7 @@ class SamplingScenario(Scenario):
         self.ray_angles = torch.linspace(FIRST_RAY_ANGLE, 2 * torch.pi + FIRST_RAY_ANGLE, N_RAYS + 1, device=device)[
             :N_RAYS
         ]
-        others = ~torch.eye(self.n_agents, dtype=torch.bool, device=device)
-        self.others = others.nonzero()[:, 1].reshape(self.n_agents, self.n_agents - 1)
+        self.is_other = ~torch.eye(self.n_agents, dtype=torch.bool, device=device)
         return world
 
     def reset_world_at(self, env_index: int | None = None) -> None:
@@ -175,41 +174,50 @@ class SamplingScenario(Scenario):
         pos = self._positions()
         vel = torch.stack([agent.state.vel for agent in self.world.agents], dim=1)
         rot = torch.stack([agent.state.rot for agent in self.world.agents], dim=1)
-        lidar = cast_rays(
-            pos, self.ray_angles + rot, pos[:, self.others], self.world.agents[0].shape.radius, self.lidar_range
-        )
+        lidar = self._read_lidars(pos, self.ray_angles + rot)
         density, cell = self._lattice(pos.unsqueeze(-1) + self.offsets, torch.stack(self.locs, dim=-2).unsqueeze(1))
         taken = self.sampled.flatten(1).gather(1, cell.flatten(1)).view_as(cell)
         values = density.masked_fill(taken, 0.0) / self.max_pdf[:, None, None, None]
         return torch.cat([pos, vel, lidar, values.flatten(-2)[..., NEIGHBOUR_ORDER]], dim=-1)
 
+    def _read_lidars(self, pos: Tensor, angle: Tensor) -> Tensor:
+        """Distance along rays to the nearest other agent. Takes ``[B, n, 2]``, ``[B, n, n_rays]``, gives the latter.
+
+        Rays are cast between agents that are near enough to be seen, which most are not.
+        """
+        radius = self.world.agents[0].shape.radius
+        offset = pos.unsqueeze(-3) - pos.unsqueeze(-2)  # [B, n, n, 2], from agent i to agent j
+        is_near = (offset.square().sum(-1) < (self.lidar_range + 2 * radius) ** 2) & self.is_other
+        env, agent, other = is_near.nonzero(as_tuple=True)
+        reading = angle.new_full((*is_near.shape, N_RAYS), self.lidar_range)
+        reading[is_near] = cast_rays(pos[env, agent], angle[env, agent], pos[env, other], radius, self.lidar_range)
+        return reading.amin(-2)
+
 
 def cast_rays(origin: Tensor, angle: Tensor, centre: Tensor, radius: float, max_range: float) -> Tensor:
-    """Distance along rays to the nearest of some equal spheres, in the order of operations of VMAS's physics.
+    """Distance along rays to a sphere, in the order of operations of VMAS's physics.
 
     The order matters: where a ray grazes a sphere, rounding decides between a hit and a miss.
 
     Args:
         origin: where the rays start. Shape ``[*N, 2]``.
         angle: their directions, in radians. Shape ``[*N, n_rays]``.
-        centre: centres of the spheres. Shape ``[*N, n_spheres, 2]``.
-        radius: radius of all spheres, in world units.
-        max_range: what a ray reads that hits nothing, in world units.
+        centre: centre of the sphere. Shape ``[*N, 2]``.
+        radius: its radius, in world units.
+        max_range: the most that a ray reads, and what it reads that hits nothing, in world units.
 
     Returns:
         Shape ``[*N, n_rays]``, in world units.
     """
-    cos, sin = angle.cos().unsqueeze(-2), angle.sin().unsqueeze(-2)  # [*N, 1, n_rays]
-    x, y = origin[..., None, None, :].unbind(-1)  # [*N, 1, 1]
-    centre_x, centre_y = centre.unsqueeze(-2).unbind(-1)  # [*N, n_spheres, 1]
+    cos, sin = angle.cos(), angle.sin()
+    x, y = origin.unsqueeze(-2).unbind(-1)  # [*N, 1]
+    centre_x, centre_y = centre.unsqueeze(-2).unbind(-1)  # [*N, 1]
     middle_x, middle_y = x + cos * (max_range / 2), y + sin * (max_range / 2)
     along = (middle_x - centre_x) * cos + (middle_y - centre_y) * sin
-    closest_x, closest_y = middle_x - along * cos, middle_y - along * sin  # [*N, n_spheres, n_rays]
+    closest_x, closest_y = middle_x - along * cos, middle_y - along * sin  # [*N, n_rays]
     distance = ((centre_x - closest_x).square() + (centre_y - closest_y).square()).sqrt()
     squared_chord = torch.tensor(radius, device=origin.device) ** 2 - distance.square()
     half_chord = torch.where(squared_chord > 0, squared_chord, MIN_SQUARED_CHORD).sqrt()
     depth = ((closest_x - x).square() + (closest_y - y).square()).sqrt()
     is_hit = (distance < radius) & ((centre_x - x) * cos + (centre_y - y) * sin > 0)
-    reading = torch.where(is_hit, depth - half_chord, max_range)
-    nothing = torch.full_like(angle, max_range).unsqueeze(-2)
-    return torch.cat([nothing, reading], dim=-2).amin(-2)
+    return torch.where(is_hit, depth - half_chord, max_range).clamp(max=max_range)
