@@ -26,7 +26,13 @@ from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from benchmarl_himpo.callbacks import FiniteCallback, RenderError, SummaryCallback, VideoCallback
+from benchmarl_himpo.callbacks import (
+    FiniteCallback,
+    RenderError,
+    SummaryCallback,
+    VideoCallback,
+    describe_last_checkpoint,
+)
 from benchmarl_himpo.checks import check_request, model_names_of
 from benchmarl_himpo.config import CONF_DIR, HYDRA_VERSION_BASE
 from benchmarl_himpo.environments import accelerate, is_accelerated
@@ -178,6 +184,11 @@ def train(cfg: DictConfig, choices: Mapping[str, str]) -> None:
     except Exception as error:
         if _comes_from_interrupt(error):
             raise KeyboardInterrupt from error
+        print(
+            f"The run stopped in iteration {experiment.n_iters_performed}. {describe_last_checkpoint(experiment)} "
+            f"python -m benchmarl_himpo.resume {experiment.folder_name} continues it.",
+            file=sys.stderr,
+        )
         raise
     print(f"\n{summarise(experiment, time.perf_counter() - started)}")
 
