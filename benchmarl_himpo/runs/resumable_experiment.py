@@ -22,7 +22,7 @@ from torchrl.envs import EnvBase, Transform
 from torchrl.record.loggers.csv import CSVLogger
 
 from benchmarl_himpo import __version__
-from benchmarl_himpo.callbacks import PortableCallback, SummaryCallback
+from benchmarl_himpo.callbacks import SummaryCallback
 from benchmarl_himpo.runs.checkpoint import CheckpointError, prune_checkpoints, read_checkpoint, write_checkpoint
 from benchmarl_himpo.runs.random_state import (
     RandomState,
@@ -61,6 +61,7 @@ class ResumableExperiment(Experiment):
     """Whether this process continues a run."""
     resumed_exactly: bool = False
     """Whether it does so to the last bit: the checkpoint fell on an episode border of every environment."""
+    _ended_together: bool = False
 
     def state_dict(self) -> OrderedDict:
         """All that the rest of the run depends on: BenchMARL's state, and what it leaves out."""
@@ -125,10 +126,10 @@ class ResumableExperiment(Experiment):
         self._reset_recorder = ResetRecorder()
         self.env_func = partial(_append, self.env_func, self._reset_recorder)
 
-    def _setup_logger(self) -> None:
-        super()._setup_logger()
-        self.callbacks.append(_BorderCallback())
-        self.callbacks[-1].experiment = self
+    def _on_batch_collected(self, batch: TensorDictBase) -> None:
+        super()._on_batch_collected(batch)
+        done = batch.get(("next", "done"), None)
+        self._ended_together = done is not None and bool(done[:, -1].all())
 
     def _collection_loop(self) -> None:
         if self.resumed:
@@ -194,17 +195,6 @@ class ResumableExperiment(Experiment):
             if isinstance(logger, CSVLogger):
                 for file in Path(logger.experiment.log_dir, "scalars").rglob("*.csv"):
                     _keep_rows_before(file, self.n_iters_performed)
-
-    _ended_together: bool = False
-
-
-class _BorderCallback(PortableCallback):
-    """Note after each collection whether every environment's episode ended with its last step."""
-
-    def on_batch_collected(self, batch: TensorDictBase) -> None:
-        """Look at the last step of a batch of shape ``[n_envs, T]``."""
-        done = batch.get(("next", "done"), None)
-        self.experiment._ended_together = done is not None and bool(done[:, -1].all())
 
 
 class ResetRecorder(Transform):
