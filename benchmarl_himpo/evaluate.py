@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import product
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from tqdm import tqdm
 
 from benchmarl_himpo.config import CONF_DIR
 from benchmarl_himpo.evaluation.audit import AuditRow, audit, judge
@@ -28,7 +29,7 @@ from benchmarl_himpo.evaluation.episodes import load_trained, play
 from benchmarl_himpo.evaluation.statistics import Estimate, estimate_mean
 from benchmarl_himpo.registration import register
 from benchmarl_himpo.run import exit_on_interrupt
-from benchmarl_himpo.runs import CheckpointError
+from benchmarl_himpo.runs import CheckpointError, ResumableExperiment
 from benchmarl_himpo.runs.run_config import find_run
 
 
@@ -73,24 +74,21 @@ def evaluate(folders: list[Path], options: DictConfig, combinations: list[list[s
         One entry per run and combination: the returns of all episodes, and their means.
     """
     results, table = [], []
-    for folder in folders:
-        for overrides in combinations:
-            experiment = load_trained(folder, options.episodes, overrides)
-            returns = play(experiment, options.seed)
-            experiment.close()
-            means = {
-                "per_agent": estimate_mean(returns.per_agent, options.confidence),
-                "team": estimate_mean(returns.team, options.confidence),
+    for run, overrides, experiment in _each(folders, options, combinations):
+        returns = play(experiment, options.seed)
+        means = {
+            "per_agent": estimate_mean(returns.per_agent, options.confidence),
+            "team": estimate_mean(returns.team, options.confidence),
+        }
+        results.append(
+            {
+                "run": run,
+                "overrides": overrides,
+                **{name: asdict(mean) for name, mean in means.items()},
+                "episodes": {"per_agent": returns.per_agent.tolist(), "team": returns.team.tolist()},
             }
-            results.append(
-                {
-                    "run": find_run(folder).name,
-                    "overrides": overrides,
-                    **{name: asdict(mean) for name, mean in means.items()},
-                    "episodes": {"per_agent": returns.per_agent.tolist(), "team": returns.team.tolist()},
-                }
-            )
-            table.append((find_run(folder).name, " ".join(overrides) or "as trained", means))
+        )
+        table.append((run, " ".join(overrides) or "as trained", means))
     print(format_returns(table, options))
     if len(combinations) > 1:
         print(f"\n{format_transfer(table)}")
@@ -128,22 +126,18 @@ def audit_runs(folders: list[Path], options: DictConfig, combinations: list[list
         One entry per run and combination.
     """
     results = []
-    for folder in folders:
-        for overrides in combinations:
-            experiment = load_trained(folder, options.episodes, overrides)
-            intact, rows = audit(experiment, options.seed, options.confidence)
-            experiment.close()
-            name = find_run(folder).name
-            print(f"{name} {' '.join(overrides)}\n\n{format_audit(intact, rows, options)}\n")
-            results.append(
-                {
-                    "run": name,
-                    "overrides": overrides,
-                    "intact": asdict(intact),
-                    "rows": [asdict(row) for row in rows],
-                    "verdicts": judge(rows),
-                }
-            )
+    for run, overrides, experiment in _each(folders, options, combinations):
+        intact, rows = audit(experiment, options.seed, options.confidence)
+        print(f"{run} {' '.join(overrides)}\n\n{format_audit(intact, rows, options)}\n")
+        results.append(
+            {
+                "run": run,
+                "overrides": overrides,
+                "intact": asdict(intact),
+                "rows": [asdict(row) for row in rows],
+                "verdicts": judge(rows),
+            }
+        )
     return results
 
 
@@ -160,6 +154,17 @@ def format_audit(intact: Estimate, rows: list[AuditRow], options: DictConfig) ->
         *judge(rows),
     ]
     return "\n".join(lines)
+
+
+def _each(
+    folders: list[Path], options: DictConfig, combinations: list[list[str]]
+) -> Iterator[tuple[str, list[str], ResumableExperiment]]:
+    """Load every run under every combination of changes, one after another; the progress goes to stderr."""
+    pairs = list(product(folders, combinations))
+    for folder, overrides in tqdm(pairs, desc="policies", disable=len(pairs) == 1):
+        experiment = load_trained(folder, options.episodes, overrides)
+        yield find_run(folder).name, overrides, experiment
+        experiment.close()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -16,6 +16,7 @@ import torch
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictSequential
 from torch import Tensor
+from tqdm import tqdm
 
 from benchmarl_himpo.evaluation.episodes import Returns, play
 from benchmarl_himpo.evaluation.statistics import Estimate, estimate_difference, estimate_mean
@@ -158,7 +159,7 @@ def audit(experiment: ResumableExperiment, seed: int, confidence: float) -> tupl
         raise ValueError(f"audit=true asks for a hierarchy, which {experiment.algorithm_name} has not: leave it out")
     intact = play(experiment, seed).per_agent
     rows = []
-    for disturbance in list_disturbances(policies[0]):
+    for disturbance in tqdm(list(list_disturbances(policies[0])), desc="disturbances"):
         disturbed = TensorDictSequential(*(disturbance.build(policy) for policy in policies))
         returns: Returns = play(experiment, seed, disturbed)
         rows.append(
