@@ -187,13 +187,14 @@ def peak_memory(device: str) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def measure_simulations(n_agents: int, n_envs: int, n_rounds: int) -> dict[str, Any]:
+def measure_simulations(n_agents: int, n_envs: int, n_rounds: int, device: str) -> dict[str, Any]:
     """Time VMAS's sampling and ours in turn, in this process, on one thread.
 
     Args:
         n_agents: agents of each team.
         n_envs: environments side by side.
         n_rounds: how often to take turns.
+        device: of the environments.
 
     Returns:
         Milliseconds of a step and of a full reset, for each simulation and round.
@@ -203,17 +204,17 @@ def measure_simulations(n_agents: int, n_envs: int, n_rounds: int) -> dict[str, 
     from benchmarl_himpo.environments.sampling_scenario import SamplingScenario
 
     torch.set_num_threads(1)
-    settings = {"num_envs": n_envs, "device": "cpu", "seed": 0, "n_agents": n_agents, "shared_rew": False}
+    settings = {"num_envs": n_envs, "device": device, "seed": 0, "n_agents": n_agents, "shared_rew": False}
     envs = {"vmas": vmas.make_env("sampling", **settings), "ours": vmas.make_env(SamplingScenario(), **settings)}
     actions = envs["vmas"].get_random_actions()
     taken: dict[str, dict[str, list[float]]] = {name: {"step": [], "reset": []} for name in envs}
     for _ in range(n_rounds):
         for name, env in envs.items():
             for part, act, repeats in (("step", partial(env.step, actions), 20), ("reset", env.reset, 1)):
-                started = time.perf_counter()
+                started = now(device)
                 for _ in range(repeats):
                     act()
-                taken[name][part].append((time.perf_counter() - started) / repeats * 1000)
+                taken[name][part].append((now(device) - started) / repeats * 1000)
     return taken
 
 
@@ -298,7 +299,7 @@ def measure_all(settings: argparse.Namespace) -> dict[str, Any]:
             done = f"round {number + 1}/{settings.rounds}, {i}/{len(rows)}"
             print(f"[{done}] {task['name']}, {task['n_agents']} agents", file=sys.stderr, flush=True)
             if task["table"] == "simulation":
-                task["milliseconds"] = measure_simulations(task["n_agents"], task["n_envs"], 5)
+                task["milliseconds"] = measure_simulations(task["n_agents"], task["n_envs"], 5, settings.device)
             else:
                 merge(task, measure_in_a_process(task, settings))
             Path(settings.output).write_text(json.dumps(results, indent=1) + "\n")

@@ -12,8 +12,9 @@ Every policy plays the same episodes. Nothing is written to a run but the result
 from __future__ import annotations
 
 import json
+import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import product
 from pathlib import Path
@@ -31,6 +32,12 @@ from benchmarl_himpo.registration import register
 from benchmarl_himpo.run import exit_on_interrupt
 from benchmarl_himpo.runs import CheckpointError, ResumableExperiment
 from benchmarl_himpo.runs.run_config import find_run
+
+Keep = Callable[[dict[str, Any]], None]
+"""Takes one result."""
+
+BETWEEN_VALUES = re.compile(r",(?![^\[]*\])")
+"""A comma that is not inside brackets."""
 
 
 def read_arguments(arguments: Sequence[str]) -> tuple[list[Path], DictConfig, list[list[str]]]:
@@ -58,29 +65,27 @@ def read_arguments(arguments: Sequence[str]) -> tuple[list[Path], DictConfig, li
         raise ValueError(f"episodes={options.episodes} must be 2 or more: an interval needs as many")
     if not 0 < options.confidence < 1:
         raise ValueError(f"confidence={options.confidence} must lie between 0 and 1")
-    changes = [[f"{key}={value}" for value in values.split(",")] for key, _, values in pairs if "." in key]
+    changes = [[f"{key}={value}" for value in BETWEEN_VALUES.split(values)] for key, _, values in pairs if "." in key]
     return folders, options, [list(combination) for combination in product(*changes)]
 
 
-def evaluate(folders: list[Path], options: DictConfig, combinations: list[list[str]]) -> list[dict[str, Any]]:
+def evaluate(folders: list[Path], options: DictConfig, combinations: list[list[str]], keep: Keep) -> None:
     """Play with every run under every combination of changes, and print a table.
 
     Args:
         folders: folders of runs.
         options: see ``conf/evaluate.yaml``.
         combinations: changes of the runs' configuration.
-
-    Returns:
-        One entry per run and combination: the returns of all episodes, and their means.
+        keep: takes what was measured, as soon as it was: the returns of all episodes and their means.
     """
-    results, table = [], []
+    table = []
     for run, overrides, experiment in _each(folders, options, combinations):
         returns = play(experiment, options.seed)
         means = {
             "per_agent": estimate_mean(returns.per_agent, options.confidence),
             "team": estimate_mean(returns.team, options.confidence),
         }
-        results.append(
+        keep(
             {
                 "run": run,
                 "overrides": overrides,
@@ -92,7 +97,6 @@ def evaluate(folders: list[Path], options: DictConfig, combinations: list[list[s
     print(format_returns(table, options))
     if len(combinations) > 1:
         print(f"\n{format_transfer(table)}")
-    return results
 
 
 def format_returns(table: list[tuple[str, str, dict[str, Estimate]]], options: DictConfig) -> str:
@@ -114,22 +118,19 @@ def format_transfer(table: list[tuple[str, str, dict[str, Estimate]]]) -> str:
     )
 
 
-def audit_runs(folders: list[Path], options: DictConfig, combinations: list[list[str]]) -> list[dict[str, Any]]:
+def audit_runs(folders: list[Path], options: DictConfig, combinations: list[list[str]], keep: Keep) -> None:
     """Audit every run under every combination of changes, and print a table and verdicts for each.
 
     Args:
         folders: folders of runs.
         options: see ``conf/evaluate.yaml``.
         combinations: changes of the runs' configuration.
-
-    Returns:
-        One entry per run and combination.
+        keep: takes what was measured, as soon as it was.
     """
-    results = []
     for run, overrides, experiment in _each(folders, options, combinations):
         intact, rows = audit(experiment, options.seed, options.confidence)
         print(f"{run} {' '.join(overrides)}\n\n{format_audit(intact, rows, options)}\n")
-        results.append(
+        keep(
             {
                 "run": run,
                 "overrides": overrides,
@@ -138,7 +139,6 @@ def audit_runs(folders: list[Path], options: DictConfig, combinations: list[list
                 "verdicts": judge(rows),
             }
         )
-    return results
 
 
 def format_audit(intact: Estimate, rows: list[AuditRow], options: DictConfig) -> str:
@@ -160,10 +160,12 @@ def _each(
     folders: list[Path], options: DictConfig, combinations: list[list[str]]
 ) -> Iterator[tuple[str, list[str], ResumableExperiment]]:
     """Load every run under every combination of changes, one after another; the progress goes to stderr."""
-    pairs = list(product(folders, combinations))
-    for folder, overrides in tqdm(pairs, desc="policies", disable=len(pairs) == 1):
-        experiment = load_trained(folder, options.episodes, overrides)
-        yield find_run(folder).name, overrides, experiment
+    runs = [find_run(folder) for folder in folders]
+    names = [run.name for run in runs]
+    pairs = list(product(runs, combinations))
+    for run, overrides in tqdm(pairs, desc="policies", disable=len(pairs) == 1):
+        experiment = load_trained(run, options.episodes, overrides)
+        yield run.name if names.count(run.name) == 1 else str(run), overrides, experiment  # a copy has the same name
         experiment.close()
 
 
@@ -177,11 +179,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         with exit_on_interrupt():
             folders, options, combinations = read_arguments(given)
-            results = (audit_runs if options.audit else evaluate)(folders, options, combinations)
             name = "audit.json" if options.audit else "evaluation.json"
             output = Path(options.output) if options.output else find_run(folders[0]) / name
-            settings = OmegaConf.to_container(options)
-            output.write_text(json.dumps({"settings": settings, "results": results}, indent=1) + "\n")
+            results: list[dict[str, Any]] = []
+
+            def keep(result: dict[str, Any]) -> None:
+                results.append(result)
+                content = {"settings": OmegaConf.to_container(options), "results": results}
+                output.write_text(json.dumps(content, indent=1) + "\n")
+
+            (audit_runs if options.audit else evaluate)(folders, options, combinations, keep)
             print(f"\nresults: {output}")
     except (CheckpointError, ValueError, OSError, OmegaConfBaseException) as error:
         sys.exit(str(error))

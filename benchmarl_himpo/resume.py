@@ -14,6 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from benchmarl.hydra_config import load_algorithm_config_from_hydra, load_experiment_config_from_hydra
 from omegaconf.errors import OmegaConfBaseException
 
 from benchmarl_himpo.registration import register
@@ -39,10 +40,12 @@ def resume(folder: Path, overrides: list[str]) -> None:
     cfg, choices = load_run_config(run, overrides)
     cfg.experiment.restore_file, cfg.experiment.save_folder = str(checkpoint), str(run.resolve().parent)
     n_frames = int(checkpoint.stem.removeprefix("checkpoint_"))
-    if cfg.experiment.max_n_frames is not None and n_frames >= cfg.experiment.max_n_frames:
+    on_policy = load_algorithm_config_from_hydra(cfg.algorithm).on_policy()
+    max_n_frames = load_experiment_config_from_hydra(cfg.experiment).get_max_n_frames(on_policy)
+    if n_frames >= max_n_frames:
         print(
-            f"{run} is finished: {n_frames:,} of {cfg.experiment.max_n_frames:,} frames. For more, add "
-            "experiment.max_n_frames=... with a larger number."
+            f"{run} is finished: {n_frames:,} of {max_n_frames:,} frames. For more, add experiment.max_n_frames=... "
+            "(and experiment.max_n_iters=..., where that was set) with a larger number."
         )
         return
     print(f"resumed: true, from {checkpoint}")

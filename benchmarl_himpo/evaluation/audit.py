@@ -8,6 +8,7 @@ are.
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +19,7 @@ from tensordict.nn import TensorDictSequential
 from torch import Tensor
 from tqdm import tqdm
 
-from benchmarl_himpo.evaluation.episodes import Returns, play
+from benchmarl_himpo.evaluation.episodes import Returns, play, seed_environment
 from benchmarl_himpo.evaluation.statistics import Estimate, estimate_difference, estimate_mean
 from benchmarl_himpo.hierarchy import HierarchyGraph, StaticAssignment
 from benchmarl_himpo.models import HierarchicalPolicy, HierarchyReader
@@ -52,6 +53,7 @@ class AuditRow:
     level: int | None
     value: Estimate  # of the disturbed policy
     effect: Estimate  # disturbed less intact, on the same episodes
+    corrected: Estimate  # the effect, its interval widened for as many disturbances as its level has (Bonferroni)
 
 
 class DisturbedPolicy(HierarchicalPolicy):
@@ -115,11 +117,12 @@ def shuffle_environments(goal: Tensor, clock: Tensor) -> Tensor:
     return goal.roll(1, dims=0)
 
 
-def list_disturbances(policy: HierarchicalPolicy) -> Iterator[Disturbance]:
+def list_disturbances(policy: HierarchicalPolicy, has_batch: bool) -> Iterator[Disturbance]:
     """List what can be disturbed in a policy, the workers' goals first.
 
     Args:
         policy: the policy of one group.
+        has_batch: whether several environments are stepped together, whose goals can be exchanged.
 
     Yields:
         One disturbance after another; goals of a single edge are not shuffled across edges.
@@ -129,8 +132,9 @@ def list_disturbances(policy: HierarchicalPolicy) -> Iterator[Disturbance]:
         changes: dict[str, Callable[[], Change]] = {
             "the top is silent" if level == layout.top else "goals zeroed": lambda: zero,
             "goals frozen at the first": FirstGoal,
-            "goals shuffled across environments": lambda: shuffle_environments,
         }
+        if has_batch:
+            changes["goals shuffled across environments"] = lambda: shuffle_environments
         if layout.edges_at(level) > 1:
             changes["goals shuffled across subordinates"] = lambda: shuffle_edges
         for name, make_change in changes.items():
@@ -152,14 +156,19 @@ def audit(experiment: ResumableExperiment, seed: int, confidence: float) -> tupl
         The return of the intact policy per agent, and a row for each disturbance.
 
     Raises:
-        ValueError: if the run has no hierarchy.
+        ValueError: if the run has no hierarchy, or its environment cannot play the same episodes again.
     """
     policies = list(experiment.policy)
     if not all(isinstance(policy, HierarchicalPolicy) for policy in policies):
         raise ValueError(f"audit=true asks for a hierarchy, which {experiment.algorithm_name} has not: leave it out")
+    if not seed_environment(experiment, seed):
+        raise ValueError(f"audit=true compares the same episodes, which {experiment.environment_name} cannot repeat")
     intact = play(experiment, seed).per_agent
+    has_batch = experiment.test_env.batch_size != ()
+    disturbances = list(list_disturbances(policies[0], has_batch))
+    n_at_level = Counter(disturbance.level for disturbance in disturbances if disturbance.level is not None)
     rows = []
-    for disturbance in tqdm(list(list_disturbances(policies[0])), desc="disturbances"):
+    for disturbance in tqdm(disturbances, desc="disturbances"):
         disturbed = TensorDictSequential(*(disturbance.build(policy) for policy in policies))
         returns: Returns = play(experiment, seed, disturbed)
         rows.append(
@@ -168,13 +177,16 @@ def audit(experiment: ResumableExperiment, seed: int, confidence: float) -> tupl
                 level=disturbance.level,
                 value=estimate_mean(returns.per_agent, confidence),
                 effect=estimate_difference(returns.per_agent, intact, confidence),
+                corrected=estimate_difference(
+                    returns.per_agent, intact, 1 - (1 - confidence) / n_at_level.get(disturbance.level, 1)
+                ),
             )
         )
     return estimate_mean(intact, confidence), rows
 
 
 def judge(rows: list[AuditRow]) -> list[str]:
-    """Say of each level in a sentence whether its goals are used.
+    """Say of each level in a sentence whether its goals are used, with intervals corrected for several looks at it.
 
     Args:
         rows: what :func:`audit` gave.
@@ -184,10 +196,10 @@ def judge(rows: list[AuditRow]) -> list[str]:
     """
     verdicts = []
     for level in sorted({row.level for row in rows if row.level is not None}):
-        harmful = [row for row in rows if row.level == level and row.effect.high < 0]
+        harmful = [row for row in rows if row.level == level and row.corrected.high < 0]
         if harmful:
-            worst = min(harmful, key=lambda row: row.effect.mean)
-            verdicts.append(f"level {level}: its goals are used; {worst.name}, the return changes by {worst.effect}")
+            worst = min(harmful, key=lambda row: row.corrected.mean)
+            verdicts.append(f"level {level}: its goals are used; {worst.name}, the return changes by {worst.corrected}")
         else:
             verdicts.append(f"level {level}: no use of its goals is seen; nothing done to them lowers the return")
     for row in rows:

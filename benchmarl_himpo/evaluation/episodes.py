@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,12 +74,12 @@ def load_trained(folder: Path, n_episodes: int, overrides: Sequence[str] = ()) -
             "evaluation_episodes": n_episodes,
         }
         experiment = load_experiment(cast("DictConfig", OmegaConf.merge(cfg, {"experiment": quiet})), choices)
-    load_parameters(experiment.policy, state["collector"]["policy_state_dict"])
+    load_parameters(experiment.policy, state["policy"])
     return experiment
 
 
 def load_parameters(policy: nn.Module, saved: dict[str, Tensor]) -> None:
-    """Copy parameters, and no buffers: these may depend on the number of agents.
+    """Copy all parameters, and buffers that have the same shape: the others depend on the number of agents.
 
     Args:
         policy: the policy to fill.
@@ -99,6 +100,9 @@ def load_parameters(policy: nn.Module, saved: dict[str, Tensor]) -> None:
             )
         with torch.no_grad():
             parameter.copy_(value)
+    for name, buffer in policy.named_buffers():
+        if name in saved and saved[name].shape == buffer.shape:
+            buffer.copy_(saved[name])
 
 
 def play(experiment: ResumableExperiment, seed: int, policy: TensorDictModuleBase | None = None) -> Returns:
@@ -119,7 +123,7 @@ def play(experiment: ResumableExperiment, seed: int, policy: TensorDictModuleBas
     with torch.random.fork_rng(), vmas_generators(seeded_random_state(seed)):
         torch.manual_seed(seed)
         if experiment.environment_name != "vmas":  # VMAS's generators are seeded above
-            env.set_seed(seed)
+            seed_environment(experiment, seed)
         with torch.no_grad(), set_exploration_type(how):
             for _ in range(n_rollouts):
                 rollout = env.rollout(
@@ -131,6 +135,18 @@ def play(experiment: ResumableExperiment, seed: int, policy: TensorDictModuleBas
                 rollouts.append(rollout if env.batch_size else rollout.unsqueeze(0))
     parts = [_returns(rollout, experiment.group_map) for rollout in rollouts]
     return Returns({group: torch.cat([part[group] for part in parts]) for group in experiment.group_map})
+
+
+def seed_environment(experiment: ResumableExperiment, seed: int) -> bool:
+    """Seed the test environment where it can be seeded, and say whether it could."""
+    try:
+        experiment.test_env.set_seed(seed)
+    except NotImplementedError:
+        warnings.warn(
+            f"{experiment.environment_name} cannot be seeded: every evaluation plays episodes of its own", stacklevel=2
+        )
+        return False
+    return True
 
 
 def _returns(rollout: TensorDictBase, group_map: dict[str, list[str]]) -> dict[str, Tensor]:

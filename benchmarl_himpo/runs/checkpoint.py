@@ -66,8 +66,8 @@ def read_checkpoint(path: Path, map_location: Any = None) -> Any:
         return torch.load(path, map_location=map_location, weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         raise CheckpointError(
-            f"{path} holds more than tensors and numbers, or is no checkpoint at all, and was not loaded: use a "
-            "checkpoint that this package wrote"
+            f"{path} holds more than tensors and numbers, or is no checkpoint at all, and was not loaded ({error}): "
+            "use a checkpoint that this package wrote"
         ) from error
 
 
@@ -85,7 +85,7 @@ def check_checksum(path: Path) -> None:
         raise CheckpointError(f"{path} does not exist: give the path of a checkpoint_*.pt file")
     if not checksum.is_file():
         raise CheckpointError(f"{path} has no checksum beside it ({checksum.name}) and was not loaded")
-    if checksum.read_text().split(maxsplit=1)[:1] != [_digest(path)]:
+    if checksum.read_text(errors="replace").split(maxsplit=1)[:1] != [_digest(path)]:
         raise CheckpointError(f"{path} does not match its checksum: it is damaged; use an older checkpoint")
 
 
@@ -137,6 +137,19 @@ def prune_checkpoints(folder: Path, n_kept: int) -> None:
         path.with_name(path.name + CHECKSUM_SUFFIX).unlink(missing_ok=True)
     for path in folder.glob(f"*{TEMPORARY_SUFFIX}"):
         path.unlink()
+
+
+def set_aside_later_checkpoints(folder: Path, n_frames: int) -> None:
+    """Rename the checkpoints after the one that a run goes on from: they belong to what it leaves behind.
+
+    Args:
+        folder: the ``checkpoints`` folder of the run.
+        n_frames: frames of the checkpoint that the run goes on from.
+    """
+    for path in list_checkpoints(folder):
+        if int(path.stem.removeprefix("checkpoint_")) > n_frames:
+            path.replace(path.with_suffix(".pt.abandoned"))
+            path.with_name(path.name + CHECKSUM_SUFFIX).unlink(missing_ok=True)
 
 
 def _candidates(folder: Path) -> Iterator[Path]:

@@ -116,7 +116,7 @@ def _unpack(state: RandomState) -> tuple[Tensor, Any, Any]:
         state["torch"].cpu(),
         (
             numpy_state["name"],
-            numpy_state["keys"].numpy().astype(np.uint32),
+            numpy_state["keys"].cpu().numpy().astype(np.uint32),
             numpy_state["position"],
             numpy_state["has_gauss"],
             numpy_state["gauss"],

@@ -23,7 +23,13 @@ from torchrl.record.loggers.csv import CSVLogger
 
 from benchmarl_himpo import __version__
 from benchmarl_himpo.callbacks import SummaryCallback
-from benchmarl_himpo.runs.checkpoint import CheckpointError, prune_checkpoints, read_checkpoint, write_checkpoint
+from benchmarl_himpo.runs.checkpoint import (
+    CheckpointError,
+    prune_checkpoints,
+    read_checkpoint,
+    set_aside_later_checkpoints,
+    write_checkpoint,
+)
 from benchmarl_himpo.runs.random_state import (
     RandomState,
     capture_random_state,
@@ -38,6 +44,22 @@ except ImportError:  # Windows has no such locks: runs are not guarded there
     fcntl = None  # type: ignore[assignment]
 
 LOCK_FILE = ".lock"
+WITHOUT_EFFECT_ON_TRAINING = (
+    "checkpoint_",
+    "create_json",
+    "evaluation",
+    "exclude_buffer",
+    "exploration_anneal_frames",
+    "keep_checkpoints",
+    "loggers",
+    "max_n_",
+    "project_name",
+    "render",
+    "restore_",
+    "save_folder",
+    "wandb_",
+)
+"""Beginnings of the experiment's options that may differ between a checkpoint and the run that goes on from it."""
 EXACT_ENVIRONMENTS = ("vmas",)
 """Environments that draw from generators :mod:`benchmarl_himpo.runs.random_state` knows, and from no others."""
 
@@ -71,6 +93,8 @@ class ResumableExperiment(Experiment):
         # Holds the order of the next epoch, which is drawn when one ends
         state["samplers"] = {group: buffer.sampler.state_dict() for group, buffer in self.replay_buffers.items()}
         state["identity"] = self._identity()
+        state["settings"] = self._settings()
+        state["policy"] = self.policy.state_dict()
         state["optimizers"] = {
             group: {name: optimizer.state_dict() for name, optimizer in optimizers.items()}
             for group, optimizers in self.optimizers.items()
@@ -95,6 +119,8 @@ class ResumableExperiment(Experiment):
         for group, optimizers in self.optimizers.items():
             for name, optimizer in optimizers.items():
                 optimizer.load_state_dict(state_dict["optimizers"][group][name])
+                for param_group in optimizer.param_groups:  # the options are the run's, not the checkpoint's
+                    param_group.update(lr=self.config.lr, eps=self.config.adam_eps, **self.config.adam_extra_kwargs)
         self._random_state = state_dict["random_state"]
         self._random_state_before_reset = state_dict["random_state_before_reset"]
         self._evaluation_random_state = state_dict["evaluation_random_state"]
@@ -104,7 +130,8 @@ class ResumableExperiment(Experiment):
             callback.evaluation_return = value
         self._drop_later_rows()
         self.resumed = True
-        self.resumed_exactly = self._random_state_before_reset is not None
+        is_same = state_dict["settings"] == self._settings()
+        self.resumed_exactly = self._random_state_before_reset is not None and is_same
 
     def close(self) -> None:
         """Close the experiment and let others write to its folder."""
@@ -116,8 +143,12 @@ class ResumableExperiment(Experiment):
     ################
 
     def _setup_name(self) -> None:
+        restore_file = self.config.restore_file
+        if restore_file is not None and self.config.save_folder is not None:  # before anything is written there
+            self._lock = _lock_folder(Path(self.config.save_folder) / Path(restore_file).resolve().parents[1].name)
         super()._setup_name()
-        self._lock = _lock_folder(self.folder_name)
+        if not hasattr(self, "_lock"):
+            self._lock = _lock_folder(self.folder_name)
         self._evaluation_random_state = seeded_random_state(self.seed + 1)
 
     def _setup_algorithm(self) -> None:
@@ -136,12 +167,14 @@ class ResumableExperiment(Experiment):
             if not self.config.collect_with_grad:
                 restore_random_state(self._random_state_before_reset or self._random_state)
                 self.collector.reset()
-            if self.resumed_exactly:
+            if self._random_state_before_reset is not None:
                 restore_random_state(self._random_state)
         super()._collection_loop()
 
     def _evaluation_loop(self) -> None:
-        with vmas_generators(self._evaluation_random_state):
+        devices = list(range(torch.cuda.device_count()))
+        with torch.random.fork_rng(devices), vmas_generators(self._evaluation_random_state):
+            torch.manual_seed(self.seed + 1 + self.n_iters_performed)
             super()._evaluation_loop()
 
     def _save_experiment(self) -> None:
@@ -152,7 +185,7 @@ class ResumableExperiment(Experiment):
 
     def _load_experiment(self) -> Experiment:
         path = Path(self.config.restore_file)
-        state = read_checkpoint(path, self.config.restore_map_location)
+        state = read_checkpoint(path, self.config.restore_map_location or "cpu")  # loading copies to the devices
         found = state.get("identity", {}) if isinstance(state, dict) else {}
         for name, value in self._identity().items():
             if found.get(name) != value:
@@ -161,6 +194,7 @@ class ResumableExperiment(Experiment):
                     "loaded: resume it with what it was written with"
                 )
         self.load_state_dict(state)
+        set_aside_later_checkpoints(path.parent, self.total_frames)
         return self
 
     ##########
@@ -177,14 +211,22 @@ class ResumableExperiment(Experiment):
         ]
         return {
             "version of benchmarl_himpo": __version__,
-            "task": f"{self.environment_name}/{self.task_name}",
+            "task": f"{self.environment_name}/{self.task_name} with {_digest(self.task.config)}",
             "algorithm": self.algorithm_name,
-            "architecture": hashlib.sha256(repr(shapes).encode()).hexdigest()[:16],
+            "architecture": _digest(shapes),
         }
+
+    def _settings(self) -> str:
+        """Digest of all options that change what the next iteration does: not how long, where to and how watched."""
+        options = {k: v for k, v in vars(self.config).items() if not k.startswith(WITHOUT_EFFECT_ON_TRAINING)}
+        options["annealed"] = None if self.on_policy else self.config.get_exploration_anneal_frames(self.on_policy)
+        configs = (self.algorithm_config, self.model_config, self.critic_model_config)
+        return _digest([options, [vars(config) for config in configs], self.seed])
 
     def _is_episode_border(self) -> bool:
         """Whether the next step is the first of an episode in every environment, all reset together."""
-        return self._ended_together and self.environment_name in EXACT_ENVIRONMENTS
+        is_exact = self.environment_name in EXACT_ENVIRONMENTS and not self.config.collect_with_grad
+        return self._ended_together and is_exact
 
     def _summaries(self) -> list[SummaryCallback]:
         return [callback for callback in self.callbacks if isinstance(callback, SummaryCallback)]
@@ -217,6 +259,10 @@ class ResetRecorder(Transform):
 
     def _call(self, next_tensordict: TensorDictBase) -> TensorDictBase:
         return next_tensordict
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(repr(value).encode()).hexdigest()[:16]
 
 
 def _append(env_func: Callable[[], EnvBase], transform: Transform) -> EnvBase:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -9,11 +10,14 @@ from typing import Any, cast
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from benchmarl_himpo.config import compose
 from benchmarl_himpo.runs.checkpoint import CheckpointError
 
 CONFIG_FILE = "run.yaml"
+TRUSTED_CLASSES = ("torch.nn.", "torch_geometric.nn.")
+"""Beginnings of class names that a configuration may import without being asked."""
 NODES = ("experiment", "algorithm", "task", "model", "critic_model", "seed", "accelerated")
 
 
@@ -27,7 +31,9 @@ def save_run_config(cfg: DictConfig, choices: dict[str, str], folder: Path) -> N
     """
     saved = cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.masked_copy(cfg, list(NODES)), resolve=True))
     saved["choices"] = {group: name for group, name in choices.items() if not group.startswith("hydra/")}
-    (folder / CONFIG_FILE).write_text(OmegaConf.to_yaml(OmegaConf.create(saved)))
+    temporary = folder / f"{CONFIG_FILE}.tmp"
+    temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(saved)))
+    temporary.replace(folder / CONFIG_FILE)
 
 
 def load_run_config(folder: Path, overrides: Sequence[str] = ()) -> tuple[DictConfig, dict[str, str]]:
@@ -48,12 +54,37 @@ def load_run_config(folder: Path, overrides: Sequence[str] = ()) -> tuple[DictCo
     try:
         saved = cast("DictConfig", OmegaConf.load(file))
         choices = {str(group): str(name) for group, name in saved.choices.items()}
+        _check_trusted(file, saved, choices, [override.partition("=")[0] for override in overrides])
         cfg = compose([f"{group}={name}" for group, name in choices.items()])
         for node in NODES:
-            OmegaConf.update(cfg, node, saved[node], merge=True)
-    except (OSError, ValueError, OmegaConfBaseException, HydraException, AttributeError, KeyError) as error:
+            OmegaConf.update(cfg, node, saved[node], merge=True, force_add=True)
+    except CheckpointError:
+        raise
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException, HydraException, AttributeError, KeyError) as error:
         raise CheckpointError(f"{file} is not the configuration of a run of this package ({error})") from error
     return cast("DictConfig", OmegaConf.merge(cfg, OmegaConf.from_dotlist(list(overrides)))), choices
+
+
+def _check_trusted(file: Path, saved: DictConfig, choices: dict[str, str], overridden: list[str]) -> None:
+    """Refuse a configuration that would import anything but networks' parts: classes named in YAML are called.
+
+    Raises:
+        CheckpointError: naming the entry, and how to allow it.
+    """
+    for group in choices:
+        if not re.fullmatch(r"[\w/@.]+", group) or group.startswith("hydra"):
+            raise CheckpointError(f"{file} chooses a file for {group}, which no run of this package does")
+    nodes: list[tuple[str, Any]] = [("", OmegaConf.to_container(saved))]
+    while nodes:
+        path, node = nodes.pop()
+        if isinstance(node, dict):
+            nodes += [(f"{path}.{key}".lstrip("."), value) for key, value in node.items()]
+        elif path.endswith("class") and isinstance(node, str) and path not in overridden:
+            if "." in node and not node.startswith(TRUSTED_CLASSES):
+                raise CheckpointError(
+                    f"{file} names {path}={node}, which is not a part of torch or torch_geometric and was not "
+                    f"imported: if you trust it, add {path}={node} to the command"
+                )
 
 
 def find_run(folder: Path) -> Path:

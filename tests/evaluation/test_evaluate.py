@@ -33,7 +33,7 @@ def test_the_same_seed_plays_the_same_episodes_and_leaves_random_numbers_alone(h
 def test_the_policy_is_the_one_that_was_trained(himppo_run: Path) -> None:
     experiment = load_trained(himppo_run, n_episodes=2)
     state = torch.load(himppo_run / "checkpoints" / "checkpoint_160.pt", weights_only=True)
-    saved = state["collector"]["policy_state_dict"]
+    saved = state["policy"]
     for name, parameter in experiment.policy.named_parameters():
         assert torch.equal(parameter, saved[name])
 
@@ -111,6 +111,7 @@ def test_the_audit_as_table_and_file(himppo_run: Path, capsys) -> None:
         (["RUN", "episodes=1"], "episodes=1 must be 2 or more"),
         (["RUN", "episodes=3", "confidence=95"], "confidence=95"),
         (["RUN", "episodes=3", "task.agents=3"], "agents"),
+        (["RUN", "episodes=3", "model.num_cells=[8,9]"], "cannot be taken to this task"),
         (["episodes=3"], "give at least one folder"),
         (["nowhere", "episodes=3"], "holds no run"),
     ],

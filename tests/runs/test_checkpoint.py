@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from run_states import last_state
 
 from benchmarl_himpo import resume
@@ -23,6 +24,7 @@ from benchmarl_himpo.runs.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
+from benchmarl_himpo.runs.run_config import load_run_config
 
 STATE = {"weights": torch.arange(4.0), "frames": 80, "names": ["a", "b"]}
 
@@ -104,6 +106,35 @@ def test_pruning_keeps_the_newest_and_removes_what_was_interrupted(tmp_path: Pat
     assert names == sorted([*kept, *(f"{name}.sha256" for name in kept)])
 
 
+def test_what_a_run_leaves_behind_is_set_aside(runs) -> None:
+    """Going back to an older checkpoint: later ones are neither resumed from nor counted."""
+    folder = runs.run("algorithm=ippo", "experiment.max_n_frames=240")
+    older = folder / "checkpoints" / "checkpoint_80.pt"
+    back = [f"experiment.restore_file={older}", f"experiment.save_folder={folder.parent}", "algorithm=ippo"]
+    experiment = runs.build(*back, "experiment.max_n_frames=160")
+    assert newest_checkpoint(folder / "checkpoints") == older
+    experiment.run()
+    assert newest_checkpoint(folder / "checkpoints").name == "checkpoint_160.pt"
+    assert len(list((folder / "checkpoints").glob("*.abandoned"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("model.norm_class", "subprocess.check_output"), ("algorithm.gnn_class", "os.path.Conv")]
+)
+def test_a_foreign_configuration_imports_nothing_it_should_not(key: str, value: str, runs) -> None:
+    folder = runs.run("algorithm=himppo", "experiment.max_n_frames=80")
+    saved = OmegaConf.load(folder / "run.yaml")
+    OmegaConf.update(saved, key, value)
+    OmegaConf.save(saved, folder / "run.yaml")
+    with pytest.raises(CheckpointError, match=f"names {key}={value}.*was not imported: if you trust it, add"):
+        load_run_config(folder)
+    assert load_run_config(folder, [f"{key}={value}"])
+    saved.choices["hydra.searchpath"] = "[elsewhere]"
+    OmegaConf.save(saved, folder / "run.yaml")
+    with pytest.raises(CheckpointError, match="which no run of this package does"):
+        load_run_config(folder)
+
+
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("write failed")])
 def test_a_full_disk_leaves_the_checkpoints_that_were_there(
     error: Exception, runs, monkeypatch: pytest.MonkeyPatch
@@ -128,7 +159,7 @@ def test_a_full_disk_leaves_the_checkpoints_that_were_there(
 @pytest.mark.parametrize(
     ("override", "what"),
     [
-        ("task.n_agents=4", "architecture"),
+        ("task.n_agents=4", "task"),
         ("model.num_cells=[9]", "architecture"),
         ("version", "version of benchmarl_himpo"),
         ("task", "task"),
@@ -138,8 +169,7 @@ def test_a_full_disk_leaves_the_checkpoints_that_were_there(
 def test_a_checkpoint_of_something_else_is_refused(
     override: str, what: str, runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # An architecture without parameter sharing depends on the number of agents
-    folder = runs.run("algorithm=ippo", "experiment.max_n_frames=80", "experiment.share_policy_params=false")
+    folder = runs.run("algorithm=ippo", "experiment.max_n_frames=80")
     identity = type(runs.build("algorithm=ippo"))._identity
     overrides = [override] if "=" in override else []
     if not overrides:
@@ -172,7 +202,7 @@ def test_the_command_says_when_a_run_is_finished(runs, capsys: pytest.CaptureFix
 def test_the_command_refuses_what_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="holds no run"):
         resume.resume(tmp_path, [])
-    (tmp_path / "run.yaml").write_text("- 1")
+    (tmp_path / "run.yaml").write_text("choices: [")
     (tmp_path / "checkpoints").mkdir()
     write_checkpoint(STATE, tmp_path / "checkpoints" / "checkpoint_80.pt")
     with pytest.raises(CheckpointError, match="is not the configuration of a run"):

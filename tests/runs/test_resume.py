@@ -46,6 +46,18 @@ def test_in_the_middle_of_an_episode_environments_begin_new_ones_and_the_run_say
     assert resumed.total_frames == N_FRAMES
 
 
+def test_changed_options_take_effect_and_the_run_says_that_it_is_another(runs) -> None:
+    half = runs.run("algorithm=ippo", "experiment.max_n_frames=160", "+experiment.adam_extra_kwargs.weight_decay=0.01")
+    resumed = runs.build_resumed(half, f"experiment.max_n_frames={N_FRAMES}", "experiment.lr=1e-5")
+    assert (resumed.resumed, resumed.resumed_exactly) == (True, False)
+    for optimizer in resumed.optimizers["agents"].values():
+        assert [(group["lr"], group["weight_decay"]) for group in optimizer.param_groups] == [(1e-5, 0.01)]
+    resumed.run()
+    resumed = runs.build_resumed(half, "experiment.max_n_frames=400", "experiment.evaluation=false")
+    assert resumed.resumed_exactly  # with what it was changed to; evaluating changes nothing
+    resumed.close()
+
+
 def test_rows_logged_after_the_checkpoint_are_written_once(runs) -> None:
     """As if killed between two checkpoints, in the middle of a row."""
     whole = runs.run("algorithm=ippo")
