@@ -107,7 +107,7 @@ def test_the_audit_as_table_and_file(himppo_run: Path, capsys) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["RUN", "epsiodes=3"], "epsiodes"),
+        (["RUN", "rounds=3"], "rounds"),
         (["RUN", "episodes=1"], "episodes=1 must be 2 or more"),
         (["RUN", "episodes=3", "confidence=95"], "confidence=95"),
         (["RUN", "episodes=3", "task.agents=3"], "agents"),
