@@ -82,7 +82,8 @@ class ResumableExperiment(Experiment):
     resumed: bool = False
     """Whether this process continues a run."""
     resumed_exactly: bool = False
-    """Whether it does so to the last bit: the checkpoint fell on an episode border of every environment."""
+    """Whether it does so to the last bit: the options are the same and the checkpoint fell on an episode border of
+    every environment."""
     _ended_together: bool = False
 
     def state_dict(self) -> OrderedDict:
@@ -144,8 +145,10 @@ class ResumableExperiment(Experiment):
 
     def _setup_name(self) -> None:
         restore_file = self.config.restore_file
-        if restore_file is not None and self.config.save_folder is not None:  # before anything is written there
-            self._lock = _lock_folder(Path(self.config.save_folder) / Path(restore_file).resolve().parents[1].name)
+        if restore_file is not None and self.config.save_folder is not None:
+            folder = Path(self.config.save_folder) / Path(restore_file).resolve().parents[1].name
+            if folder.is_dir():  # before anything is written there
+                self._lock = _lock_folder(folder)
         super()._setup_name()
         if not hasattr(self, "_lock"):
             self._lock = _lock_folder(self.folder_name)
@@ -194,7 +197,8 @@ class ResumableExperiment(Experiment):
                     "loaded: resume it with what it was written with"
                 )
         self.load_state_dict(state)
-        set_aside_later_checkpoints(path.parent, self.total_frames)
+        if path.resolve().parents[1] == Path(self.folder_name).resolve():  # a run that is copied from stays as it is
+            set_aside_later_checkpoints(path.parent, self.total_frames)
         return self
 
     ##########

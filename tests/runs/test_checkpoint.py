@@ -118,6 +118,17 @@ def test_what_a_run_leaves_behind_is_set_aside(runs) -> None:
     assert len(list((folder / "checkpoints").glob("*.abandoned"))) == 2
 
 
+def test_a_run_that_goes_on_elsewhere_leaves_the_old_one_as_it_was(runs, tmp_path: Path) -> None:
+    folder = runs.run("algorithm=ippo", "experiment.max_n_frames=160")
+    before = sorted(folder.rglob("*"))
+    older = folder / "checkpoints" / "checkpoint_80.pt"
+    elsewhere = [f"experiment.restore_file={older}", f"experiment.save_folder={tmp_path / 'elsewhere'}"]
+    experiment = runs.build("algorithm=ippo", *elsewhere)
+    experiment.close()
+    assert Path(experiment.folder_name).parent == tmp_path / "elsewhere"
+    assert sorted(folder.rglob("*")) == before
+
+
 @pytest.mark.parametrize(
     ("key", "value"), [("model.norm_class", "subprocess.check_output"), ("algorithm.gnn_class", "os.path.Conv")]
 )
