@@ -14,12 +14,12 @@ from tensordict import TensorDictBase
 from torch import Tensor
 from torchrl.record.loggers.csv import CSVExperiment, CSVLogger
 
-VIDEO_FRAMES_PER_SECOND = 20
+from benchmarl_himpo.environments.entries import group_entry
+from benchmarl_himpo.videos.display import check_display
+from benchmarl_himpo.videos.encode import write_mp4
+
+VIDEO_STEPS_PER_SECOND = 20
 """Playing speed of a video, in environment steps per second, the one BenchMARL uses."""
-
-
-class RenderError(RuntimeError):
-    """Evaluations cannot be filmed here; the message says why."""
 
 
 class PortableCallback(Callback):
@@ -124,21 +124,12 @@ class VideoCallback(PortableCallback):
     """
 
     def on_setup(self) -> None:
-        """Tell the CSV loggers to save tensors, and draw a VMAS task once: a missing display is known at once.
-
-        Other environments draw only after a reset, and a reset would change the run's random numbers.
+        """Draw once where that is possible, and tell the CSV loggers to save tensors.
 
         Raises:
             RenderError: if the task cannot be drawn.
         """
-        if self.experiment.environment_name == "vmas":
-            try:
-                self.experiment.test_env.render(mode="rgb_array")
-            except Exception as error:  # whatever pyglet, EGL, matplotlib or the scenario raise
-                raise RenderError(
-                    f"experiment.render=true, but the task cannot be drawn on this machine ({error}): "
-                    "provide a display or EGL, or choose experiment.render=false."
-                ) from error
+        check_display(self.experiment, "experiment.render")
         for writer in self._writers():
             writer.video_format = "pt"
 
@@ -151,7 +142,7 @@ class VideoCallback(PortableCallback):
         for writer in self._writers():
             for saved in sorted(Path(writer.log_dir, "videos").glob("*.pt")):
                 # [1, T, channels, height, width], uint8
-                write_mp4(torch.load(saved)[0], saved.with_suffix(".mp4"))
+                write_mp4(torch.load(saved)[0], saved.with_suffix(".mp4"), VIDEO_STEPS_PER_SECOND)
                 saved.unlink()
 
     def _writers(self) -> list[CSVExperiment]:
@@ -177,37 +168,9 @@ class SummaryCallback(PortableCallback):
         Args:
             rollouts: the episodes of the evaluation, each cut at its end. Shape ``[T]`` each.
         """
-        returns = [_reward(rollout, group).sum(0).mean() for rollout in rollouts for group in self.experiment.group_map]
+        returns = [
+            group_entry(rollout, group, "reward").sum(0).mean()
+            for rollout in rollouts
+            for group in self.experiment.group_map
+        ]
         self.evaluation_return = torch.stack(returns).mean().item()
-
-
-def _reward(rollout: TensorDictBase, group: str) -> Tensor:
-    """Get the reward of a group, which some environments give for all groups together.
-
-    Args:
-        rollout: an episode. Shape ``[T]``.
-        group: name of the agent group.
-
-    Returns:
-        The reward. Shape ``[T, n_agents, 1]`` or, if shared by all groups, ``[T, 1]``.
-    """
-    reward = rollout.get(("next", group, "reward"), None)
-    return rollout.get(("next", "reward")) if reward is None else reward
-
-
-def write_mp4(video: Tensor, path: Path) -> None:
-    """Encode a film with H.264.
-
-    Args:
-        video: the frames. Shape ``[T, channels, height, width]``, uint8, height and width even.
-        path: where to write.
-    """
-    import av  # a dependency of BenchMARL, needed by nobody who makes no film
-
-    with av.open(str(path), mode="w") as container:
-        stream = container.add_stream("h264", rate=VIDEO_FRAMES_PER_SECOND)
-        stream.height, stream.width = video.shape[-2:]
-        stream.pix_fmt = "yuv420p"
-        for frame in video.permute(0, 2, 3, 1).contiguous().numpy():
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode())

@@ -130,6 +130,23 @@ def _check_logger(name: str) -> None:
         )
 
 
+def check_drawing(task_name: str, option: str) -> None:
+    """Check that the packages with which a task draws itself are there.
+
+    Args:
+        task_name: name of the task, such as ``"vmas/sampling"``.
+        option: the option that asks for pictures, without its value ``true``.
+
+    Raises:
+        RequestError: if a package is missing or too new.
+    """
+    if task_name.startswith("vmas/") and not _has_colormaps():
+        raise RequestError(
+            f"{option}=true needs matplotlib below 3.9 to draw VMAS tasks: pip install 'benchmarl_himpo[render]', or "
+            f"choose {option}=false."
+        )
+
+
 def _check_render(loggers: list[str], task_name: str) -> None:
     """Check that evaluations can be filmed and the film be written.
 
@@ -140,12 +157,13 @@ def _check_render(loggers: list[str], task_name: str) -> None:
     Raises:
         RequestError: if a package is missing or too new.
     """
-    fix = "pip install 'benchmarl_himpo[render]', or choose experiment.render=false."
-    if task_name.startswith("vmas/") and not _has_colormaps():
-        raise RequestError(f"experiment.render=true needs matplotlib below 3.9 to draw VMAS tasks: {fix}")
+    check_drawing(task_name, "experiment.render")
     # TensorBoard and wandb encode films with moviepy, TensorBoard with the module 2.0 removed.
     if {"wandb", "tensorboard"} & set(loggers) and not _has_moviepy():
-        raise RequestError(f"experiment.render=true needs moviepy below 2 for the loggers wandb and tensorboard: {fix}")
+        raise RequestError(
+            "experiment.render=true needs moviepy below 2 for the loggers wandb and tensorboard: pip install "
+            "'benchmarl_himpo[render]', or choose experiment.render=false."
+        )
 
 
 def _has_colormaps() -> bool:

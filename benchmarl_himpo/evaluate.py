@@ -1,8 +1,9 @@
-"""Evaluate trained runs: returns with confidence intervals, transfer to other tasks, an audit of the hierarchy.
+"""Evaluate trained runs: returns with confidence intervals, transfer to other tasks, an audit of the hierarchy, films.
 
     python -m benchmarl_himpo.evaluate RUN_DIR
     python -m benchmarl_himpo.evaluate RUN_DIR_A RUN_DIR_B task.n_agents=3,5,7
     python -m benchmarl_himpo.evaluate RUN_DIR audit=true episodes=1000
+    python -m benchmarl_himpo.evaluate RUN_DIR video=true
 
 RUN_DIR is the folder of a run or the output folder around it. Options and their defaults are in conf/evaluate.yaml;
 anything with a dot changes the run's configuration, and values separated by commas are evaluated one after another.
@@ -24,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
+from benchmarl_himpo.checks import check_drawing
 from benchmarl_himpo.config import CONF_DIR
 from benchmarl_himpo.evaluation.audit import AuditRow, audit, judge
 from benchmarl_himpo.evaluation.episodes import load_trained, play
@@ -32,6 +34,9 @@ from benchmarl_himpo.registration import register
 from benchmarl_himpo.run import exit_on_interrupt
 from benchmarl_himpo.runs import CheckpointError, ResumableExperiment
 from benchmarl_himpo.runs.run_config import find_run
+from benchmarl_himpo.videos.display import RenderError, check_display
+from benchmarl_himpo.videos.episode import film_episode
+from benchmarl_himpo.videos.film import write_film
 
 Keep = Callable[[dict[str, Any]], None]
 """Takes one result."""
@@ -65,6 +70,10 @@ def read_arguments(arguments: Sequence[str]) -> tuple[list[Path], DictConfig, li
         raise ValueError(f"episodes={options.episodes} must be 2 or more: an interval needs as many")
     if not 0 < options.confidence < 1:
         raise ValueError(f"confidence={options.confidence} must lie between 0 and 1")
+    if options.audit and options.video:
+        raise ValueError("audit=true and video=true are two commands: give one of them")
+    if options.moment is not None and options.moment < 1:
+        raise ValueError(f"moment={options.moment} must be 1 or more: it counts the steps of the episode")
     changes = [[f"{key}={value}" for value in BETWEEN_VALUES.split(values)] for key, _, values in pairs if "." in key]
     return folders, options, [list(combination) for combination in product(*changes)]
 
@@ -156,15 +165,49 @@ def format_audit(intact: Estimate, rows: list[AuditRow], options: DictConfig) ->
     return "\n".join(lines)
 
 
+def film_runs(folders: list[Path], options: DictConfig, combinations: list[list[str]], keep: Keep) -> None:
+    """Film one episode of every run under every combination of changes.
+
+    Args:
+        folders: folders of runs.
+        options: see ``conf/evaluate.yaml``.
+        combinations: changes of the runs' configuration.
+        keep: takes the names of the files and the returns, as soon as they are there.
+
+    Raises:
+        RenderError: if the task cannot be drawn here.
+    """
+    stem, n_films = _output(folders, options).with_suffix(""), len(folders) * len(combinations)
+    films = enumerate(_each(folders, options, combinations, n_episodes=1, with_losses=True))
+    for i, (run, overrides, experiment) in films:
+        check_drawing(f"{experiment.environment_name}/{experiment.task_name}", "video")
+        check_display(experiment, "video")
+        episode = film_episode(experiment, options.seed)
+        files = write_film(episode, stem if n_films == 1 else stem.with_name(f"{stem.name}_{i}"), options.moment)
+        returns = {name: group.external_reward.sum(0).tolist() for name, group in episode.groups.items()}
+        keep({"run": run, "overrides": overrides, "returns": returns, "files": [file.name for file in files]})
+        print(f"{run} {' '.join(overrides)}: {', '.join(map(str, files))}")
+
+
+def _output(folders: list[Path], options: DictConfig) -> Path:
+    """Where results go."""
+    name = "audit.json" if options.audit else "video.json" if options.video else "evaluation.json"
+    return Path(options.output) if options.output else find_run(folders[0]) / name
+
+
 def _each(
-    folders: list[Path], options: DictConfig, combinations: list[list[str]]
+    folders: list[Path],
+    options: DictConfig,
+    combinations: list[list[str]],
+    n_episodes: int | None = None,
+    with_losses: bool = False,
 ) -> Iterator[tuple[str, list[str], ResumableExperiment]]:
     """Load every run under every combination of changes, one after another; the progress goes to stderr."""
     runs = [find_run(folder) for folder in folders]
     names = [run.name for run in runs]
     pairs = list(product(runs, combinations))
     for run, overrides in tqdm(pairs, desc="policies", disable=len(pairs) == 1):
-        experiment = load_trained(run, options.episodes, overrides)
+        experiment = load_trained(run, n_episodes or options.episodes, overrides, with_losses)
         yield run.name if names.count(run.name) == 1 else str(run), overrides, experiment  # a copy has the same name
         experiment.close()
 
@@ -179,8 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         with exit_on_interrupt():
             folders, options, combinations = read_arguments(given)
-            name = "audit.json" if options.audit else "evaluation.json"
-            output = Path(options.output) if options.output else find_run(folders[0]) / name
+            output = _output(folders, options)
             results: list[dict[str, Any]] = []
 
             def keep(result: dict[str, Any]) -> None:
@@ -188,9 +230,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 content = {"settings": OmegaConf.to_container(options), "results": results}
                 output.write_text(json.dumps(content, indent=1) + "\n")
 
-            (audit_runs if options.audit else evaluate)(folders, options, combinations, keep)
+            command = audit_runs if options.audit else film_runs if options.video else evaluate
+            command(folders, options, combinations, keep)
             print(f"\nresults: {output}")
-    except (CheckpointError, ValueError, OSError, OmegaConfBaseException) as error:
+    except (CheckpointError, RenderError, ValueError, OSError, OmegaConfBaseException) as error:
         sys.exit(str(error))
 
 

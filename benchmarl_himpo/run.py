@@ -26,19 +26,14 @@ from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from benchmarl_himpo.callbacks import (
-    FiniteCallback,
-    RenderError,
-    SummaryCallback,
-    VideoCallback,
-    describe_last_checkpoint,
-)
+from benchmarl_himpo.callbacks import FiniteCallback, SummaryCallback, VideoCallback, describe_last_checkpoint
 from benchmarl_himpo.checks import check_request, model_names_of
 from benchmarl_himpo.config import CONF_DIR, HYDRA_VERSION_BASE
 from benchmarl_himpo.environments import accelerate, is_accelerated
 from benchmarl_himpo.registration import register
 from benchmarl_himpo.runs import ResumableExperiment, RunLockedError
 from benchmarl_himpo.runs.run_config import save_run_config
+from benchmarl_himpo.videos.display import RenderError
 
 EXIT_INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells use it."""

@@ -10,6 +10,7 @@ from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
+from benchmarl_himpo.environments.entries import group_entry
 from benchmarl_himpo.models.hierarchical_policy import HierarchicalPolicy
 from benchmarl_himpo.models.level_network import HierarchyReader
 from benchmarl_himpo.objectives.functional import interval_starts
@@ -44,7 +45,7 @@ def read_trajectories(
     group = reader.inputs.group
     done, terminated = (_team_flag(batch, group, name) for name in ("done", "terminated"))
     clock = _clock(batch, reader, done)
-    reward = _group_entry(batch, group, "reward")
+    reward = group_entry(batch, group, "reward")
     observations = {str(key): batch.get(group).get(key) for key in reader.inputs.observation_keys}
     check_finite(0, reward=reward, **observations)
     graph = reader.graph(batch)
@@ -67,8 +68,8 @@ def read_trajectories(
         next_state_values.append(next_value)
     return Trajectories(
         reward=reward,
-        done=_group_entry(batch, group, "done") | done[..., None, None] | dies,
-        terminated=_group_entry(batch, group, "terminated") | terminated[..., None, None] | dies,
+        done=group_entry(batch, group, "done") | done[..., None, None] | dies,
+        terminated=group_entry(batch, group, "terminated") | terminated[..., None, None] | dies,
         team_done=done,
         team_terminated=terminated,
         clock=clock,
@@ -83,14 +84,6 @@ def _clock(batch: TensorDictBase, reader: HierarchyReader, done: Tensor) -> Tens
     if reader.layout.top == 0:
         return torch.zeros_like(done, dtype=torch.long)
     return batch.get(reader.keys.clock).squeeze(-1)
-
-
-def _group_entry(batch: TensorDictBase, group: str, name: str) -> Tensor:
-    """``("next", group, name)``, filled from the root where the environment has none. Shape ``[B, T, n_agents, 1]``."""
-    entry = batch.get(("next", group, name), None)
-    if entry is not None:
-        return entry
-    return batch.get(("next", name)).unsqueeze(-1).expand(*batch.get(group).shape, 1)
 
 
 def _team_flag(batch: TensorDictBase, group: str, name: str) -> Tensor:

@@ -38,7 +38,7 @@ from benchmarl_himpo.models import GroupInputs, HierarchicalPolicy, HierarchyRea
 from benchmarl_himpo.models.level_models import MIN_GOAL_SCALE
 from benchmarl_himpo.objectives import HimppoLoss
 from benchmarl_himpo.objectives.functional import Credit, CriticRows
-from benchmarl_himpo.objectives.reward_assignment import LocalReward, RewardAssignment
+from benchmarl_himpo.objectives.reward_assignment import LevelTargets, LocalReward, RewardAssignment, Trajectories
 
 
 class Himppo(Ippo):
@@ -199,13 +199,22 @@ class Himppo(Ippo):
     # Custom new methods
     #####################
 
+    def level_targets(self, group: str, batch: TensorDictBase) -> tuple[Trajectories, list[LevelTargets]]:
+        """Read a group's batch of shape ``[B, T]``, and compute every level's rewards and targets, workers first."""
+        trajectories = read_trajectories(
+            batch,
+            self._readers[group],
+            self.get_policy_for_loss(group),
+            self._critics[group],
+            self.critic_rows != "decisions",
+            partial(self._check_finite, group),
+        )
+        return trajectories, self._reward_assignments[group](trajectories)
+
     def _process_envs(self, group: str, batch: TensorDictBase) -> tuple[TensorDictBase, dict[str, float]]:
         reader = self._readers[group]
         check = partial(self._check_finite, group)
-        trajectories = read_trajectories(
-            batch, reader, self.get_policy_for_loss(group), self._critics[group], self.critic_rows != "decisions", check
-        )
-        targets = self._reward_assignments[group](trajectories)
+        trajectories, targets = self.level_targets(group, batch)
         for level, target in enumerate(targets):
             keys = reader.keys[level]
             check(level, advantage=target.advantage, value_target=target.value_target)

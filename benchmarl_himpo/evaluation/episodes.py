@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -16,6 +17,7 @@ from tensordict.nn import TensorDictModuleBase
 from torch import Tensor, nn
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
+from benchmarl_himpo.environments.entries import group_entry
 from benchmarl_himpo.run import load_experiment
 from benchmarl_himpo.runs import CheckpointError, ResumableExperiment
 from benchmarl_himpo.runs.checkpoint import newest_checkpoint, read_checkpoint
@@ -44,7 +46,9 @@ class Returns:
         return torch.stack([returns.sum(-1) for returns in self.per_group.values()]).sum(0)
 
 
-def load_trained(folder: Path, n_episodes: int, overrides: Sequence[str] = ()) -> ResumableExperiment:
+def load_trained(
+    folder: Path, n_episodes: int, overrides: Sequence[str] = (), with_losses: bool = False
+) -> ResumableExperiment:
     """Rebuild what a run trained, with the policy of its newest good checkpoint; nothing is written to the run.
 
     The task may differ from the one trained on, where the shapes of the policy's parameters allow it: with parameters
@@ -54,6 +58,7 @@ def load_trained(folder: Path, n_episodes: int, overrides: Sequence[str] = ()) -
         folder: the folder of the run, or the output folder around it.
         n_episodes: episodes that the test environment plays side by side.
         overrides: values to change, such as ``["task.n_agents=5"]``.
+        with_losses: whether to load the losses' parameters too: critics, beside what the policy holds.
 
     Returns:
         The experiment, for :func:`play`.
@@ -75,20 +80,23 @@ def load_trained(folder: Path, n_episodes: int, overrides: Sequence[str] = ()) -
         }
         experiment = load_experiment(cast("DictConfig", OmegaConf.merge(cfg, {"experiment": quiet})), choices)
     load_parameters(experiment.policy, state["policy"])
+    if with_losses:
+        for group, loss in experiment.losses.items():
+            load_parameters(loss, state[f"loss_{group}"])
     return experiment
 
 
-def load_parameters(policy: nn.Module, saved: dict[str, Tensor]) -> None:
+def load_parameters(module: nn.Module, saved: dict[str, Tensor]) -> None:
     """Copy all parameters, and buffers that have the same shape: the others depend on the number of agents.
 
     Args:
-        policy: the policy to fill.
-        saved: state of the policy that was trained.
+        module: the policy or loss to fill.
+        saved: state of the one that was trained.
 
     Raises:
         CheckpointError: if a parameter is missing or has another shape.
     """
-    own = {name: value for name, value in policy.state_dict(keep_vars=True).items() if isinstance(value, nn.Parameter)}
+    own = {name: value for name, value in module.state_dict(keep_vars=True).items() if isinstance(value, nn.Parameter)}
     for name, parameter in own.items():
         value = saved.get(name)
         if value is None or value.shape != parameter.shape:
@@ -100,7 +108,7 @@ def load_parameters(policy: nn.Module, saved: dict[str, Tensor]) -> None:
             )
         with torch.no_grad():
             parameter.copy_(value)
-    for name, buffer in policy.named_buffers():
+    for name, buffer in module.named_buffers():
         if name in saved and saved[name].shape == buffer.shape:
             buffer.copy_(saved[name])
 
@@ -116,25 +124,41 @@ def play(experiment: ResumableExperiment, seed: int, policy: TensorDictModuleBas
     Returns:
         The returns, ``experiment.config.evaluation_episodes`` of them.
     """
-    env, config = experiment.test_env, experiment.config
-    how = ExplorationType.DETERMINISTIC if config.evaluation_deterministic_actions else ExplorationType.RANDOM
-    n_rollouts = config.evaluation_episodes if env.batch_size == () else 1
+    env = experiment.test_env
+    n_rollouts = experiment.config.evaluation_episodes if env.batch_size == () else 1
     rollouts = []
+    with fixed_episodes(experiment, seed):
+        for _ in range(n_rollouts):
+            rollout = env.rollout(
+                experiment.max_steps,
+                policy or experiment.policy,
+                auto_cast_to_device=True,
+                break_when_any_done=env.batch_size == (),
+            )
+            rollouts.append(rollout if env.batch_size else rollout.unsqueeze(0))
+    parts = [_returns(rollout, experiment.group_map) for rollout in rollouts]
+    return Returns({group: torch.cat([part[group] for part in parts]) for group in experiment.group_map})
+
+
+@contextmanager
+def fixed_episodes(experiment: ResumableExperiment, seed: int) -> Iterator[None]:
+    """Seed everything that episodes draw from, act as evaluations do, and put other random numbers back at the end.
+
+    Args:
+        experiment: the experiment whose test environment plays.
+        seed: seed of the environment and, where actions are sampled, of the policy.
+
+    Yields:
+        Nothing.
+    """
+    deterministic = experiment.config.evaluation_deterministic_actions
+    how = ExplorationType.DETERMINISTIC if deterministic else ExplorationType.RANDOM
     with torch.random.fork_rng(), vmas_generators(seeded_random_state(seed)):
         torch.manual_seed(seed)
         if experiment.environment_name != "vmas":  # VMAS's generators are seeded above
             seed_environment(experiment, seed)
         with torch.no_grad(), set_exploration_type(how):
-            for _ in range(n_rollouts):
-                rollout = env.rollout(
-                    experiment.max_steps,
-                    policy or experiment.policy,
-                    auto_cast_to_device=True,
-                    break_when_any_done=env.batch_size == (),
-                )
-                rollouts.append(rollout if env.batch_size else rollout.unsqueeze(0))
-    parts = [_returns(rollout, experiment.group_map) for rollout in rollouts]
-    return Returns({group: torch.cat([part[group] for part in parts]) for group in experiment.group_map})
+            yield
 
 
 def seed_environment(experiment: ResumableExperiment, seed: int) -> bool:
@@ -149,16 +173,14 @@ def seed_environment(experiment: ResumableExperiment, seed: int) -> bool:
     return True
 
 
-def _returns(rollout: TensorDictBase, group_map: dict[str, list[str]]) -> dict[str, Tensor]:
+def _returns(rollout: TensorDictBase, groups: Iterable[str]) -> dict[str, Tensor]:
     """Returns up to each environment's first end. Takes ``[n_envs, T]``, gives ``[n_envs, n_agents]`` per group."""
     returns = {}
-    for group, agents in group_map.items():
+    for group in groups:
         done = rollout.get(("next", "done"), None)
         if done is None:
             done = rollout.get(("next", group, "done")).all(-2)
         ended_before = done.cumsum(1) - done.long() > 0  # [n_envs, T, 1]
-        reward = rollout.get(("next", group, "reward"), None)
-        if reward is None:  # given for all groups together
-            reward = rollout.get(("next", "reward")).unsqueeze(-2).expand(*rollout.shape, len(agents), 1)
+        reward = group_entry(rollout, group, "reward")
         returns[group] = (reward * ~ended_before.unsqueeze(-2)).sum(1).squeeze(-1).cpu()
     return returns

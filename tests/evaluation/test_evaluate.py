@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import train
 from scipy import stats
+from tiny_runs import train
 
 from benchmarl_himpo import evaluate
 from benchmarl_himpo.evaluation.episodes import load_trained, play
