@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from benchmarl.experiment import Experiment
@@ -123,7 +124,7 @@ def test_nodes_stand_at_the_mean_of_their_workers(make_run: MakeRun) -> None:
     assert (picture.dtype, tuple(picture.shape)) == (torch.uint8, (3, 720, 1280))
     (axes,) = figure.figure.subfigs[0].axes
     workers, sub_managers, manager = (
-        torch.from_numpy(dots.get_offsets().filled(torch.nan)) for dots in axes.collections
+        torch.from_numpy(np.ma.filled(dots.get_offsets(), np.nan)) for dots in axes.collections
     )
     positions = episode.scenes[6].positions["agents"].double()
     torch.testing.assert_close(workers, positions)
