@@ -132,7 +132,7 @@ def test_nodes_stand_at_the_mean_of_their_workers(make_run: MakeRun) -> None:
     parent = episode.groups["agents"].graph.parent_index[0][6]
     for node in range(2):
         torch.testing.assert_close(sub_managers[node], positions[parent == node].mean(0), equal_nan=True)
-    lines = [torch.tensor(line.get_data()).T for line in axes.lines]
+    lines = [torch.tensor(line.get_data(), dtype=torch.float64).T for line in axes.lines]
     assert len(lines) == 5 + 2
     for worker in range(5):
         torch.testing.assert_close(lines[worker][0], positions[worker])
