@@ -19,14 +19,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import product
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
 from benchmarl_himpo.checks import check_drawing
-from benchmarl_himpo.config import CONF_DIR
+from benchmarl_himpo.config import sort_arguments
 from benchmarl_himpo.evaluation.audit import AuditRow, audit, judge
 from benchmarl_himpo.evaluation.episodes import load_trained, play
 from benchmarl_himpo.evaluation.statistics import Estimate, estimate_mean
@@ -58,14 +58,9 @@ def read_arguments(arguments: Sequence[str]) -> tuple[list[Path], DictConfig, li
         OmegaConfBaseException: if an option does not exist or has another type.
         ValueError: if no folder is given, or an option is out of range.
     """
-    folders = [Path(argument) for argument in arguments if "=" not in argument]
+    folders, options, given = sort_arguments("evaluate.yaml", arguments)
     if not folders:
         raise ValueError("give at least one folder of a run")
-    pairs = [argument.partition("=") for argument in arguments if "=" in argument]
-    defaults = OmegaConf.load(CONF_DIR / "evaluate.yaml")
-    OmegaConf.set_struct(defaults, True)
-    given = OmegaConf.from_dotlist([f"{key}={value}" for key, _, value in pairs if "." not in key])
-    options = cast("DictConfig", OmegaConf.merge(defaults, given))
     if options.episodes < 2:
         raise ValueError(f"episodes={options.episodes} must be 2 or more: an interval needs as many")
     if not 0 < options.confidence < 1:
@@ -74,7 +69,7 @@ def read_arguments(arguments: Sequence[str]) -> tuple[list[Path], DictConfig, li
         raise ValueError("audit=true and video=true are two commands: give one of them")
     if options.moment is not None and options.moment < 1:
         raise ValueError(f"moment={options.moment} must be 1 or more: it counts the steps of the episode")
-    changes = [[f"{key}={value}" for value in BETWEEN_VALUES.split(values)] for key, _, values in pairs if "." in key]
+    changes = [[f"{key}={value}" for value in BETWEEN_VALUES.split(values)] for key, values in given]
     return folders, options, [list(combination) for combination in product(*changes)]
 
 

@@ -82,12 +82,12 @@ class HierarchicalPolicy(TensorDictModuleBase):
         # One look at what is on the device
         decides = torch.stack([due.any() for due in is_due]).tolist()
         if decides[0]:
-            self._assign(tensordict, clock, is_due[0])
+            self.assign(tensordict, clock, is_due[0])
         for level in range(layout.top, 0, -1):
             self._send_goals(tensordict, level, is_due[level - 1] if decides[level - 1] else None)
         return tensordict
 
-    def _assign(self, tensordict: TensorDictBase, clock: Tensor, is_due: Tensor) -> None:
+    def assign(self, tensordict: TensorDictBase, clock: Tensor, is_due: Tensor) -> None:
         """New assignment where sub-managers decide; centroids start afresh where the level above decides too."""
         keys, layout = self.reader.keys, self.reader.layout
         inputs, alive = self.reader.inputs, self.reader.inputs.alive(tensordict)

@@ -133,6 +133,7 @@ class LevelNetwork(TensorDictModuleBase):
         self.reader = reader
         self.encoder = encoder
         self.messages = messages
+        self.hidden_dim = hidden_dim
         self.per_edge = per_edge and level > 0
         self.phase = phase and reader.layout.top > 0
         self.team_state = team_state

@@ -1,0 +1,238 @@
+"""The trained networks themselves as functions of named tensors, exported with torch.export.
+
+Nothing is written a second time: a step function calls the policy's own actor or assignment on a TensorDict that it
+builds from its inputs, and the export keeps the tensor operations alone.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from tensordict.utils import NestedKey, unravel_key
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+from torchrl.envs.utils import ExplorationType, set_exploration_type
+from torchrl.modules.models.multiagent import MultiAgentNetBase
+
+from benchmarl_himpo.models import HierarchicalPolicy
+
+PORTABLE_NAMESPACES = ("aten", "prim", "prims", "higher_order")
+"""Operators that torch has by itself."""
+
+
+class ExportError(ValueError):
+    """A policy that cannot be exported; the message says why and what to do."""
+
+
+class AgentNetworks(nn.Module):
+    """A TorchRL multi-agent network as plain modules: it swaps its parameters in at each call, which no export follows.
+
+    Args:
+        net: the network, not centralised.
+
+    Shapes:
+        - input, output: those of ``net``
+    """
+
+    def __init__(self, net: MultiAgentNetBase) -> None:
+        super().__init__()
+        self.agent_dim: int = net.agent_dim
+        parts = [net.params] if net.share_params else [net.params[agent] for agent in range(net.n_agents)]
+        self.networks = nn.ModuleList(net.get_stateful_net() for _ in parts)
+        for network, part in zip(self.networks, parts, strict=True):
+            part.data.to_module(network)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Apply the shared network, or each agent's own."""
+        x = torch.cat(inputs, dim=-1)
+        if len(self.networks) == 1:
+            return self.networks[0](x)
+        dim = x.ndim + self.agent_dim
+        own = zip(self.networks, x.unbind(dim), strict=True)
+        return torch.stack([network(agent) for network, agent in own], dim)
+
+
+class StepFunction(nn.Module, ABC):
+    """One part of a hierarchy's step: a dictionary of tensors of batch shape ``[B]`` in, another one out.
+
+    Args:
+        policy: the policy of one group.
+        keys: key of every input that may be read, by its name.
+        period: env steps between two calls that matter.
+    """
+
+    def __init__(self, policy: HierarchicalPolicy, keys: Mapping[str, NestedKey], period: int) -> None:
+        super().__init__()
+        self.layout, self.inputs = policy.reader.layout, policy.reader.inputs
+        self.hierarchy_keys = policy.reader.keys
+        self.keys = dict(keys)
+        self.period = period
+        self.unread: dict[str, Tensor] = {}  # one row of each input that turned out not to matter
+
+    def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Compute the outputs; actions and goals are the most likely ones."""
+        n = next(iter(inputs.values())).shape[0]
+        unread = {name: torch.zeros_like(row).expand(n, *row.shape[1:]) for name, row in self.unread.items()}
+        td = TensorDict({self.inputs.group: TensorDict({}, [n, self.layout.n_agents])}, [n])
+        for name, value in {**inputs, **unread}.items():
+            td.set(self.keys[name], value.unsqueeze(-1) if name == "clock" else value)
+        with set_exploration_type(ExplorationType.DETERMINISTIC):
+            return self.step(td)
+
+    @abstractmethod
+    def step(self, td: TensorDictBase) -> dict[str, Tensor]:
+        """Compute the outputs from a TensorDict of batch shape ``[B]``."""
+
+
+class LevelStep(StepFunction):
+    """One level: an upper one gives the goals to hold, ``goal_<level>``, the workers their ``action``.
+
+    Beside it stand the parameters of the distribution at this moment. Upper levels take their clock and the goals held
+    and give these back where they do not decide.
+
+    Args:
+        policy: the policy of one group.
+        keys: key of every input that may be read, by its name.
+        level: the level, 0 being the workers.
+    """
+
+    def __init__(self, policy: HierarchicalPolicy, keys: Mapping[str, NestedKey], level: int) -> None:
+        actor = policy.policies[level]
+        wanted = {unravel_key(key) for key in (*actor.in_keys, *actor[-1].in_keys)}
+        held = {policy.reader.keys.clock, policy.reader.keys[level].action} if level > 0 else set()
+        super().__init__(
+            policy,
+            {name: key for name, key in keys.items() if key in wanted | held},
+            policy.reader.layout.periods[level],
+        )
+        self.level = level
+        self.actor = _as_plain_modules(copy.deepcopy(actor))
+
+    def step(self, td: TensorDictBase) -> dict[str, Tensor]:
+        """Ask the actor."""
+        keys = self.hierarchy_keys
+        asked = self.actor(td.select(*self.actor.in_keys, *self.actor[-1].in_keys, strict=False))
+        outputs = {name: asked.get(key) for name, key in self._parameter_keys().items()}
+        action = asked.get(keys[self.level].action)
+        if self.level == 0:
+            return {"action": action, **outputs}
+        is_due = self.layout.is_due(td.get(keys.clock), self.level).unsqueeze(-1)
+        held = torch.where(is_due, action, td.get(keys[self.level].action))
+        return {f"goal_{self.level}": held, **outputs}
+
+    def _parameter_keys(self) -> dict[str, NestedKey]:
+        """Keys of the distribution's parameters, by their usual names."""
+        keys = [unravel_key(key) for key in self.actor[-1].in_keys]
+        written = [key for key in keys if key in self.actor.out_keys]
+        return {name: key for key in written for name in ("loc", "scale", "logits") if name in str(key[-1])}
+
+
+class AssignmentStep(StepFunction):
+    """Who follows whom: ``parent_index`` and ``centroids`` to hold, new ones where sub-managers decide.
+
+    Args:
+        policy: the policy of one group.
+        keys: key of every input that may be read, by its name.
+    """
+
+    def __init__(self, policy: HierarchicalPolicy, keys: Mapping[str, NestedKey]) -> None:
+        reader = policy.reader
+        wanted = {*reader.inputs.keys, reader.keys.clock, reader.keys.parent_index, reader.keys.centroids}
+        super().__init__(policy, {name: key for name, key in keys.items() if key in wanted}, reader.layout.periods[1])
+        self._assign = policy.assign  # a method, so that the policy's parameters stay out of the file
+
+    def step(self, td: TensorDictBase) -> dict[str, Tensor]:
+        """Ask the builder."""
+        keys = self.hierarchy_keys
+        clock = td.get(keys.clock).squeeze(-1)
+        self._assign(td, clock, self.layout.is_due(clock, 1))
+        return {key[-1]: td.get(key) for key in (keys.parent_index, keys.centroids)}
+
+
+def input_keys(policy: HierarchicalPolicy) -> dict[str, NestedKey]:
+    """Name everything that step functions may read: the group's entries, and what is held under its own name.
+
+    Args:
+        policy: the policy of one group.
+
+    Returns:
+        Keys by name; entries of entries are joined by dots.
+
+    Raises:
+        ExportError: if an entry of the agents has the name of something held.
+    """
+    reader = policy.reader
+    seen = dict.fromkeys(
+        unravel_key(key)
+        for key in (*reader.inputs.keys, *policy.policies[0].in_keys, *policy.policies[0][-1].in_keys)
+        if unravel_key(key)[0] == reader.inputs.group and key not in policy.policies[0].out_keys
+    )
+    entries = {".".join(key[1:]): key for key in seen}
+    held = {key[-1]: key for key in policy.held_keys}
+    if clash := entries.keys() & held.keys():
+        raise ExportError(f"the agents have an entry {min(clash)}, which is a name of the hierarchy: rename the entry")
+    return {**entries, **held}
+
+
+def export_step(function: StepFunction, example: TensorDictBase, path: Path) -> ExportedProgram:
+    """Export a step function for any batch size and save it; inputs that do not matter are left out.
+
+    Args:
+        function: the step function; ``unread`` is filled.
+        example: a TensorDict of batch shape ``[B]``, B at least 2, with everything that may be read.
+        path: file to write.
+
+    Returns:
+        The program that was saved.
+
+    Raises:
+        ExportError: if torch.export cannot follow the computation, or the result would need more than torch.
+    """
+    inputs = {name: example.get(key) for name, key in function.keys.items()}
+    inputs |= {name: value.squeeze(-1) for name, value in inputs.items() if name == "clock"}
+    program = _export(function, inputs, path.stem)
+    nodes = [node for node in program.graph.nodes if node.op == "placeholder"][-len(inputs) :]
+    function.unread = {
+        name: value[:1] for (name, value), node in zip(inputs.items(), nodes, strict=True) if not node.users
+    }
+    if function.unread:
+        program = _export(function, {k: v for k, v in inputs.items() if k not in function.unread}, path.stem)
+    foreign = {
+        str(node.target)
+        for node in program.graph.nodes
+        if isinstance(node.target, torch._ops.OpOverload) and node.target.namespace not in PORTABLE_NAMESPACES
+    }
+    if foreign:
+        raise ExportError(f"{path.stem} calls {', '.join(sorted(foreign))}, which torch alone does not have")
+    torch.export.save(program, path)
+    return program
+
+
+def _export(function: StepFunction, inputs: dict[str, Tensor], name: str) -> ExportedProgram:
+    batch = Dim("batch", min=1)
+    try:
+        with torch.no_grad():
+            return torch.export.export(
+                function, (inputs,), dynamic_shapes=({key: {0: batch} for key in inputs},), strict=False
+            )
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ExportError(
+            f"torch.export cannot follow {name} of this policy ({type(error).__name__}: {reason}): a model of plain "
+            "torch layers such as layers/mlp or layers/cnn and algorithm.gnn_class=null can be exported"
+        ) from error
+
+
+def _as_plain_modules(module: nn.Module) -> nn.Module:
+    """Replace, in place, every multi-agent network by :class:`AgentNetworks`."""
+    for name, child in list(module.named_children()):
+        if isinstance(child, MultiAgentNetBase):
+            setattr(module, name, AgentNetworks(child))
+        else:
+            _as_plain_modules(child)
+    return module

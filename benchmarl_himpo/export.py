@@ -1,0 +1,77 @@
+"""Export a trained run as a bundle: step functions per level that need torch alone, checked against the policy.
+
+    python -m benchmarl_himpo.export RUN_DIR
+    python -m benchmarl_himpo.export RUN_DIR output=my_bundle task.n_agents=5
+
+RUN_DIR is the folder of a run or the output folder around it. Options and their defaults are in conf/export.yaml;
+anything with a dot changes the run's configuration. Prints what each node must receive per step.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from benchmarl_himpo.config import sort_arguments
+from benchmarl_himpo.deployment import ExportError, export_run
+from benchmarl_himpo.deployment.messages import format_report
+from benchmarl_himpo.registration import register
+from benchmarl_himpo.run import exit_on_interrupt
+from benchmarl_himpo.runs import CheckpointError
+from benchmarl_himpo.runs.run_config import find_run
+
+
+def read_arguments(arguments: Sequence[str]) -> tuple[Path, DictConfig, list[str]]:
+    """Sort a command line into the folder, options and changes of the configuration.
+
+    Args:
+        arguments: the command line.
+
+    Returns:
+        The folder, the options over their defaults, and the changes.
+
+    Raises:
+        OmegaConfBaseException: if an option does not exist or has another type.
+        ValueError: if there is not exactly one folder, or an option is out of range.
+    """
+    folders, options, changes = sort_arguments("export.yaml", arguments)
+    if len(folders) != 1:
+        raise ValueError("give the folder of one run")
+    if options.episodes < 1:
+        raise ValueError(f"episodes={options.episodes} must be 1 or more: a bundle is compared before it is kept")
+    if not options.tolerance >= 0:
+        raise ValueError(f"tolerance={options.tolerance} must be 0 or more")
+    return folders[0], options, [f"{key}={value}" for key, value in changes]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if not given or {"-h", "--help"} & set(given):
+        print(__doc__)
+        return
+    register()
+    try:
+        with exit_on_interrupt():
+            folder, options, changes = read_arguments(given)
+            run = find_run(folder)
+            output = Path(options.output) if options.output else run / "bundle"
+            bundles = export_run(run, output, options.episodes, options.seed, options.tolerance, changes)
+            for group, bundle in bundles.items():
+                info = json.loads((bundle / "bundle.json").read_text())
+                verified = info["verified"]
+                print(
+                    f"{group}: largest difference to the policy {verified['max_difference']:.1e} on "
+                    f"{verified['env_steps']} env steps\n\n{format_report(info['messages'])}\n\nbundle: {bundle}\n"
+                )
+    except (CheckpointError, ExportError, ValueError, OSError, OmegaConfBaseException) as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()
