@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from benchmarl_himpo.config import sort_arguments
 from benchmarl_himpo.deployment import ExportError, export_run
-from benchmarl_himpo.deployment.messages import format_report
+from benchmarl_himpo.deployment.report import format_report
 from benchmarl_himpo.registration import register
 from benchmarl_himpo.run import exit_on_interrupt
 from benchmarl_himpo.runs import CheckpointError

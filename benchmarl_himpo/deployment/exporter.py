@@ -18,7 +18,8 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 import benchmarl_himpo
 from benchmarl_himpo.deployment import run_bundle
-from benchmarl_himpo.deployment.messages import MessageReport, format_report
+from benchmarl_himpo.deployment.messages import MessageReport
+from benchmarl_himpo.deployment.report import write_readme
 from benchmarl_himpo.deployment.run_bundle import Bundle
 from benchmarl_himpo.deployment.step_functions import (
     AssignmentStep,
@@ -91,11 +92,11 @@ def export_experiment(
         ExportError: see :func:`export_run`.
     """
     _check_replaceable(output)
-    policies = {group: policy for group, policy in zip(experiment.group_map, experiment.policy, strict=True)}
+    policies = dict(zip(experiment.group_map, experiment.policy, strict=True))
     if not all(isinstance(policy, HierarchicalPolicy) for policy in policies.values()):
         raise ExportError(
-            f"a bundle is made of the levels of a hierarchy, which {experiment.algorithm_name} has not: export a run of "
-            "a himppo algorithm (himppo_flat is the one with a single level)"
+            f"a bundle is made of the levels of a hierarchy, which {experiment.algorithm_name} has not: export a run "
+            "of a himppo algorithm, such as himppo_flat, which has a single level"
         )
     unfinished = output.with_name(f"{output.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -224,43 +225,4 @@ def _finish(folder: Path, comparison: ComparedPolicy) -> None:
     info["messages"] = {"flows": report.rows(), "totals": report.totals(), "notes": report.notes()}
     (folder / BUNDLE_FILE).write_text(json.dumps(info, indent=1) + "\n")
     shutil.copy(run_bundle.__file__, folder / "run_bundle.py")
-    (folder / "README.md").write_text(_write_readme(info))
-
-
-def _write_readme(info: dict[str, Any]) -> str:
-    """The page of a bundle."""
-    task = info["task"]
-    lines = [
-        f"# {info['algorithm']} on {task['environment']}/{task['name']}, group {info['group']}",
-        "",
-        f"Exported from {info['source']['run']} ({info['source']['checkpoint']}). Needs torch {info['versions']['torch']} "
-        "alone; `run_bundle.py` loads and steps it, and shows how in a bare VMAS loop. Load only bundles you trust.",
-        "",
-        "Each file is one step function: it takes a dictionary of tensors, gives one, and keeps nothing. Call them in this "
-        "order; one whose clock is not a multiple of its period changes nothing and need not be called. Goals, assignment "
-        "and clock (env steps since the episode began) go in and come out; all start at zero. Actions and goals are the "
-        "most likely ones, with the parameters of their distribution beside them.",
-        "",
-        "| file | every | inputs | outputs |",
-        "|---|---|---|---|",
-    ]
-    for function in info["functions"].values():
-        sides = [", ".join(map(_write_tensor, side.items())) for side in (function["inputs"], function["outputs"])]
-        lines.append(f"| `{function['file']}` | {function['period']} steps | {sides[0]} | {sides[1]} |")
-    lines += [
-        "",
-        f"Checked on {info['verified']['env_steps']} env steps: the largest difference to the policy was "
-        f"{info['verified']['max_difference']:.1e}.",
-        "",
-        "## What each node must receive",
-        "",
-        "If every agent and every node of an upper level were a machine of its own; mean over the episodes checked.",
-        "",
-        format_report(info["messages"]),
-    ]
-    return "\n".join([*lines, ""])
-
-
-def _write_tensor(named: tuple[str, dict[str, Any]]) -> str:
-    name, entry = named
-    return f"`{name}` {entry['dtype']} [{', '.join(map(str, entry['shape']))}]"
+    (folder / "README.md").write_text(write_readme(info))

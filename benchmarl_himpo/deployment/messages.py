@@ -259,35 +259,3 @@ def _network(policy: HierarchicalPolicy, level: int) -> LevelNetwork | None:
 
 def _name(level: int) -> str:
     return "worker" if level == 0 else f"level {level}"
-
-
-def format_report(report: dict[str, Any]) -> str:
-    """Lay a report out as two Markdown tables with the notes below.
-
-    Args:
-        report: ``flows``, ``totals`` and ``notes`` as in ``bundle.json``.
-
-    Returns:
-        The text.
-    """
-    lines = [
-        "| one node receives | what | messages, worst (mean) | bytes each | every | bytes per step, worst (mean) |",
-        "|---|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {row['receiver']} | {row['what']} | {row['messages_worst']} ({row['messages_mean']:.2f}) | "
-        f"{row['bytes_per_message']} | {row['every_n_steps']} steps | "
-        f"{row['bytes_per_step_worst']:.1f} ({row['bytes_per_step_mean']:.1f}) |"
-        for row in report["flows"]
-    ]
-    lines += [
-        "",
-        "| in all | messages per step, worst (mean) | bytes per step, worst (mean) | bytes in one step, worst |",
-    ]
-    lines += ["|---|---|---|---|"]
-    lines += [
-        f"| {row['receiver']} | {row['messages_per_step_worst']:.2f} ({row['messages_per_step_mean']:.2f}) | "
-        f"{row['bytes_per_step_worst']:.1f} ({row['bytes_per_step_mean']:.1f}) | {row['bytes_peak']} |"
-        for row in report["totals"]
-    ]
-    return "\n".join([*lines, "", *(f"- {note}" for note in report["notes"])])

@@ -10,16 +10,20 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from tensordict import TensorDict, TensorDictBase
 from tensordict.utils import NestedKey, unravel_key
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
+from torch.fx.experimental.proxy_tensor import make_fx
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 from torchrl.modules.models.multiagent import MultiAgentNetBase
 
 from benchmarl_himpo.models import HierarchicalPolicy
+
+Module = TypeVar("Module", bound=nn.Module)
 
 PORTABLE_NAMESPACES = ("aten", "prim", "prims", "higher_order")
 """Operators that torch has by itself."""
@@ -195,13 +199,8 @@ def export_step(function: StepFunction, example: TensorDictBase, path: Path) -> 
     """
     inputs = {name: example.get(key) for name, key in function.keys.items()}
     inputs |= {name: value.squeeze(-1) for name, value in inputs.items() if name == "clock"}
-    program = _export(function, inputs, path.stem)
-    nodes = [node for node in program.graph.nodes if node.op == "placeholder"][-len(inputs) :]
-    function.unread = {
-        name: value[:1] for (name, value), node in zip(inputs.items(), nodes, strict=True) if not node.users
-    }
-    if function.unread:
-        program = _export(function, {k: v for k, v in inputs.items() if k not in function.unread}, path.stem)
+    function.unread = {name: value[:1] for name, value in inputs.items() if name not in _find_read(function, inputs)}
+    program = _export(function, {k: v for k, v in inputs.items() if k not in function.unread}, path.stem)
     foreign = {
         str(node.target)
         for node in program.graph.nodes
@@ -211,6 +210,19 @@ def export_step(function: StepFunction, example: TensorDictBase, path: Path) -> 
         raise ExportError(f"{path.stem} calls {', '.join(sorted(foreign))}, which torch alone does not have")
     torch.export.save(program, path)
     return program
+
+
+def _find_read(function: StepFunction, inputs: dict[str, Tensor]) -> set[str]:
+    """Names of the inputs that some output is computed from."""
+
+    def call(*values: Tensor) -> list[Tensor]:
+        return list(function(dict(zip(inputs, values, strict=True))).values())
+
+    with torch.no_grad():
+        graph = make_fx(call)(*inputs.values()).graph
+    graph.eliminate_dead_code()
+    placeholders = [node for node in graph.nodes if node.op == "placeholder"]
+    return {name for name, node in zip(inputs, placeholders, strict=True) if node.users}
 
 
 def _export(function: StepFunction, inputs: dict[str, Tensor], name: str) -> ExportedProgram:
@@ -228,7 +240,7 @@ def _export(function: StepFunction, inputs: dict[str, Tensor], name: str) -> Exp
         ) from error
 
 
-def _as_plain_modules(module: nn.Module) -> nn.Module:
+def _as_plain_modules(module: Module) -> Module:
     """Replace, in place, every multi-agent network by :class:`AgentNetworks`."""
     for name, child in list(module.named_children()):
         if isinstance(child, MultiAgentNetBase):
