@@ -17,7 +17,6 @@ from tensordict import TensorDict, TensorDictBase
 from tensordict.utils import NestedKey, unravel_key
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
-from torch.fx.experimental.proxy_tensor import make_fx
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 from torchrl.modules.models.multiagent import MultiAgentNetBase
 
@@ -49,7 +48,7 @@ class AgentNetworks(nn.Module):
         parts = [net.params] if net.share_params else [net.params[agent] for agent in range(net.n_agents)]
         self.networks = nn.ModuleList(net.get_stateful_net() for _ in parts)
         for network, part in zip(self.networks, parts, strict=True):
-            part.data.to_module(network)
+            part.data.apply(_as_parameter).to_module(network)
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Apply the shared network, or each agent's own."""
@@ -199,8 +198,11 @@ def export_step(function: StepFunction, example: TensorDictBase, path: Path) -> 
     """
     inputs = {name: example.get(key) for name, key in function.keys.items()}
     inputs |= {name: value.squeeze(-1) for name, value in inputs.items() if name == "clock"}
-    function.unread = {name: value[:1] for name, value in inputs.items() if name not in _find_read(function, inputs)}
-    program = _export(function, {k: v for k, v in inputs.items() if k not in function.unread}, path.stem)
+    program = _export(function, inputs, path.stem)
+    read = _find_read(program, list(inputs))
+    if len(read) < len(inputs):
+        function.unread = {name: value[:1] for name, value in inputs.items() if name not in read}
+        program = _export(function, {name: inputs[name] for name in read}, path.stem)
     foreign = {
         str(node.target)
         for node in program.graph.nodes
@@ -212,17 +214,12 @@ def export_step(function: StepFunction, example: TensorDictBase, path: Path) -> 
     return program
 
 
-def _find_read(function: StepFunction, inputs: dict[str, Tensor]) -> set[str]:
+def _find_read(program: ExportedProgram, names: list[str]) -> list[str]:
     """Names of the inputs that some output is computed from."""
-
-    def call(*values: Tensor) -> list[Tensor]:
-        return list(function(dict(zip(inputs, values, strict=True))).values())
-
-    with torch.no_grad():
-        graph = make_fx(call)(*inputs.values()).graph
+    graph = copy.deepcopy(program.graph)
     graph.eliminate_dead_code()
-    placeholders = [node for node in graph.nodes if node.op == "placeholder"]
-    return {name for name, node in zip(inputs, placeholders, strict=True) if node.users}
+    placeholders = [node for node in graph.nodes if node.op == "placeholder"][-len(names) :]  # after the parameters
+    return [name for name, node in zip(names, placeholders, strict=True) if node.users]
 
 
 def _export(function: StepFunction, inputs: dict[str, Tensor], name: str) -> ExportedProgram:
@@ -238,6 +235,10 @@ def _export(function: StepFunction, inputs: dict[str, Tensor], name: str) -> Exp
             f"torch.export cannot follow {name} of this policy ({type(error).__name__}: {reason}): a model of plain "
             "torch layers such as layers/mlp or layers/cnn and algorithm.gnn_class=null can be exported"
         ) from error
+
+
+def _as_parameter(value: Tensor) -> nn.Parameter:
+    return nn.Parameter(value.clone(), requires_grad=False)
 
 
 def _as_plain_modules(module: Module) -> Module:

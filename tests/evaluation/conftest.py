@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tiny_runs import train
+from trained_runs import train
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from scipy import stats
-from tiny_runs import train
+from trained_runs import train
 
 from benchmarl_himpo import evaluate
 from benchmarl_himpo.evaluation.episodes import load_trained, play
