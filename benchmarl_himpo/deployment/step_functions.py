@@ -75,12 +75,12 @@ class StepFunction(nn.Module, ABC):
         self.hierarchy_keys = policy.reader.keys
         self.keys = dict(keys)
         self.period = period
-        self.unread: dict[str, Tensor] = {}  # one row of each input that turned out not to matter
+        self.unread: dict[str, tuple[torch.Size, torch.dtype]] = {}  # of one row, of inputs that do not matter
 
     def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Compute the outputs; actions and goals are the most likely ones."""
         n = next(iter(inputs.values())).shape[0]
-        unread = {name: torch.zeros_like(row).expand(n, *row.shape[1:]) for name, row in self.unread.items()}
+        unread = {name: torch.zeros(n, *shape, dtype=dtype) for name, (shape, dtype) in self.unread.items()}
         td = TensorDict({self.inputs.group: TensorDict({}, [n, self.layout.n_agents])}, [n])
         for name, value in {**inputs, **unread}.items():
             td.set(self.keys[name], value.unsqueeze(-1) if name == "clock" else value)
@@ -201,7 +201,7 @@ def export_step(function: StepFunction, example: TensorDictBase, path: Path) -> 
     program = _export(function, inputs, path.stem)
     read = _find_read(program, list(inputs))
     if len(read) < len(inputs):
-        function.unread = {name: value[:1] for name, value in inputs.items() if name not in read}
+        function.unread = {name: (value.shape[1:], value.dtype) for name, value in inputs.items() if name not in read}
         program = _export(function, {name: inputs[name] for name in read}, path.stem)
     foreign = {
         str(node.target)
