@@ -114,7 +114,7 @@ def format_transfer(table: list[tuple[str, str, dict[str, Estimate]]]) -> str:
     cells = {(run, task): means["team"] for run, task, means in table}
     lines = [f"| team return | {' | '.join(tasks)} |", f"|---|{'---|' * len(tasks)}"]
     return "\n".join(
-        [*lines, *(f"| {run} | {' | '.join(f'{cells[run, task].mean:.2f}' for task in tasks)} |" for run in runs)]
+        [*lines, *(f"| {run} | {' | '.join(f'{cells[run, task].value:.2f}' for task in tasks)} |" for run in runs)]
     )
 
 
