@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 HYDRA_VERSION_BASE = "1.3"
 """Hydra behaviour this package is written for, the same in the command and in the compose API."""
@@ -48,6 +49,24 @@ def compose(overrides: Sequence[str] = (), *, return_hydra_config: bool = False)
         initialize_config_dir(config_dir=str(CONF_DIR), version_base=HYDRA_VERSION_BASE),
     ):
         return hydra_compose("config", list(overrides), return_hydra_config=return_hydra_config)
+
+
+def read_options(file: str, given: Sequence[str]) -> DictConfig:
+    """Read the options of a command that is not Hydra's: its file in ``conf/``, and what was given over it.
+
+    Args:
+        file: name of the file, such as ``evaluate.yaml``.
+        given: changes, such as ``["episodes=1000"]``.
+
+    Returns:
+        The options.
+
+    Raises:
+        OmegaConfBaseException: if an option does not exist or has another type.
+    """
+    defaults = OmegaConf.load(CONF_DIR / file)
+    OmegaConf.set_struct(defaults, True)
+    return cast("DictConfig", OmegaConf.merge(defaults, OmegaConf.from_dotlist(list(given))))
 
 
 @contextmanager

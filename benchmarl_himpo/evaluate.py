@@ -18,13 +18,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import product
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
-from benchmarl_himpo.config import CONF_DIR
+from benchmarl_himpo.config import read_options
 from benchmarl_himpo.evaluation.audit import AuditRow, audit, judge
 from benchmarl_himpo.evaluation.episodes import load_trained, play
 from benchmarl_himpo.evaluation.statistics import Estimate, estimate_mean
@@ -57,16 +57,19 @@ def read_arguments(arguments: Sequence[str]) -> tuple[list[Path], DictConfig, li
     if not folders:
         raise ValueError("give at least one folder of a run")
     pairs = [argument.partition("=") for argument in arguments if "=" in argument]
-    defaults = OmegaConf.load(CONF_DIR / "evaluate.yaml")
-    OmegaConf.set_struct(defaults, True)
-    given = OmegaConf.from_dotlist([f"{key}={value}" for key, _, value in pairs if "." not in key])
-    options = cast("DictConfig", OmegaConf.merge(defaults, given))
+    options = read_options("evaluate.yaml", [f"{key}={value}" for key, _, value in pairs if "." not in key])
     if options.episodes < 2:
         raise ValueError(f"episodes={options.episodes} must be 2 or more: an interval needs as many")
     if not 0 < options.confidence < 1:
         raise ValueError(f"confidence={options.confidence} must lie between 0 and 1")
-    changes = [[f"{key}={value}" for value in BETWEEN_VALUES.split(values)] for key, _, values in pairs if "." in key]
-    return folders, options, [list(combination) for combination in product(*changes)]
+    return folders, options, combine_changes(["".join(pair) for pair in pairs if "." in pair[0]])
+
+
+def combine_changes(arguments: Sequence[str]) -> list[list[str]]:
+    """Combine changes that have several values each, separated by commas: every value of one with every of another."""
+    pairs = [argument.partition("=") for argument in arguments]
+    changes = [[f"{key}={value}" for value in BETWEEN_VALUES.split(values)] for key, _, values in pairs]
+    return [list(combination) for combination in product(*changes)]
 
 
 def evaluate(folders: list[Path], options: DictConfig, combinations: list[list[str]], keep: Keep) -> None:
