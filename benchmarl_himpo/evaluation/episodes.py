@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -16,11 +16,14 @@ from tensordict.nn import TensorDictModuleBase
 from torch import Tensor, nn
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
-from benchmarl_himpo.run import load_experiment
 from benchmarl_himpo.runs import CheckpointError, ResumableExperiment
 from benchmarl_himpo.runs.checkpoint import newest_checkpoint, read_checkpoint
 from benchmarl_himpo.runs.random_state import seeded_random_state, vmas_generators
 from benchmarl_himpo.runs.run_config import find_run, load_run_config
+from benchmarl_himpo.runs.training import load_experiment
+
+Policy = TensorDictModuleBase | Callable[[TensorDictBase], TensorDictBase]
+"""Writes actions next to the observations that it is given."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,42 @@ def load_trained(folder: Path, n_episodes: int, overrides: Sequence[str] = ()) -
     run = find_run(folder)
     state = read_checkpoint(newest_checkpoint(run / "checkpoints"), map_location="cpu")
     cfg, choices = load_run_config(run, overrides)
+    return load_policy(cfg, choices, n_episodes, state["policy"])
+
+
+def load_policy(
+    cfg: DictConfig, choices: dict[str, str], n_episodes: int, parameters: dict[str, Tensor]
+) -> ResumableExperiment:
+    """Build an experiment to play with, away from the folder of any run.
+
+    Args:
+        cfg: the composed config.
+        choices: the file chosen for each group.
+        n_episodes: episodes that the test environment plays side by side.
+        parameters: state of the policy.
+
+    Returns:
+        The experiment, for :func:`play`.
+
+    Raises:
+        CheckpointError: if the parameters do not fit the task.
+    """
+    experiment = build_quietly(cfg, choices, n_episodes)
+    load_parameters(experiment.policy, parameters)
+    return experiment
+
+
+def build_quietly(cfg: DictConfig, choices: dict[str, str], n_episodes: int) -> ResumableExperiment:
+    """Build an experiment with an untrained policy that logs nothing and leaves no files.
+
+    Args:
+        cfg: the composed config.
+        choices: the file chosen for each group.
+        n_episodes: episodes that the test environment plays side by side.
+
+    Returns:
+        The experiment, for :func:`play`.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         quiet: dict[str, Any] = {
             "loggers": [],
@@ -73,9 +112,8 @@ def load_trained(folder: Path, n_episodes: int, overrides: Sequence[str] = ()) -
             "save_folder": scratch,
             "evaluation_episodes": n_episodes,
         }
-        experiment = load_experiment(cast("DictConfig", OmegaConf.merge(cfg, {"experiment": quiet})), choices)
-    load_parameters(experiment.policy, state["policy"])
-    return experiment
+        changes = {"experiment": quiet, "absolute_metric_episodes": 0}
+        return load_experiment(cast("DictConfig", OmegaConf.merge(cfg, changes)), choices)
 
 
 def load_parameters(policy: nn.Module, saved: dict[str, Tensor]) -> None:
@@ -105,7 +143,7 @@ def load_parameters(policy: nn.Module, saved: dict[str, Tensor]) -> None:
             buffer.copy_(saved[name])
 
 
-def play(experiment: ResumableExperiment, seed: int, policy: TensorDictModuleBase | None = None) -> Returns:
+def play(experiment: ResumableExperiment, seed: int, policy: Policy | None = None) -> Returns:
     """Play one episode in each of the test environments, the same ones for the same seed.
 
     Args:

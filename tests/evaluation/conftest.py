@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarl_himpo.config import compose
-from benchmarl_himpo.run import load_experiment
+from benchmarl_himpo.runs.training import load_experiment
 
 OVERRIDES = [
     "task=vmas/sampling",
