@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import textwrap
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -83,7 +84,7 @@ def draw_curves(number: int, label: str, curves: TaskCurves, anchors: Anchors | 
                 axes.plot(np.array(x) / scale, y, linewidth=0.5, alpha=0.4, **look)
             _draw_band(axes, np.array(curve.at) / scale, curve.band, variant, look)
         _draw_anchors(axes, anchors)
-        axes.set(xlabel=xlabel, ylabel="return per agent", title=label)
+        axes.set(xlabel=xlabel, ylabel="return per agent", title=_wrap(label, 60))
 
     over = {
         "frames": (curves.over_frames, 1000, "frames (thousands)"),
@@ -121,8 +122,8 @@ def draw_task(number: int, result: TaskResult, values: dict[str, list[float]], s
             axes.plot(row.per_agent.value, y, "D", color=colour, ms=5)
         for value, line, name in _anchor_lines(result.anchors):
             axes.axvline(value, color="grey", linestyle=line, linewidth=1, label=name)
-        axes.set(xlabel="return per agent", title=result.label, yticks=range(len(rows)))
-        axes.set_yticklabels([_shorten(row.variant) for row in rows])
+        axes.set(xlabel="return per agent", title=_wrap(result.label, 60), yticks=range(len(rows)))
+        axes.set_yticklabels([_wrap(row.variant, 18) for row in rows])
 
     return Picture(f"returns_{number}", f"{result.label}: mean, interval and runs", _render(draw))
 
@@ -171,9 +172,9 @@ def _draw_anchors(axes: Axes, anchors: Anchors | None) -> None:
         axes.axhline(value, color="grey", linestyle=line, linewidth=1, label=name)
 
 
-def _shorten(label: str) -> str:
-    """Break a long label after its name."""
-    return label.replace("[", "\n[", 1) if len(label) > 14 else label
+def _wrap(label: str, width: int) -> str:
+    """Break a long label into at most three lines; the tables have the rest."""
+    return "\n".join(textwrap.wrap(label, width, max_lines=3, placeholder="...", break_on_hyphens=False))
 
 
 def _render(draw: Callable[[Axes], None]) -> str:
@@ -185,7 +186,8 @@ def _render(draw: Callable[[Axes], None]) -> str:
         handles, labels = axes.get_legend_handles_labels()
         if labels:
             n_columns = 1 if max(map(len, labels)) > 30 else 2
-            n_rows = -(-len(labels) // n_columns)
+            labels = [_wrap(label, 60) for label in labels]
+            n_rows = -(-sum(label.count("\n") + 1 for label in labels) // n_columns)
             figure.set_size_inches(SIZE[0], SIZE[1] + LEGEND_ROW * n_rows)
             figure.legend(handles, labels, loc="outside lower center", ncols=n_columns, frameon=False)
         buffer = io.StringIO()
