@@ -67,17 +67,17 @@ def make_specs(runs: Sequence[list[str]], sweep_folder: Path, fingerprint: str) 
     Raises:
         SweepError: if a run cannot be done, or two would have one name.
     """
-    specs, composed = [], {}
+    specs: list[RunSpec] = []
+    plain: dict[tuple[str, ...], RunSpec] = {}
     for overrides in runs:
         # Composing takes most of the time, and seeds are many
-        without_seed = tuple(line for line in overrides if not line.startswith("seed="))
-        if without_seed not in composed:
-            composed[without_seed] = _compose_checked(list(without_seed))
-        cfg = composed[without_seed].copy()
+        others = tuple(line for line in overrides if not line.startswith("seed="))
+        if others not in plain:
+            cfg = _compose_checked(list(others))
+            plain[others] = make_spec(cfg, cfg.hydra.runtime.choices, others, sweep_folder, fingerprint)
         seeds = [line.partition("=")[2] for line in overrides if line.startswith("seed=")]
-        if seeds:
-            cfg.seed = _read_seed(seeds[-1])
-        specs.append(make_spec(cfg, cfg.hydra.runtime.choices, overrides, sweep_folder, fingerprint))
+        seed = _read_seed(seeds[-1]) if seeds else plain[others].seed
+        specs.append(plain[others].with_seed(seed, overrides))
     _check_unique(specs)
     return sorted(specs, key=lambda spec: spec.seed)
 

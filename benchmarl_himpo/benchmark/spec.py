@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -80,6 +80,12 @@ class RunSpec:
         """Seed of the run."""
         return int(self.config["seed"])
 
+    def with_seed(self, seed: int, overrides: Sequence[str]) -> RunSpec:
+        """The same run with another seed, which is composed of other overrides."""
+        config = {**self.config, "seed": seed}
+        name = _run_id(config, self.config_hash, self.fingerprint)
+        return replace(self, id=name, config=config, overrides=list(overrides))
+
     def choice(self, group: str) -> str:
         """File chosen for a group of Hydra's, such as ``algorithm``."""
         return str(self.config["choices"][group])
@@ -117,10 +123,8 @@ def make_spec(
     config = comparable_config(cfg, choices)
     config_hash = hash_config(config)
     variant, task_label = label(config)
-    digest = hashlib.sha256(f"{config_hash}{fingerprint}".encode()).hexdigest()[:8]
-    name = f"{choices['algorithm']}-{choices['task']}-s{cfg.seed}-{digest}".replace("/", "_")
     return RunSpec(
-        id=name,
+        id=_run_id(config, config_hash, fingerprint),
         variant=variant,
         task_label=task_label,
         config=config,
@@ -130,6 +134,12 @@ def make_spec(
         overrides=list(overrides),
         sweep_folder=str(sweep_folder.resolve()),
     )
+
+
+def _run_id(config: Mapping[str, Any], config_hash: str, fingerprint: str) -> str:
+    digest = hashlib.sha256(f"{config_hash}{fingerprint}".encode()).hexdigest()[:8]
+    choices = config["choices"]
+    return f"{choices['algorithm']}-{choices['task']}-s{config['seed']}-{digest}".replace("/", "_")
 
 
 def comparable_config(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
