@@ -78,6 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     try:
         print(report(*read_arguments(given)))
+    except ModuleNotFoundError as error:
+        sys.exit(f"a report needs {error.name}: pip install 'benchmarl_himpo[report]'")
     except (ValueError, OSError, OmegaConfBaseException) as error:
         sys.exit(str(error))
 
