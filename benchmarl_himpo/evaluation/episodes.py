@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -22,7 +22,7 @@ from benchmarl_himpo.runs.random_state import seeded_random_state, vmas_generato
 from benchmarl_himpo.runs.run_config import find_run, load_run_config
 from benchmarl_himpo.runs.training import load_experiment
 
-Policy = TensorDictModuleBase | Callable[[TensorDictBase], TensorDictBase]
+Policy: TypeAlias = TensorDictModuleBase | Callable[[TensorDictBase], TensorDictBase]
 """Writes actions next to the observations that it is given."""
 
 
