@@ -9,6 +9,7 @@ from typing import cast
 import numpy as np
 from omegaconf import OmegaConf
 
+from benchmarl_himpo.benchmark.labels import join_label, split_label
 from benchmarl_himpo.config import CONF_DIR
 
 ANCHORS_FILE = "anchors.yaml"
@@ -56,9 +57,8 @@ class AnchorTable:
         Returns:
             The anchors; None: nobody measured any.
         """
-        task, _, overrides = task_label.rstrip("]").partition("[")
-        kept = [text for text in overrides.split("; ") if text and not text.startswith(OF_RUNS)]
-        return self.tasks.get(f"{task}[{'; '.join(kept)}]" if kept else task)
+        task, differences = split_label(task_label)
+        return self.tasks.get(join_label(task, [d for d in differences if not d.startswith(OF_RUNS)]))
 
 
 def load_anchors() -> AnchorTable:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
 
+from benchmarl_himpo.benchmark.anchors import OF_RUNS
+from benchmarl_himpo.benchmark.labels import strip_common
 from benchmarl_himpo.benchmark.ledger import Ledger
 from benchmarl_himpo.benchmark.record import RECORD_FILE, RecordError, RunRecord, load_record
 
@@ -44,11 +46,13 @@ class Comparison:
         records: sorted by task, variant and seed.
         files: where each was found, relative to the folder that was given, by id.
         absent: unfinished runs, and seeds that other variants of the task have.
+        common: what was taken out of the labels, because all have it.
     """
 
     records: list[RunRecord]
     files: dict[str, str]
     absent: list[Absent]
+    common: list[str]
 
     @property
     def tasks(self) -> list[str]:
@@ -106,10 +110,25 @@ def collect(folders: Sequence[Path]) -> Comparison:
     records.sort(key=lambda r: (natural_order(r.task_label), natural_order(r.variant), r.seed))
     _check_configs(records)
     unfinished = [run for run in planned if (run.task, run.variant, run.seed) not in found]
-    return Comparison(
+    comparison = Comparison(
         records=records,
         files={record.id: name for record, name in found.values()},
         absent=sorted({*unfinished, *_missing_seeds(records, unfinished)}, key=lambda a: natural_order(str(a))),
+        common=[],
+    )
+    return _shorten_labels(comparison)
+
+
+def _shorten_labels(comparison: Comparison) -> Comparison:
+    """Take out of the labels what all variants have, and of runs and their evaluations what all tasks have."""
+    labels = [(r.variant, r.task_label) for r in comparison.records] + [(a.variant, a.task) for a in comparison.absent]
+    variants, of_variants = strip_common(variant for variant, _ in labels)
+    tasks, of_tasks = strip_common((task for _, task in labels), lambda part: part.startswith(OF_RUNS))
+    return Comparison(
+        records=[replace(r, variant=variants[r.variant], task_label=tasks[r.task_label]) for r in comparison.records],
+        files=comparison.files,
+        absent=[replace(a, variant=variants[a.variant], task=tasks[a.task]) for a in comparison.absent],
+        common=[*of_variants, *of_tasks],
     )
 
 

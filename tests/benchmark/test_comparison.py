@@ -10,6 +10,7 @@ import yaml
 from records import make_record
 
 from benchmarl_himpo.benchmark.comparison import ComparisonError, collect
+from benchmarl_himpo.benchmark.labels import strip_common
 from benchmarl_himpo.benchmark.ledger import Ledger
 from benchmarl_himpo.benchmark.record import RunRecord
 
@@ -97,3 +98,23 @@ def test_a_folder_without_records_is_refused(tmp_path: Path) -> None:
         collect([tmp_path])
     with pytest.raises(ComparisonError, match="does not exist"):
         collect([tmp_path / "nowhere"])
+
+
+def test_what_all_runs_have_is_taken_out_of_their_labels(tmp_path: Path) -> None:
+    task = "vmas/sampling[max_n_frames=960000; n_agents=7]"
+    keep(make_record("himppo[credit=final; experiment.lr=0.1]", task, seed=0), tmp_path)
+    keep(make_record("ippo[experiment.lr=0.1]", task, seed=0), tmp_path)
+    keep(make_record("ippo[experiment.lr=0.1]", task, seed=1), tmp_path)
+    comparison = collect([tmp_path])
+    assert comparison.variants == ["himppo[credit=final]", "ippo"]
+    assert comparison.tasks == ["vmas/sampling[n_agents=7]"]  # which task it is, stays
+    assert comparison.common == ["experiment.lr=0.1", "max_n_frames=960000"]
+    assert [(absent.variant, absent.seed) for absent in comparison.absent] == [("himppo[credit=final]", 1)]
+
+
+def test_labels_stay_distinct() -> None:
+    labels = ["a[x=1; y=2]", "a[x=1]", "b[z=3; x=1]"]
+    short, common = strip_common(labels)
+    assert short == {"a[x=1; y=2]": "a[y=2]", "a[x=1]": "a", "b[z=3; x=1]": "b[z=3]"}
+    assert common == ["x=1"]
+    assert strip_common(["a", "a[x=1]"]) == ({"a": "a", "a[x=1]": "a[x=1]"}, [])

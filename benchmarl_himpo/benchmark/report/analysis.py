@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -151,7 +151,7 @@ def analyse(comparison: Comparison, anchors: AnchorTable, settings: Settings) ->
         The analysis. All runs are held to one measure, the best that any of them has.
     """
     measure, values = _measure(comparison.records)
-    scored = Comparison([r for r in comparison.records if r.id in values], comparison.files, comparison.absent)
+    scored = replace(comparison, records=[r for r in comparison.records if r.id in values])
     tasks = [_analyse_task(scored, task, values, anchors.of(task), settings) for task in scored.tasks]
     return Analysis(
         measure=measure,

@@ -32,7 +32,6 @@ SETTINGS = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.titlesize": 9,
     "legend.fontsize": 8,
 }
 NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
@@ -84,7 +83,7 @@ def draw_curves(number: int, label: str, curves: TaskCurves, anchors: Anchors | 
                 axes.plot(np.array(x) / scale, y, linewidth=0.5, alpha=0.4, **look)
             _draw_band(axes, np.array(curve.at) / scale, curve.band, variant, look)
         _draw_anchors(axes, anchors)
-        axes.set(xlabel=xlabel, ylabel="return per agent", title=_wrap(label, 60))
+        axes.set(xlabel=xlabel, ylabel="return per agent")
 
     over = {
         "frames": (curves.over_frames, 1000, "frames (thousands)"),
@@ -94,7 +93,7 @@ def draw_curves(number: int, label: str, curves: TaskCurves, anchors: Anchors | 
         Picture(
             f"curves_{number}_{name}",
             f"{label}: mean return over {name}, Student's intervals, a thin line per run",
-            _render(lambda axes, what=what: draw(axes, *what)),  # type: ignore[misc]
+            _render(label, lambda axes, what=what: draw(axes, *what)),  # type: ignore[misc]
         )
         for name, what in over.items()
     ]
@@ -122,10 +121,10 @@ def draw_task(number: int, result: TaskResult, values: dict[str, list[float]], s
             axes.plot(row.per_agent.value, y, "D", color=colour, ms=5)
         for value, line, name in _anchor_lines(result.anchors):
             axes.axvline(value, color="grey", linestyle=line, linewidth=1, label=name)
-        axes.set(xlabel="return per agent", title=_wrap(result.label, 60), yticks=range(len(rows)))
+        axes.set(xlabel="return per agent", yticks=range(len(rows)))
         axes.set_yticklabels([_wrap(row.variant, 18) for row in rows])
 
-    return Picture(f"returns_{number}", f"{result.label}: mean, interval and runs", _render(draw))
+    return Picture(f"returns_{number}", f"{result.label}: mean, interval and runs", _render(result.label, draw))
 
 
 def draw_profiles(aggregates: Aggregates, style: Style) -> Picture:
@@ -135,10 +134,10 @@ def draw_profiles(aggregates: Aggregates, style: Style) -> Picture:
         for variant in style.sort(aggregates.profiles):
             band = aggregates.profiles[variant]
             _draw_band(axes, np.array(aggregates.thresholds), band, variant, style.of(variant))
-        axes.set(xlabel="score τ", ylabel="share of runs above τ", title="performance profile")
+        axes.set(xlabel="score τ", ylabel="share of runs above τ")
 
     caption = "Performance profile: share of runs whose score is above τ, stratified bootstrap intervals"
-    return Picture("performance_profile", caption, _render(draw))
+    return Picture("performance_profile", caption, _render("performance profile", draw))
 
 
 def draw_efficiency(efficiency: Efficiency, style: Style) -> Picture:
@@ -148,10 +147,10 @@ def draw_efficiency(efficiency: Efficiency, style: Style) -> Picture:
         for variant in style.sort(efficiency.variants):
             at = np.array(efficiency.frames) / 1000
             _draw_band(axes, at, efficiency.variants[variant], variant, style.of(variant))
-        axes.set(xlabel="frames (thousands)", ylabel="IQM of scores", title="sample efficiency")
+        axes.set(xlabel="frames (thousands)", ylabel="IQM of scores")
 
     caption = "Sample efficiency: IQM of scores over frames, stratified bootstrap intervals"
-    return Picture("sample_efficiency", caption, _render(draw))
+    return Picture("sample_efficiency", caption, _render("sample efficiency", draw))
 
 
 def _draw_band(axes: Axes, x: np.ndarray, band: Band, label: str, look: dict[str, Any]) -> None:
@@ -177,12 +176,13 @@ def _wrap(label: str, width: int) -> str:
     return "\n".join(textwrap.wrap(label, width, max_lines=3, placeholder="...", break_on_hyphens=False))
 
 
-def _render(draw: Callable[[Axes], None]) -> str:
-    """Draw a picture with its legend below, and give it as SVG that can stand in a page beside others."""
+def _render(title: str, draw: Callable[[Axes], None]) -> str:
+    """Draw a picture with its title above and its legend below, and give it as SVG."""
     with rc_context(SETTINGS):
         figure = Figure(figsize=SIZE, layout="constrained")
         axes = figure.add_subplot()
         draw(axes)
+        figure.suptitle(_wrap(title, 60), fontsize=9)
         handles, labels = axes.get_legend_handles_labels()
         if labels:
             n_columns = 1 if max(map(len, labels)) > 30 else 2

@@ -64,6 +64,7 @@ def as_data(content: Content) -> dict[str, Any]:
         "verdicts": [asdict(verdict) for verdict in judge(analysis)],
         "warnings": write_warnings(content),
         "analysis": asdict(analysis),
+        "common": comparison.common,
         "absent": [asdict(run) for run in comparison.absent],
         "runs": [
             {
