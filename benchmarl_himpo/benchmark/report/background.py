@@ -45,10 +45,10 @@ def _cost(comparison: Comparison) -> Section:
         tables.append(Table(task, ["variant", *COSTS], rows))
         parts = sorted({part for of in runs.values() for part in of[0].parameters})
         counts = [
-            [variant, *(f"{of[0].parameters[part]:,}" if part in of[0].parameters else "" for part in parts)]
-            for variant, of in runs.items()
+            [part, *(f"{of[0].parameters[part]:,}" if part in of[0].parameters else "" for of in runs.values())]
+            for part in parts
         ]
-        tables.append(Table(f"{task}: parameters by group, loss and level", ["variant", *parts], counts))
+        tables.append(Table(f"{task}: parameters", ["group, loss, level", *runs], counts))
     text = (
         "Mean over runs, and the range where it is wider than a tenth of it. Frames per second of collection and "
         "training. Ratios mean something only where the machine, its load and the runs beside it were the same."
@@ -59,7 +59,9 @@ def _cost(comparison: Comparison) -> Section:
 def _range(runs: list[RunRecord], value_of: Callable[[RunRecord], float]) -> str:
     values = [value_of(record) for record in runs]
     mean, low, high = float(np.mean(values)), min(values), max(values)
-    return f"{mean:,.0f} ({low:,.0f}-{high:,.0f})" if high - low > 0.1 * abs(mean) else f"{mean:,.0f}"
+    digits = 0 if abs(mean) >= 10 else 1
+    spread = f" ({low:,.{digits}f}-{high:,.{digits}f})" if high - low > 0.1 * abs(mean) else ""
+    return f"{mean:,.{digits}f}{spread}"
 
 
 def _fairness(comparison: Comparison) -> Section:
