@@ -68,6 +68,7 @@ def run_in_processes(
             yield None
             for process in [process for process in running if process.poll() is not None]:
                 spec, retries = running.pop(process)
+                process.communicate()  # closes the pipe
                 if process.returncode == 0:
                     yield Ended(spec, True)
                     continue
@@ -185,4 +186,4 @@ def _stop(processes: list[subprocess.Popen[bytes]]) -> None:
             process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             process.kill()
-            process.wait()
+        process.communicate()  # closes the pipe

@@ -150,6 +150,7 @@ def test_a_killed_worker_costs_one_retry_and_no_result(
     assert "| 2 | done |" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_the_runs_and_the_same_command_goes_on(undisturbed: RunRecord, tmp_path: Path) -> None:
     code = (
         "import sys; from benchmarl_himpo import sweep; "
@@ -242,6 +243,7 @@ def test_a_sweep_that_cannot_be_started_ends_with_a_sentence(
 # Other ways to start the same run
 
 
+@pytest.mark.slow
 def test_a_job_of_hydra_takes_its_place_in_a_sweep(run_command, finished: Path, tmp_path: Path) -> None:
     arguments = ["--multirun", *TINY, "algorithm=himppo", f"sweep_folder={tmp_path / 'sweep'}"]
     first = run_command(*arguments, cwd=tmp_path)
