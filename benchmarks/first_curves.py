@@ -2,7 +2,6 @@
 
     python benchmarks/first_curves.py train     # four runs at the reference setting, one seed each, in turn
     python benchmarks/first_curves.py collect   # finished runs -> benchmarks/first_curves/<algorithm>.csv
-    python benchmarks/first_curves.py anchors   # returns of a greedy and a random script
     python benchmarks/first_curves.py draw      # benchmarks/first_curves/*.csv -> benchmarks/first_curves.svg
 
 Needs the render extra for the picture.
@@ -34,9 +33,6 @@ COLUMNS = {
     "collection_seconds": "timers_collection_time",
     "training_seconds": "timers_training_time",
 }
-# Per agent, 3 agents, 200 episodes, as `anchors` prints them
-GREEDY_RETURN = 25.0
-RANDOM_RETURN = 2.9
 
 
 def train() -> None:
@@ -73,38 +69,16 @@ def read_scalar(path: Path) -> dict[int, float]:
         return {int(step): float(value) for step, value in csv.reader(file)}
 
 
-def anchors() -> None:
-    """Print the returns of two scripts: head for the best of the eight observed neighbour cells, and act at random."""
-    import torch
-    from benchmarl.environments import VmasTask
-    from tensordict import TensorDictBase
-    from torch import Tensor
-
-    env = VmasTask.SAMPLING.get_from_yaml().get_env_fun(num_envs=200, continuous_actions=True, seed=0, device="cpu")()
-    # The order in which the last eight features of an observation look around
-    directions = torch.tensor([[1, 0], [-1, 0], [0, 1], [0, -1], [-1, -1], [1, -1], [-1, 1], [1, 1]]).float()
-
-    def greedy(td: TensorDictBase) -> Tensor:
-        return directions[td["agents", "observation"][..., -8:].argmax(-1)]
-
-    def at_random(td: TensorDictBase) -> Tensor:
-        return 2 * torch.rand(*td["agents"].shape, 2) - 1
-
-    torch.manual_seed(0)
-    for name, policy in {"greedy": greedy, "random": at_random}.items():
-        td, total = env.reset(), torch.zeros(())
-        for _ in range(100):
-            td = env.step(td.set(("agents", "action"), policy(td)))["next"]
-            total = total + td["agents", "reward"]
-        print(f"{name} {total.mean():.1f}")
-
-
 def draw() -> None:
     """Draw collection returns over frames, with the evaluations as dots."""
     import matplotlib
 
     matplotlib.use("svg")
     from matplotlib import pyplot as plt
+
+    from benchmarl_himpo.benchmark.anchors import load_anchors
+
+    anchors = load_anchors().tasks["vmas/sampling"]
 
     plt.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "benchmarl_himpo"})
     figure, axes = plt.subplots(figsize=(7.2, 4.2), layout="constrained")
@@ -119,8 +93,8 @@ def draw() -> None:
             if row["evaluation_return"]
         ]
         axes.plot(*zip(*evaluated, strict=True), ".", color=line.get_color())
-    axes.axhline(GREEDY_RETURN, color="grey", linestyle="--", linewidth=1, label="greedy script")
-    axes.axhline(RANDOM_RETURN, color="grey", linestyle=":", linewidth=1, label="random")
+    axes.axhline(anchors.scripted, color="grey", linestyle="--", linewidth=1, label="greedy script")
+    axes.axhline(anchors.random, color="grey", linestyle=":", linewidth=1, label="random")
     axes.set(xlabel="frames (thousands)", ylabel="return per agent", title="vmas/sampling, 3 agents, one seed")
     axes.legend(loc="lower right", fontsize="small")
     axes.spines[["top", "right"]].set_visible(False)
@@ -128,7 +102,7 @@ def draw() -> None:
 
 
 if __name__ == "__main__":
-    steps: dict[str, Callable[[], None]] = {"train": train, "collect": collect, "anchors": anchors, "draw": draw}
+    steps: dict[str, Callable[[], None]] = {"train": train, "collect": collect, "draw": draw}
     if len(sys.argv) != 2 or sys.argv[1] not in steps:
         sys.exit(f"usage: python {sys.argv[0]} {{{','.join(steps)}}}")
     steps[sys.argv[1]]()

@@ -83,7 +83,7 @@ def measure(overrides: list[str], n_iters: int, count_flops: bool) -> dict[str, 
         floating-point operations per frame.
     """
     from benchmarl_himpo.config import compose
-    from benchmarl_himpo.run import load_experiment
+    from benchmarl_himpo.runs.training import load_experiment
 
     cfg = compose(overrides, return_hydra_config=True)
     n_frames = cfg.experiment.on_policy_collected_frames_per_batch
@@ -114,7 +114,7 @@ def measure_environment(overrides: list[str], n_iters: int) -> dict[str, Any]:
         Seconds per 1,000 frames, as ``collection`` and ``total``.
     """
     from benchmarl_himpo.config import compose
-    from benchmarl_himpo.run import load_experiment
+    from benchmarl_himpo.runs.training import load_experiment
 
     cfg = compose(overrides, return_hydra_config=True)
     experiment = load_experiment(cfg, cfg.hydra.runtime.choices)

@@ -5,6 +5,7 @@ None of them changes what is learned.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -168,9 +169,18 @@ class SummaryCallback(PortableCallback):
         Args:
             rollouts: the episodes of the evaluation, each cut at its end. Shape ``[T]`` each.
         """
-        returns = [
-            group_entry(rollout, group, "reward").sum(0).mean()
-            for rollout in rollouts
-            for group in self.experiment.group_map
-        ]
-        self.evaluation_return = torch.stack(returns).mean().item()
+        self.evaluation_return = mean_return(rollouts, self.experiment.group_map)
+
+
+def mean_return(rollouts: list[TensorDictBase], groups: Iterable[str]) -> float:
+    """Average returns over agents, groups and episodes.
+
+    Args:
+        rollouts: episodes, each cut at its end. Shape ``[T]`` each.
+        groups: names of the agent groups.
+
+    Returns:
+        The mean of BenchMARL's ``episode_reward``.
+    """
+    returns = [group_entry(rollout, group, "reward").sum(0).mean() for rollout in rollouts for group in groups]
+    return torch.stack(returns).mean().item()

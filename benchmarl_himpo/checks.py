@@ -53,6 +53,48 @@ def check_request(config: ExperimentConfig, on_policy: bool, task_name: str, mod
         )
 
 
+def check_absolute_metric(config: ExperimentConfig, n_episodes: int) -> None:
+    """Check that the best policy of a run will be known at its end.
+
+    Args:
+        config: the experiment's configuration.
+        n_episodes: episodes of the absolute metric; 0: it is not asked for.
+
+    Raises:
+        RequestError: if the number is negative, or there is nothing to choose the policy by or to keep it in.
+    """
+    if n_episodes < 0:
+        raise RequestError(f"absolute_metric_episodes={n_episodes} must be 0 (off) or more.")
+    if n_episodes and not (config.evaluation and (config.loggers or config.create_json)):
+        raise RequestError(
+            "absolute_metric_episodes plays the policy of the best evaluation, and none takes place: choose "
+            "experiment.evaluation=true and experiment.create_json=true, or absolute_metric_episodes=0."
+        )
+    if n_episodes and not config.checkpoint_at_end:
+        raise RequestError(
+            "absolute_metric_episodes takes the best policy from the last checkpoint: choose "
+            "experiment.checkpoint_at_end=true, or absolute_metric_episodes=0."
+        )
+
+
+def check_sweep(config: DictConfig) -> None:
+    """Check that a run of a sweep leaves what its record is made of, and can be continued.
+
+    Args:
+        config: the ``experiment`` node of a composed config.
+
+    Raises:
+        RequestError: if an option stands in the way.
+    """
+    needed = {"create_json": True, "checkpoint_at_end": True, "restore_file": None, "save_folder": None}
+    for option, value in needed.items():
+        if config[option] != value:
+            said = "null" if value is None else str(value).lower()
+            raise RequestError(f"experiment.{option}={config[option]} does not go with a sweep: leave it at {said}.")
+    if "csv" not in config.loggers:
+        raise RequestError(f"experiment.loggers={list(config.loggers)} lacks csv, which a sweep reads: add it.")
+
+
 def model_names_of(model: DictConfig) -> Iterator[str]:
     """Yield the name of a model, or of each layer of a sequence model.
 

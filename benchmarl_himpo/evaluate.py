@@ -69,8 +69,14 @@ def read_arguments(arguments: Sequence[str]) -> tuple[list[Path], DictConfig, li
         raise ValueError("audit=true and video=true are two commands: give one of them")
     if options.moment is not None and options.moment < 1:
         raise ValueError(f"moment={options.moment} must be 1 or more: it counts the steps of the episode")
-    changes = [[f"{key}={value}" for value in BETWEEN_VALUES.split(values)] for key, values in given]
-    return folders, options, [list(combination) for combination in product(*changes)]
+    return folders, options, combine_changes([f"{key}={values}" for key, values in given])
+
+
+def combine_changes(arguments: Sequence[str]) -> list[list[str]]:
+    """Combine changes that have several values each, separated by commas: every value of one with every of another."""
+    pairs = [argument.partition("=") for argument in arguments]
+    changes = [[f"{key}={value}" for value in BETWEEN_VALUES.split(values)] for key, _, values in pairs]
+    return [list(combination) for combination in product(*changes)]
 
 
 def evaluate(folders: list[Path], options: DictConfig, combinations: list[list[str]], keep: Keep) -> None:
@@ -118,7 +124,7 @@ def format_transfer(table: list[tuple[str, str, dict[str, Estimate]]]) -> str:
     cells = {(run, task): means["team"] for run, task, means in table}
     lines = [f"| team return | {' | '.join(tasks)} |", f"|---|{'---|' * len(tasks)}"]
     return "\n".join(
-        [*lines, *(f"| {run} | {' | '.join(f'{cells[run, task].mean:.2f}' for task in tasks)} |" for run in runs)]
+        [*lines, *(f"| {run} | {' | '.join(f'{cells[run, task].value:.2f}' for task in tasks)} |" for run in runs)]
     )
 
 

@@ -14,14 +14,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarl.hydra_config import load_algorithm_config_from_hydra, load_experiment_config_from_hydra
 from omegaconf.errors import OmegaConfBaseException
 
+from benchmarl_himpo.evaluation.absolute_metric import measure_absolute_metric
 from benchmarl_himpo.registration import register
-from benchmarl_himpo.run import CommandError, exit_on_interrupt, train
+from benchmarl_himpo.run import describe_metric, exit_on_interrupt, train_and_summarise
 from benchmarl_himpo.runs import CheckpointError
-from benchmarl_himpo.runs.checkpoint import newest_checkpoint
-from benchmarl_himpo.runs.run_config import find_run, load_run_config
+from benchmarl_himpo.runs.run_config import find_run
+from benchmarl_himpo.runs.training import CommandError, config_to_continue, n_frames_done, n_frames_of
 
 
 def resume(folder: Path, overrides: list[str]) -> None:
@@ -33,23 +33,21 @@ def resume(folder: Path, overrides: list[str]) -> None:
 
     Raises:
         CheckpointError: if there is no run or no good checkpoint.
-        CommandError: as :func:`benchmarl_himpo.run.train`.
+        CommandError: as :func:`benchmarl_himpo.runs.training.train`.
     """
     run = find_run(folder)
-    checkpoint = newest_checkpoint(run / "checkpoints")
-    cfg, choices = load_run_config(run, overrides)
-    cfg.experiment.restore_file, cfg.experiment.save_folder = str(checkpoint), str(run.resolve().parent)
-    n_frames = int(checkpoint.stem.removeprefix("checkpoint_"))
-    on_policy = load_algorithm_config_from_hydra(cfg.algorithm).on_policy()
-    max_n_frames = load_experiment_config_from_hydra(cfg.experiment).get_max_n_frames(on_policy)
-    if n_frames >= max_n_frames:
+    cfg, choices = config_to_continue(run, overrides)
+    n_done, n_frames = n_frames_done(cfg), n_frames_of(cfg)
+    if n_done >= n_frames:
+        metric = measure_absolute_metric(run)  # a run may have been stopped in it
         print(
-            f"{run} is finished: {n_frames:,} of {max_n_frames:,} frames. For more, add experiment.max_n_frames=... "
+            f"{run} is finished: {n_done:,} of {n_frames:,} frames. For more, add experiment.max_n_frames=... "
             "(and experiment.max_n_iters=..., where that was set) with a larger number."
+            f"{'' if metric is None else f' Absolute metric: {describe_metric(metric)}.'}"
         )
         return
-    print(f"resumed: true, from {checkpoint}")
-    train(cfg, choices)
+    print(f"resumed: true, from {cfg.experiment.restore_file}")
+    train_and_summarise(cfg, choices)
 
 
 def main() -> None:

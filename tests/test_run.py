@@ -24,6 +24,7 @@ from benchmarl_himpo.algorithms import algorithm_config_registry
 from benchmarl_himpo.callbacks import SummaryCallback, VideoCallback
 from benchmarl_himpo.config import CONF_DIR, compose
 from benchmarl_himpo.environments.sampling_scenario import SamplingScenario
+from benchmarl_himpo.runs import training
 from benchmarl_himpo.videos.display import RenderError
 
 MakeExperiment = Callable[..., Experiment]
@@ -147,8 +148,8 @@ def test_ctrl_c_is_recognised_behind_an_error_of_tensordict() -> None:
         with TensorDict.from_module(linear).to_module(linear):
             raise KeyboardInterrupt
     except BaseException as error:
-        assert run._comes_from_interrupt(error)
-    assert not run._comes_from_interrupt(RuntimeError())
+        assert training._comes_from_interrupt(error)
+    assert not training._comes_from_interrupt(RuntimeError())
 
 
 # Requests that cannot be met

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmarl_himpo.config import compose
-from benchmarl_himpo.run import load_experiment
+from benchmarl_himpo.runs.training import load_experiment
 
 OVERRIDES = [
     "task=vmas/sampling",

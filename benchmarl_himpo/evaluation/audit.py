@@ -198,7 +198,7 @@ def judge(rows: list[AuditRow]) -> list[str]:
     for level in sorted({row.level for row in rows if row.level is not None}):
         harmful = [row for row in rows if row.level == level and row.corrected.high < 0]
         if harmful:
-            worst = min(harmful, key=lambda row: row.corrected.mean)
+            worst = min(harmful, key=lambda row: row.corrected.value)
             verdicts.append(f"level {level}: its goals are used; {worst.name}, the return changes by {worst.corrected}")
         else:
             verdicts.append(f"level {level}: no use of its goals is seen; nothing done to them lowers the return")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -18,11 +18,14 @@ from torch import Tensor, nn
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from benchmarl_himpo.environments.entries import group_entry
-from benchmarl_himpo.run import load_experiment
 from benchmarl_himpo.runs import CheckpointError, ResumableExperiment
 from benchmarl_himpo.runs.checkpoint import newest_checkpoint, read_checkpoint
 from benchmarl_himpo.runs.random_state import seeded_random_state, vmas_generators
 from benchmarl_himpo.runs.run_config import find_run, load_run_config
+from benchmarl_himpo.runs.training import load_experiment
+
+Policy: TypeAlias = TensorDictModuleBase | Callable[[TensorDictBase], TensorDictBase]
+"""Writes actions next to the observations that it is given."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,46 @@ def load_trained(
     run = find_run(folder)
     state = read_checkpoint(newest_checkpoint(run / "checkpoints"), map_location="cpu")
     cfg, choices = load_run_config(run, overrides)
+    experiment = load_policy(cfg, choices, n_episodes, state["policy"])
+    if with_losses:
+        for group, loss in experiment.losses.items():
+            load_parameters(loss, state[f"loss_{group}"])
+    return experiment
+
+
+def load_policy(
+    cfg: DictConfig, choices: dict[str, str], n_episodes: int, parameters: dict[str, Tensor]
+) -> ResumableExperiment:
+    """Build an experiment to play with, away from the folder of any run.
+
+    Args:
+        cfg: the composed config.
+        choices: the file chosen for each group.
+        n_episodes: episodes that the test environment plays side by side.
+        parameters: state of the policy.
+
+    Returns:
+        The experiment, for :func:`play`.
+
+    Raises:
+        CheckpointError: if the parameters do not fit the task.
+    """
+    experiment = build_quietly(cfg, choices, n_episodes)
+    load_parameters(experiment.policy, parameters)
+    return experiment
+
+
+def build_quietly(cfg: DictConfig, choices: dict[str, str], n_episodes: int) -> ResumableExperiment:
+    """Build an experiment with an untrained policy that logs nothing and leaves no files.
+
+    Args:
+        cfg: the composed config.
+        choices: the file chosen for each group.
+        n_episodes: episodes that the test environment plays side by side.
+
+    Returns:
+        The experiment, for :func:`play`.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         quiet: dict[str, Any] = {
             "loggers": [],
@@ -78,12 +121,8 @@ def load_trained(
             "save_folder": scratch,
             "evaluation_episodes": n_episodes,
         }
-        experiment = load_experiment(cast("DictConfig", OmegaConf.merge(cfg, {"experiment": quiet})), choices)
-    load_parameters(experiment.policy, state["policy"])
-    if with_losses:
-        for group, loss in experiment.losses.items():
-            load_parameters(loss, state[f"loss_{group}"])
-    return experiment
+        changes = {"experiment": quiet, "absolute_metric_episodes": 0}
+        return load_experiment(cast("DictConfig", OmegaConf.merge(cfg, changes)), choices)
 
 
 def load_parameters(module: nn.Module, saved: dict[str, Tensor]) -> None:
@@ -113,7 +152,7 @@ def load_parameters(module: nn.Module, saved: dict[str, Tensor]) -> None:
             buffer.copy_(saved[name])
 
 
-def play(experiment: ResumableExperiment, seed: int, policy: TensorDictModuleBase | None = None) -> Returns:
+def play(experiment: ResumableExperiment, seed: int, policy: Policy | None = None) -> Returns:
     """Play one episode in each of the test environments, the same ones for the same seed.
 
     Args:

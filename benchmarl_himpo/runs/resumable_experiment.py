@@ -13,7 +13,6 @@ from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TextIO
 
 import torch
 from benchmarl.experiment import Experiment
@@ -30,6 +29,7 @@ from benchmarl_himpo.runs.checkpoint import (
     set_aside_later_checkpoints,
     write_checkpoint,
 )
+from benchmarl_himpo.runs.lock import lock_folder
 from benchmarl_himpo.runs.random_state import (
     RandomState,
     capture_random_state,
@@ -38,12 +38,6 @@ from benchmarl_himpo.runs.random_state import (
     vmas_generators,
 )
 
-try:
-    import fcntl
-except ImportError:  # Windows has no such locks: runs are not guarded there
-    fcntl = None  # type: ignore[assignment]
-
-LOCK_FILE = ".lock"
 WITHOUT_EFFECT_ON_TRAINING = (
     "checkpoint_",
     "create_json",
@@ -62,10 +56,6 @@ WITHOUT_EFFECT_ON_TRAINING = (
 """Beginnings of the experiment's options that may differ between a checkpoint and the run that goes on from it."""
 EXACT_ENVIRONMENTS = ("vmas",)
 """Environments that draw from generators :mod:`benchmarl_himpo.runs.random_state` knows, and from no others."""
-
-
-class RunLockedError(RuntimeError):
-    """Another process writes to the folder of the run."""
 
 
 class ResumableExperiment(Experiment):
@@ -148,10 +138,10 @@ class ResumableExperiment(Experiment):
         if restore_file is not None and self.config.save_folder is not None:
             folder = Path(self.config.save_folder) / Path(restore_file).resolve().parents[1].name
             if folder.is_dir():  # before anything is written there
-                self._lock = _lock_folder(folder)
+                self._lock = lock_folder(folder)
         super()._setup_name()
         if not hasattr(self, "_lock"):
-            self._lock = _lock_folder(self.folder_name)
+            self._lock = lock_folder(self.folder_name)
         self._evaluation_random_state = seeded_random_state(self.seed + 1)
 
     def _setup_algorithm(self) -> None:
@@ -271,20 +261,6 @@ def _digest(value: object) -> str:
 
 def _append(env_func: Callable[[], EnvBase], transform: Transform) -> EnvBase:
     return env_func().append_transform(transform)
-
-
-def _lock_folder(folder: Path) -> TextIO:
-    """Hold a folder until the file that is returned is closed or the process ends, however it ends."""
-    file = (folder / LOCK_FILE).open("w")
-    if fcntl is not None:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.close()
-            raise RunLockedError(
-                f"another process writes to {folder}: wait for it to end, or copy the folder and resume the copy"
-            ) from error
-    return file
 
 
 def _keep_rows_before(file: Path, iteration: int) -> None:

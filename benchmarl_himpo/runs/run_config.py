@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +19,9 @@ CONFIG_FILE = "run.yaml"
 TRUSTED_CLASSES = ("torch.nn.", "torch_geometric.nn.")
 """Beginnings of class names that a configuration may import without being asked."""
 NODES = ("experiment", "algorithm", "task", "model", "critic_model", "seed", "accelerated")
+"""What a configuration consists of."""
+LATER_NODES = ("absolute_metric_episodes",)
+"""What older ones lack: they take the default."""
 
 
 def save_run_config(cfg: DictConfig, choices: dict[str, str], folder: Path) -> None:
@@ -29,11 +32,25 @@ def save_run_config(cfg: DictConfig, choices: dict[str, str], folder: Path) -> N
         choices: the file chosen for each group, as Hydra names them.
         folder: the folder of the run.
     """
-    saved = cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.masked_copy(cfg, list(NODES)), resolve=True))
-    saved["choices"] = {group: name for group, name in choices.items() if not group.startswith("hydra/")}
+    saved = cast(
+        "dict[str, Any]", OmegaConf.to_container(OmegaConf.masked_copy(cfg, [*NODES, *LATER_NODES]), resolve=True)
+    )
+    saved["choices"] = choices_of_nodes(choices)
     temporary = folder / f"{CONFIG_FILE}.tmp"
     temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(saved)))
     temporary.replace(folder / CONFIG_FILE)
+
+
+def choices_of_nodes(choices: Mapping[str, str]) -> dict[str, str]:
+    """Leave out what no node is composed from once a protocol's values are in them: Hydra's own groups, and protocols.
+
+    Args:
+        choices: the file chosen for each group, as Hydra names them.
+
+    Returns:
+        The others.
+    """
+    return {group: name for group, name in choices.items() if not group.startswith(("hydra/", "protocol"))}
 
 
 def load_run_config(folder: Path, overrides: Sequence[str] = ()) -> tuple[DictConfig, dict[str, str]]:
@@ -56,7 +73,7 @@ def load_run_config(folder: Path, overrides: Sequence[str] = ()) -> tuple[DictCo
         choices = {str(group): str(name) for group, name in saved.choices.items()}
         _check_trusted(file, saved, choices, [override.partition("=")[0] for override in overrides])
         cfg = compose([f"{group}={name}" for group, name in choices.items()])
-        for node in NODES:
+        for node in (*NODES, *(node for node in LATER_NODES if node in saved)):
             OmegaConf.update(cfg, node, saved[node], merge=True, force_add=True)
     except CheckpointError:
         raise

@@ -113,10 +113,10 @@ def test_an_audit_disturbs_every_level_graph_and_messages(experiment: ResumableE
     assert {row.level for row in rows} == {1, 2, None}
     assert len(rows) == 4 + 4 + 2
     returns = play(experiment, seed=1).per_agent
-    assert intact.mean == pytest.approx(float(returns.double().mean()))
+    assert intact.value == pytest.approx(float(returns.double().mean()))
     for row in rows:
-        assert row.effect.mean == pytest.approx(row.value.mean - intact.mean, abs=1e-6)
-        assert row.effect.low <= row.effect.mean <= row.effect.high
+        assert row.effect.value == pytest.approx(row.value.value - intact.value, abs=1e-6)
+        assert row.effect.low <= row.effect.value <= row.effect.high
         if row.level is not None and row.effect.low < row.effect.high:
             assert row.corrected.low < row.effect.low
     assert len(judge(rows)) == 4

@@ -65,7 +65,7 @@ def test_nothing_is_written_to_a_run(himppo_run: Path) -> None:
 def test_intervals_are_students() -> None:
     values, reference = torch.tensor([1.0, 2.0, 4.0, 7.0]), torch.tensor([1.0, 1.0, 1.0, 2.0])
     estimate = estimate_mean(values, 0.9)
-    assert estimate.mean == 3.5
+    assert estimate.value == 3.5
     half_width = stats.t.ppf(0.95, 3) * stats.sem(values.numpy())
     assert (estimate.low, estimate.high) == pytest.approx((3.5 - half_width, 3.5 + half_width))
     difference = estimate_difference(values, reference, 0.9)
@@ -91,7 +91,7 @@ def test_the_transfer_matrix(himppo_run: Path, qmix_run: Path, tmp_path: Path, c
     ]
     for result in results:
         assert len(result["episodes"]["team"]) == 3
-        assert f"{result['team']['mean']:.2f}" in said
+        assert f"{result['team']['value']:.2f}" in said
 
 
 def test_the_audit_as_table_and_file(himppo_run: Path, capsys) -> None:

@@ -8,10 +8,10 @@ import pytest
 from omegaconf import OmegaConf
 
 from benchmarl_himpo.config import compose
-from benchmarl_himpo.run import load_experiment
 from benchmarl_himpo.runs import ResumableExperiment
 from benchmarl_himpo.runs.checkpoint import newest_checkpoint
 from benchmarl_himpo.runs.run_config import load_run_config
+from benchmarl_himpo.runs.training import load_experiment
 
 N_FRAMES = 320
 

@@ -15,7 +15,6 @@ from omegaconf import OmegaConf
 from run_states import last_state
 
 from benchmarl_himpo import resume
-from benchmarl_himpo.run import CommandError
 from benchmarl_himpo.runs import CheckpointError, RunLockedError, checkpoint
 from benchmarl_himpo.runs.checkpoint import (
     list_checkpoints,
@@ -25,6 +24,7 @@ from benchmarl_himpo.runs.checkpoint import (
     write_checkpoint,
 )
 from benchmarl_himpo.runs.run_config import load_run_config
+from benchmarl_himpo.runs.training import CommandError
 
 STATE = {"weights": torch.arange(4.0), "frames": 80, "names": ["a", "b"]}
 

@@ -12,8 +12,8 @@ from run_states import differences, last_state, scalars
 from benchmarl_himpo.config import compose
 from benchmarl_himpo.environments.sampling_scenario import SamplingScenario
 from benchmarl_himpo.objectives import HimppoLoss
-from benchmarl_himpo.run import train
 from benchmarl_himpo.runs import ResumableExperiment
+from benchmarl_himpo.runs.training import train
 
 N_FRAMES = 320
 TRAINING_STEPS, STEPS_PER_EPISODE = 6, 20

@@ -1,0 +1,57 @@
+"""Measure the returns that scores are held against: uniform actions, a script and an upper bound where they are known.
+
+    python -m benchmarl_himpo.anchors task=vmas/sampling task.n_agents=3,5,7
+
+Anything that changes the task can stand on that line; values separated by commas are measured one after another.
+`episodes` and `seed` are those of conf/anchors.yaml, where the results belong: reports read them there. They change
+with the version of that file, and not by themselves.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+from tqdm import tqdm
+
+from benchmarl_himpo.benchmark.anchor_measurement import measure_anchors
+from benchmarl_himpo.benchmark.anchors import ANCHORS_FILE
+from benchmarl_himpo.config import read_options
+from benchmarl_himpo.evaluate import combine_changes
+from benchmarl_himpo.registration import register
+from benchmarl_himpo.run import exit_on_interrupt
+
+OPTIONS = ("episodes", "seed")
+COLUMNS = ("random", "scripted", "upper_bound")
+CONFIDENCE = 0.95
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if not given or {"-h", "--help"} & set(given):
+        print(__doc__)
+        return
+    register()
+    own = [argument for argument in given if argument.partition("=")[0] in OPTIONS]
+    try:
+        with exit_on_interrupt():
+            options = read_options(ANCHORS_FILE, own)
+            if options.episodes < 2:
+                raise ValueError(f"episodes={options.episodes} must be 2 or more: an interval needs as many")
+            lines = []
+            for overrides in tqdm(combine_changes([argument for argument in given if argument not in own])):
+                found = measure_anchors(overrides, options.episodes, options.seed, CONFIDENCE)
+                cells = [str(found.get(column, "-")) for column in COLUMNS]
+                lines.append(f"| {' '.join(overrides)} | {' | '.join(cells)} |")
+    except (ValueError, OSError, OmegaConfBaseException, HydraException) as error:
+        sys.exit(str(error))
+    print(f"return per agent over {options.episodes} episodes, seed {options.seed}, {CONFIDENCE:.0%} intervals\n")
+    print(f"| task | {' | '.join(COLUMNS)} |\n|---|{'---|' * len(COLUMNS)}")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""Make the record of a finished run from what it left: CSV files, its last checkpoint, its ledger."""
+
+from __future__ import annotations
+
+import math
+import re
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from benchmarl_himpo.benchmark.ledger import Ledger, now
+from benchmarl_himpo.benchmark.record import RunRecord
+from benchmarl_himpo.benchmark.run_files import read_scalars
+from benchmarl_himpo.benchmark.spec import RunSpec
+from benchmarl_himpo.evaluation.absolute_metric import AbsoluteMetric
+from benchmarl_himpo.evaluation.episodes import load_trained
+from benchmarl_himpo.runs import ResumableExperiment
+from benchmarl_himpo.runs.run_json import read_run_json
+
+LEVEL = re.compile(r"level_losses\.(\d+)\.")
+"""How HiMPPO's loss names the parameters of a level."""
+
+
+def collect_record(spec: RunSpec, run: Path, metric: AbsoluteMetric | None, made_with: dict[str, Any]) -> RunRecord:
+    """Put together the record of a finished run.
+
+    Args:
+        spec: what was run.
+        run: the folder in which BenchMARL wrote.
+        metric: the absolute metric, where it was measured.
+        made_with: what :func:`benchmarl_himpo.benchmark.provenance.provenance` gave.
+
+    Returns:
+        The record.
+    """
+    experiment = load_trained(run, n_episodes=1)
+    events = Ledger(spec.folder).events()
+    started = [event for event in events if event["event"] == "started"]
+    ended = [event for event in events if event["event"] == "trained"]
+    seconds, evaluation_seconds = _seconds(run)
+    frames = {i: int(value) for i, value in read_scalars(run, "counters/total_frames").items()}
+    seconds_at = dict(zip(frames.values(), (seconds[i] for i in frames), strict=True))
+    collection_return = read_scalars(run, "collection/reward/episode_reward_mean")
+    evaluations = _evaluations(run)
+    record = RunRecord(
+        id=spec.id,
+        variant=spec.variant,
+        algorithm=spec.choice("algorithm"),
+        task=spec.choice("task"),
+        model=spec.choice("model"),
+        task_label=spec.task_label,
+        seed=spec.seed,
+        group_sizes={group: len(agents) for group, agents in experiment.group_map.items()},
+        config=spec.config,
+        config_hash=spec.config_hash,
+        fingerprint=spec.fingerprint,
+        frames=list(frames.values()),
+        seconds=list(seconds_at.values()),
+        collection_return=[_finite(collection_return.get(i)) for i in frames],
+        evaluation_frames=list(evaluations),
+        evaluation_seconds=[seconds_at[n_frames] for n_frames in evaluations],
+        evaluation_returns=list(evaluations.values()),
+        absolute_metric=None
+        if metric is None
+        else {"frames": metric.frames, "seed": metric.seed, "returns": metric.returns.per_agent.tolist()},
+        parameters=_count_parameters(experiment),
+        timers={
+            "collection": sum(read_scalars(run, "timers/collection_time").values()),
+            "training": sum(read_scalars(run, "timers/training_time").values()),
+            "evaluation": evaluation_seconds,
+        },
+        peak_memory=max((event["peak_memory"] for event in ended), default=0),
+        gradient_steps=_count_gradient_steps(experiment, len(frames)),
+        resumed=any(event["frames"] for event in started),
+        attempts=len(started),
+        provenance={**made_with, "started": started[0]["time"], "ended": ended[-1]["time"] if ended else now()},
+    )
+    experiment.close()
+    return record
+
+
+def _seconds(run: Path) -> tuple[dict[int, float], float]:
+    """Wall-clock of collection and training up to each iteration, and that of all evaluations."""
+    collection, training = (read_scalars(run, f"timers/{name}_time") for name in ("collection", "training"))
+    total = accumulate(collection[i] + training[i] for i in collection)
+    return dict(zip(collection, total, strict=True)), sum(read_scalars(run, "timers/evaluation_time").values())
+
+
+def _evaluations(run: Path) -> dict[int, list[float]]:
+    """Returns of the episodes of each evaluation, by the frames collected at it."""
+    _, data = read_run_json(run / f"{run.name}.json")
+    steps = [value for name, value in data.items() if name.startswith("step_")]
+    return {step["step_count"]: step["return"] for step in sorted(steps, key=lambda step: step["step_count"])}
+
+
+def _count_parameters(experiment: ResumableExperiment) -> dict[str, int]:
+    """Count the parameters that are trained, by ``<group>/<loss>/<network or level>``."""
+    counts: dict[str, int] = {}
+    for group, optimizers in experiment.optimizers.items():
+        loss_of = {
+            id(parameter): loss
+            for loss, optimizer in optimizers.items()
+            for param_group in optimizer.param_groups
+            for parameter in param_group["params"]
+        }
+        for name, parameter in experiment.losses[group].named_parameters():
+            level = LEVEL.match(name)
+            part = f"level_{level[1]}" if level else name.partition("_params.")[0]
+            key = f"{group}/{loss_of[id(parameter)]}/{part}"
+            counts[key] = counts.get(key, 0) + parameter.numel()
+    return counts
+
+
+def _count_gradient_steps(experiment: ResumableExperiment, n_iterations: int) -> int:
+    """Count the minibatches of all agent groups that were trained on."""
+    config, on_policy = experiment.config, experiment.on_policy
+    n_minibatches = math.ceil(config.train_batch_size(on_policy) / config.train_minibatch_size(on_policy))
+    return n_iterations * config.n_optimizer_steps(on_policy) * n_minibatches * len(experiment.train_group_map)
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

@@ -1,0 +1,195 @@
+"""The runs of a comparison: every record below some folders, what is unfinished, and what is missing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import yaml
+
+from benchmarl_himpo.benchmark.anchors import OF_RUNS
+from benchmarl_himpo.benchmark.labels import strip_common
+from benchmarl_himpo.benchmark.ledger import Ledger
+from benchmarl_himpo.benchmark.record import RECORD_FILE, RecordError, RunRecord, load_record
+
+SPEC_FILE = "spec.yaml"
+"""What a sweep leaves in the folder of every run that it planned."""
+
+RECORD_NAME = re.compile(r"-s\d+-[0-9a-f]{8}$")
+"""End of a record's id, which is its file name where records are kept without their runs."""
+
+
+class ComparisonError(ValueError):
+    """Runs cannot be compared; the message says why."""
+
+
+@dataclass(frozen=True)
+class Absent:
+    """A run that belongs to a comparison and has no record."""
+
+    task: str
+    variant: str
+    seed: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.variant} on {self.task}, seed {self.seed}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs to compare.
+
+    Args:
+        records: sorted by task, variant and seed.
+        files: where each was found, relative to the folder that was given, by id.
+        absent: unfinished runs, and seeds that other variants of the task have.
+        common: what was taken out of the labels, because all have it.
+    """
+
+    records: list[RunRecord]
+    files: dict[str, str]
+    absent: list[Absent]
+    common: list[str]
+
+    @property
+    def tasks(self) -> list[str]:
+        """Labels of the tasks, in order."""
+        return list(dict.fromkeys(record.task_label for record in self.records))
+
+    @property
+    def variants(self) -> list[str]:
+        """Labels of the variants, in order."""
+        return sorted({record.variant for record in self.records}, key=natural_order)
+
+    def variants_of(self, task: str) -> list[str]:
+        """Labels of the variants that a task has runs of."""
+        return list(dict.fromkeys(record.variant for record in self.records if record.task_label == task))
+
+    def runs(self, task: str, variant: str) -> list[RunRecord]:
+        """The runs of a variant on a task, by seed."""
+        return [record for record in self.records if (record.task_label, record.variant) == (task, variant)]
+
+
+def natural_order(text: str) -> list[tuple[int, str]]:
+    """Key that sorts 7 before 10."""
+    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", text)]
+
+
+def collect(folders: Sequence[Path]) -> Comparison:
+    """Read every record below some folders.
+
+    Args:
+        folders: folders of sweeps or of records, or files of records.
+
+    Returns:
+        The comparison.
+
+    Raises:
+        ComparisonError: if there is no record, or if two that differ claim to be the same run.
+        RecordError: if a file that should be a record is none.
+    """
+    found: dict[tuple[str, str, int], tuple[RunRecord, str]] = {}
+    planned: list[Absent] = []
+    for folder in folders:
+        if not folder.exists():
+            raise ComparisonError(f"{folder} does not exist: give folders of sweeps or of records")
+        for path in _record_files(folder):
+            record = load_record(path)
+            name = str(path.relative_to(folder)) if path != folder else path.name
+            key = (record.task_label, record.variant, record.seed)
+            other, other_name = found.setdefault(key, (record, name))
+            if other != record:
+                raise ComparisonError(_describe_clash(other, other_name, record, name))
+        planned += [_read_plan(spec) for spec in sorted(folder.rglob(SPEC_FILE)) if _is_unfinished(spec.parent)]
+    if not found:
+        raise ComparisonError(f"no record of a finished run below {', '.join(map(str, folders))}")
+    records = [record for record, _ in found.values()]
+    records.sort(key=lambda r: (natural_order(r.task_label), natural_order(r.variant), r.seed))
+    _check_configs(records)
+    unfinished = [run for run in planned if (run.task, run.variant, run.seed) not in found]
+    comparison = Comparison(
+        records=records,
+        files={record.id: name for record, name in found.values()},
+        absent=sorted({*unfinished, *_missing_seeds(records, unfinished)}, key=lambda a: natural_order(str(a))),
+        common=[],
+    )
+    return _shorten_labels(comparison)
+
+
+def _shorten_labels(comparison: Comparison) -> Comparison:
+    """Take out of the labels what all variants have, and of runs and their evaluations what all tasks have."""
+    labels = [(r.variant, r.task_label) for r in comparison.records] + [(a.variant, a.task) for a in comparison.absent]
+    variants, of_variants = strip_common(variant for variant, _ in labels)
+    tasks, of_tasks = strip_common((task for _, task in labels), lambda part: part.startswith(OF_RUNS))
+    return Comparison(
+        records=[replace(r, variant=variants[r.variant], task_label=tasks[r.task_label]) for r in comparison.records],
+        files=comparison.files,
+        absent=[replace(a, variant=variants[a.variant], task=tasks[a.task]) for a in comparison.absent],
+        common=[*of_variants, *of_tasks],
+    )
+
+
+def _record_files(folder: Path) -> list[Path]:
+    """Files that claim to be records: by their name, since runs leave other JSON files too."""
+    if folder.is_file():
+        return [folder]
+    return sorted(p for p in folder.rglob("*.json") if p.name == RECORD_FILE or RECORD_NAME.search(p.stem))
+
+
+def _is_unfinished(folder: Path) -> bool:
+    return not (folder / RECORD_FILE).is_file()
+
+
+def _read_plan(spec: Path) -> Absent:
+    """Read what a run without a record was to be."""
+    try:
+        plan = yaml.safe_load(spec.read_text(encoding="utf-8"))
+        return Absent(plan["task_label"], plan["variant"], int(plan["config"]["seed"]), _state(Ledger(spec.parent)))
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise RecordError(f"{spec} does not say what its run was to be: {error}") from error
+
+
+def _state(ledger: Ledger) -> str:
+    """Say in a few words why a run has no record."""
+    if ledger.is_running:
+        return "running, or killed without a word"
+    return f"failed: {ledger.reason}" if ledger.n_attempts else "not started"
+
+
+def _missing_seeds(records: list[RunRecord], unfinished: list[Absent]) -> list[Absent]:
+    """Seeds that some variant of a task has and another has not."""
+    known = {(run.task, run.variant, run.seed) for run in unfinished}
+    known |= {(record.task_label, record.variant, record.seed) for record in records}
+    seeds = {task: {s for t, _, s in known if t == task} for task, _, _ in known}
+    return [
+        Absent(task, variant, seed, "no record, though other variants have this seed")
+        for task, variant in {(task, variant) for task, variant, _ in known}
+        for seed in seeds[task]
+        if (task, variant, seed) not in known
+    ]
+
+
+def _check_configs(records: list[RunRecord]) -> None:
+    """Refuse one label for two configurations.
+
+    Raises:
+        ComparisonError: naming two runs.
+    """
+    first: dict[tuple[str, str], RunRecord] = {}
+    for record in records:
+        other = first.setdefault((record.task_label, record.variant), record)
+        if other.config_hash != record.config_hash:
+            raise ComparisonError(
+                f"{other.id} and {record.id} are both called {record.variant} on {record.task_label} and have "
+                "different configurations: they are no runs of one variant; report them apart"
+            )
+
+
+def _describe_clash(first: RunRecord, first_name: str, second: RunRecord, second_name: str) -> str:
+    return (
+        f"{first_name} and {second_name} are both {second.variant} on {second.task_label} with seed {second.seed}, and "
+        f"differ (ids {first.id} and {second.id}): a comparison has one run of each; leave one of them out"
+    )

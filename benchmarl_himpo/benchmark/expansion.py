@@ -1,0 +1,112 @@
+"""Turn overrides with several values into runs, by Hydra's own parser, and a protocol into its runs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from benchmarl_himpo.benchmark.spec import RunSpec, make_spec
+from benchmarl_himpo.checks import RequestError, check_sweep
+from benchmarl_himpo.config import compose
+from benchmarl_himpo.runs.training import check_config
+
+
+class SweepError(ValueError):
+    """A sweep that cannot be started; the message says what to change."""
+
+
+def expand(overrides: Sequence[str]) -> list[list[str]]:
+    """Combine all values, as ``--multirun`` does; with ``protocol=...``, those of each of its grids.
+
+    Args:
+        overrides: the command line in Hydra's syntax, such as ``["algorithm=himppo,ippo", "seed=range(0,5)"]``. A value
+            given here replaces that of a protocol's grids.
+
+    Returns:
+        The overrides of each run.
+
+    Raises:
+        SweepError: if Hydra cannot read them.
+    """
+    parser = OverridesParser.create()
+    try:
+        parsed = parser.parse_overrides(list(overrides))
+        if any(override.is_sweep_override() and override.key_or_group == "protocol" for override in parsed):
+            raise SweepError("protocol takes one value: a sweep follows one protocol")
+        fixed = [override.input_line for override in parsed if not override.is_sweep_override()]
+        protocol = compose([line for line in fixed if line is not None]).get("protocol")
+        grids = [{}] if protocol is None else protocol.grids
+        runs = []
+        for grid in grids:
+            lines = [f"{key}={values}" for key, values in grid.items()]
+            (batch,) = BasicSweeper.split_arguments(parser.parse_overrides([*lines, *overrides]), None)
+            runs += batch
+    except (HydraException, OmegaConfBaseException) as error:
+        raise SweepError(str(error)) from error
+    return runs
+
+
+def make_specs(runs: Sequence[list[str]], sweep_folder: Path, fingerprint: str) -> list[RunSpec]:
+    """Compose, check and name all runs of a sweep.
+
+    Args:
+        runs: the overrides of each.
+        sweep_folder: where their folders are to be.
+        fingerprint: the numerics fingerprint.
+
+    Returns:
+        The specs, lowest seeds first, so that a sweep that is stopped has something of everything.
+
+    Raises:
+        SweepError: if a run cannot be done, or two would have one name.
+    """
+    specs: list[RunSpec] = []
+    plain: dict[tuple[str, ...], RunSpec] = {}
+    for overrides in runs:
+        # Composing takes most of the time, and seeds are many
+        others = tuple(line for line in overrides if not line.startswith("seed="))
+        if others not in plain:
+            cfg = _compose_checked(list(others))
+            plain[others] = make_spec(cfg, cfg.hydra.runtime.choices, others, sweep_folder, fingerprint)
+        seeds = [line.partition("=")[2] for line in overrides if line.startswith("seed=")]
+        seed = _read_seed(seeds[-1]) if seeds else plain[others].seed
+        specs.append(plain[others].with_seed(seed, overrides))
+    _check_unique(specs)
+    return sorted(specs, key=lambda spec: spec.seed)
+
+
+def _compose_checked(overrides: list[str]) -> DictConfig:
+    try:
+        cfg = compose(overrides, return_hydra_config=True)
+        check_config(cfg, cfg.hydra.runtime.choices)
+        check_sweep(cfg.experiment)
+    except (HydraException, OmegaConfBaseException, RequestError, ValueError) as error:
+        raise SweepError(f"{' '.join(overrides)}: {error}") from error
+    return cfg
+
+
+def _read_seed(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as error:
+        raise SweepError(f"seed={text} is no integer: give one, a list or range(0,5)") from error
+
+
+def _check_unique(specs: Sequence[RunSpec]) -> None:
+    """Refuse two runs that a report could not tell apart, whether or not their configurations differ."""
+    counts = Counter((spec.variant, spec.task_label, spec.seed) for spec in specs)
+    for (variant, task_label, seed), count in counts.items():
+        if count > 1:
+            same = [spec for spec in specs if (spec.variant, spec.task_label, spec.seed) == (variant, task_label, seed)]
+            differ = "" if len({spec.id for spec in same}) == 1 else ", with options that results do not show"
+            raise SweepError(
+                f"{variant} on {task_label} with seed {seed} stands {count} times in the sweep{differ}: "
+                f"{' and '.join(' '.join(spec.overrides) for spec in same[:2])}; leave one out"
+            )

@@ -1,0 +1,108 @@
+"""The numerics fingerprint: which numbers this machine and this software compute.
+
+Two tiny runs, one on-policy with a hierarchy and one off-policy, from fixed seeds on one thread, and a digest of their
+parameters and returns. The same digest means that runs can be continued and compared seed by seed; a commit would
+change with every comment, and versions of packages do not tell processors apart.
+
+    python -m benchmarl_himpo.benchmark.fingerprint
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+
+import torch
+from torch import Tensor
+
+from benchmarl_himpo.config import compose
+from benchmarl_himpo.runs.training import load_experiment
+
+GOLDEN_ALGORITHMS = (
+    ["algorithm=himppo_paper", "algorithm.credit=telescoped", "algorithm.critic_rows=sampled"],
+    ["algorithm=qmix"],
+)
+"""The frozen preset with the credit that reads most of the code, so that another default leaves the digest alone."""
+GOLDEN_OVERRIDES = [
+    "task=vmas/sampling",
+    "task.max_steps=20",
+    "seed=0",
+    "experiment.gamma=0.99",
+    "experiment.lr=3e-4",
+    "experiment.max_n_frames=160",
+    "experiment.on_policy_collected_frames_per_batch=80",
+    "experiment.on_policy_n_envs_per_worker=4",
+    "experiment.on_policy_n_minibatch_iters=2",
+    "experiment.on_policy_minibatch_size=40",
+    "experiment.off_policy_collected_frames_per_batch=80",
+    "experiment.off_policy_n_envs_per_worker=4",
+    "experiment.off_policy_n_optimizer_steps=2",
+    "experiment.off_policy_train_batch_size=32",
+    "experiment.off_policy_memory_size=160",
+    "experiment.evaluation=false",
+    "experiment.checkpoint_interval=0",
+    "experiment.checkpoint_at_end=false",
+    "experiment.create_json=false",
+    "experiment.loggers=[]",
+    *(f"experiment.{kind}_device=cpu" for kind in ("sampling", "train", "buffer")),
+    "model.num_cells=[16]",
+    "critic_model.num_cells=[16]",
+]
+
+
+def compute_fingerprint() -> str:
+    """Do the golden runs in this process, on one thread.
+
+    Returns:
+        The digest, 16 hexadecimal digits; on a machine with a GPU its name is part of it.
+    """
+    digest = hashlib.sha256()
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for overrides in GOLDEN_ALGORITHMS:
+            with tempfile.TemporaryDirectory() as scratch:
+                _golden_run([*GOLDEN_OVERRIDES, *overrides, f"experiment.save_folder={scratch}"], digest)
+    finally:
+        torch.set_num_threads(n_threads)
+    if torch.cuda.is_available():
+        digest.update(torch.cuda.get_device_name().encode())
+    return digest.hexdigest()[:16]
+
+
+def fingerprint() -> str:
+    """Compute the fingerprint in a process of its own, which nothing before it can have disturbed.
+
+    Returns:
+        The digest.
+
+    Raises:
+        RuntimeError: if the golden runs fail.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarl_himpo.benchmark.fingerprint"],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"the numerics fingerprint could not be taken: {done.stderr.strip()[-2000:]}")
+    return done.stdout.split()[-1]
+
+
+def _golden_run(overrides: list[str], digest: hashlib._Hash) -> None:
+    cfg = compose(overrides, return_hydra_config=True)
+    experiment = load_experiment(cfg, cfg.hydra.runtime.choices)
+    experiment.run()
+    digest.update(repr(experiment.mean_return).encode())
+    for _, loss in sorted(experiment.losses.items()):
+        for name, value in sorted(loss.state_dict().items()):
+            if isinstance(value, Tensor):
+                digest.update(name.encode() + value.detach().cpu().contiguous().view(-1).numpy().tobytes())
+
+
+if __name__ == "__main__":
+    print(compute_fingerprint())

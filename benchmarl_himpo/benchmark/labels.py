@@ -1,0 +1,44 @@
+"""Labels of variants and tasks: a name, and in brackets what differs from its plain configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+BETWEEN = "; "
+"""What is between two differences."""
+
+
+def split_label(label: str) -> tuple[str, list[str]]:
+    """Split a label such as ``himppo[goal_interval=10,2; gamma=0.9]`` into its name and its differences."""
+    name, _, differences = label.partition("[")
+    return name, differences.removesuffix("]").split(BETWEEN) if differences else []
+
+
+def join_label(name: str, differences: list[str]) -> str:
+    """Put a label together."""
+    return f"{name}[{BETWEEN.join(differences)}]" if differences else name
+
+
+def strip_common(
+    labels: Iterable[str], may_strip: Callable[[str], bool] = lambda difference: True
+) -> tuple[dict[str, str], list[str]]:
+    """Take out of labels what all of them have.
+
+    Args:
+        labels: the labels.
+        may_strip: says which differences may be taken out.
+
+    Returns:
+        The shorter label of each, as distinct as before, and what was taken out.
+    """
+    parts = {label: split_label(label) for label in labels}
+    common = [
+        difference
+        for difference in next(iter(parts.values()))[1]
+        if may_strip(difference) and all(difference in differences for _, differences in parts.values())
+    ]
+    short = {
+        label: join_label(name, [difference for difference in differences if difference not in common])
+        for label, (name, differences) in parts.items()
+    }
+    return short, common

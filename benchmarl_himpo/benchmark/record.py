@@ -1,0 +1,159 @@
+"""The record of a finished run: one small JSON file that reports, gates and people read.
+
+It holds what was run, what came out and on what, without machine paths or host names, so that it can be committed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sized
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+FORMAT = 1
+"""Version of the files: raised when a key changes its meaning."""
+
+RECORD_FILE = "record.json"
+"""Name of the record in the folder of a run."""
+
+
+class RecordError(ValueError):
+    """A file is no record of a run, or a record contradicts itself; the message says why."""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One finished run.
+
+    Returns are undiscounted, per episode, and averaged over agents, then groups: BenchMARL's ``episode_reward``.
+
+    Args:
+        id: ``<algorithm>-<task>-s<seed>-<hash8>``, with ``_`` for ``/``.
+        variant: label in reports, unique per configuration within a task: the algorithm's choice, with the overrides
+            that differ from its plain configuration in brackets.
+        algorithm: choice of Hydra's group, such as ``himppo``.
+        task: choice of Hydra's group, such as ``vmas/sampling``.
+        model: choice of Hydra's group, such as ``layers/mlp``.
+        task_label: the task with its overrides in brackets, such as ``vmas/sampling[n_agents=7]``.
+        seed: seed of the run.
+        group_sizes: number of agents by group.
+        config: the resolved configuration, without machine paths.
+        config_hash: SHA-256 of the canonical JSON of ``config`` without its seed, hex.
+        fingerprint: what tells apart machines and versions that compute other numbers, hex; None: not taken.
+        frames: frames collected at the end of each iteration.
+        seconds: wall-clock of collection and training up to there, evaluations excluded.
+        collection_return: mean return of the episodes that ended in each iteration; None where none did.
+        evaluation_frames: frames collected at each evaluation.
+        evaluation_seconds: wall-clock of collection and training up to there.
+        evaluation_returns: return of each episode of each evaluation.
+        absolute_metric: ``frames`` of the best evaluated policy, the ``seed`` of its fresh episodes and their
+            ``returns``; None: not measured.
+        parameters: number of parameters by ``<group>/<loss>/<network or level>``.
+        timers: seconds of ``collection``, ``training`` and ``evaluation``.
+        peak_memory: resident memory, in bytes.
+        gradient_steps: number of optimiser steps.
+        resumed: whether the run was continued from a checkpoint.
+        attempts: how often it was started.
+        provenance: versions, commit, processor, threads, start and end.
+    """
+
+    id: str
+    variant: str
+    algorithm: str
+    task: str
+    model: str
+    task_label: str
+    seed: int
+    group_sizes: dict[str, int]
+    config: dict[str, Any]
+    config_hash: str
+    fingerprint: str | None
+    frames: list[int]
+    seconds: list[float]
+    collection_return: list[float | None]
+    evaluation_frames: list[int]
+    evaluation_seconds: list[float]
+    evaluation_returns: list[list[float]]
+    absolute_metric: dict[str, Any] | None
+    parameters: dict[str, int]
+    timers: dict[str, float]
+    peak_memory: int
+    gradient_steps: int
+    resumed: bool
+    attempts: int
+    provenance: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        series: dict[str, tuple[Sized, ...]] = {
+            "frames, seconds and collection_return": (self.frames, self.seconds, self.collection_return),
+            "evaluation_frames, evaluation_seconds and evaluation_returns": (
+                self.evaluation_frames,
+                self.evaluation_seconds,
+                self.evaluation_returns,
+            ),
+        }
+        for names, values in series.items():
+            if len({len(value) for value in values}) > 1:
+                raise RecordError(f"{self.id}: {names} must be as many, got {', '.join(str(len(v)) for v in values)}")
+        if not all(self.evaluation_returns):
+            raise RecordError(f"{self.id}: an evaluation has no episodes")
+        if self.absolute_metric is not None and not self.absolute_metric.get("returns"):
+            raise RecordError(f"{self.id}: the absolute metric has no episodes")
+
+    @property
+    def n_agents(self) -> int:
+        """Number of agents of all groups."""
+        return sum(self.group_sizes.values())
+
+    def save(self, path: Path) -> None:
+        """Write the record, whole or not at all.
+
+        Args:
+            path: where to.
+
+        Raises:
+            RecordError: if a number is not finite, which JSON cannot hold.
+            OSError: if the file cannot be written.
+        """
+        try:
+            text = json.dumps({"format": FORMAT, **asdict(self)}, sort_keys=True, indent=1, allow_nan=False)
+        except ValueError as error:
+            raise RecordError(f"{self.id} was not written: {error}") from error
+        temporary = path.with_name(f"{path.name}.tmp")
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(f"{text}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+
+
+def load_record(path: Path) -> RunRecord:
+    """Read a record.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The record.
+
+    Raises:
+        RecordError: if it is no record, or one of another format.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RecordError(f"{path} cannot be read as a record of a run: {error}") from error
+    if not isinstance(content, dict) or "format" not in content:
+        raise RecordError(f"{path} is no record of a run: it has no format")
+    if content.pop("format") != FORMAT:
+        raise RecordError(f"{path} has another format than {FORMAT}: use the version of this package that wrote it")
+    names = {field.name for field in fields(RunRecord)}
+    for problem, keys in {"lacks": names - set(content), "has unknown": set(content) - names}.items():
+        if keys:
+            raise RecordError(f"{path} is no record of a run: it {problem} {', '.join(sorted(keys))}")
+    try:
+        return RunRecord(**content)
+    except (TypeError, AttributeError) as error:
+        raise RecordError(f"{path} is no record of a run: {error}") from error

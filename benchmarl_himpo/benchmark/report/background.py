@@ -1,0 +1,111 @@
+"""What stands behind the results, in sections: cost, configurations, provenance, runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import yaml
+
+from benchmarl_himpo.benchmark.comparison import Comparison
+from benchmarl_himpo.benchmark.record import RunRecord
+from benchmarl_himpo.benchmark.report.document import Content, Section, Table
+from benchmarl_himpo.benchmark.report.fairness import NOT_COMPARED, find_differences, find_provenance
+
+
+def write_background(content: Content) -> list[Section]:
+    """Write the sections on what stands behind the results.
+
+    Args:
+        content: the runs and what follows from them.
+
+    Returns:
+        Sections in order.
+    """
+    return [_cost(content.comparison), _fairness(content.comparison), _provenance(content), _runs(content)]
+
+
+COSTS: dict[str, Callable[[RunRecord], float]] = {
+    "frames/s": lambda r: r.frames[-1] / r.seconds[-1] if r.seconds and r.seconds[-1] else 0.0,
+    "collection s": lambda r: r.timers.get("collection", 0.0),
+    "training s": lambda r: r.timers.get("training", 0.0),
+    "evaluation s": lambda r: r.timers.get("evaluation", 0.0),
+    "peak memory MiB": lambda r: r.peak_memory / 2**20,
+    "gradient steps": lambda r: float(r.gradient_steps),
+    "parameters": lambda r: float(sum(r.parameters.values())),
+}
+"""What a run cost, by column."""
+
+
+def _cost(comparison: Comparison) -> Section:
+    tables = []
+    for task in comparison.tasks:
+        runs = {variant: comparison.runs(task, variant) for variant in comparison.variants_of(task)}
+        rows = [[variant, *(_range(of, value_of) for value_of in COSTS.values())] for variant, of in runs.items()]
+        tables.append(Table(task, ["variant", *COSTS], rows))
+        parts = sorted({part for of in runs.values() for part in of[0].parameters})
+        counts = [
+            [part, *(f"{of[0].parameters[part]:,}" if part in of[0].parameters else "" for of in runs.values())]
+            for part in parts
+        ]
+        tables.append(Table(f"{task}: parameters", ["group, loss, level", *runs], counts))
+    text = (
+        "Mean over runs, and the range where it is wider than a tenth of it. Frames per second of collection and "
+        "training. Ratios mean something only where the machine, its load and the runs beside it were the same."
+    )
+    return Section("Cost", [text], tables)
+
+
+def _range(runs: list[RunRecord], value_of: Callable[[RunRecord], float]) -> str:
+    values = [value_of(record) for record in runs]
+    mean, low, high = float(np.mean(values)), min(values), max(values)
+    digits = 0 if abs(mean) >= 10 else 1
+    spread = f" ({low:,.{digits}f}-{high:,.{digits}f})" if high - low > 0.1 * abs(mean) else ""
+    return f"{mean:,.{digits}f}{spread}"
+
+
+def _fairness(comparison: Comparison) -> Section:
+    tables, folded = [], []
+    for task in comparison.tasks:
+        records = [record for record in comparison.records if record.task_label == task]
+        variants, differences = find_differences(records)
+        if len(variants) > 1:
+            rows = [[key, *values] for key, values in differences.items()]
+            tables.append(Table(f"{task}: keys that differ", ["key", *variants], rows))
+        for variant in variants:
+            config = comparison.runs(task, variant)[0].config
+            shown = {key: value for key, value in config.items() if key not in NOT_COMPARED}
+            folded.append((f"configuration of {variant} on {task}", yaml.safe_dump(shown, sort_keys=True)))
+    text = "Resolved configurations; what is not listed is the same for all variants of a task."
+    return Section("What differs", [text], tables, folded=folded)
+
+
+def _provenance(content: Content) -> Section:
+    found = find_provenance(content.comparison.records)
+    rows = [[key, text] for key, text in found.items()]
+    text = []
+    if len({record.fingerprint for record in content.comparison.records}) > 1:
+        text = ["Runs have different numerics fingerprints: they were made with other versions or on other processors."]
+    return Section("Provenance", text, [Table("Versions and machines", ["what", "value"], rows)])
+
+
+def _runs(content: Content) -> Section:
+    comparison, values = content.comparison, content.analysis.values
+    rows = [
+        [
+            record.id,
+            f"{values[record.id]:.2f}" if record.id in values else "none",
+            f"{record.frames[-1] if record.frames else 0:,}",
+            f"{record.seconds[-1] if record.seconds else 0:,.0f}",
+            "yes" if record.resumed else "no",
+            str(record.attempts),
+            comparison.files[record.id],
+        ]
+        for record in comparison.records
+    ]
+    columns = ["run", "return per agent", "frames", "seconds", "resumed", "attempts", "file"]
+    absent = [[a.variant, a.task, str(a.seed), a.reason] for a in comparison.absent]
+    tables = [Table("Runs without a record", ["variant", "task", "seed", "what is known"], absent)] if absent else []
+    text = [] if absent else ["Every variant of a task has the same seeds, and no run is unfinished."]
+    text += [f"{run} has no such measure and is left out of the tables." for run in content.analysis.left_out]
+    return Section("Runs", text, [*tables, Table("Runs", columns, rows)])

@@ -1,0 +1,173 @@
+"""One run of a sweep, from wherever it is to its record: what every engine calls.
+
+python -m benchmarl_himpo.benchmark.run_one SWEEP_FOLDER/ID/spec.yaml
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from benchmarl_himpo.benchmark.collect import collect_record
+from benchmarl_himpo.benchmark.fingerprint import fingerprint
+from benchmarl_himpo.benchmark.ledger import Ledger
+from benchmarl_himpo.benchmark.provenance import peak_memory, provenance
+from benchmarl_himpo.benchmark.record import RECORD_FILE
+from benchmarl_himpo.benchmark.run_files import find_begun_run
+from benchmarl_himpo.benchmark.spec import RunSpec, comparable_config, hash_config, load_spec, make_spec
+from benchmarl_himpo.checks import check_sweep
+from benchmarl_himpo.config import compose
+from benchmarl_himpo.evaluation.absolute_metric import measure_absolute_metric
+from benchmarl_himpo.runs import CheckpointError
+from benchmarl_himpo.runs.checkpoint import newest_checkpoint
+from benchmarl_himpo.runs.lock import RunLockedError, lock_folder
+from benchmarl_himpo.runs.training import CommandError, config_to_continue, n_frames_done, n_frames_of, train
+
+Outcome = Literal["finished", "skipped"]
+
+EXIT_FAILED = 1
+EXIT_SYSTEM = 75
+"""Exit code where the system failed the run, not the run itself: EX_TEMPFAIL, as mail servers use it."""
+ABANDONED_FOLDER = "abandoned"
+"""Where attempts without a checkpoint go."""
+
+
+class SystemFailureError(RuntimeError):
+    """A run that failed for a reason outside of it, so that another attempt may succeed."""
+
+
+def run_one(spec: RunSpec) -> Outcome:
+    """Bring a run to its record: skip it when it is there, continue it when it was begun, else start it.
+
+    Args:
+        spec: the run.
+
+    Returns:
+        What was done.
+
+    Raises:
+        SystemFailureError: if a file could not be read or written, so that another attempt may succeed.
+        CommandError: with one sentence, where the run has to stop.
+        RunLockedError: if another process is at it.
+        KeyboardInterrupt: after Ctrl-C.
+    """
+    cfg = compose(spec.overrides, return_hydra_config=True)
+    if hash_config(comparable_config(cfg, cfg.hydra.runtime.choices)) != spec.config_hash:
+        raise CommandError(f"{spec.id} is configured otherwise by now: files of conf/ changed; start the sweep again")
+    return _run_locked(spec, cfg, cfg.hydra.runtime.choices)
+
+
+def run_composed(cfg: DictConfig, choices: Mapping[str, str], overrides: list[str]) -> None:
+    """Do the same as one job of a launcher of Hydra's, which composed the config itself.
+
+    Args:
+        cfg: the composed config; ``sweep_folder`` is where the run's folder is.
+        choices: the file chosen for each group.
+        overrides: what the config was composed of.
+
+    Raises:
+        CommandError: with one sentence, where the run cannot be done or has to stop.
+    """
+    try:
+        check_sweep(cfg.experiment)
+        spec = make_spec(cfg, choices, overrides, Path(cfg.sweep_folder), fingerprint())
+        spec.save()
+        outcome = _run_locked(spec, cfg, choices)
+    except (ValueError, RuntimeError) as error:
+        raise CommandError(str(error)) from error
+    print(f"{spec.id}: {outcome}, {spec.folder / RECORD_FILE}")
+
+
+def _run_locked(spec: RunSpec, cfg: DictConfig, choices: Mapping[str, str]) -> Outcome:
+    """Do the run while nobody else can, and keep what happens in its ledger."""
+    with lock_folder(spec.folder):
+        if (spec.folder / RECORD_FILE).is_file():
+            return "skipped"
+        ledger = Ledger(spec.folder)
+        try:
+            _run_to_record(spec, cfg, choices, ledger)
+        except KeyboardInterrupt:
+            ledger.add("interrupted")
+            raise
+        except Exception as error:
+            ledger.add("failed", reason=f"{type(error).__name__}: {error}")
+            if isinstance(error, OSError) or isinstance(error.__cause__, OSError):
+                raise SystemFailureError(str(error)) from error
+            raise
+        ledger.add("finished")
+        return "finished"
+
+
+def _run_to_record(spec: RunSpec, cfg: DictConfig, choices: Mapping[str, str], ledger: Ledger) -> None:
+    torch.set_num_threads(1)
+    made_with = provenance({cfg.experiment.sampling_device, cfg.experiment.train_device})
+    cfg, choices = _config_of_attempt(spec, cfg, choices)
+    n_done = n_frames_done(cfg)
+    if ledger.is_running:
+        ledger.add("exited", exit_code=None, reason="its process ended without a word")
+    ledger.add("started", frames=n_done, pid=os.getpid(), git_commit=made_with["git_commit"])
+    if n_done < n_frames_of(cfg):
+        train(cfg, choices)
+        ledger.add("trained", peak_memory=peak_memory())
+    run = find_begun_run(spec.folder)
+    if run is None:
+        raise RuntimeError(f"{spec.folder} holds no run after training")
+    metric = measure_absolute_metric(run)
+    collect_record(spec, run, metric, made_with).save(spec.folder / RECORD_FILE)
+
+
+def _config_of_attempt(
+    spec: RunSpec, cfg: DictConfig, choices: Mapping[str, str]
+) -> tuple[DictConfig, Mapping[str, str]]:
+    """Continue from the newest good checkpoint; an attempt that left none is set aside and the run starts anew."""
+    begun = [path for path in spec.folder.iterdir() if path.is_dir() and path.name != ABANDONED_FOLDER]
+    for run in begun:
+        try:
+            newest_checkpoint(run / "checkpoints")
+        except CheckpointError:
+            (spec.folder / ABANDONED_FOLDER).mkdir(exist_ok=True)
+            run.rename(spec.folder / ABANDONED_FOLDER / run.name)
+        else:
+            return config_to_continue(run)
+    OmegaConf.update(cfg, "experiment.save_folder", str(spec.folder))
+    return cfg, choices
+
+
+def _end_with_parent() -> None:
+    """Interrupt this process when the engine that holds the other end of its standard input is gone."""
+    if not stat.S_ISFIFO(os.fstat(sys.stdin.fileno()).st_mode):
+        return  # started by hand
+
+    def watch() -> None:
+        while os.read(sys.stdin.fileno(), 1024):
+            pass
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def main() -> None:
+    """Run the spec that the command line names, for :mod:`benchmarl_himpo.benchmark.engines`."""
+    _end_with_parent()
+    try:
+        print(run_one(load_spec(Path(sys.argv[1]))))
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    except SystemFailureError as error:
+        print(error, file=sys.stderr)
+        sys.exit(EXIT_SYSTEM)
+    except (CommandError, CheckpointError, RunLockedError) as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

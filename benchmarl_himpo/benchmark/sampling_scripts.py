@@ -1,0 +1,58 @@
+"""A script for VMAS's ``sampling``, and what nobody can earn more than."""
+
+from __future__ import annotations
+
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor
+
+from benchmarl_himpo.environments.sampling_scenario import SamplingScenario
+
+DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1), (-1, -1), (1, -1), (-1, 1), (1, 1))
+"""Where the points lie whose values are the last eight features of an observation, in their order."""
+
+POINTS_PER_SIDE = 4
+"""Points along the side of a cell, its corners included, where the bound looks for the cell's largest value."""
+
+
+def act_greedily(td: TensorDictBase) -> TensorDictBase:
+    """Head at full speed for the best of the eight observed points.
+
+    Args:
+        td: what the agents observe.
+
+    Returns:
+        The same, with ``("agents", "action")``. Shape ``[*B, n_agents, 2]``.
+    """
+    best = td["agents", "observation"][..., -len(DIRECTIONS) :].argmax(-1)
+    return td.set(("agents", "action"), torch.tensor(DIRECTIONS, dtype=torch.float)[best])
+
+
+def bound_returns(scenario: SamplingScenario, max_steps: int) -> Tensor:
+    """Bound the return per agent of an episode: every agent samples one cell a step, and a cell pays once.
+
+    So no team earns more than the sum of the best ``n_agents * max_steps`` cells, each at the best of its points. Teams
+    cannot reach it: they would have to jump.
+
+    Args:
+        scenario: the scenario, with its Gaussians drawn.
+        max_steps: length of an episode.
+
+    Returns:
+        Shape ``[n_envs]``.
+    """
+    along_x, along_y = (
+        torch.arange(n_cells).unsqueeze(-1) * scenario.grid_spacing
+        - reach
+        + torch.linspace(0, scenario.grid_spacing, POINTS_PER_SIDE)
+        for n_cells, reach in ((scenario.n_x_cells, scenario.xdim), (scenario.n_y_cells, scenario.ydim))
+    )
+    points = torch.cartesian_prod(along_x.flatten(), along_y.flatten())
+    sums = []
+    for locs, max_pdf in zip(torch.stack(scenario.locs, dim=-2), scenario.max_pdf, strict=True):
+        squared = (points.unsqueeze(1) - locs).square().sum(-1)  # [n_points, n_gaussians]
+        density = (scenario.amplitude * (scenario.exponent * squared).exp()).sum(-1) / max_pdf
+        cells = density.view(scenario.n_x_cells, POINTS_PER_SIDE, scenario.n_y_cells, POINTS_PER_SIDE).amax((1, 3))
+        best = cells.flatten().sort(descending=True).values[: scenario.n_agents * max_steps]
+        sums.append(best.sum() / scenario.n_agents)
+    return torch.stack(sums)

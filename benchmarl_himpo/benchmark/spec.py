@@ -1,0 +1,255 @@
+"""What a run of a comparison is, and the names that follow from it and from nothing else.
+
+The *variant* is what differs between the methods of a comparison: the algorithm, with whatever its configuration has
+that the algorithm's plain one has not. The *task label* is what all methods of a comparison share: the task, its
+values, the kind of actions, the number of frames, the evaluations. Two configurations that differ in anything that
+shows in results but the seed differ in one of the two, so that nothing is averaged that should be compared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+from benchmarl.hydra_config import load_algorithm_config_from_hydra
+from omegaconf import DictConfig, OmegaConf
+
+from benchmarl_himpo.config import compose
+from benchmarl_himpo.runs.run_config import LATER_NODES, NODES, choices_of_nodes
+from benchmarl_himpo.runs.training import n_frames_of
+
+SPEC_FILE = "spec.yaml"
+WITHOUT_EFFECT_ON_RESULTS = (
+    "checkpoint_",
+    "create_json",
+    "exclude_buffer",
+    "keep_checkpoints",
+    "loggers",
+    "project_name",
+    "render",
+    "restore_",
+    "save_folder",
+    "wandb_",
+)
+"""Beginnings of the experiment's options that say where and how a run is watched and kept: no part of what it is."""
+SHARED_BY_METHODS = ("evaluation", "max_n_", "prefer_continuous_actions")
+"""Beginnings of the experiment's options that a comparison sets for all its methods: part of the task label."""
+MODEL_GROUPS = {"model": "model", "critic_model": "model@critic_model"}
+"""Groups of Hydra's that the nodes of models are chosen in."""
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One run, before it begins.
+
+    Args:
+        id: ``<algorithm>-<task>-s<seed>-<hash>``, with ``_`` for ``/``; name of the run's folder.
+        variant: label of the method, such as ``himppo[goal_interval=10,2]``.
+        task_label: label of the task, such as ``vmas/sampling[n_agents=7]``.
+        config: the resolved configuration, without what has no effect on results and without machine paths.
+        config_hash: SHA-256 of the canonical JSON of ``config`` without its seed, hex.
+        fingerprint: see :mod:`benchmarl_himpo.benchmark.fingerprint`.
+        n_frames: length of the run.
+        overrides: what the configuration is composed of again, in Hydra's syntax.
+        sweep_folder: where the run's folder is, an absolute path.
+    """
+
+    id: str
+    variant: str
+    task_label: str
+    config: dict[str, Any]
+    config_hash: str
+    fingerprint: str
+    n_frames: int
+    overrides: list[str]
+    sweep_folder: str
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the run: its record, its ledger and, in a folder of its own, what BenchMARL writes."""
+        return Path(self.sweep_folder) / self.id
+
+    @property
+    def seed(self) -> int:
+        """Seed of the run."""
+        return int(self.config["seed"])
+
+    def with_seed(self, seed: int, overrides: Sequence[str]) -> RunSpec:
+        """The same run with another seed, which is composed of other overrides."""
+        config = {**self.config, "seed": seed}
+        name = _run_id(config, self.config_hash, self.fingerprint)
+        return replace(self, id=name, config=config, overrides=list(overrides))
+
+    def choice(self, group: str) -> str:
+        """File chosen for a group of Hydra's, such as ``algorithm``."""
+        return str(self.config["choices"][group])
+
+    def save(self) -> Path:
+        """Write the spec into the folder of the run, and give the path."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        file = self.folder / SPEC_FILE
+        temporary = file.with_suffix(".tmp")
+        temporary.write_text(yaml.safe_dump(asdict(self), sort_keys=False))
+        temporary.replace(file)
+        return file
+
+
+def load_spec(file: Path) -> RunSpec:
+    """Read what :meth:`RunSpec.save` wrote."""
+    return RunSpec(**yaml.safe_load(file.read_text()))
+
+
+def make_spec(
+    cfg: DictConfig, choices: Mapping[str, str], overrides: Sequence[str], sweep_folder: Path, fingerprint: str
+) -> RunSpec:
+    """Name a run.
+
+    Args:
+        cfg: the composed config.
+        choices: the file chosen for each group.
+        overrides: what it was composed of.
+        sweep_folder: where the run's folder is to be.
+        fingerprint: the numerics fingerprint.
+
+    Returns:
+        The spec; the same id for the same configuration, whatever the order of its keys, on the same numerics.
+    """
+    config = comparable_config(cfg, choices)
+    config_hash = hash_config(config)
+    variant, task_label = label(config)
+    return RunSpec(
+        id=_run_id(config, config_hash, fingerprint),
+        variant=variant,
+        task_label=task_label,
+        config=config,
+        config_hash=config_hash,
+        fingerprint=fingerprint,
+        n_frames=n_frames_of(cfg),
+        overrides=list(overrides),
+        sweep_folder=str(sweep_folder.resolve()),
+    )
+
+
+def _run_id(config: Mapping[str, Any], config_hash: str, fingerprint: str) -> str:
+    digest = hashlib.sha256(f"{config_hash}{fingerprint}".encode()).hexdigest()[:8]
+    choices = config["choices"]
+    return f"{choices['algorithm']}-{choices['task']}-s{config['seed']}-{digest}".replace("/", "_")
+
+
+def comparable_config(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
+    """Resolve a config and keep what results depend on.
+
+    Args:
+        cfg: the composed config.
+        choices: the file chosen for each group.
+
+    Returns:
+        Nested dicts of plain values, with the file chosen for each group under ``choices``.
+    """
+    kept = OmegaConf.masked_copy(cfg, [*NODES, *LATER_NODES])
+    config = cast("dict[str, Any]", OmegaConf.to_container(kept, resolve=True))
+    on_policy = load_algorithm_config_from_hydra(cfg.algorithm).on_policy()
+    not_read = (*WITHOUT_EFFECT_ON_RESULTS, "off_policy_" if on_policy else "on_policy_")
+    config["experiment"] = {key: v for key, v in config["experiment"].items() if not key.startswith(not_read)}
+    # What an experiment's file says is among its values
+    config["choices"] = {g: name for g, name in choices_of_nodes(choices).items() if g != "experiment"}
+    return config
+
+
+def hash_config(config: Mapping[str, Any]) -> str:
+    """Hash a configuration without its seed.
+
+    Args:
+        config: what :func:`comparable_config` gave.
+
+    Returns:
+        SHA-256 of its canonical JSON, hex.
+    """
+    content = {key: value for key, value in config.items() if key != "seed"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def label(config: Mapping[str, Any]) -> tuple[str, str]:
+    """Say how a configuration differs from the plain one of its algorithm on its task.
+
+    Args:
+        config: what :func:`comparable_config` gave.
+
+    Returns:
+        The label of the variant, and the label of the task.
+    """
+    choices = config["choices"]
+    plain = _plain(**{group: name for group, name in choices.items() if _is_own_choice(group, choices)})
+    variant = [f"{node}={name}" for node, name in _model_names(choices)]
+    variant += [f"{key}={value}" for key, value in _differences(config["algorithm"], plain["algorithm"])]
+    for node in ("model", "critic_model"):
+        variant += [f"{node}.{key}={value}" for key, value in _differences(config[node], plain[node])]
+    task = [f"{key}={value}" for key, value in _differences(config["task"], plain["task"])]
+    for key, value in _differences(config["experiment"], plain["experiment"]):
+        if key.startswith(SHARED_BY_METHODS):
+            task.append(f"{key}={value}")
+        else:
+            variant.append(f"experiment.{key}={value}")
+    task += [f"accelerated={_text(config['accelerated'])}"] if config["accelerated"] != plain["accelerated"] else []
+    return _with_brackets(choices["algorithm"], variant), _with_brackets(choices["task"], task)
+
+
+@cache
+def _plain(**choices: str) -> dict[str, Any]:
+    """The configuration that only names files."""
+    cfg = compose([f"{group}={name}" for group, name in choices.items()], return_hydra_config=True)
+    return comparable_config(cfg, cfg.hydra.runtime.choices)
+
+
+def _is_own_choice(group: str, choices: Mapping[str, str]) -> bool:
+    """Whether somebody has to choose: the layers of a model are its file's, but those of ``sequence`` are open."""
+    _, _, node = group.partition("/layers@")
+    return not node or choices[MODEL_GROUPS[node.partition(".")[0]]] == "sequence"
+
+
+def _model_names(choices: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Name the models where they are not the usual ones, once where policy and critic have the same."""
+    usual = _plain(algorithm=choices["algorithm"], task=choices["task"])["choices"]
+    names, usual_names = (
+        [_model_name(node, group, chosen) for node, group in MODEL_GROUPS.items()] for chosen in (choices, usual)
+    )
+    if names == usual_names:
+        return []
+    return list(zip(MODEL_GROUPS, names, strict=True))[: len(set(names))]
+
+
+def _model_name(node: str, group: str, choices: Mapping[str, str]) -> str:
+    layers = [name for inner, name in sorted(choices.items()) if inner.startswith(f"model/layers@{node}.")]
+    return "+".join(layers) if choices[group] == "sequence" else choices[group].rpartition("/")[2]
+
+
+def _differences(config: Mapping[str, Any], plain: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Dotted keys whose values differ, and the values."""
+    own, other = dict(_flatten(config)), dict(_flatten(plain))
+    for key in sorted(own.keys() | other.keys()):
+        if own.get(key, ...) != other.get(key, ...):
+            yield key, _text(own.get(key))
+
+
+def _flatten(config: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flatten(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}", value
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return ",".join(map(_text, value))
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
+
+
+def _with_brackets(name: str, differences: list[str]) -> str:
+    return f"{name}[{'; '.join(differences)}]" if differences else name

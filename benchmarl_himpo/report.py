@@ -1,0 +1,88 @@
+"""Compare finished runs: verdicts, curves, tables with intervals, cost, configurations and provenance, in one page.
+
+    python -m benchmarl_himpo.report RUNS
+    python -m benchmarl_himpo.report outputs/sweep benchmarks/results/team_sizes output=my_report
+
+RUNS are folders of sweeps or of records; every record below them is read, and what is unfinished or missing is named.
+Options and their defaults are in conf/report.yaml. Written are report.html (one file, nothing is fetched), report.md,
+report.json, report.csv, marl_eval.json and figures/*.svg; the same runs give the same bytes.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from benchmarl_himpo.config import read_options
+
+
+def read_arguments(arguments: Sequence[str]) -> tuple[list[Path], DictConfig]:
+    """Sort a command line into folders and options.
+
+    Args:
+        arguments: the command line.
+
+    Returns:
+        The folders, and the options over their defaults.
+
+    Raises:
+        OmegaConfBaseException: if an option does not exist or has another type.
+        ValueError: if no folder is given, or an option is out of range.
+    """
+    folders = [Path(argument) for argument in arguments if "=" not in argument]
+    options = read_options("report.yaml", [argument for argument in arguments if "=" in argument])
+    if not folders:
+        raise ValueError("give at least one folder of runs")
+    if not 0 < options.confidence < 1:
+        raise ValueError(f"confidence={options.confidence} must lie between 0 and 1")
+    if options.repetitions < 100:
+        raise ValueError(f"repetitions={options.repetitions} must be 100 or more: fewer say nothing of an interval")
+    return folders, options
+
+
+def report(folders: list[Path], options: DictConfig) -> str:
+    """Read runs, write the report, and say what came out.
+
+    Args:
+        folders: folders of runs.
+        options: see ``conf/report.yaml``.
+
+    Returns:
+        The verdicts and warnings, and where the report is.
+    """
+    from benchmarl_himpo.benchmark.anchors import load_anchors
+    from benchmarl_himpo.benchmark.comparison import collect
+    from benchmarl_himpo.benchmark.report.analysis import Settings, analyse
+    from benchmarl_himpo.benchmark.report.document import Content
+    from benchmarl_himpo.benchmark.report.verdicts import judge, write_warnings
+    from benchmarl_himpo.benchmark.report.writers import write_report
+
+    settings = Settings(options.confidence, options.repetitions, options.seed)
+    comparison, anchors = collect(folders), load_anchors()
+    content = Content(comparison, analyse(comparison, anchors, settings), anchors, settings)
+    output = Path(options.output) if options.output else folders[0] / "report"
+    files = write_report(content, output, options.title)
+    verdicts = [f"{verdict.task}: {verdict.text}" for verdict in judge(content.analysis)]
+    return "\n\n".join([*verdicts, *write_warnings(content), f"report: {files[0]}"])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if not given or {"-h", "--help"} & set(given):
+        print(__doc__)
+        return
+    try:
+        print(report(*read_arguments(given)))
+    except ModuleNotFoundError as error:
+        sys.exit(f"a report needs {error.name}: pip install 'benchmarl_himpo[report]'")
+    except (ValueError, OSError, OmegaConfBaseException) as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

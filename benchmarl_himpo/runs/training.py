@@ -1,0 +1,196 @@
+"""Build the experiment of a composed config, run it to its end, or go on with it: what every command does."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from benchmarl.environments import TaskClass
+from benchmarl.hydra_config import (
+    load_algorithm_config_from_hydra,
+    load_experiment_config_from_hydra,
+    load_model_config_from_hydra,
+    load_task_config_from_hydra,
+)
+from hydra.errors import CompactHydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from benchmarl_himpo.callbacks import FiniteCallback, SummaryCallback, VideoCallback, describe_last_checkpoint
+from benchmarl_himpo.checks import check_absolute_metric, check_request, model_names_of
+from benchmarl_himpo.environments import accelerate, is_accelerated
+from benchmarl_himpo.runs.best_policy import BestPolicyCallback
+from benchmarl_himpo.runs.checkpoint import newest_checkpoint
+from benchmarl_himpo.runs.lock import RunLockedError
+from benchmarl_himpo.runs.resumable_experiment import ResumableExperiment
+from benchmarl_himpo.runs.run_config import load_run_config, save_run_config
+from benchmarl_himpo.videos.display import RenderError
+
+
+class CommandError(CompactHydraException):
+    """Ends the command with one sentence, which Hydra prints without a trace."""
+
+
+def check_config(cfg: DictConfig, choices: Mapping[str, str]) -> None:
+    """Check that a composed config can be carried out here, without building anything.
+
+    Args:
+        cfg: the composed config, see :func:`benchmarl_himpo.config.compose`.
+        choices: the file chosen for each group, as in Hydra's ``runtime.choices``; ``task`` is the one that is read.
+
+    Raises:
+        RequestError: if the config contradicts itself or asks for what this machine does not have.
+    """
+    config = load_experiment_config_from_hydra(cfg.experiment)
+    on_policy = load_algorithm_config_from_hydra(cfg.algorithm).on_policy()
+    model_names = {*model_names_of(cfg.model), *model_names_of(cfg.critic_model)}
+    check_request(config, on_policy, choices["task"], model_names)
+    check_absolute_metric(config, cfg.absolute_metric_episodes)
+
+
+def load_experiment(cfg: DictConfig, choices: Mapping[str, str]) -> ResumableExperiment:
+    """Check a composed config and build its experiment, with the callbacks of the command.
+
+    Args:
+        cfg: the composed config.
+        choices: the file chosen for each group.
+
+    Returns:
+        The experiment, ready to run.
+
+    Raises:
+        RequestError: if the config contradicts itself or asks for what this machine does not have.
+        RenderError: if videos are asked for and the task cannot be drawn here.
+        CheckpointError: if the run is to continue from a checkpoint that cannot be used.
+        RunLockedError: if another process writes to the folder of the run.
+    """
+    check_config(cfg, choices)
+    config = load_experiment_config_from_hydra(cfg.experiment)
+    if config.save_folder is not None:
+        Path(config.save_folder).mkdir(parents=True, exist_ok=True)
+    callbacks = [FiniteCallback(), SummaryCallback()]
+    callbacks += [VideoCallback()] if config.render else []
+    callbacks += [BestPolicyCallback()] if cfg.absolute_metric_episodes else []
+    task = load_task_config_from_hydra(cfg.task, choices["task"])
+    experiment = ResumableExperiment(
+        task=accelerate(task) if cfg.accelerated else task,
+        algorithm_config=load_algorithm_config_from_hydra(cfg.algorithm),
+        model_config=load_model_config_from_hydra(cfg.model),
+        critic_model_config=load_model_config_from_hydra(cfg.critic_model),
+        seed=cfg.seed,
+        config=config,
+        callbacks=callbacks,
+    )
+    save_run_config(cfg, dict(choices), experiment.folder_name)
+    return experiment
+
+
+def describe_simulation(task: TaskClass) -> str:
+    """Say which simulation a task runs on.
+
+    Args:
+        task: the task.
+
+    Returns:
+        A few words.
+    """
+    if is_accelerated(task):
+        return "accelerated, the same numbers as the task's own (accelerated=false takes that)"
+    return "the task's own"
+
+
+def train(cfg: DictConfig, choices: Mapping[str, str]) -> ResumableExperiment:
+    """Build an experiment and run it to its end.
+
+    Args:
+        cfg: the composed config.
+        choices: the file chosen for each group.
+
+    Returns:
+        The experiment, finished and closed.
+
+    Raises:
+        CommandError: with one sentence, where a request cannot be met or a run has to stop.
+        KeyboardInterrupt: after Ctrl-C.
+    """
+    try:
+        experiment = load_experiment(cfg, choices)
+    except (ValueError, ImportError, OSError, RenderError, RunLockedError, OmegaConfBaseException) as error:
+        raise CommandError(str(error)) from error
+    print(f"simulation: {describe_simulation(experiment.task)}")
+    try:
+        experiment.run()
+    except (FloatingPointError, OSError) as error:
+        raise CommandError(str(error)) from error
+    except Exception as error:
+        if _comes_from_interrupt(error):
+            raise KeyboardInterrupt from error
+        print(
+            f"The run stopped in iteration {experiment.n_iters_performed}. {describe_last_checkpoint(experiment)} "
+            f"python -m benchmarl_himpo.resume {experiment.folder_name} continues it.",
+            file=sys.stderr,
+        )
+        raise
+    return experiment
+
+
+def config_to_continue(run: Path, overrides: Sequence[str] = ()) -> tuple[DictConfig, dict[str, str]]:
+    """Compose what continues a run from its newest good checkpoint.
+
+    Args:
+        run: the folder of the run.
+        overrides: values to change, such as ``experiment.max_n_frames=960000``.
+
+    Returns:
+        The config and the file chosen for each group, for :func:`train`.
+
+    Raises:
+        CheckpointError: if there is no good checkpoint or no configuration.
+    """
+    checkpoint = newest_checkpoint(run / "checkpoints")
+    cfg, choices = load_run_config(run, overrides)
+    cfg.experiment.restore_file, cfg.experiment.save_folder = str(checkpoint), str(run.resolve().parent)
+    return cfg, choices
+
+
+def n_frames_done(cfg: DictConfig) -> int:
+    """Frames that a run has when it begins: those of the checkpoint it continues from.
+
+    Args:
+        cfg: the composed config.
+
+    Returns:
+        The number of frames.
+    """
+    restore_file = cfg.experiment.restore_file
+    return 0 if restore_file is None else int(Path(restore_file).stem.removeprefix("checkpoint_"))
+
+
+def n_frames_of(cfg: DictConfig) -> int:
+    """Length of a run.
+
+    Args:
+        cfg: the composed config.
+
+    Returns:
+        The number of frames.
+    """
+    on_policy = load_algorithm_config_from_hydra(cfg.algorithm).on_policy()
+    return int(load_experiment_config_from_hydra(cfg.experiment).get_max_n_frames(on_policy))
+
+
+def _comes_from_interrupt(error: BaseException | None) -> bool:
+    """Tell whether an error arose while a Ctrl-C was handled.
+
+    Tensordict's context managers answer any exception in their block with a RuntimeError.
+
+    Args:
+        error: the error, or ``None``.
+
+    Returns:
+        Whether a KeyboardInterrupt is among the errors it came from.
+    """
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None

@@ -1,0 +1,99 @@
+"""Anchors: scores between them, the script and the bound on small worlds, and the numbers that are stored."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from benchmarl.environments import VmasTask
+from tensordict import TensorDict
+
+from benchmarl_himpo import anchors as command
+from benchmarl_himpo.benchmark.anchor_measurement import measure_anchors
+from benchmarl_himpo.benchmark.anchors import Anchors, load_anchors
+from benchmarl_himpo.benchmark.sampling_scripts import act_greedily, bound_returns
+from benchmarl_himpo.environments import accelerate
+
+
+def make_env(n_envs: int, **changes):
+    task = VmasTask.SAMPLING.get_from_yaml()
+    task.config.update(changes)
+    return accelerate(task).get_env_fun(num_envs=n_envs, continuous_actions=True, seed=0, device="cpu")()
+
+
+def test_scores_lie_between_anchors() -> None:
+    assert Anchors(2.0, 12.0, 22.0).normalise(np.array([2.0, 12.0, 22.0])).tolist() == [0.0, 1.0, 2.0]
+    assert Anchors(2.0, None, 22.0).normalise(np.array([12.0])).tolist() == [0.5]
+    with pytest.raises(ValueError, match="need a script or an upper bound"):
+        Anchors(2.0, None, None)
+
+
+def test_labels_find_the_anchors_of_their_task() -> None:
+    table = load_anchors()
+    seven = table.tasks["vmas/sampling[n_agents=7]"]
+    assert table.of("vmas/sampling") == table.tasks["vmas/sampling"] != seven
+    assert table.of("vmas/sampling[max_n_frames=960000; n_agents=7]") == seven
+    assert table.of("vmas/sampling[evaluation_episodes=64]") == table.of("vmas/sampling")
+    assert table.of("vmas/sampling[lidar_range=0.5]") is None
+
+
+def test_the_script_heads_for_the_best_observed_point() -> None:
+    """VMAS's own observation, where the best of the eight points is known by the density's gradient."""
+    env = make_env(64, n_gaussians=1)
+    td = env.reset()
+    target = torch.stack(env.scenario.locs, dim=-2)  # [64, 1, 2]
+    position = td["agents", "observation"][..., :2]
+    inside = (position.abs() < 0.9).all(-1) & ((target - position).norm(dim=-1) > 0.2)
+    action = act_greedily(td)["agents", "action"]
+    towards = ((target - position) * action).sum(-1)
+    assert inside.sum() > 50
+    assert (towards[inside] > 0).all()
+
+
+def test_the_script_takes_each_direction_in_turn() -> None:
+    observation = torch.cat([torch.zeros(8, 1, 16), torch.eye(8).unsqueeze(1)], dim=-1)
+    td = TensorDict({"agents": TensorDict({"observation": observation}, [8, 1])}, [8])
+    offsets = [[1, 0], [-1, 0], [0, 1], [0, -1], [-1, -1], [1, -1], [-1, 1], [1, 1]]
+    assert act_greedily(td)["agents", "action"].squeeze(1).tolist() == offsets
+
+
+def test_nobody_earns_more_than_the_bound() -> None:
+    """A team that may jump: the value of every cell's lower corner, best first, is below the bound and close to it."""
+    env = make_env(4, n_agents=3)
+    env.reset()
+    scenario = env.scenario
+    bound = bound_returns(scenario, max_steps=10)
+    axis = torch.arange(scenario.n_x_cells) * scenario.grid_spacing - scenario.xdim
+    corners = torch.cartesian_prod(axis, axis)
+    for i in range(4):
+        values = scenario.sample_single_env(corners, i)
+        jumping = values.sort(descending=True).values[:30].sum() / 3
+        assert 0.95 * bound[i] < jumping <= bound[i]
+    assert (bound_returns(scenario, max_steps=1) <= 1.1).all()  # an agent's best cell is worth about 1
+    everything = bound_returns(scenario, max_steps=10_000)  # more steps than cells: all there is
+    torch.testing.assert_close(everything, bound_returns(scenario, max_steps=20_000))
+
+
+def test_the_stored_anchors_are_what_is_measured() -> None:
+    """On fewer episodes than stored, at five times the standard error."""
+    found = measure_anchors(["task=vmas/sampling"], n_episodes=60, seed=5, confidence=0.95)
+    stored = load_anchors().tasks["vmas/sampling"]
+    for name, estimate in found.items():
+        margin = 2.5 * (estimate.high - estimate.low) / 2
+        assert estimate.value == pytest.approx(getattr(stored, name), abs=margin), name
+    assert set(found) == {"random", "scripted", "upper_bound"}
+
+
+def test_the_command_measures_each_task(capsys) -> None:
+    command.main(["task=vmas/balance", "task.n_agents=2,3", "task.max_steps=3", "episodes=4"])
+    said = capsys.readouterr().out
+    assert "over 4 episodes" in said
+    for n_agents in (2, 3):
+        assert f"| task=vmas/balance task.n_agents={n_agents} task.max_steps=3 |" in said
+    assert said.count("| - | - |") == 2  # neither a script nor a bound is known
+    for arguments, message in {
+        ("task=vmas/nothing",): "nothing",
+        ("task=vmas/balance", "episodes=1"): "2 or more",
+    }.items():
+        with pytest.raises(SystemExit, match=message):
+            command.main(arguments)

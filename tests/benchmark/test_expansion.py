@@ -1,0 +1,74 @@
+"""Sweeps are expanded as Hydra does, and refused before anything starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sweeps import FINGERPRINT
+
+from benchmarl_himpo.benchmark.expansion import SweepError, expand, make_specs
+from benchmarl_himpo.benchmark.spec import RunSpec
+from benchmarl_himpo.config import CONF_DIR, compose
+
+
+def specs_of(*overrides: str) -> list[RunSpec]:
+    return make_specs(expand(overrides), Path("sweep"), FINGERPRINT)
+
+
+def test_values_are_combined_and_low_seeds_come_first() -> None:
+    specs = specs_of("algorithm=ippo,mappo", "seed=range(0,3)", "task.n_agents=5")
+    assert [(spec.variant, spec.seed) for spec in specs] == [(v, seed) for seed in range(3) for v in ("ippo", "mappo")]
+    assert {spec.task_label for spec in specs} == {"vmas/sampling[n_agents=5]"}
+    assert specs[0].overrides == ["algorithm=ippo", "seed=0", "task.n_agents=5"]
+
+
+PROTOCOLS = {"sampling_continuous": 75, "sampling_ablations": 33, "sampling_discrete": 15, "sampling_long": 50}
+
+
+def test_every_protocol_is_tested() -> None:
+    assert {file.stem for file in (CONF_DIR / "protocol").iterdir()} == set(PROTOCOLS)
+
+
+@pytest.mark.parametrize(("protocol", "n_runs"), PROTOCOLS.items())
+def test_protocols_can_be_done_and_say_how_all_was_tuned(protocol: str, n_runs: int) -> None:
+    specs = specs_of(f"protocol={protocol}")
+    assert len(specs) == n_runs
+    algorithms = {spec.choice("algorithm") for spec in specs}
+    assert "himppo_paper" in algorithms
+    assert algorithms <= set(compose([f"protocol={protocol}"]).protocol.tuning)
+    for key, value in {"evaluation_episodes": 32, "prefer_continuous_actions": protocol != "sampling_discrete"}.items():
+        assert {spec.config["experiment"][key] for spec in specs} == {value}
+    assert {spec.config["absolute_metric_episodes"] for spec in specs} == {320}
+    assert len({spec.n_frames for spec in specs}) == 1
+
+
+def test_a_value_on_the_command_line_replaces_that_of_a_protocol() -> None:
+    specs = specs_of("protocol=sampling_discrete", "algorithm=qmix", "seed=7,8")
+    assert [(spec.variant, spec.seed) for spec in specs] == [("qmix", 7), ("qmix", 8)]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["seed=0,0"], "himppo on vmas/sampling with seed 0 stands 2 times in the sweep: "),
+        (["algorithm=himppo", "algorithm.credit=telescoped,telescoped"], "stands 2 times"),
+        (["absolute_metric_episodes=0,5"], "stands 2 times in the sweep, with options that results do not show"),
+        (["algorithm=abacus,ippo"], "abacus"),
+        (["algorithm.credits=final"], "credits"),
+        (["seed=one"], "seed=one is no integer"),
+        (["seed=range(0"], "range"),
+        (["protocol=abacus"], "abacus"),
+        (["protocol=sampling_discrete,sampling_long"], "protocol takes one value"),
+        (["experiment.loggers=[]"], "lacks csv, which a sweep reads"),
+        (["experiment.create_json=false"], "does not go with a sweep: leave it at true"),
+        (["experiment.save_folder=elsewhere"], "does not go with a sweep: leave it at null"),
+        (["experiment.evaluation_interval=7"], "evaluation_interval"),
+        (["absolute_metric_episodes=-1"], "must be 0"),
+        (["absolute_metric_episodes=5", "experiment.evaluation=false"], "none takes place"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_with_a_sentence(overrides: list[str], message: str) -> None:
+    with pytest.raises(SweepError) as error:
+        specs_of(*overrides)
+    assert message in str(error.value)

@@ -1,0 +1,28 @@
+"""The numerics fingerprint: the same every time, and another one where numbers differ."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarl_himpo.benchmark import fingerprint
+from benchmarl_himpo.objectives import HimppoLoss
+
+
+def test_the_fingerprint_changes_with_the_numbers_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = fingerprint.compute_fingerprint()
+    assert fingerprint.fingerprint() == here  # whatever ran before in this process
+    forward = HimppoLoss.forward
+
+    def slightly_different(self, tensordict):
+        losses = forward(self, tensordict)
+        return losses.set("loss_objective", losses["loss_objective"] * (1 + 1e-6))
+
+    monkeypatch.setattr(HimppoLoss, "forward", slightly_different)
+    assert fingerprint.compute_fingerprint() != here
+
+
+def test_a_golden_run_that_fails_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", "nowhere")
+    monkeypatch.chdir("/")
+    with pytest.raises(RuntimeError, match="could not be taken: "):
+        fingerprint.fingerprint()

@@ -1,0 +1,405 @@
+"""The report: what it says of runs it knows the truth of, of half-finished sweeps, and of names that mean harm."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from records import make_record
+from scipy import stats
+
+from benchmarl_himpo import report as command
+from benchmarl_himpo.benchmark.anchors import load_anchors
+from benchmarl_himpo.benchmark.comparison import collect
+from benchmarl_himpo.benchmark.record import RunRecord
+from benchmarl_himpo.benchmark.report.analysis import Analysis, Settings, analyse
+from benchmarl_himpo.benchmark.report.curves import interpolate, sample_efficiency, task_curves
+from benchmarl_himpo.benchmark.report.document import Content
+from benchmarl_himpo.benchmark.report.fairness import find_differences, find_provenance
+from benchmarl_himpo.benchmark.report.verdicts import judge, write_warnings
+
+SETTINGS = Settings(confidence=0.95, repetitions=500, seed=0)
+SEVEN = "vmas/sampling[n_agents=7]"
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Keep records in a folder, as they are committed."""
+
+    def write(*records: RunRecord) -> Path:
+        folder = tmp_path / "runs"
+        folder.mkdir(exist_ok=True)
+        for record in records:
+            safe = re.sub(r"[^\w.=-]", "_", record.id)
+            record.save(folder / f"{safe}.json")
+        return folder
+
+    return write
+
+
+def make_runs(
+    variant: str, level: float, seeds: range, task_label: str = "vmas/sampling", **changes
+) -> list[RunRecord]:
+    return [make_record(variant, task_label, seed, level, **changes) for seed in seeds]
+
+
+def with_returns(variant: str, values: list[float], **changes) -> list[RunRecord]:
+    """Runs whose absolute metrics are known."""
+    return [
+        make_record(variant, seed=seed, absolute_metric={"frames": 1, "seed": 1, "returns": [v - 1, v + 1]}, **changes)
+        for seed, v in enumerate(values)
+    ]
+
+
+def analyse_runs(folder: Path) -> tuple[Content, Analysis]:
+    comparison, anchors = collect([folder]), load_anchors()
+    analysis = analyse(comparison, anchors, SETTINGS)
+    return Content(comparison, analysis, anchors, SETTINGS), analysis
+
+
+def page_of(folder: Path, *options: str) -> str:
+    command.main([str(folder), "repetitions=200", *options])
+    return (folder / "report" / "report.html").read_text()
+
+
+# Numbers
+
+
+def test_a_task_worked_by_hand(write: Write) -> None:
+    ours, theirs = [20.0, 22.0, 24.0], [10.0, 12.0, 21.0]
+    _, analysis = analyse_runs(write(*with_returns("himppo", ours), *with_returns("ippo", theirs)))
+    (task,) = analysis.tasks
+    anchors = load_anchors().tasks["vmas/sampling"]
+    first, second = task.rows
+    half = stats.t.ppf(0.975, 2) * 2 / math.sqrt(3)
+    assert (first.variant, second.variant) == ("himppo", "ippo")
+    assert (first.per_agent.value, first.per_agent.low) == pytest.approx((22.0, 22.0 - half))
+    assert first.team is not None
+    assert first.fraction is not None
+    assert (first.team.value, first.team.high) == pytest.approx((66.0, 3 * (22.0 + half)))
+    assert first.fraction.value == pytest.approx(22.0 / anchors.upper_bound)
+    assert first.score.value == pytest.approx((22.0 - anchors.random) / (anchors.scripted - anchors.random))
+    assert task.improvement["himppo"]["ippo"].value == pytest.approx(8 / 9)  # 20 loses to 21
+    assert task.improvement["ippo"]["himppo"].value == pytest.approx(1 / 9)
+    assert task.improvement["ippo"]["himppo"].low == 1 - task.improvement["himppo"]["ippo"].high
+    assert analysis.min_max_iqm["ippo"].value == pytest.approx(np.mean([0.0, 2 / 14, 11 / 14]))
+
+
+def test_groups_of_different_sizes_have_no_team_return(write: Write) -> None:
+    _, analysis = analyse_runs(write(*make_runs("ippo", 20, range(2), group_sizes={"prey": 1, "predators": 3})))
+    assert analysis.tasks[0].rows[0].team is None
+    assert analysis.tasks[0].n_agents == 4
+
+
+@pytest.mark.parametrize(
+    ("values", "outcome"),
+    [
+        ([[20.0, 20.5, 21.0, 20.2], [10.0, 10.5, 11.0, 10.2]], "ahead"),
+        ([[20.0, 24.0, 21.0, 26.0], [20.5, 23.0, 22.0, 24.0]], "inconclusive"),
+        ([[20.0, 20.1, 20.2], [19.0, 19.1, 12.0]], "inconclusive"),  # all pairs won, but Welch's interval is wide
+        ([[20.0], [10.0]], "inconclusive"),  # one run each
+        ([[20.0, 21.0]], "none"),
+    ],
+)
+def test_verdicts(values: list[list[float]], outcome: str, write: Write) -> None:
+    names = ("himppo", "ippo")
+    runs = [run for name, of in zip(names, values, strict=False) for run in with_returns(name, of)]
+    _, analysis = analyse_runs(write(*runs))
+    (verdict,) = judge(analysis)
+    assert verdict.outcome == outcome
+    assert "himppo" in verdict.text
+
+
+def test_an_interval_above_the_script_is_said_to_be(write: Write) -> None:
+    folder = write(*with_returns("himppo", [30.0, 30.5, 31.0]), *with_returns("ippo", [5.0, 5.5, 6.0]))
+    _, analysis = analyse_runs(folder)
+    assert "It earns more than the script (24.51)." in judge(analysis)[0].text
+
+
+def test_variants_that_were_evaluated_otherwise_have_no_verdict(write: Write) -> None:
+    other = make_record().config | {"experiment": {"max_n_frames": 120_000, "evaluation_episodes": 8}}
+    folder = write(*make_runs("himppo", 25, range(3)), *make_runs("ippo", 10, range(3), config=other))
+    _, analysis = analyse_runs(folder)
+    (verdict,) = judge(analysis)
+    assert verdict.outcome == "none"
+    assert "experiment.evaluation_episodes differs: 4 in himppo; 8 in ippo" in verdict.text
+
+
+def test_aggregates_are_over_the_tasks_that_all_have(write: Write) -> None:
+    both = [make_runs(v, 20, range(3), t) for v in ("himppo", "ippo") for t in ("vmas/sampling", SEVEN)]
+    elsewhere = make_runs("ippo", 5, range(2), "vmas/balance")
+    folder = write(*[run for runs in both for run in runs], *make_runs("mappo", 20, range(3)), *elsewhere)
+    content, analysis = analyse_runs(folder)
+    found = analysis.aggregates
+    assert found is not None
+    assert found.tasks == ["vmas/sampling", SEVEN]  # nobody measured anchors of balance
+    assert set(found.variants) == {"himppo", "ippo"}
+    assert found.without_tasks == {"mappo": [SEVEN]}
+    anchors = {task: load_anchors().tasks[task] for task in found.tasks}
+    scores = sorted(
+        score
+        for task in found.tasks
+        for score in anchors[task].normalise(
+            np.array([analysis.values[r.id] for r in content.comparison.runs(task, "ippo")])
+        )
+    )
+    assert found.variants["ippo"]["iqm"].value == pytest.approx(np.mean(scores[1:-1]))
+    assert judge(analysis)[0].task == "all 2 tasks with scores"
+
+
+def test_all_runs_are_held_to_one_measure(write: Write) -> None:
+    folder = write(*make_runs("himppo", 20, range(2)), make_record("ippo", absolute_metric=None))
+    _, analysis = analyse_runs(folder)
+    assert analysis.measure.startswith("absolute metric")
+    assert analysis.left_out == ["ippo-vmas_sampling-s0-00000000"]
+    assert [row.variant for row in analysis.tasks[0].rows] == ["himppo"]
+    assert "has no such measure and is left out" in page_of(folder)
+
+
+def test_without_absolute_metrics_the_last_evaluation_counts(write: Write) -> None:
+    record = make_record(absolute_metric=None)
+    _, analysis = analyse_runs(write(record))
+    assert analysis.values == {record.id: pytest.approx(np.mean(record.evaluation_returns[-1]))}
+
+
+# Curves
+
+
+def test_curves_are_means_at_the_points_of_runs(write: Write) -> None:
+    folder = write(*make_runs("himppo", 20, range(2)), make_record("himppo", seed=2, n_evaluations=3))
+    curve = task_curves(collect([folder]), "vmas/sampling", 0.95).over_frames["himppo"]
+    records = [make_record("himppo", seed=seed, level=20.0) for seed in range(2)]
+    assert curve.at == records[0].evaluation_frames  # the short run's are among them
+    last = [np.mean(record.evaluation_returns[-1]) for record in records]
+    assert curve.band.value[-1] == pytest.approx(np.mean(last))  # the short run has ended there
+    assert set(curve.runs) == {0, 1, 2}
+
+
+def test_nothing_is_made_up_before_and_after_a_run() -> None:
+    assert interpolate(([10.0, 20.0], [1.0, 3.0]), [5.0, 10.0, 15.0, 20.0, 25.0]).tolist() == pytest.approx(
+        [math.nan, 1.0, 2.0, 3.0, math.nan], nan_ok=True
+    )
+
+
+def test_sample_efficiency_is_the_iqm_of_scores_at_each_point(write: Write) -> None:
+    folder = write(*make_runs("ippo", 20, range(4)))
+    comparison, anchors = collect([folder]), {"vmas/sampling": load_anchors().tasks["vmas/sampling"]}
+    found = sample_efficiency(comparison, anchors, ["ippo"], SETTINGS)
+    assert found.frames == comparison.records[0].evaluation_frames
+    first = np.array([np.mean(record.evaluation_returns[0]) for record in comparison.records])
+    expected = stats.trim_mean(anchors["vmas/sampling"].normalise(first), 0.25)
+    assert found.variants["ippo"].value[0] == pytest.approx(expected)
+    assert found.variants["ippo"].low[0] < expected < found.variants["ippo"].high[0]
+
+
+def test_runs_without_evaluations_are_drawn_as_they_collected(write: Write) -> None:
+    nothing = {"evaluation_frames": [], "evaluation_seconds": [], "evaluation_returns": []}
+    folder = write(*make_runs("ippo", 20, range(2), **nothing))
+    curve = task_curves(collect([folder]), "vmas/sampling", 0.95).over_frames["ippo"]
+    assert curve.at == make_record().frames[1:]  # no episode ended in the first batch
+    assert "of the episodes that ended in each batch" in page_of(folder)
+
+
+# Fairness and provenance
+
+
+def test_only_keys_that_differ_are_listed() -> None:
+    other = make_record().config | {"algorithm": {"name": "ippo", "gamma": 0.99, "lmbda": 0.9}, "seed": 7}
+    variants, found = find_differences([make_record("himppo"), make_record("ippo", config=other)])
+    assert variants == ["himppo", "ippo"]
+    assert found == {"algorithm.name": ['"himppo"', '"ippo"'], "algorithm.lmbda": ["-", "0.9"]}
+
+
+def test_provenance_counts_what_differs() -> None:
+    old = make_record().provenance | {"torch": "2.12.0", "load_average": 0.5}
+    found = find_provenance([make_record(seed=0), make_record(seed=1), make_record(seed=2, provenance=old)])
+    assert found["torch"] == "2.12.0 (1 runs), 2.13.0 (2 runs)"
+    assert found["load_average"] == "0.5 to 1.5"
+    assert found["python"] == "3.11.2"
+    assert found["gpu"] == "unknown"
+
+
+def test_few_runs_are_said_to_be_few(write: Write) -> None:
+    content, _ = analyse_runs(write(*make_runs("ippo", 20, range(9))))
+    assert "fewer than 10" in write_warnings(content)[0]
+    content, _ = analyse_runs(write(*make_runs("ippo", 20, range(10))))
+    assert write_warnings(content) == []
+
+
+# Files
+
+
+@pytest.fixture(scope="module")
+def ragged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sweep in the middle of its way, reported once: other numbers of seeds, other lengths, a task that few have."""
+    folder = tmp_path_factory.mktemp("ragged")
+    runs = [
+        *make_runs("himppo", 25, range(3)),
+        *make_runs("himppo[goal_interval=10,2]", 24, range(1)),
+        *make_runs("ippo", 20, range(2)),
+        *make_runs("himppo", 23, range(2), SEVEN),
+        make_record("ippo", SEVEN, 1, n_evaluations=3),
+        *make_runs("ippo", 5, range(2), "vmas/balance"),
+    ]
+    for record in runs:
+        (folder / record.id).mkdir()
+        record.save(folder / record.id / "record.json")
+    page_of(folder)
+    return folder
+
+
+def test_a_half_finished_sweep_has_a_report(ragged: Path) -> None:
+    page = (ragged / "report" / "report.html").read_text()
+    assert "ippo on vmas/sampling: no record, though other variants have this seed (seed 2)" in page
+    assert "himppo[goal_interval=10,2] on vmas/sampling: no record" in page
+    assert "No anchors are stored for vmas/balance" in page
+    assert "No verdict: variants were not run and evaluated alike. experiment.max_n_frames differs" in page
+    outline = Outline()
+    outline.feed(page)
+    assert outline.open == []
+    assert outline.n_pictures == 3 + 2 * 3 + 2  # returns, curves, profile and sample efficiency
+
+
+def test_the_same_runs_give_the_same_bytes(ragged: Path, tmp_path: Path, capsys) -> None:
+    """Also where a report lies among the runs by now."""
+    command.main([str(ragged), "repetitions=200", f"output={tmp_path}"])
+    assert f"report: {tmp_path / 'report.html'}" in capsys.readouterr().out
+    first = {path.relative_to(ragged / "report"): path.read_bytes() for path in (ragged / "report").rglob("*.*")}
+    assert first == {path.relative_to(tmp_path): path.read_bytes() for path in tmp_path.rglob("*.*")}
+    assert {"report.html", "report.md", "report.json", "report.csv", "marl_eval.json"} <= set(map(str, first))
+    assert not any(str(ragged).encode() in content for content in first.values())  # no machine paths
+
+
+class Outline(HTMLParser):
+    """Follows what is open, and keeps what a browser would fetch or run."""
+
+    VOID = ("meta", "link", "br", "img", "use", "path", "rect", "line", "circle")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.fetched: list[str] = []
+        self.scripts: list[dict[str, str | None]] = []
+        self.handlers: list[str] = []
+        self.n_pictures = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.look_at(tag, attrs)
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.look_at(tag, attrs)
+
+    def look_at(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.n_pictures += tag == "figure"
+        self.fetched += [v or "" for k, v in attrs if k in ("src", "href", "xlink:href", "srcset", "data", "action")]
+        self.fetched += re.findall(r"url\(([^)]*)\)", " ".join(v or "" for _, v in attrs))
+        self.handlers += [k for k, _ in attrs if k.startswith("on")]
+        self.scripts += [dict(attrs)] if tag == "script" else []
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+HARMFUL = "ippo</script><script>alert(1)</script><img src=x onerror=alert(2)>'\"&$x_{$|*`"
+
+
+def test_a_page_fetches_and_runs_nothing_whatever_variants_are_called(write: Write) -> None:
+    folder = write(*make_runs(HARMFUL, 20, range(2)), *make_runs("himppo", 25, range(2)))
+    page = page_of(folder, "title=<b>$bold")
+    parser = Outline()
+    parser.feed(page)
+    assert parser.open == []
+    assert parser.fetched
+    assert all(target.startswith("#") for target in parser.fetched), parser.fetched
+    assert parser.handlers == []
+    assert [script["type"] for script in parser.scripts] == ["application/json"]
+    assert "<img" not in page
+    assert "<b>" not in page
+    assert "@import" not in page
+    identifiers = re.findall(r' id="([^"]+)"', page)
+    assert len(identifiers) == len(set(identifiers))
+    assert {target[1:] for target in parser.fetched} <= set(identifiers)
+    raw = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, flags=re.DOTALL)
+    assert raw is not None
+    assert json.loads(raw[1]) == json.loads((folder / "report" / "report.json").read_text())
+    assert {run["variant"] for run in json.loads(raw[1])["runs"]} == {HARMFUL, "himppo"}
+    markdown = (folder / "report" / "report.md").read_text()
+    assert "<" not in markdown.replace("&lt;", "")
+    assert_tables_are_whole(markdown)
+
+
+def assert_tables_are_whole(markdown: str) -> None:
+    tables = re.findall(r"(?:^\|.*\n)+", markdown, flags=re.MULTILINE)
+    assert len(tables) > 5
+    for table in tables:
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1
+
+
+def test_markdown_tables_are_whole_and_pictures_exist(ragged: Path) -> None:
+    text = (ragged / "report" / "report.md").read_text()
+    assert_tables_are_whole(text)
+    pictures = re.findall(r"!\[.*\]\((.*)\)", text)
+    assert len(pictures) == 3 + 2 * 3 + 2
+    assert all((ragged / "report" / picture).is_file() for picture in pictures)
+
+
+def test_files_for_programs(ragged: Path) -> None:
+    records = collect([ragged]).records
+    rows = list(csv.DictReader(io.StringIO((ragged / "report" / "report.csv").read_text())))
+    assert [row["id"] for row in rows] == [record.id for record in records]
+    assert float(rows[0]["return_per_agent"]) == pytest.approx(np.mean(records[0].absolute_metric["returns"]))
+    assert [row["score"] == "" for row in rows] == [record.task_label == "vmas/balance" for record in records]
+    marl_eval = json.loads((ragged / "report" / "marl_eval.json").read_text())
+    assert set(marl_eval["vmas"]) == {"sampling", "sampling[n_agents=7]", "balance"}
+    run = marl_eval["vmas"]["sampling"]["himppo"]["seed_2"]
+    (record,) = (r for r in records if (r.variant, r.task_label, r.seed) == ("himppo", "vmas/sampling", 2))
+    assert run["step_1"]["return"] == record.evaluation_returns[1]
+    assert run["step_1"]["step_count"] == record.evaluation_frames[1]
+    assert run["absolute_metrics"]["return"] == record.absolute_metric["returns"]
+    data = json.loads((ragged / "report" / "report.json").read_text())
+    assert {v["task"]: v["outcome"] for v in data["verdicts"]} == {
+        "vmas/sampling": "inconclusive",
+        SEVEN: "none",
+        "vmas/balance": "none",
+    }
+    assert len(data["absent"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["RUNS", "rounds=3"], "rounds"),
+        (["RUNS", "confidence=95"], "confidence=95 must lie between 0 and 1"),
+        (["RUNS", "repetitions=10"], "repetitions=10 must be 100 or more"),
+        (["repetitions=200"], "give at least one folder"),
+        (["nowhere"], "nowhere does not exist"),
+    ],
+)
+def test_what_cannot_be_reported_ends_with_a_sentence(arguments: list[str], message: str, ragged: Path) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        command.main([str(ragged) if argument == "RUNS" else argument for argument in arguments])
+    assert message in str(exit_info.value.code)
+
+
+def test_costs_are_means_with_ranges_and_parameters_go_by_level(write: Write) -> None:
+    """1,200 and 600 frames a second; levels that only one of the variants has."""
+    slow = make_record("himppo", seed=1, seconds=[20.0 * (i + 1) for i in range(10)])
+    parts = {"agents/loss_objective/actor_network": 10, "agents/loss_critic/critic_network": 20}
+    page = page_of(write(make_record("himppo", seed=0), slow, make_record("ippo", parameters=parts)))
+    cells = re.findall(r"<tr><th scope=\"row\">(.*?)</th>(.*?)</tr>", page)
+    rows = [[name, *re.findall(r"<td.*?>(.*?)</td>", rest)] for name, rest in cells]
+    assert ["himppo", "900 (600-1,200)", "30", "70", "5.0", "300", "600", "1,900"] in rows
+    assert ["agents/loss_objective/actor_network", "", "10"] in rows
+    assert ["agents/loss_objective/level_0", "1,000", ""] in rows
