@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import OVERRIDES
+from trained_runs import OVERRIDES
 from tensordict import TensorDictBase
 
 from benchmarl_himpo.callbacks import PortableCallback
