@@ -1,0 +1,147 @@
+"""Where agents and foods come to lie: the distributions of lbforaging 2.0.0, without its rejection sampling."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from benchmarl_himpo.environments.lbf.options import N_LOWEST, LbfConfig
+from benchmarl_himpo.environments.lbf.state import State
+
+SPACING = 2
+"""Steps from a food within which no other food is placed; makes every cell the neighbour of one food at most."""
+
+
+class Cells(NamedTuple):
+    """The cells of a field, numbered row by row."""
+
+    position: Tensor  # [n_cells, 2], long: row and column
+    is_interior: Tensor  # [n_cells], bool: off the border
+    is_near: Tensor  # [n_cells, n_cells], bool: at most SPACING steps apart
+
+
+def new_boards(n: int, config: LbfConfig, generator: torch.Generator) -> State:
+    """Draw boards: agents on any cells, then foods on the cells that are left for them.
+
+    Args:
+        n: number of boards.
+        config: options of the game.
+        generator: of everything random, on the device of the boards.
+
+    Returns:
+        The boards, everybody alive, ``energy`` 1.
+    """
+    device = generator.device
+    cells = _cells(*config.field_size, device)
+    agent_cell = torch.rand(n, len(cells.position), generator=generator, device=device).topk(config.n_agents).indices
+    agent_level = torch.randint(
+        config.min_agent_level, config.max_agent_level + 1, agent_cell.shape, generator=generator, device=device
+    )
+    alive = torch.ones_like(agent_level, dtype=torch.bool)
+    agent_position = cells.position[agent_cell]
+    nothing = agent_level.new_zeros(n, config.n_foods)
+    food_position, food_level = spawn_foods(
+        nothing.unsqueeze(-1).expand(-1, -1, 2), nothing, nothing == 0, agent_position, alive, agent_level, config, generator
+    )
+    return State(
+        agent_position=agent_position,
+        agent_level=agent_level,
+        alive=alive,
+        energy=alive.double(),
+        life=torch.zeros_like(agent_level),
+        food_position=food_position,
+        food_level=food_level,
+        respawn_timer=nothing,
+        spawned=food_level.sum(-1),
+        step_count=agent_level.new_zeros(n),
+    )
+
+
+def spawn_foods(
+    food_position: Tensor,
+    food_level: Tensor,
+    is_due: Tensor,
+    agent_position: Tensor,
+    alive: Tensor,
+    agent_level: Tensor,
+    config: LbfConfig,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """Fill slots in slot order, each on a uniformly drawn free cell; slots without a free cell stay empty.
+
+    A food takes cells from those after it, so there is one round per food: as many as are due on the busiest board.
+
+    Args:
+        food_position: cells of the foods on the board. Shape ``[B, n_foods, 2]``, long.
+        food_level: their levels, 0 in empty slots. Shape ``[B, n_foods]``, long.
+        is_due: empty slots to fill. Shape ``[B, n_foods]``, bool.
+        agent_position: cells of the agents. Shape ``[B, n_agents, 2]``, long.
+        alive: agents that stand in the way. Shape ``[B, n_agents]``, bool.
+        agent_level: levels of the whole team, which food levels are drawn by. Shape ``[B, n_agents]``, long.
+        config: options of the game.
+        generator: of everything random.
+
+    Returns:
+        Positions and levels of all foods.
+    """
+    cells = _cells(*config.field_size, generator.device)
+    is_free = free_cells(food_position, food_level, agent_position, alive, config.field_size)
+    level = _draw_levels(is_due.shape, agent_level, config, generator)
+    turn = is_due.cumsum(-1) * is_due
+    for number in range(1, int(turn.max()) + 1 if len(turn) else 1):
+        draw = torch.rand(is_free.shape, generator=generator, device=generator.device)
+        best, cell = draw.masked_fill(~is_free, -1.0).max(-1, keepdim=True)
+        is_placed = (turn == number) & (best >= 0)
+        food_position = torch.where(is_placed.unsqueeze(-1), cells.position[cell], food_position)
+        food_level = torch.where(is_placed, level, food_level)
+        is_free = is_free & ~(cells.is_near[cell.squeeze(-1)] & is_placed.any(-1, keepdim=True))
+    return food_position, food_level
+
+
+def free_cells(
+    food_position: Tensor, food_level: Tensor, agent_position: Tensor, alive: Tensor, field_size: list[int]
+) -> Tensor:
+    """Cells that a food may be placed on: off the border, away from other foods, and not under a living agent.
+
+    Args:
+        food_position: cells of the foods. Shape ``[B, n_foods, 2]``, long.
+        food_level: their levels, 0 for none. Shape ``[B, n_foods]``, long.
+        agent_position: cells of the agents. Shape ``[B, n_agents, 2]``, long.
+        alive: agents that stand in the way. Shape ``[B, n_agents]``, bool.
+        field_size: rows and columns.
+
+    Returns:
+        The cells, row by row. Shape ``[B, n_rows * n_columns]``, bool.
+    """
+    cells = _cells(*field_size, food_position.device)
+    to_cell = torch.tensor([field_size[1], 1], device=food_position.device)
+    food_cell, agent_cell = (food_position * to_cell).sum(-1), (agent_position * to_cell).sum(-1)
+    is_taken = (cells.is_near[food_cell] & (food_level > 0).unsqueeze(-1)).any(-2)
+    is_taken = is_taken.scatter_add(-1, agent_cell, alive)  # for bool: or
+    return cells.is_interior & ~is_taken
+
+
+def _draw_levels(shape: torch.Size, agent_level: Tensor, config: LbfConfig, generator: torch.Generator) -> Tensor:
+    """Draw a level for every slot, whether it is filled or not. Shape ``[B, n_foods]``, long."""
+    if config.max_food_level is None:
+        high = agent_level.sort(-1).values[..., :N_LOWEST].sum(-1, keepdim=True)
+    else:
+        high = torch.full_like(agent_level[..., :1], config.max_food_level)
+    if config.force_coop:
+        return high.expand(shape)
+    n_levels = high - config.min_food_level + 1
+    share = torch.rand(shape, generator=generator, device=generator.device)
+    # Whoever multiplies a float just below 1 may get the whole
+    return config.min_food_level + (share * n_levels).long().minimum(n_levels - 1)
+
+
+@cache
+def _cells(n_rows: int, n_columns: int, device: torch.device) -> Cells:
+    row, column = torch.arange(n_rows, device=device), torch.arange(n_columns, device=device)
+    position = torch.cartesian_prod(row, column)
+    last = torch.tensor([n_rows, n_columns], device=device) - 1
+    distance = (position.unsqueeze(0) - position.unsqueeze(1)).abs().sum(-1)
+    return Cells(position, ((position > 0) & (position < last)).all(-1), distance <= SPACING)
