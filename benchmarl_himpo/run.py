@@ -19,7 +19,6 @@ from benchmarl.hydra_config import (
     load_algorithm_config_from_hydra,
     load_experiment_config_from_hydra,
     load_model_config_from_hydra,
-    load_task_config_from_hydra,
 )
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
@@ -36,6 +35,7 @@ from benchmarl_himpo.callbacks import (
 from benchmarl_himpo.checks import check_request, model_names_of
 from benchmarl_himpo.config import CONF_DIR, HYDRA_VERSION_BASE
 from benchmarl_himpo.environments import accelerate, is_accelerated
+from benchmarl_himpo.environments.tasks import load_task
 from benchmarl_himpo.registration import register
 from benchmarl_himpo.runs import ResumableExperiment, RunLockedError
 from benchmarl_himpo.runs.run_config import save_run_config
@@ -72,7 +72,7 @@ def load_experiment(cfg: DictConfig, choices: Mapping[str, str]) -> ResumableExp
     if config.save_folder is not None:
         Path(config.save_folder).mkdir(parents=True, exist_ok=True)
     callbacks = [FiniteCallback(), SummaryCallback(), *([VideoCallback()] if config.render else [])]
-    task = load_task_config_from_hydra(cfg.task, task_name)
+    task = load_task(cfg.task, task_name)
     experiment = ResumableExperiment(
         task=accelerate(task) if cfg.accelerated else task,
         algorithm_config=algorithm_config,

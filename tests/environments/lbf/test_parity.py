@@ -132,9 +132,9 @@ def total(cases: list[tuple], n_episodes: int, seed: int) -> dict[str, int]:
     return counts
 
 
-def test_a_thousand_steps_are_the_same() -> None:
-    counts = total(CASES, n_episodes=2, seed=1)
-    assert counts["steps"] > 1_000
+def test_hundreds_of_steps_are_the_same() -> None:
+    counts = total(CASES, n_episodes=1, seed=1)
+    assert counts["steps"] > 500
     assert min(counts.values()) > 0
 
 
