@@ -67,7 +67,7 @@ def test_random_numbers_of_a_task_go_on_where_episodes_end_at_different_times(ru
             if self.observation is None:
                 self.observation = batch[:, 0]["agents", "observation"]
 
-    half = runs.run("task=lbfws/easy", "algorithm=ippo", "experiment.max_n_frames=160")
+    half = runs.run("task=lbfws/medium", "task.max_steps=200", "algorithm=ippo", "experiment.max_n_frames=160")
     resumed = runs.build_resumed(half, f"experiment.max_n_frames={N_FRAMES}")
     resumed.callbacks.append(FirstSight())
     resumed.run()
@@ -75,7 +75,7 @@ def test_random_numbers_of_a_task_go_on_where_episodes_end_at_different_times(ru
     generator = torch.Generator()
     generator.set_state(last_state(half, 160)["random_state"]["environment"])
     boards = new_boards(4, resumed.task.options, generator)
-    sight = observe(boards._replace(energy=20 * boards.energy), resumed.task.options)
+    sight = observe(boards._replace(energy=30 * boards.energy), resumed.task.options)
     assert torch.equal(resumed.callbacks[-1].observation, sight)
 
 
