@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,8 +11,16 @@ from torch import Tensor
 from benchmarl_himpo.environments.lbf.options import LbfConfig, LbfwsConfig
 from benchmarl_himpo.environments.lbf.state import State
 
-UNSEEN = 1 << 30
-"""Sorts behind everything that is seen."""
+AGENTS = 1 << 30
+"""Sorts agents behind all foods."""
+
+
+class Listing(NamedTuple):
+    """How an agent lists foods, then agents; ``K = n_foods + n_agents``."""
+
+    reach: Tensor  # [K, 1], long: how far beyond its window's first cell agents are seen; 0 for foods
+    order: Tensor  # [n_agents, K], long: itself, then the others by number; 0 for foods
+    unseen: Tensor  # [K], long: sorts behind what is seen of the same kind
 
 
 def observation_size(config: LbfConfig) -> int:
@@ -33,16 +42,17 @@ def observe(state: State, config: LbfConfig) -> Tensor:
     Returns:
         Observations. Shape ``[B, n_agents, 3 * (n_foods + n_agents)]``, with survival one more, default dtype.
     """
-    agent, n_foods, sight = state.agent_position, config.n_foods, config.sight
-    origin = (agent - sight).clamp(min=0).unsqueeze(-2)  # [B, n_agents, 1, 2]
-    place = torch.cat([state.food_position, agent], dim=1).unsqueeze(1) - origin  # [B, n_agents, n_foods + n_agents, 2]
-    is_agent = torch.arange(place.shape[2], device=place.device) >= n_foods
-    last = torch.where(is_agent.unsqueeze(-1), 2 * sight, agent.unsqueeze(-2) - origin + sight)
+    agent, n_columns = state.agent_position, config.field_size[1]
+    listing = _listing(config.n_foods, config.n_agents, config.sight, agent.device)
+    origin = (agent - config.sight).clamp(min=0)
+    place = torch.cat([state.food_position, agent], dim=1).unsqueeze(1) - origin.unsqueeze(2)  # [B, n_agents, K, 2]
+    last = torch.maximum(listing.reach, (agent - origin + config.sight).unsqueeze(2))
     is_there = torch.cat([state.is_food, state.alive], dim=1).unsqueeze(1)
     is_seen = ((place >= 0) & (place <= last)).all(-1) & is_there
 
-    order = torch.where(is_seen, _order(state, config), UNSEEN)
-    order = torch.cat([order[..., :n_foods].argsort(-1), order[..., n_foods:].argsort(-1) + n_foods], dim=-1)
+    reading = state.food_position[..., 0] * n_columns + state.food_position[..., 1]
+    order = listing.order + torch.nn.functional.pad(reading, (0, config.n_agents)).unsqueeze(1)
+    order = torch.where(is_seen, order, listing.unseen).argsort(-1)
     level = torch.cat([state.food_level, state.agent_level], dim=1).unsqueeze(1) * is_seen
     listed = torch.cat([place.masked_fill(~is_seen.unsqueeze(-1), -1), level.unsqueeze(-1)], dim=-1)
     seen = listed.gather(-2, order.unsqueeze(-1).expand_as(listed)).flatten(-2).to(torch.get_default_dtype())
@@ -51,15 +61,13 @@ def observe(state: State, config: LbfConfig) -> Tensor:
     return seen * state.alive.unsqueeze(-1)
 
 
-def _order(state: State, config: LbfConfig) -> Tensor:
-    """What each agent lists foods and agents by. Shape ``[B, n_agents, n_foods + n_agents]``, long."""
-    reading = state.food_position[..., 0] * config.field_size[1] + state.food_position[..., 1]
-    shape = (len(reading), config.n_agents, -1)
-    return torch.cat([reading.unsqueeze(1).expand(shape), _self_first(config.n_agents, reading.device).expand(shape)], dim=-1)
-
-
 @cache
-def _self_first(n_agents: int, device: torch.device) -> Tensor:
-    """Each agent's order of agents: itself, then the others by number. Shape ``[n_agents, n_agents]``, long."""
-    number = torch.arange(n_agents, device=device).expand(n_agents, -1)
-    return number.masked_fill(torch.eye(n_agents, dtype=torch.bool, device=device), -1)
+def _listing(n_foods: int, n_agents: int, sight: int, device: torch.device) -> Listing:
+    is_agent = torch.arange(n_foods + n_agents, device=device) >= n_foods
+    number = torch.arange(n_agents, device=device).expand(n_agents, -1) + AGENTS
+    self_first = number.masked_fill(torch.eye(n_agents, dtype=torch.bool, device=device), AGENTS - 1)
+    return Listing(
+        reach=(2 * sight * is_agent).unsqueeze(-1),
+        order=torch.nn.functional.pad(self_first, (n_foods, 0)),
+        unseen=torch.where(is_agent, 2 * AGENTS, AGENTS - 2),
+    )

@@ -21,6 +21,7 @@ class Cells(NamedTuple):
     position: Tensor  # [n_cells, 2], long: row and column
     is_interior: Tensor  # [n_cells], bool: off the border
     is_near: Tensor  # [n_cells, n_cells], bool: at most SPACING steps apart
+    to_number: Tensor  # [2], long: times a position, summed, is the cell's number
 
 
 def new_boards(n: int, config: LbfConfig, generator: torch.Generator) -> State:
@@ -117,8 +118,7 @@ def free_cells(
         The cells, row by row. Shape ``[B, n_rows * n_columns]``, bool.
     """
     cells = _cells(*field_size, food_position.device)
-    to_cell = torch.tensor([field_size[1], 1], device=food_position.device)
-    food_cell, agent_cell = (food_position * to_cell).sum(-1), (agent_position * to_cell).sum(-1)
+    food_cell, agent_cell = (food_position * cells.to_number).sum(-1), (agent_position * cells.to_number).sum(-1)
     is_taken = (cells.is_near[food_cell] & (food_level > 0).unsqueeze(-1)).any(-2)
     is_taken = is_taken.scatter_add(-1, agent_cell, alive)  # for bool: or
     return cells.is_interior & ~is_taken
@@ -144,4 +144,5 @@ def _cells(n_rows: int, n_columns: int, device: torch.device) -> Cells:
     position = torch.cartesian_prod(row, column)
     last = torch.tensor([n_rows, n_columns], device=device) - 1
     distance = (position.unsqueeze(0) - position.unsqueeze(1)).abs().sum(-1)
-    return Cells(position, ((position > 0) & (position < last)).all(-1), distance <= SPACING)
+    is_interior = ((position > 0) & (position < last)).all(-1)
+    return Cells(position, is_interior, distance <= SPACING, torch.tensor([n_columns, 1], device=device))
