@@ -1,10 +1,10 @@
-"""Play Level-Based Foraging with Survival with scripts that see the whole board: anchors for the returns of learned policies.
+"""Play Level-Based Foraging with Survival with scripts that see the whole board: anchors for learned policies.
 
     python benchmarks/foraging_scripts.py
     python benchmarks/foraging_scripts.py --scripts greedy coalition --tasks lbfws/hard --episodes 1000
 
-Prints the table of benchmarks/README.md: mean return of the team with its standard error, and mean life of an agent in env
-steps. The task is a reconstruction: its survival rules and constants are ours.
+Prints the table of benchmarks/README.md: mean return of the team with its standard error, and mean life of an agent in
+env steps. The task is a reconstruction: its survival rules and constants are ours.
 """
 
 from __future__ import annotations

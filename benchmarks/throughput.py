@@ -230,8 +230,8 @@ def measure_foraging(layout: str, n_envs: int, n_rounds: int) -> dict[str, list[
         n_rounds: how often to take turns.
 
     Returns:
-        Environment steps per second of this process, for each round: of lbforaging, of ours as TorchRL's collectors call
-        it, and of ours without TorchRL's own bookkeeping around steps and resets.
+        Environment steps per second of this process, for each round: of lbforaging, of ours as TorchRL's collectors
+        call it, and of ours without TorchRL's own bookkeeping around steps and resets.
     """
     from benchmarl.environments import task_config_registry
     from lbforaging.foraging.environment import ForagingEnv  # of the extra "test"

@@ -14,7 +14,6 @@ def register() -> None:
     """
     # Here, so that `import benchmarl_himpo` stays cheap and the algorithms may import `config`.
     from benchmarl.algorithms import algorithm_config_registry as host_registry
-
     from benchmarl.environments import task_config_registry
 
     from benchmarl_himpo.algorithms import algorithm_config_registry

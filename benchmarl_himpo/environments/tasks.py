@@ -9,9 +9,7 @@ from omegaconf import DictConfig
 from benchmarl_himpo.environments.lbf.options import LbfConfig, LbfwsConfig
 from benchmarl_himpo.environments.lbf.task import LbfTask, LbfwsTask
 
-TASKS: dict[str, Task] = {
-    f"{task.env_name()}/{task.name.lower()}": task for tasks in (LbfTask, LbfwsTask) for task in tasks
-}
+TASKS: dict[str, Task] = {f"{task.env_name()}/{task.name.lower()}": task for task in (*LbfTask, *LbfwsTask)}
 """The tasks of this package by their names on the command line."""
 SCHEMAS = {"lbf_config": LbfConfig, "lbfws_config": LbfwsConfig}
 """What their YAML files are checked by, by name in Hydra's store."""

@@ -131,16 +131,9 @@ class LbfEnv(EnvBase):
         )
         if isinstance(config, LbfwsConfig):
             energy, alive = live(state, loading, config)
-            food_position, food_level, respawn_timer = regrow(
-                state, loading.is_loaded, state.agent_position, alive, config, self.generator
-            )
-            state = state._replace(
-                energy=energy,
-                alive=alive,
-                food_position=food_position,
-                food_level=food_level,
-                respawn_timer=respawn_timer,
-            )
+            state = state._replace(energy=energy, alive=alive)
+            food_position, food_level, timer = regrow(state, loading.is_loaded, config, self.generator)
+            state = state._replace(food_position=food_position, food_level=food_level, respawn_timer=timer)
             reward = reward + config.survival_bonus * alive
         else:
             state = state._replace(food_level=state.food_level.masked_fill(loading.is_loaded, 0))

@@ -47,8 +47,8 @@ class LbfConfig:
             return  # a food is then always as strong as it can be
         if self.max_food_level is None:
             weakest = self.min_agent_level * min(N_LOWEST, self.n_agents)
-            fix = f"must be at most {weakest}, the sum of the {N_LOWEST} lowest levels of the weakest team: lower it or set"
-            _check(self.min_food_level <= weakest, "min_food_level", self.min_food_level, f"{fix} task.max_food_level")
+            fix = f"must be at most {weakest}, the {N_LOWEST} lowest levels of a weak team: or set task.max_food_level"
+            _check(self.min_food_level <= weakest, "min_food_level", self.min_food_level, fix)
         else:
             fix = f"must not be below task.min_food_level={self.min_food_level}"
             _check(self.max_food_level >= self.min_food_level, "max_food_level", self.max_food_level, fix)

@@ -42,46 +42,31 @@ def new_boards(n: int, config: LbfConfig, generator: torch.Generator) -> State:
         config.min_agent_level, config.max_agent_level + 1, agent_cell.shape, generator=generator, device=device
     )
     alive = torch.ones_like(agent_level, dtype=torch.bool)
-    agent_position = cells.position[agent_cell]
     nothing = agent_level.new_zeros(n, config.n_foods)
-    food_position, food_level = spawn_foods(
-        nothing.unsqueeze(-1).expand(-1, -1, 2), nothing, nothing == 0, agent_position, alive, agent_level, config, generator
-    )
-    return State(
-        agent_position=agent_position,
+    state = State(
+        agent_position=cells.position[agent_cell],
         agent_level=agent_level,
         alive=alive,
         energy=alive.double(),
         life=torch.zeros_like(agent_level),
-        food_position=food_position,
-        food_level=food_level,
+        food_position=nothing.unsqueeze(-1).expand(-1, -1, 2),
+        food_level=nothing,
         respawn_timer=nothing,
-        spawned=food_level.sum(-1),
-        step_count=agent_level.new_zeros(n),
+        spawned=nothing[:, 0],
+        step_count=nothing[:, 0],
     )
+    food_position, food_level = spawn_foods(state, ~state.is_food, config, generator)
+    return state._replace(food_position=food_position, food_level=food_level, spawned=food_level.sum(-1))
 
 
-def spawn_foods(
-    food_position: Tensor,
-    food_level: Tensor,
-    is_due: Tensor,
-    agent_position: Tensor,
-    alive: Tensor,
-    agent_level: Tensor,
-    config: LbfConfig,
-    generator: torch.Generator,
-) -> tuple[Tensor, Tensor]:
+def spawn_foods(state: State, is_due: Tensor, config: LbfConfig, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Fill slots in slot order, each on a uniformly drawn free cell; slots without a free cell stay empty.
 
     A food takes cells from those after it, so there is one round per food: as many as are due on the busiest board.
 
     Args:
-        food_position: cells of the foods on the board. Shape ``[B, n_foods, 2]``, long.
-        food_level: their levels, 0 in empty slots. Shape ``[B, n_foods]``, long.
+        state: the boards.
         is_due: empty slots to fill. Shape ``[B, n_foods]``, bool.
-        agent_position: cells of the agents. Shape ``[B, n_agents, 2]``, long.
-        alive: agents that stand in the way. Shape ``[B, n_agents]``, bool.
-        agent_level: levels of the whole team, which food levels are drawn by. Shape ``[B, n_agents]``, long.
         config: options of the game.
         generator: of everything random.
 
@@ -89,8 +74,9 @@ def spawn_foods(
         Positions and levels of all foods.
     """
     cells = _cells(*config.field_size, generator.device)
-    is_free = free_cells(food_position, food_level, agent_position, alive, config.field_size)
-    level = _draw_levels(is_due.shape, agent_level, config, generator)
+    food_position, food_level = state.food_position, state.food_level
+    is_free = free_cells(state, config.field_size)
+    level = _draw_levels(is_due.shape, state.agent_level, config, generator)
     turn = is_due.cumsum(-1) * is_due
     for number in range(1, int(turn.max()) + 1 if len(turn) else 1):
         draw = torch.rand(is_free.shape, generator=generator, device=generator.device)
@@ -102,25 +88,21 @@ def spawn_foods(
     return food_position, food_level
 
 
-def free_cells(
-    food_position: Tensor, food_level: Tensor, agent_position: Tensor, alive: Tensor, field_size: list[int]
-) -> Tensor:
+def free_cells(state: State, field_size: list[int]) -> Tensor:
     """Cells that a food may be placed on: off the border, away from other foods, and not under a living agent.
 
     Args:
-        food_position: cells of the foods. Shape ``[B, n_foods, 2]``, long.
-        food_level: their levels, 0 for none. Shape ``[B, n_foods]``, long.
-        agent_position: cells of the agents. Shape ``[B, n_agents, 2]``, long.
-        alive: agents that stand in the way. Shape ``[B, n_agents]``, bool.
+        state: the boards.
         field_size: rows and columns.
 
     Returns:
         The cells, row by row. Shape ``[B, n_rows * n_columns]``, bool.
     """
-    cells = _cells(*field_size, food_position.device)
-    food_cell, agent_cell = (food_position * cells.to_number).sum(-1), (agent_position * cells.to_number).sum(-1)
-    is_taken = (cells.is_near[food_cell] & (food_level > 0).unsqueeze(-1)).any(-2)
-    is_taken = is_taken.scatter_add(-1, agent_cell, alive)  # for bool: or
+    cells = _cells(*field_size, state.food_position.device)
+    food_cell = (state.food_position * cells.to_number).sum(-1)
+    agent_cell = (state.agent_position * cells.to_number).sum(-1)
+    is_taken = (cells.is_near[food_cell] & state.is_food.unsqueeze(-1)).any(-2)
+    is_taken = is_taken.scatter_add(-1, agent_cell, state.alive)  # for bool: or
     return cells.is_interior & ~is_taken
 
 
@@ -134,7 +116,7 @@ def _draw_levels(shape: torch.Size, agent_level: Tensor, config: LbfConfig, gene
         return high.expand(shape)
     n_levels = high - config.min_food_level + 1
     share = torch.rand(shape, generator=generator, device=generator.device)
-    # Whoever multiplies a float just below 1 may get the whole
+    # A float just below 1 times a whole number may round up to that number
     return config.min_food_level + (share * n_levels).long().minimum(n_levels - 1)
 
 

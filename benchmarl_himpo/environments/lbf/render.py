@@ -44,8 +44,9 @@ DIGITS = (
 
 
 def render_board(board: State, config: LbfConfig, clusters: Tensor | None = None) -> Tensor:
-    """Draw a board: foods as squares and agents as discs with their levels; with survival an energy bar below each
-    living agent, and a cross where one died.
+    """Draw a board: foods as squares and agents as discs, each with its level.
+
+    With survival there is an energy bar below each living agent, and a cross where one died.
 
     Args:
         board: one board, entries without batch dimension.

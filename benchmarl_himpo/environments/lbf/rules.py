@@ -35,7 +35,7 @@ def food_directions(state: State) -> Tensor:
 
 
 def action_mask(state: State, field_size: list[int]) -> Tensor:
-    """What each agent may do: move to cells of the field without food, load beside a food, or nothing; the dead nothing.
+    """What each agent may do: move to a cell without food, load beside a food, or nothing; the dead nothing.
 
     Agents do not block: whether two collide is seen when they move.
 
@@ -77,7 +77,7 @@ def move(state: State, action: Tensor) -> Tensor:
 def load(state: State, action: Tensor, config: LbfConfig) -> Loading:
     """Load each food whose loading neighbours are together at least as strong, and pay them by level.
 
-    r_i = level_i · food / (Σ levels of the loaders · Σ food levels at reset), without the denominator if rewards are not
+    r_i = level_i · food / (Σ levels of the loaders · Σ food levels at reset), the numerator alone if rewards are not
     normalised; -penalty for those who load a food too strong for them.
 
     Args:

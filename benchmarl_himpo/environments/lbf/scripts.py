@@ -1,7 +1,7 @@
 """Scripted policies that see the whole board: what anchors the returns of learned ones.
 
-Each is a function from boards to actions, batched and without memory. They head straight for a food, by distance alone, and
-give way at random.
+Each is a function from boards to actions, batched and without memory. They go by distance alone and choose at random
+between steps that are as good. What the scripts are is our choice.
 """
 
 from __future__ import annotations

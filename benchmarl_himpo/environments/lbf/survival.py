@@ -38,15 +38,13 @@ def live(state: State, loading: Loading, config: LbfwsConfig) -> tuple[Tensor, T
 
 
 def regrow(
-    state: State, is_loaded: Tensor, agent_position: Tensor, alive: Tensor, config: LbfwsConfig, generator: torch.Generator
+    state: State, is_loaded: Tensor, config: LbfwsConfig, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Clear loaded slots, count down, and fill the slots whose time has come; those without a free cell try again.
 
     Args:
-        state: the boards before the step.
+        state: the boards, agents after the step and foods before it.
         is_loaded: foods that were loaded in the step. Shape ``[B, n_foods]``, bool.
-        agent_position: cells of the agents after the step. Shape ``[B, n_agents, 2]``, long.
-        alive: who is alive after the step. Shape ``[B, n_agents]``, bool.
         config: options of the game.
         generator: of everything random.
 
@@ -57,9 +55,6 @@ def regrow(
     level = state.food_level.masked_fill(is_loaded, 0)
     is_due = (level == 0) & (timer == 0)
     boards = is_due.any(-1).nonzero().squeeze(-1)
-    position, spawned = spawn_foods(
-        *(entry[boards] for entry in (state.food_position, level, is_due, agent_position, alive, state.agent_level)),
-        config,
-        generator,
-    )
+    rows = State(*(entry[boards] for entry in state._replace(food_level=level)))
+    position, spawned = spawn_foods(rows, is_due[boards], config, generator)
     return state.food_position.index_put((boards,), position), level.index_put((boards,), spawned), timer

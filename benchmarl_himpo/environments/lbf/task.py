@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Any
+from typing import Any, cast
 
 from benchmarl.environments.common import Task, TaskClass
 from benchmarl.utils import DEVICE_TYPING
@@ -21,7 +21,7 @@ from benchmarl_himpo.keys import HierarchyKeys
 
 
 class LbfClass(TaskClass):
-    """Level-Based Foraging with the rules of lbforaging 2.0.0, on :class:`~benchmarl_himpo.environments.lbf.environment.LbfEnv`.
+    """Level-Based Foraging with the rules of lbforaging 2.0.0.
 
     Networks see the observation alone; positions, deaths and lives are there for whoever asks for them by name.
 
@@ -128,12 +128,13 @@ class _OwnTask(Task):
 
     def get_from_yaml(self, path: str | None = None) -> TaskClass:
         """Load the task's options, from YAML of this package unless a full path is given."""
-        cfg = OmegaConf.load(path) if path else compose([f"task={self.env_name()}/{self.name.lower()}"]).task
-        return self.from_config(cfg)
+        if path is None:
+            return self.from_config(compose([f"task={self.env_name()}/{self.name.lower()}"]).task)
+        return self.from_config(cast("DictConfig", OmegaConf.load(path)))
 
     def from_config(self, cfg: DictConfig) -> TaskClass:
         """Build the task from its node of a composed config."""
-        return self.get_task({str(key): value for key, value in OmegaConf.to_container(cfg, resolve=True).items()})
+        return self.get_task(cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=True)))
 
 
 class LbfTask(_OwnTask):

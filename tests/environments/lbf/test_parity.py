@@ -149,7 +149,7 @@ def test_ten_thousand_steps_are_the_same() -> None:
 
 
 def test_boards_are_drawn_like_theirs() -> None:
-    """Levels, number of foods and where they lie, over many boards; the field is small and gets fewer foods than wanted."""
+    """Levels, number of foods and where they lie, over many boards of a field that gets fewer foods than wanted."""
     config = configs_of((3, 5, 6, 2, 1), (False, 0.0, None, True))
     reference = reference_of(config)
     n = 4_000

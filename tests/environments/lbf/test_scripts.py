@@ -40,8 +40,14 @@ def test_several_groups_do_better_than_one_herd_on_hard(n_envs: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "task", "team_return", "life"),
-    [("random", "EASY", 1.0, 30), ("random", "MEDIUM", 0.24, 34), ("random", "HARD", 0.01, 30)]
-    + [("greedy", "EASY", 25.3, 184), ("nearest", "MEDIUM", 8.3, 132), ("greedy", "HARD", 1.4, 69)],
+    [
+        ("random", "EASY", 1.0, 30),
+        ("random", "MEDIUM", 0.24, 34),
+        ("random", "HARD", 0.01, 30),
+        ("greedy", "EASY", 25.3, 184),
+        ("nearest", "MEDIUM", 8.3, 132),
+        ("greedy", "HARD", 1.4, 69),
+    ],
 )
 def test_the_specified_returns(script: str, task: str, team_return: float, life: float) -> None:
     """Rows of the calibration whose scripts leave little open."""

@@ -62,11 +62,11 @@ def test_specs_hold_and_networks_see_the_observation_alone(name: str) -> None:
 
 def test_the_table_of_difficulties() -> None:
     """Agents, field, foods, sight, highest food level, cooperation, energy at reset and at most, steps to new food."""
-    rows = [
-        (o.n_agents, o.field_size, o.n_foods, o.sight, o.max_food_level, o.force_coop, o.initial_energy, o.max_energy)
-        + (o.respawn_interval, o.min_agent_level, o.max_agent_level, o.energy_cost, o.food_energy, o.max_steps)
-        for o in (task.get_task().options for task in LbfwsTask)
-    ]
+    names = (
+        *("n_agents", "field_size", "n_foods", "sight", "max_food_level", "force_coop", "initial_energy", "max_energy"),
+        *("respawn_interval", "min_agent_level", "max_agent_level", "energy_cost", "food_energy", "max_steps"),
+    )
+    rows = [tuple(getattr(task.get_task().options, name) for name in names) for task in LbfwsTask]
     assert rows == [
         (4, [8, 8], 4, 3, 1, False, 20.0, 40.0, 5, 1, 2, 1.0, 10.0, 200),
         (4, [10, 10], 4, 3, 3, False, 30.0, 60.0, 5, 1, 2, 1.0, 10.0, 200),
@@ -217,7 +217,7 @@ def test_mean_life_is_logged(make_survival: MakeExperiment) -> None:
 def test_another_number_of_agents_is_refused_with_a_sentence(make_survival: MakeExperiment) -> None:
     experiment = make_survival("algorithm=himppo", "experiment.evaluation=false")
     experiment.run()
-    with pytest.raises(CheckpointError, match="cannot be taken to this task: its parameter .* Sizes of observation"):
+    with pytest.raises(CheckpointError, match=r"cannot be taken to this task: its parameter .* Sizes of observation"):
         load_trained(experiment.folder_name, 2, ["task.n_agents=5"])
 
 
@@ -239,7 +239,9 @@ def test_a_picture_shows_foods_clusters_energy_and_deaths() -> None:
     assert colour_at(picture, 0, 0, right=8) == CLUSTERS[0]
     assert colour_at(picture, 3, 5, right=6) == CLUSTERS[1]
     assert colour_at(picture, 2, 0, right=12, down=12) == DEAD
-    bars = [[colour_at(picture, row, column, x, CELL - 4) for x in range(4, CELL - 3)] for row, column in [(0, 0), (3, 5)]]
+    bars = [
+        [colour_at(picture, row, column, x, CELL - 4) for x in range(4, CELL - 3)] for row, column in [(0, 0), (3, 5)]
+    ]
     assert len(set(bars[0])) == 1
     assert bars[1].count(bars[0][0]) == round((CELL - 7) / 4)
     assert not torch.equal(picture, env.render())
