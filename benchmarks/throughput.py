@@ -235,6 +235,7 @@ def measure_foraging(layout: str, n_envs: int, n_rounds: int) -> dict[str, list[
     """
     from benchmarl.environments import task_config_registry
     from lbforaging.foraging.environment import ForagingEnv  # of the extra "test"
+    from tensordict import TensorDict
 
     import benchmarl_himpo
 
@@ -276,7 +277,7 @@ def measure_foraging(layout: str, n_envs: int, n_rounds: int) -> dict[str, list[
             td.set(("agents", "action"), action)
             done = env._step(td).get("done")
             if done.any():
-                env._reset(td.empty().set("_reset", done))
+                env._reset(TensorDict({"_reset": done}, [n_envs]))
         return STEPS * n_envs
 
     rates: dict[str, list[float]] = {"lbforaging": [], "collected": [], "alone": []}
@@ -298,7 +299,8 @@ def plan(tables: list[str], settings: argparse.Namespace) -> list[dict[str, Any]
         sizes = [(n_agents, n_envs) for n_agents in (3, 7) for n_envs in (60, 120, 600)]
         rows += [{"table": "simulation", "n_agents": n, "n_envs": envs, "name": f"{envs} envs"} for n, envs in sizes]
     if "foraging" in tables:
-        rows += [{"table": "foraging", "n_agents": 0, "n_envs": 256, "name": layout} for layout in LAYOUTS]
+        sizes = [(layout, n_envs) for layout in LAYOUTS for n_envs in (256, 1024)]
+        rows += [{"table": "foraging", "n_agents": 0, "n_envs": envs, "name": layout} for layout, envs in sizes]
     if "algorithms" in tables:
         rows.append(row("environment alone", "algorithms", 3, ["algorithm=ippo"], settings))
         rows += [row(name, "algorithms", 3, overrides, settings) for name, overrides in ALGORITHMS.items()]
@@ -439,12 +441,12 @@ def format_simulations(rows: list[dict[str, Any]]) -> list[str]:
 def format_foraging(rows: list[dict[str, Any]]) -> list[str]:
     """Lay lbforaging and ours out as a Markdown table, in environment steps per second and as ratios of medians."""
     lines = [
-        "| layout | lbforaging | ours, collected | ratio | ours alone | ratio |",
-        "|---|---|---|---|---|---|",
+        "| layout | boards of ours | lbforaging | ours, collected | ratio | ours alone | ratio |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         reference, collected, alone = (statistics.median(rates) for rates in row["steps_per_second"].values())
-        cells = [row["name"], f"{reference:,.0f}"]
+        cells = [row["name"], str(row["n_envs"]), f"{reference:,.0f}"]
         for rate in (collected, alone):
             cells += [f"{rate:,.0f}", f"{rate / reference:.1f}"]
         lines.append(f"| {' | '.join(cells)} |")

@@ -61,7 +61,7 @@ class LbfEnv(EnvBase):
     @state.setter
     def state(self, state: State) -> None:
         self._state = state
-        self._mask = action_mask(state, self.config.field_size)
+        self._seen = self._see(state)
 
     def render(self, mode: str = "rgb_array", index: int = 0, clusters: Tensor | None = None) -> Tensor:
         """Draw one board.
@@ -93,7 +93,9 @@ class LbfEnv(EnvBase):
         else:
             boards = is_reset.reshape(self.batch_size).nonzero().squeeze(-1)
             new = self._new_state(len(boards))
-            self.state = State(*(old.index_put((boards,), n) for old, n in zip(self.state, new, strict=True)))
+            seen = self._see(new)
+            self._state = State(*(old.index_put((boards,), n) for old, n in zip(self._state, new, strict=True)))
+            self._seen = {name: old.index_put((boards,), seen[name]) for name, old in self._seen.items()}
         never = torch.zeros(self.batch_size, dtype=torch.bool, device=self.device)
         return self._emit(never, never)
 
@@ -120,7 +122,7 @@ class LbfEnv(EnvBase):
     def _advance(self, action: Tensor) -> Tensor:
         """Play a step: mask, move, load, then energy, death and new food. Gives the rewards, ``[B, n_agents]``."""
         state, config = self.state, self.config
-        is_valid = self._mask.gather(-1, action.unsqueeze(-1)).squeeze(-1)
+        is_valid = self._seen["action_mask"].gather(-1, action.unsqueeze(-1)).squeeze(-1)
         action = torch.where(is_valid, action, NONE)
         loading = load(state, action, config)
         reward = loading.reward
@@ -146,16 +148,21 @@ class LbfEnv(EnvBase):
             state = state._replace(energy=state.energy * self.config.initial_energy)
         return state
 
+    def _see(self, state: State) -> dict[str, Tensor]:
+        """What the agents of some boards see and may do. Shapes ``[B, n_agents, *]``."""
+        return {
+            "observation": observe(state, self.config),
+            "action_mask": action_mask(state, self.config.field_size),
+            "position": state.agent_position / self._last_cell,
+        }
+
     def _emit(self, terminated: Tensor, truncated: Tensor) -> TensorDictBase:
         """What a reset and a step give, without reward. Takes the team's flags, ``[B]``."""
         state, config = self.state, self.config
         is_out = ~state.alive | terminated.unsqueeze(-1)
+        kept = {**self._seen, "alive": state.alive, "life": state.life}
         agents = {
-            "observation": observe(state, config),
-            "action_mask": self._mask,
-            "position": state.agent_position / self._last_cell,
-            "alive": state.alive,
-            "life": state.life,
+            **{name: entry.clone() for name, entry in kept.items()},  # others may write to what they are given
             "terminated": is_out.unsqueeze(-1),
             "done": (is_out | truncated.unsqueeze(-1)).unsqueeze(-1),
         }
