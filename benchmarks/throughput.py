@@ -1,8 +1,9 @@
 """Measure what a frame costs: HiMPPO beside BenchMARL's algorithms, in turn, on one machine.
 
-    python benchmarks/throughput.py                        # four tables, about an hour on two cores
+    python benchmarks/throughput.py                        # five tables, about an hour on two cores
     python benchmarks/throughput.py --short                # small batches, under two minutes, indicative only
     python benchmarks/throughput.py --tables simulation    # one table: VMAS's sampling beside ours
+    python benchmarks/throughput.py --tables foraging      # one table: lbforaging beside ours
     python benchmarks/throughput.py --device cuda --envs 6000 --output benchmarks/throughput_cuda.json
 
 Every measurement is a process of its own that trains a few iterations and reports their parts; the first iteration
@@ -61,7 +62,9 @@ DENSITIES = {
     "full": ["algorithm.neighbours=full"],
 }
 DENSITY_TEAM_SIZES = (15, 31)
-TABLES = ("simulation", "algorithms", "team", "density")
+LAYOUTS = {"8x8-2p-1f": "lbf/foraging_8x8_2p_1f", "15x15-4p-5f": "lbf/foraging_15x15_4p_5f"}
+"""Tasks that lbforaging and we play, by lbforaging's pattern of names."""
+TABLES = ("simulation", "foraging", "algorithms", "team", "density")
 PARTS = ("collection", "processing", "training", "total")
 STEPS = 100
 """Steps of one episode and of each environment in one iteration."""
@@ -218,6 +221,74 @@ def measure_simulations(n_agents: int, n_envs: int, n_rounds: int, device: str) 
     return taken
 
 
+def measure_foraging(layout: str, n_envs: int, n_rounds: int) -> dict[str, list[float]]:
+    """Step lbforaging and our Level-Based Foraging in turn, with random actions and resets, on one thread.
+
+    Args:
+        layout: a key of ``LAYOUTS``.
+        n_envs: boards of ours stepped together; lbforaging has one.
+        n_rounds: how often to take turns.
+
+    Returns:
+        Environment steps per second of this process, for each round: of lbforaging, of ours as TorchRL's collectors
+        call it, and of ours without TorchRL's own bookkeeping around steps and resets.
+    """
+    from benchmarl.environments import task_config_registry
+    from lbforaging.foraging.environment import ForagingEnv  # of the extra "test"
+    from tensordict import TensorDict
+
+    import benchmarl_himpo
+
+    benchmarl_himpo.register()
+    torch.set_num_threads(1)
+    task = task_config_registry[LAYOUTS[layout]].get_task()
+    options, env = task.options, task.get_env_fun(n_envs, False, 0, "cpu")()
+    reference = ForagingEnv(
+        players=options.n_agents,
+        min_player_level=options.min_agent_level,
+        max_player_level=options.max_agent_level,
+        min_food_level=options.min_food_level,
+        max_food_level=options.max_food_level,
+        field_size=tuple(options.field_size),
+        max_num_food=options.n_foods,
+        sight=options.sight,
+        max_episode_steps=options.max_steps,
+        force_coop=options.force_coop,
+    )
+    actions = torch.randint(6, (STEPS, n_envs, options.n_agents))
+    td = env.reset()
+    reference.reset(seed=0)
+
+    def step_reference() -> int:
+        for action in actions[:, :20].flatten(0, 1).tolist():
+            if reference.step(action)[2]:
+                reference.reset()
+        return STEPS * 20
+
+    def step_collected() -> int:
+        nonlocal td
+        for action in actions:
+            td.set(("agents", "action"), action)
+            td = env.step_and_maybe_reset(td)[1]
+        return STEPS * n_envs
+
+    def step_alone() -> int:
+        for action in actions:
+            td.set(("agents", "action"), action)
+            done = env._step(td).get("done")
+            if done.any():
+                env._reset(TensorDict({"_reset": done}, [n_envs]))
+        return STEPS * n_envs
+
+    rates: dict[str, list[float]] = {"lbforaging": [], "collected": [], "alone": []}
+    for _ in range(n_rounds):
+        for name, play in zip(rates, (step_reference, step_collected, step_alone), strict=True):
+            started = time.process_time()
+            n_steps = play()
+            rates[name].append(n_steps / (time.process_time() - started))
+    return rates
+
+
 # All processes, in turn
 
 
@@ -227,6 +298,9 @@ def plan(tables: list[str], settings: argparse.Namespace) -> list[dict[str, Any]
     if "simulation" in tables:
         sizes = [(n_agents, n_envs) for n_agents in (3, 7) for n_envs in (60, 120, 600)]
         rows += [{"table": "simulation", "n_agents": n, "n_envs": envs, "name": f"{envs} envs"} for n, envs in sizes]
+    if "foraging" in tables:
+        sizes = [(layout, n_envs) for layout in LAYOUTS for n_envs in (256, 1024)]
+        rows += [{"table": "foraging", "n_agents": 0, "n_envs": envs, "name": layout} for layout, envs in sizes]
     if "algorithms" in tables:
         rows.append(row("environment alone", "algorithms", 3, ["algorithm=ippo"], settings))
         rows += [row(name, "algorithms", 3, overrides, settings) for name, overrides in ALGORITHMS.items()]
@@ -297,9 +371,12 @@ def measure_all(settings: argparse.Namespace) -> dict[str, Any]:
     for number in range(settings.rounds):
         for i, task in enumerate(rows, start=1):
             done = f"round {number + 1}/{settings.rounds}, {i}/{len(rows)}"
-            print(f"[{done}] {task['name']}, {task['n_agents']} agents", file=sys.stderr, flush=True)
+            team = f", {task['n_agents']} agents" if task["n_agents"] else ""
+            print(f"[{done}] {task['name']}{team}", file=sys.stderr, flush=True)
             if task["table"] == "simulation":
                 task["milliseconds"] = measure_simulations(task["n_agents"], task["n_envs"], 5, settings.device)
+            elif task["table"] == "foraging":
+                task["steps_per_second"] = measure_foraging(task["name"], task["n_envs"], 5)
             else:
                 merge(task, measure_in_a_process(task, settings))
             Path(settings.output).write_text(json.dumps(results, indent=1) + "\n")
@@ -330,7 +407,10 @@ def format_tables(results: dict[str, Any]) -> str:
     lines = ["Indicative only: small batches, one round.", ""] if short else []
     if any(row["table"] == "simulation" for row in results["rows"]):
         lines += [*format_simulations([row for row in results["rows"] if row["table"] == "simulation"]), ""]
-    for table in dict.fromkeys(row["table"] for row in results["rows"] if row["table"] != "simulation"):
+    if any(row["table"] == "foraging" for row in results["rows"]):
+        lines += [*format_foraging([row for row in results["rows"] if row["table"] == "foraging"]), ""]
+    trained = [row["table"] for row in results["rows"] if row["table"] not in ("simulation", "foraging")]
+    for table in dict.fromkeys(trained):
         rows = [row for row in results["rows"] if row["table"] == table and "seconds_per_1000_frames" in row]
         references = {row["n_agents"]: median(row, "total") for row in rows if row["name"] == REFERENCE}
         lines += [
@@ -354,6 +434,21 @@ def format_simulations(rows: list[dict[str, Any]]) -> list[str]:
         for part in ("step", "reset"):
             stock, ours = (statistics.median(row["milliseconds"][name][part]) for name in ("vmas", "ours"))
             cells += [f"{stock:.1f} ms", f"{ours:.1f} ms", f"{stock / ours:.1f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def format_foraging(rows: list[dict[str, Any]]) -> list[str]:
+    """Lay lbforaging and ours out as a Markdown table, in environment steps per second and as ratios of medians."""
+    lines = [
+        "| layout | boards of ours | lbforaging | ours, collected | ratio | ours alone | ratio |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        reference, collected, alone = (statistics.median(rates) for rates in row["steps_per_second"].values())
+        cells = [row["name"], str(row["n_envs"]), f"{reference:,.0f}"]
+        for rate in (collected, alone):
+            cells += [f"{rate:,.0f}", f"{rate / reference:.1f}"]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 

@@ -15,7 +15,7 @@ import benchmarl_himpo
 
 ROOT = Path(__file__).parent.parent
 YAML_FILES = sorted((ROOT / "conf").rglob("*.yaml"))
-SOURCES = re.compile(r"BenchMARL|our choice|our reading|the paper")
+SOURCES = re.compile(r"BenchMARL|lbforaging 2\.0\.0|our choice|our reading|the paper")
 
 
 def test_versions_agree() -> None:

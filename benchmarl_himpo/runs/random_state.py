@@ -1,7 +1,7 @@
 """The random number generators a run draws from, as tensors that load without pickle.
 
 PyTorch, NumPy and Python have one each, every CUDA device has one, and VMAS keeps a fourth set at class level that it
-swaps in for every reset and step.
+swaps in for every reset and step. Environments of this package own one each.
 """
 
 from __future__ import annotations
@@ -15,13 +15,17 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torchrl.envs import EnvBase, TransformedEnv
 
 RandomState = dict[str, Any]
 """Tensors and numbers, nested; safe to load with ``weights_only=True``."""
 
 
-def capture_random_state() -> RandomState:
+def capture_random_state(env: EnvBase) -> RandomState:
     """Read all generators.
+
+    Args:
+        env: the environment that is trained in, whose own generator is one of them.
 
     Returns:
         Their states, for :func:`restore_random_state`.
@@ -32,14 +36,18 @@ def capture_random_state() -> RandomState:
     vmas_state = _vmas_random_state()
     if vmas_state is not None:
         state["vmas"] = _pack(*vmas_state)
+    generator = own_generator(env)
+    if generator is not None:
+        state["environment"] = generator.get_state()
     return state
 
 
-def restore_random_state(state: RandomState) -> None:
+def restore_random_state(state: RandomState, env: EnvBase) -> None:
     """Set all generators.
 
     Args:
         state: what :func:`capture_random_state` read.
+        env: the environment that is trained in.
     """
     torch_state, numpy_state, python_state = _unpack(state["host"])
     torch.set_rng_state(torch_state)
@@ -50,6 +58,17 @@ def restore_random_state(state: RandomState) -> None:
     vmas_state = _vmas_random_state()
     if vmas_state is not None and "vmas" in state:
         vmas_state[:] = _unpack(state["vmas"])
+    generator = own_generator(env)
+    if generator is not None and "environment" in state:
+        generator.set_state(state["environment"].cpu())
+
+
+def own_generator(env: EnvBase) -> torch.Generator | None:
+    """The generator that an environment keeps as ``generator`` and alone draws from; None where it keeps none."""
+    while isinstance(env, TransformedEnv):
+        env = env.base_env
+    generator = vars(env).get("generator")
+    return generator if isinstance(generator, torch.Generator) else None
 
 
 def seeded_random_state(seed: int) -> RandomState:

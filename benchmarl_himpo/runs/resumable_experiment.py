@@ -33,6 +33,7 @@ from benchmarl_himpo.runs.lock import lock_folder
 from benchmarl_himpo.runs.random_state import (
     RandomState,
     capture_random_state,
+    own_generator,
     restore_random_state,
     seeded_random_state,
     vmas_generators,
@@ -54,7 +55,7 @@ WITHOUT_EFFECT_ON_TRAINING = (
     "wandb_",
 )
 """Beginnings of the experiment's options that may differ between a checkpoint and the run that goes on from it."""
-EXACT_ENVIRONMENTS = ("vmas",)
+EXACT_ENVIRONMENTS = ("vmas", "lbf", "lbfws")
 """Environments that draw from generators :mod:`benchmarl_himpo.runs.random_state` knows, and from no others."""
 
 
@@ -90,9 +91,11 @@ class ResumableExperiment(Experiment):
             group: {name: optimizer.state_dict() for name, optimizer in optimizers.items()}
             for group, optimizers in self.optimizers.items()
         }
-        state["random_state"] = capture_random_state()
+        state["random_state"] = capture_random_state(self._train_env)
         state["random_state_before_reset"] = self._reset_recorder.before_reset if self._is_episode_border() else None
         state["evaluation_random_state"] = self._evaluation_random_state
+        generator = own_generator(self.test_env)
+        state["test_environment_random_state"] = None if generator is None else generator.get_state()
         writer = self.logger.json_writer
         state["json"] = None if writer is None else writer.run_data
         state["evaluation_return"] = [callback.evaluation_return for callback in self._summaries()]
@@ -115,6 +118,9 @@ class ResumableExperiment(Experiment):
         self._random_state = state_dict["random_state"]
         self._random_state_before_reset = state_dict["random_state_before_reset"]
         self._evaluation_random_state = state_dict["evaluation_random_state"]
+        generator = own_generator(self.test_env)
+        if generator is not None:
+            generator.set_state(state_dict["test_environment_random_state"].cpu())
         if self.logger.json_writer is not None and state_dict["json"] is not None:
             self.logger.json_writer.run_data.update(state_dict["json"])
         for callback, value in zip(self._summaries(), state_dict["evaluation_return"], strict=True):
@@ -144,6 +150,12 @@ class ResumableExperiment(Experiment):
             self._lock = lock_folder(self.folder_name)
         self._evaluation_random_state = seeded_random_state(self.seed + 1)
 
+    def _setup_task(self) -> None:
+        super()._setup_task()
+        generator = own_generator(self.test_env)
+        if generator is not None:
+            generator.manual_seed(self.seed + 1)
+
     def _setup_algorithm(self) -> None:
         self.env_func: Callable[[], EnvBase]
         super()._setup_algorithm()
@@ -158,10 +170,10 @@ class ResumableExperiment(Experiment):
     def _collection_loop(self) -> None:
         if self.resumed:
             if not self.config.collect_with_grad:
-                restore_random_state(self._random_state_before_reset or self._random_state)
+                restore_random_state(self._random_state_before_reset or self._random_state, self._train_env)
                 self.collector.reset()
             if self._random_state_before_reset is not None:
-                restore_random_state(self._random_state)
+                restore_random_state(self._random_state, self._train_env)
         super()._collection_loop()
 
     def _evaluation_loop(self) -> None:
@@ -194,6 +206,10 @@ class ResumableExperiment(Experiment):
     ##########
     # Its own
     ##########
+
+    @property
+    def _train_env(self) -> EnvBase:
+        return self.rollout_env if self.config.collect_with_grad else self.collector.env
 
     def _identity(self) -> dict[str, str]:
         """What a checkpoint must agree with: software, task, algorithm, and names and shapes of all parameters."""
@@ -234,10 +250,10 @@ class ResumableExperiment(Experiment):
 
 
 class ResetRecorder(Transform):
-    """Remember the random numbers that an environment's last reset began with.
+    """Remember the random numbers that the last reset of all environments together began with.
 
     Attributes:
-        before_reset: the state of all generators then; None before the first reset.
+        before_reset: the state of all generators then; None before the first such reset.
     """
 
     def __init__(self) -> None:
@@ -245,7 +261,9 @@ class ResetRecorder(Transform):
         self.before_reset: RandomState | None = None
 
     def _reset_env_preprocess(self, tensordict: TensorDictBase) -> TensorDictBase:
-        self.before_reset = capture_random_state()
+        is_reset = None if tensordict is None else tensordict.get("_reset", None)
+        if is_reset is None or bool(is_reset.all()):
+            self.before_reset = capture_random_state(self.container)
         return super()._reset_env_preprocess(tensordict)
 
     def _reset(self, tensordict: TensorDictBase, tensordict_reset: TensorDictBase) -> TensorDictBase:

@@ -11,7 +11,6 @@ from benchmarl.hydra_config import (
     load_algorithm_config_from_hydra,
     load_experiment_config_from_hydra,
     load_model_config_from_hydra,
-    load_task_config_from_hydra,
 )
 from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
@@ -20,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from benchmarl_himpo.callbacks import FiniteCallback, SummaryCallback, VideoCallback, describe_last_checkpoint
 from benchmarl_himpo.checks import check_absolute_metric, check_request, model_names_of
 from benchmarl_himpo.environments import accelerate, is_accelerated
+from benchmarl_himpo.environments.tasks import load_task
 from benchmarl_himpo.runs.best_policy import BestPolicyCallback
 from benchmarl_himpo.runs.checkpoint import newest_checkpoint
 from benchmarl_himpo.runs.lock import RunLockedError
@@ -72,7 +72,7 @@ def load_experiment(cfg: DictConfig, choices: Mapping[str, str]) -> ResumableExp
     callbacks = [FiniteCallback(), SummaryCallback()]
     callbacks += [VideoCallback()] if config.render else []
     callbacks += [BestPolicyCallback()] if cfg.absolute_metric_episodes else []
-    task = load_task_config_from_hydra(cfg.task, choices["task"])
+    task = load_task(cfg.task, choices["task"])
     experiment = ResumableExperiment(
         task=accelerate(task) if cfg.accelerated else task,
         algorithm_config=load_algorithm_config_from_hydra(cfg.algorithm),

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from trained_runs import OVERRIDES
 from tensordict import TensorDictBase
+from trained_runs import OVERRIDES
 
 from benchmarl_himpo.callbacks import PortableCallback
 from benchmarl_himpo.config import compose

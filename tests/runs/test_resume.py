@@ -11,9 +11,13 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from benchmarl.experiment import Callback
 from run_states import differences, last_state, scalars
 
 from benchmarl_himpo.callbacks import SummaryCallback
+from benchmarl_himpo.environments.lbf.observation import observe
+from benchmarl_himpo.environments.lbf.placement import new_boards
 
 N_FRAMES = 320
 
@@ -37,6 +41,42 @@ def test_other_tasks_resume_exactly_too(task, runs) -> None:
     half = runs.run("algorithm=himppo", f"task={task}", "task.max_steps=20", "experiment.max_n_frames=160")
     assert runs.resume(half, f"experiment.max_n_frames={N_FRAMES}").resumed_exactly
     assert differences(last_state(whole, N_FRAMES), last_state(half, N_FRAMES)) == []
+
+
+@pytest.mark.parametrize("algorithm", ["himppo", "qmix"])
+def test_tasks_with_random_numbers_of_their_own_resume_exactly_where_all_episodes_end_with_the_batch(
+    algorithm, runs
+) -> None:
+    task = ["task=lbfws/medium", "task.max_steps=20", f"algorithm={algorithm}"]
+    whole = runs.run(*task)
+    half = runs.run(*task, "experiment.max_n_frames=160")
+    assert runs.resume(half, f"experiment.max_n_frames={N_FRAMES}").resumed_exactly
+    states = last_state(whole, N_FRAMES), last_state(half, N_FRAMES)
+    assert differences(*states) == []
+    assert not torch.equal(states[0]["random_state"]["environment"], states[0]["test_environment_random_state"])
+    assert scalars(whole) == scalars(half)
+
+
+def test_random_numbers_of_a_task_go_on_where_episodes_end_at_different_times(runs) -> None:
+    """The environments begin new episodes, on the boards that the generator would have given next."""
+
+    class FirstSight(Callback):
+        observation = None
+
+        def on_batch_collected(self, batch) -> None:
+            if self.observation is None:
+                self.observation = batch[:, 0]["agents", "observation"]
+
+    half = runs.run("task=lbfws/medium", "task.max_steps=200", "algorithm=ippo", "experiment.max_n_frames=160")
+    resumed = runs.build_resumed(half, f"experiment.max_n_frames={N_FRAMES}")
+    resumed.callbacks.append(FirstSight())
+    resumed.run()
+    assert (resumed.resumed, resumed.resumed_exactly) == (True, False)
+    generator = torch.Generator()
+    generator.set_state(last_state(half, 160)["random_state"]["environment"])
+    boards = new_boards(4, resumed.task.options, generator)
+    sight = observe(boards._replace(energy=30 * boards.energy), resumed.task.options)
+    assert torch.equal(resumed.callbacks[-1].observation, sight)
 
 
 def test_in_the_middle_of_an_episode_environments_begin_new_ones_and_the_run_says_so(runs) -> None:

@@ -1,0 +1,200 @@
+"""Level-Based Foraging and Level-Based Foraging with Survival as one vectorised TorchRL environment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
+from torchrl.data import Binary, Categorical, Composite, Unbounded
+from torchrl.envs import EnvBase
+
+from benchmarl_himpo.environments.lbf.observation import observation_size, observe
+from benchmarl_himpo.environments.lbf.options import LbfConfig, LbfwsConfig
+from benchmarl_himpo.environments.lbf.placement import new_boards
+from benchmarl_himpo.environments.lbf.render import render_board
+from benchmarl_himpo.environments.lbf.rules import N_ACTIONS, NONE, action_mask, load, move
+from benchmarl_himpo.environments.lbf.state import State
+from benchmarl_himpo.environments.lbf.survival import live, regrow
+
+GROUP = "agents"
+
+
+class LbfEnv(EnvBase):
+    """Level-Based Foraging, rules of lbforaging 2.0.0, many boards at once; with survival if the options have it.
+
+    The survival rules and their constants are ours, a reconstruction: the source's are not available.
+
+    Entries of an agent: ``observation``; ``action_mask``; ``position``, row and column as shares of the field in
+    [0, 1]; ``alive``; ``life``, env steps lived; and ``done`` and ``terminated``, which are also true for an agent that
+    is dead, so that learners stop their bootstrap at a death. The last two are kept out of ``done_spec``: TorchRL would
+    reset a board whenever one of its agents is dead. The team's flags are at the root: ``terminated`` when the field is
+    empty, with survival when nobody lives; ``truncated`` at the time limit.
+
+    Args:
+        config: options of the game.
+        n_envs: boards stepped together.
+        seed: of everything random, which is drawn from ``generator`` alone; None for a seed of the system's.
+        device: where everything lives.
+
+    Attributes:
+        generator: random numbers of this environment alone.
+    """
+
+    batch_locked = True
+
+    def __init__(self, config: LbfConfig, n_envs: int, seed: int | None = None, device: Any = "cpu") -> None:
+        super().__init__(device=device, batch_size=[n_envs])
+        self.config = config
+        self._last_cell = torch.tensor(config.field_size, dtype=torch.get_default_dtype(), device=self.device) - 1
+        self.generator = torch.Generator(device=self.device)
+        self._set_seed(seed)
+        self._make_specs(torch.Size([n_envs, config.n_agents]))
+        self.state = self._new_state(n_envs)
+
+    @property
+    def state(self) -> State:
+        """The boards as they are; may be replaced between steps."""
+        return self._state
+
+    @state.setter
+    def state(self, state: State) -> None:
+        self._state = state
+        self._seen = self._see(state)
+
+    def render(self, mode: str = "rgb_array", index: int = 0, clusters: Tensor | None = None) -> Tensor:
+        """Draw one board.
+
+        Args:
+            mode: ``"rgb_array"``, the only one.
+            index: number of the board.
+            clusters: cluster of each agent, which colours it. Shape ``[n_agents]``, long.
+
+        Returns:
+            The picture. Shape ``[height, width, 3]``, uint8.
+
+        Raises:
+            ValueError: if the mode is another.
+        """
+        if mode != "rgb_array":
+            raise ValueError(f"mode={mode!r} cannot be drawn: choose 'rgb_array'")
+        board = State(*(entry[index] for entry in self.state))
+        return render_board(board, self.config, clusters)
+
+    ##################
+    # TorchRL's hooks
+    ##################
+
+    def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: Any) -> TensorDictBase:
+        is_reset = None if tensordict is None else tensordict.get("_reset", None)
+        if is_reset is None:
+            self.state = self._new_state(self.batch_size[0])
+        else:
+            boards = is_reset.reshape(self.batch_size).nonzero().squeeze(-1)
+            new = self._new_state(len(boards))
+            seen = self._see(new)
+            self._state = State(*(old.index_put((boards,), n) for old, n in zip(self._state, new, strict=True)))
+            self._seen = {name: old.index_put((boards,), seen[name]) for name, old in self._seen.items()}
+        never = torch.zeros(self.batch_size, dtype=torch.bool, device=self.device)
+        return self._emit(never, never)
+
+    def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
+        reward = self._advance(tensordict.get((GROUP, "action")))
+        state = self.state
+        dead = ~state.alive if isinstance(self.config, LbfwsConfig) else ~state.is_food
+        terminated = dead.all(-1)
+        truncated = (state.step_count >= self.config.max_steps) & ~terminated
+        out = self._emit(terminated, truncated)
+        out.get(GROUP).set("reward", reward.unsqueeze(-1))
+        return out
+
+    def _set_seed(self, seed: int | None) -> None:
+        if seed is None:
+            self.generator.seed()
+        else:
+            self.generator.manual_seed(seed)
+
+    ##########
+    # Its own
+    ##########
+
+    def _advance(self, action: Tensor) -> Tensor:
+        """Play a step: mask, move, load, then energy, death and new food. Gives the rewards, ``[B, n_agents]``."""
+        state, config = self.state, self.config
+        is_valid = self._seen["action_mask"].gather(-1, action.unsqueeze(-1)).squeeze(-1)
+        action = torch.where(is_valid, action, NONE)
+        loading = load(state, action, config)
+        reward = loading.reward
+        state = state._replace(
+            agent_position=move(state, action),
+            life=state.life + state.alive,
+            step_count=state.step_count + 1,
+        )
+        if isinstance(config, LbfwsConfig):
+            energy, alive = live(state, loading, config)
+            state = state._replace(energy=energy, alive=alive)
+            food_position, food_level, timer = regrow(state, loading.is_loaded, config, self.generator)
+            state = state._replace(food_position=food_position, food_level=food_level, respawn_timer=timer)
+            reward = reward + config.survival_bonus * alive
+        else:
+            state = state._replace(food_level=state.food_level.masked_fill(loading.is_loaded, 0))
+        self.state = state
+        return reward.mean(-1, keepdim=True).expand_as(reward).clone() if config.shared_reward else reward
+
+    def _new_state(self, n: int) -> State:
+        state = new_boards(n, self.config, self.generator)
+        if isinstance(self.config, LbfwsConfig):
+            state = state._replace(energy=state.energy * self.config.initial_energy)
+        return state
+
+    def _see(self, state: State) -> dict[str, Tensor]:
+        """What the agents of some boards see and may do. Shapes ``[B, n_agents, *]``."""
+        return {
+            "observation": observe(state, self.config),
+            "action_mask": action_mask(state, self.config.field_size),
+            "position": state.agent_position / self._last_cell,
+        }
+
+    def _emit(self, terminated: Tensor, truncated: Tensor) -> TensorDictBase:
+        """What a reset and a step give, without reward. Takes the team's flags, ``[B]``."""
+        state, config = self.state, self.config
+        is_out = ~state.alive | terminated.unsqueeze(-1)
+        kept = {**self._seen, "alive": state.alive, "life": state.life}
+        agents = {
+            **{name: entry.clone() for name, entry in kept.items()},  # others may write to what they are given
+            "terminated": is_out.unsqueeze(-1),
+            "done": (is_out | truncated.unsqueeze(-1)).unsqueeze(-1),
+        }
+        flags = {"done": terminated | truncated, "terminated": terminated, "truncated": truncated}
+        return TensorDict(
+            {
+                GROUP: TensorDict(agents, [*self.batch_size, config.n_agents], device=self.device),
+                **{name: flag.unsqueeze(-1) for name, flag in flags.items()},
+            },
+            self.batch_size,
+            device=self.device,
+        )
+
+    def _make_specs(self, shape: torch.Size) -> None:
+        batch, device, dtype = shape[:1], self.device, torch.get_default_dtype()
+
+        def flag(*size: int) -> Binary:
+            return Binary(n=size[-1], shape=size, dtype=torch.bool, device=device)
+
+        def group(**entries: Any) -> Composite:
+            return Composite({GROUP: Composite(entries, shape=shape, device=device)}, shape=batch, device=device)
+
+        self.observation_spec = group(
+            observation=Unbounded((*shape, observation_size(self.config)), dtype=dtype, device=device),
+            action_mask=flag(*shape, N_ACTIONS),
+            position=Unbounded((*shape, 2), dtype=dtype, device=device),
+            alive=Categorical(2, shape=shape, dtype=torch.bool, device=device),
+            life=Unbounded(shape, dtype=torch.long, device=device),
+            terminated=flag(*shape, 1),
+            done=flag(*shape, 1),
+        )
+        self.action_spec = group(action=Categorical(N_ACTIONS, shape=shape, device=device))
+        self.reward_spec = group(reward=Unbounded((*shape, 1), dtype=dtype, device=device))
+        flags = {name: flag(*batch, 1) for name in ("done", "terminated", "truncated")}
+        self.done_spec = Composite(flags, shape=batch, device=device)

@@ -1,0 +1,73 @@
+"""What agents see: the vector of lbforaging 2.0.0, quirks included, with their own energy behind it."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from benchmarl_himpo.environments.lbf.options import LbfConfig, LbfwsConfig
+from benchmarl_himpo.environments.lbf.state import State
+
+AGENTS = 1 << 30
+"""Sorts agents behind all foods."""
+
+
+class Listing(NamedTuple):
+    """How an agent lists foods, then agents; ``K = n_foods + n_agents``."""
+
+    reach: Tensor  # [K, 1], long: how far beyond its window's first cell agents are seen; 0 for foods
+    order: Tensor  # [n_agents, K], long: itself, then the others by number; 0 for foods
+    unseen: Tensor  # [K], long: sorts behind what is seen of the same kind
+
+
+def observation_size(config: LbfConfig) -> int:
+    """Features of an agent's observation: three per food and agent, one for energy."""
+    return 3 * (config.n_foods + config.n_agents) + isinstance(config, LbfwsConfig)
+
+
+def observe(state: State, config: LbfConfig) -> Tensor:
+    """Observe all agents: foods in reading order, oneself, the others in their order, as (row, column, level).
+
+    Rows and columns count from the agent's window, which the border cuts: they are the field's own only if ``sight``
+    covers it. What is not seen is (-1, -1, 0), behind what is. Near the upper and left border an agent sees others
+    further than foods, as in lbforaging. The dead see nothing, zeros, and nobody sees them.
+
+    Args:
+        state: the boards.
+        config: options of the game.
+
+    Returns:
+        Observations. Shape ``[B, n_agents, 3 * (n_foods + n_agents)]``, with survival one more, default dtype.
+    """
+    agent, n_columns = state.agent_position, config.field_size[1]
+    listing = _listing(config.n_foods, config.n_agents, config.sight, agent.device)
+    origin = (agent - config.sight).clamp(min=0)
+    place = torch.cat([state.food_position, agent], dim=1).unsqueeze(1) - origin.unsqueeze(2)  # [B, n_agents, K, 2]
+    last = torch.maximum(listing.reach, (agent - origin + config.sight).unsqueeze(2))
+    is_there = torch.cat([state.is_food, state.alive], dim=1).unsqueeze(1)
+    is_seen = ((place >= 0) & (place <= last)).all(-1) & is_there
+
+    reading = state.food_position[..., 0] * n_columns + state.food_position[..., 1]
+    order = listing.order + torch.nn.functional.pad(reading, (0, config.n_agents)).unsqueeze(1)
+    order = torch.where(is_seen, order, listing.unseen).argsort(-1)
+    level = torch.cat([state.food_level, state.agent_level], dim=1).unsqueeze(1) * is_seen
+    listed = torch.cat([place.masked_fill(~is_seen.unsqueeze(-1), -1), level.unsqueeze(-1)], dim=-1)
+    seen = listed.gather(-2, order.unsqueeze(-1).expand_as(listed)).flatten(-2).to(torch.get_default_dtype())
+    if isinstance(config, LbfwsConfig):
+        seen = torch.cat([seen, (state.energy / config.max_energy).to(seen.dtype).unsqueeze(-1)], dim=-1)
+    return seen * state.alive.unsqueeze(-1)
+
+
+@cache
+def _listing(n_foods: int, n_agents: int, sight: int, device: torch.device) -> Listing:
+    is_agent = torch.arange(n_foods + n_agents, device=device) >= n_foods
+    number = torch.arange(n_agents, device=device).expand(n_agents, -1) + AGENTS
+    self_first = number.masked_fill(torch.eye(n_agents, dtype=torch.bool, device=device), AGENTS - 1)
+    return Listing(
+        reach=(2 * sight * is_agent).unsqueeze(-1),
+        order=torch.nn.functional.pad(self_first, (n_foods, 0)),
+        unseen=torch.where(is_agent, 2 * AGENTS, AGENTS - 2),
+    )

@@ -1,0 +1,144 @@
+"""Scripted policies that see the whole board: what anchors the returns of learned ones.
+
+Each is a function from boards to actions, batched and without memory. They go by distance alone and choose at random
+between steps that are as good. What the scripts are is our choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from benchmarl_himpo.environments.lbf.environment import LbfEnv
+from benchmarl_himpo.environments.lbf.rules import LOAD, MOVES, NONE, action_mask, food_directions
+from benchmarl_himpo.environments.lbf.state import State
+
+FAR = 1 << 20
+"""Steps to what is not there."""
+
+Script = Callable[[State, list[int], torch.Generator], Tensor]
+"""Takes boards, rows and columns of the field, and a generator; gives actions, ``[B, n_agents]``, long."""
+
+
+def random(state: State, field_size: list[int], generator: torch.Generator) -> Tensor:
+    """Any valid action."""
+    mask = action_mask(state, field_size)
+    return torch.multinomial(mask.flatten(0, 1).float(), 1, generator=generator).view(mask.shape[:-1])
+
+
+def greedy(state: State, field_size: list[int], generator: torch.Generator) -> Tensor:
+    """Everybody to the nearest food they can load alone; where there is none, to the nearest."""
+    distance = food_distance(state)
+    is_light = state.agent_level.unsqueeze(-1) >= state.food_level.unsqueeze(-2)
+    return head_for((distance + (FAR // 4) * ~is_light).argmin(-1), state, field_size, generator)
+
+
+def nearest(state: State, field_size: list[int], generator: torch.Generator) -> Tensor:
+    """Everybody to the nearest food, to load it or to wait there for others."""
+    return head_for(food_distance(state).argmin(-1), state, field_size, generator)
+
+
+def herd(state: State, field_size: list[int], generator: torch.Generator) -> Tensor:
+    """The whole team to one food: the one that is nearest to all the living together."""
+    total = (food_distance(state) * state.alive.unsqueeze(-1)).sum(-2)
+    target = total.argmin(-1, keepdim=True).expand_as(state.agent_level)
+    return head_for(target, state, field_size, generator)
+
+
+def coalition(state: State, field_size: list[int], generator: torch.Generator) -> Tensor:
+    """Several groups, each just strong enough for its food: again and again the group that is complete soonest.
+
+    The group of a food is made of the nearest free agents; whoever is left over goes to the nearest food.
+    """
+    distance = food_distance(state)
+    target = distance.argmin(-1)
+    is_free, is_open = state.alive, state.is_food
+    for _ in range(state.food_level.shape[-1]):
+        reach = distance.masked_fill(~is_free.unsqueeze(-1), 2 * FAR)
+        order = reach.argsort(dim=-2, stable=True)  # [B, n_agents, n_foods]
+        level = (state.agent_level * is_free).unsqueeze(-1).expand_as(order).gather(-2, order)
+        strength = level.cumsum(-2)
+        is_needed = (strength - level < state.food_level.unsqueeze(-2)) & (level > 0)
+        is_enough = (strength[:, -1] >= state.food_level) & is_open
+        time = torch.where(is_needed, reach.gather(-2, order), 0).amax(-2).masked_fill(~is_enough, FAR)
+        best = time.argmin(-1, keepdim=True)  # [B, 1]
+        member = torch.zeros_like(is_needed).scatter(-2, order, is_needed)
+        member = member.gather(-1, best.unsqueeze(-2).expand(-1, member.shape[-2], 1)).squeeze(-1)
+        member = member & is_enough.gather(-1, best)
+        target = torch.where(member, best, target)
+        is_free = is_free & ~member
+        is_open = is_open & ~torch.zeros_like(is_open).scatter(-1, best, True)
+    return head_for(target, state, field_size, generator)
+
+
+SCRIPTS: dict[str, Script] = {
+    "random": random,
+    "greedy": greedy,
+    "nearest": nearest,
+    "herd": herd,
+    "coalition": coalition,
+}
+"""Every script by name."""
+
+
+def food_distance(state: State) -> Tensor:
+    """Steps from each agent to each food. Shape ``[B, n_agents, n_foods]``, long; FAR for empty slots."""
+    distance = (state.agent_position.unsqueeze(-2) - state.food_position.unsqueeze(-3)).abs().sum(-1)
+    return distance.masked_fill(~state.is_food.unsqueeze(-2), FAR)
+
+
+def head_for(target: Tensor, state: State, field_size: list[int], generator: torch.Generator) -> Tensor:
+    """Load the target where it lies right there, else step towards the nearest cell beside it that is not taken.
+
+    Args:
+        target: food of each agent. Shape ``[B, n_agents]``, long.
+        state: the boards.
+        field_size: rows and columns.
+        generator: decides between steps that are as good.
+
+    Returns:
+        The actions. Shape ``[B, n_agents]``, long.
+    """
+    index = target.unsqueeze(-1)
+    food = state.food_position.gather(1, index.expand(-1, -1, 2)).unsqueeze(-2)  # [B, n_agents, 1, 2]
+    moves = torch.tensor(MOVES, device=target.device)
+    beside, place = food + moves, state.agent_position.unsqueeze(-2) + moves  # [B, n_agents, 4, 2]
+    steps = (place.unsqueeze(-2) - beside.unsqueeze(-3)).abs().sum(-1) + FAR * _is_taken(beside, state).unsqueeze(-2)
+    cost = steps.amin(-1) + torch.rand(place.shape[:-1], generator=generator, device=target.device)
+    can_go = action_mask(state, field_size)[..., 1:LOAD] & ~_is_taken(place, state)
+    step = (cost + 2 * FAR * ~can_go).argmin(-1) + 1
+    is_there = food_directions(state).any(-1).gather(-1, index).squeeze(-1)
+    has_aim = state.is_food.gather(-1, target) & state.alive
+    return torch.where(is_there, LOAD, torch.where(has_aim & can_go.any(-1), step, NONE))
+
+
+def _is_taken(cell: Tensor, state: State) -> Tensor:
+    """Whether a living agent stands on a cell. Takes ``[B, n_agents, K, 2]``, gives ``[B, n_agents, K]``, bool."""
+    is_on = (cell.unsqueeze(-2) == state.agent_position[:, None, None]).all(-1)
+    return (is_on & state.alive[:, None, None]).any(-1)
+
+
+def play(env: LbfEnv, script: Script) -> tuple[Tensor, Tensor]:
+    """Play one episode on every board.
+
+    Args:
+        env: the environment; its random numbers decide everything.
+        script: who plays.
+
+    Returns:
+        Returns of the team, ``[B]``, and lives of the agents in env steps, ``[B, n_agents]``.
+    """
+    td = env.reset()
+    team_return = torch.zeros(env.batch_size, device=env.device)
+    is_playing = torch.ones(env.batch_size, dtype=torch.bool, device=env.device)
+    life = env.state.life
+    for _ in range(env.config.max_steps):
+        td["agents", "action"] = script(env.state, env.config.field_size, env.generator)
+        after = env.step(td)["next"]
+        team_return = team_return + after["agents", "reward"].sum((-2, -1)) * is_playing
+        life = torch.where(is_playing.unsqueeze(-1), after["agents", "life"], life)
+        is_playing = is_playing & ~after["done"].squeeze(-1)
+        td = after.exclude(("agents", "reward"))
+    return team_return, life

@@ -1,0 +1,80 @@
+"""The scripted policies tell the difficulties apart: what the survival constants were chosen by."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+import torch
+from boards import PLAIN, board, make
+
+from benchmarl_himpo.environments.lbf.rules import LOAD, NONE, action_mask
+from benchmarl_himpo.environments.lbf.scripts import SCRIPTS, play
+from benchmarl_himpo.environments.lbf.task import LbfwsTask
+
+
+@cache
+def returns_and_lives(script: str, task: str, n_envs: int) -> tuple[float, float]:
+    env = LbfwsTask[task].get_task().get_env_fun(n_envs, False, 0, "cpu")()
+    team_return, life = play(env, SCRIPTS[script])
+    return team_return.mean().item(), life.double().mean().item()
+
+
+N_ENVS = [48, pytest.param(256, marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("n_envs", N_ENVS)
+@pytest.mark.parametrize(("task", "low", "high"), [("EASY", 0.9, 1.0), ("HARD", 0.1, 0.5)])
+def test_greed_is_enough_on_easy_and_coordination_is_needed_on_hard(
+    task: str, low: float, high: float, n_envs: int
+) -> None:
+    ratio = returns_and_lives("greedy", task, n_envs)[0] / returns_and_lives("coalition", task, n_envs)[0]
+    assert low < ratio < high
+
+
+@pytest.mark.parametrize("n_envs", N_ENVS)
+def test_several_groups_do_better_than_one_herd_on_hard(n_envs: int) -> None:
+    assert returns_and_lives("coalition", "HARD", n_envs)[0] > 1.3 * returns_and_lives("herd", "HARD", n_envs)[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("script", "task", "team_return", "life"),
+    [
+        ("random", "EASY", 1.0, 30),
+        ("random", "MEDIUM", 0.24, 34),
+        ("random", "HARD", 0.01, 30),
+        ("greedy", "EASY", 25.3, 184),
+        ("nearest", "MEDIUM", 8.3, 132),
+        ("greedy", "HARD", 1.4, 69),
+    ],
+)
+def test_the_specified_returns(script: str, task: str, team_return: float, life: float) -> None:
+    """Rows of the calibration whose scripts leave little open."""
+    measured, lived = returns_and_lives(script, task, 256)
+    assert measured == pytest.approx(team_return, rel=0.15, abs=0.05)
+    assert lived == pytest.approx(life, rel=0.06)
+
+
+@pytest.mark.parametrize("script", sorted(SCRIPTS))
+def test_scripts_do_what_may_be_done_and_eat_in_plain_foraging(script: str) -> None:
+    env = make(PLAIN, n_envs=64)
+    actions = SCRIPTS[script](env.state, [8, 8], env.generator)
+    assert action_mask(env.state, [8, 8]).gather(-1, actions.unsqueeze(-1)).all()
+    team_return, life = play(env, SCRIPTS[script])
+    assert (team_return <= 1 + 1e-5).all()
+    assert (life <= 50).all()
+    if script in ("herd", "coalition"):
+        assert team_return.mean() > 0.75
+
+
+def test_each_script_picks_its_food() -> None:
+    """Two of level 1 by a food of level 2, one of level 2 by a food of level 1 that lies farther away."""
+    state = board(PLAIN, [(2, 1, 1), (2, 3, 1), (6, 5, 2)], [(2, 2, 2), (6, 6, 1)])
+    generator = torch.Generator().manual_seed(0)
+    chosen = {name: script(state, [8, 8], generator)[0].tolist() for name, script in SCRIPTS.items()}
+    assert chosen["coalition"] == chosen["nearest"] == [LOAD, LOAD, LOAD]
+    assert chosen["herd"][:2] == [LOAD, LOAD]
+    assert chosen["herd"][2] not in (LOAD, NONE)
+    assert chosen["greedy"][2] == LOAD
+    assert LOAD not in chosen["greedy"][:2]  # they can load the other one alone
