@@ -9,7 +9,9 @@ import numpy as np
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
+from torchrl.envs import EnvBase
 
+from benchmarl_himpo.environments.lbf.environment import GROUP, LbfEnv
 from benchmarl_himpo.runs import ResumableExperiment
 
 Extent = tuple[float, float, float, float]
@@ -41,15 +43,29 @@ def draw_scene(experiment: ResumableExperiment, env: Any, data: TensorDictBase) 
         data: the step that was just made.
 
     Returns:
-        The scene; agents are placed in it on VMAS tasks.
+        The scene; agents are placed in it on VMAS and foraging tasks.
     """
     picture = experiment.task.__class__.render_callback(experiment, env, data)
     picture = np.ascontiguousarray(picture.cpu().numpy() if isinstance(picture, Tensor) else picture)
-    if experiment.environment_name != "vmas":
+    placed = _place_agents(experiment, env.base_env)
+    if placed is None:
         return Scene(picture, None, {})
-    simulator = env.base_env._env
-    left, right, bottom, top = simulator.viewer.bounds.tolist()
-    position = {agent.name: agent.state.pos[0] for agent in simulator.agents}
+    extent, position = placed
     groups = experiment.group_map.items()
-    positions = {group: torch.stack([position[name] for name in names]).cpu() for group, names in groups}
-    return Scene(picture, (left, right, bottom, top), positions)
+    return Scene(
+        picture, extent, {group: torch.stack([position[name] for name in names]).cpu() for group, names in groups}
+    )
+
+
+def _place_agents(experiment: ResumableExperiment, env: EnvBase) -> tuple[Extent, dict[str, Tensor]] | None:
+    """Where the edges of a picture and the agents in it are, by name; None on tasks where that is not known."""
+    if isinstance(env, LbfEnv):
+        n_rows, n_columns = env.config.field_size
+        middle = env.state.agent_position[0].flip(-1) + 0.5  # of each cell, column first
+        names = experiment.group_map[GROUP]
+        return (0.0, n_columns, n_rows, 0.0), dict(zip(names, middle, strict=True))
+    if experiment.environment_name == "vmas":
+        simulator = env._env
+        left, right, bottom, top = simulator.viewer.bounds.tolist()
+        return (left, right, bottom, top), {agent.name: agent.state.pos[0] for agent in simulator.agents}
+    return None

@@ -14,6 +14,7 @@ from benchmarl.experiment import Experiment
 from PIL import Image
 
 from benchmarl_himpo import checks, evaluate
+from benchmarl_himpo.environments.lbf.render import CLUSTERS
 from benchmarl_himpo.evaluation.episodes import load_trained, play
 from benchmarl_himpo.videos.display import RenderError, check_display
 from benchmarl_himpo.videos.drawing import EpisodeFigure
@@ -156,6 +157,17 @@ def test_nodes_stand_at_the_mean_of_their_workers(make_run: MakeRun) -> None:
 def test_every_algorithm_is_drawn(overrides: list[str], make_run: MakeRun) -> None:
     figure = EpisodeFigure(film(make_run(*overrides)))
     assert figure.draw(0).shape == (3, 720, 1280)
+
+
+def test_foraging_agents_stand_on_their_cells(make_run: MakeRun) -> None:
+    episode = film(make_run("algorithm=himppo", "task=lbfws/easy"))
+    scene = episode.scenes[3]
+    assert scene.extent == (0.0, 8.0, 8.0, 0.0)
+    clusters = episode.groups["agents"].graph.parent_index[0][3].tolist()
+    for (x, y), cluster in zip(scene.positions["agents"].tolist(), clusters, strict=True):
+        left = scene.picture[int(y * 40), int(x * 40) - 10]  # inside the disc, beside the number
+        assert tuple(left) in {CLUSTERS[cluster], CLUSTERS[1 - cluster]}  # two agents may stand on one cell
+    assert EpisodeFigure(episode).draw(3).shape == (3, 720, 1280)
 
 
 # The command
