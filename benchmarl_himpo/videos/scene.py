@@ -17,6 +17,9 @@ from benchmarl_himpo.runs import ResumableExperiment
 Extent = tuple[float, float, float, float]
 """Left, right, bottom and top edge of a picture, in the units of the agents' positions."""
 
+CORNER = (0.8, 0.2)
+"""Where a foraging agent is marked in its cell, from the upper left corner, so that its level stays visible."""
+
 
 @dataclass(frozen=True)
 class Scene:
@@ -61,9 +64,9 @@ def _place_agents(experiment: ResumableExperiment, env: EnvBase) -> tuple[Extent
     """Where the edges of a picture and the agents in it are, by name; None on tasks where that is not known."""
     if isinstance(env, LbfEnv):
         n_rows, n_columns = env.config.field_size
-        middle = env.state.agent_position[0].flip(-1) + 0.5  # of each cell, column first
-        names = experiment.group_map[GROUP]
-        return (0.0, n_columns, n_rows, 0.0), dict(zip(names, middle, strict=True))
+        cell = env.state.agent_position[0].flip(-1)  # column first
+        beside_level = cell + torch.tensor(CORNER, device=cell.device)
+        return (0.0, n_columns, n_rows, 0.0), dict(zip(experiment.group_map[GROUP], beside_level, strict=True))
     if experiment.environment_name == "vmas":
         simulator = env._env
         left, right, bottom, top = simulator.viewer.bounds.tolist()

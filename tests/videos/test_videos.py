@@ -165,7 +165,7 @@ def test_foraging_agents_stand_on_their_cells(make_run: MakeRun) -> None:
     assert scene.extent == (0.0, 8.0, 8.0, 0.0)
     clusters = episode.groups["agents"].graph.parent_index[0][3].tolist()
     for (x, y), cluster in zip(scene.positions["agents"].tolist(), clusters, strict=True):
-        left = scene.picture[int(y * 40), int(x * 40) - 10]  # inside the disc, beside the number
+        left = scene.picture[int((y + 0.3) * 40), int((x - 0.55) * 40)]  # inside the disc, beside the level
         assert tuple(left) in {CLUSTERS[cluster], CLUSTERS[1 - cluster]}  # two agents may stand on one cell
     assert EpisodeFigure(episode).draw(3).shape == (3, 720, 1280)
 
