@@ -10,6 +10,7 @@ import signal
 import stat
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -39,6 +40,8 @@ EXIT_SYSTEM = 75
 """Exit code where the system failed the run, not the run itself: EX_TEMPFAIL, as mail servers use it."""
 ABANDONED_FOLDER = "abandoned"
 """Where attempts without a checkpoint go."""
+SECONDS_TO_CLOSE = 20.0
+"""How long an interrupted run may take before it is interrupted again."""
 
 
 class SystemFailureError(RuntimeError):
@@ -150,7 +153,9 @@ def _end_with_parent() -> None:
     def watch() -> None:
         while os.read(sys.stdin.fileno(), 1024):
             pass
-        os.kill(os.getpid(), signal.SIGINT)
+        while True:  # an interrupt that falls into a destructor is lost
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(SECONDS_TO_CLOSE)
 
     threading.Thread(target=watch, daemon=True).start()
 
