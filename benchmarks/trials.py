@@ -1,9 +1,9 @@
-"""Keep what trials showed: one row per finished run, with its overrides, curve and diagnostics.
+"""Keep what trials showed: one row per finished run, with its settings, curve and diagnostics.
 
     python -m benchmarl_himpo.run ... seed=100 hydra.run.dir=outputs/trials/<name>  # a trial, seeds from 100 up
     python benchmarks/trials.py outputs/trials  # adds the rows of finished runs to benchmarks/trials.csv
 
-A row is recognised by its overrides, so that nothing is listed twice and what is listed stays when the runs are gone.
+A row is recognised by its settings, so that nothing is listed twice and what is listed stays when the runs are gone.
 """
 
 from __future__ import annotations
@@ -12,9 +12,41 @@ import csv
 import sys
 from pathlib import Path
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 TRIALS = Path(__file__).resolve().parent / "trials.csv"
+SETTINGS = {
+    "task": "task",
+    "algorithm": "algorithm",
+    "seed": "seed",
+    "frames": "experiment.max_n_frames",
+    "n_agents": "task.n_agents",
+    "lr": "experiment.lr",
+    "num_cells": "model.num_cells",
+    "experiment_gamma": "experiment.gamma",
+    **{
+        name: f"algorithm.{name}"
+        for name in (
+            "gamma",
+            "lmbda",
+            "entropy_coef",
+            "credit",
+            "local_reward",
+            "n_nodes",
+            "goal_interval",
+            "goal_dim",
+            "goal_init_scale",
+            "critic_rows",
+            "critic_phase",
+            "hidden_dim",
+            "assignment",
+            "neighbours",
+            "team_state",
+        )
+    },
+}
+"""Column -> key of the composed config; empty where an algorithm has none. The first two are choices of files."""
+
 PER_LEVEL = {
     "explained_variance": (0, 1, 2),
     "reward_std": (0, 1, 2),
@@ -35,22 +67,17 @@ SCALARS = {
 }
 """Column -> scalar of BenchMARL's CSV logger; empty where an algorithm or a level has none."""
 
-COLUMNS = ["algorithm", "overrides", "seed", "frames", "collection_return_at_half", *SCALARS]
+COLUMNS = [*SETTINGS, "collection_return_at_half", *SCALARS]
 LAST = 5
 """Iterations that a number is the mean of: the last ones, and the last ones of the first half."""
 
 
 def read_trial(run: Path) -> dict[str, str]:
     """Read one run: the folder that Hydra made for it."""
-    given = dict(item.split("=", 1) for item in OmegaConf.load(run / ".hydra" / "overrides.yaml"))
+    config, hydra = OmegaConf.load(run / ".hydra" / "config.yaml"), OmegaConf.load(run / ".hydra" / "hydra.yaml")
+    row = {column: setting(config, key) for column, key in SETTINGS.items()}
+    row |= {name: hydra.hydra.runtime.choices[name] for name in ("task", "algorithm")}
     (scalars,) = run.glob("*/*/scalars")
-    (frames,) = list(read_scalar(scalars / "counters_total_frames.csv").values())[-1:]
-    row = {
-        "algorithm": given.pop("algorithm"),
-        "seed": given.pop("seed"),
-        "frames": f"{frames:.0f}",
-        "overrides": " ".join(f"{key}={value}" for key, value in sorted(given.items()) if not is_setting(key)),
-    }
     for column, name in SCALARS.items():
         if (scalars / f"{name}.csv").exists():
             values = list(read_scalar(scalars / f"{name}.csv").values())
@@ -60,9 +87,10 @@ def read_trial(run: Path) -> dict[str, str]:
     return row
 
 
-def is_setting(key: str) -> bool:
-    """Whether an override says where and how long a trial runs, not what is tried."""
-    return key.startswith("hydra.") or key.endswith("_device") or key == "experiment.max_n_frames"
+def setting(config: DictConfig, key: str) -> str:
+    """One setting as it stands in the table."""
+    value = OmegaConf.select(config, key)
+    return "" if value is None else str(value)
 
 
 def read_scalar(path: Path) -> dict[int, float]:
@@ -82,16 +110,16 @@ def main(folder: Path) -> None:
     if TRIALS.exists():
         with TRIALS.open(newline="") as file:
             rows = list(csv.DictReader(file))
-    known = {tuple(row[name] for name in COLUMNS[:4]) for row in rows}
-    for run in sorted(path.parent.parent for path in folder.glob("*/.hydra/overrides.yaml")):
+    known = {tuple(row[name] for name in SETTINGS) for row in rows}
+    for run in sorted(path.parent.parent for path in folder.glob("*/.hydra/config.yaml")):
         row = read_trial(run)
-        if tuple(row[name] for name in COLUMNS[:4]) not in known:
+        if tuple(row[name] for name in SETTINGS) not in known:
             rows.append(row)
-            print(row["algorithm"], row["overrides"], row["seed"], row["collection_return"])
+            print(run.name, row["collection_return"])
     with TRIALS.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
         writer.writeheader()
-        writer.writerows(sorted(rows, key=lambda row: [row[name] for name in COLUMNS[:4]]))
+        writer.writerows(sorted(rows, key=lambda row: [row[name] for name in SETTINGS]))
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ def test_default_experiment_is_the_reference_setting() -> None:
     assert experiment.on_policy_collected_frames_per_batch == 12_000
     assert experiment.on_policy_n_minibatch_iters == 10
     assert experiment.on_policy_minibatch_size == 2_000
-    assert (experiment.lr, experiment.gamma, experiment.max_n_frames) == (3e-4, 0.99, 480_000)
+    assert (experiment.lr, experiment.gamma, experiment.max_n_frames) == (1e-3, 0.99, 480_000)
     assert list(experiment.loggers) == ["csv"]
     assert not experiment.render
     for model in (cfg.model, cfg.critic_model):
