@@ -37,20 +37,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     register()
     own = [argument for argument in given if argument.partition("=")[0] in OPTIONS]
     try:
-        with exit_on_interrupt():
+        with exit_on_interrupt("Interrupted: the rows above are whole."):
             options = read_options(ANCHORS_FILE, own)
             if options.episodes < 2:
                 raise ValueError(f"episodes={options.episodes} must be 2 or more: an interval needs as many")
-            lines = []
+            print(
+                f"return per agent over {options.episodes} episodes, seed {options.seed}, {CONFIDENCE:.0%} intervals\n"
+            )
+            print(f"| task | {' | '.join(COLUMNS)} |\n|---|{'---|' * len(COLUMNS)}")
             for overrides in tqdm(combine_changes([argument for argument in given if argument not in own])):
                 found = measure_anchors(overrides, options.episodes, options.seed, CONFIDENCE)
                 cells = [str(found.get(column, "-")) for column in COLUMNS]
-                lines.append(f"| {' '.join(overrides)} | {' | '.join(cells)} |")
+                print(f"| {' '.join(overrides)} | {' | '.join(cells)} |", flush=True)
     except (ValueError, OSError, OmegaConfBaseException, HydraException) as error:
         sys.exit(str(error))
-    print(f"return per agent over {options.episodes} episodes, seed {options.seed}, {CONFIDENCE:.0%} intervals\n")
-    print(f"| task | {' | '.join(COLUMNS)} |\n|---|{'---|' * len(COLUMNS)}")
-    print("\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 HYDRA_VERSION_BASE = "1.3"
 """Hydra behaviour this package is written for, the same in the command and in the compose API."""
@@ -62,11 +62,16 @@ def read_options(file: str, given: Sequence[str]) -> DictConfig:
         The options.
 
     Raises:
-        OmegaConfBaseException: if an option does not exist or has another type.
+        OmegaConfBaseException: if an option does not exist.
+        ValueError: if it has another type.
     """
-    defaults = OmegaConf.load(CONF_DIR / file)
+    defaults = cast("DictConfig", OmegaConf.load(CONF_DIR / file))
     OmegaConf.set_struct(defaults, True)
-    return cast("DictConfig", OmegaConf.merge(defaults, OmegaConf.from_dotlist(list(given))))
+    changes = OmegaConf.from_dotlist(list(given))
+    options = cast("DictConfig", OmegaConf.merge(defaults, changes))
+    for key in map(str, changes):
+        options[key] = _like(f"{key}={changes[key]}", changes[key], defaults[key])
+    return options
 
 
 def sort_arguments(file: str, arguments: Sequence[str]) -> tuple[list[Path], DictConfig, list[tuple[str, str]]]:
@@ -87,6 +92,24 @@ def sort_arguments(file: str, arguments: Sequence[str]) -> tuple[list[Path], Dic
     pairs = [argument.split("=", 1) for argument in arguments if "=" in argument]
     options = read_options(file, [f"{key}={value}" for key, value in pairs if "." not in key])
     return folders, options, [(key, value) for key, value in pairs if "." in key]
+
+
+def _like(argument: str, value: Any, default: Any) -> Any:
+    """Give a value the type of its default, where that has one; a single value makes a list of one."""
+    if isinstance(default, ListConfig):
+        return value if isinstance(value, ListConfig) else [value]
+    if isinstance(default, str):
+        return str(value)
+    kinds: dict[type, tuple[tuple[type, ...], str]] = {
+        bool: ((bool,), "true or false"),
+        int: ((int,), "a whole number"),
+        float: ((int, float), "a number"),
+    }
+    if type(default) in kinds:
+        good, words = kinds[type(default)]
+        if type(value) not in good:
+            raise ValueError(f"{argument} must be {words}")
+    return value
 
 
 @contextmanager

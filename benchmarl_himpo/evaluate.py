@@ -17,6 +17,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -67,8 +68,14 @@ def read_arguments(arguments: Sequence[str]) -> tuple[list[Path], DictConfig, li
         raise ValueError(f"confidence={options.confidence} must lie between 0 and 1")
     if options.audit and options.video:
         raise ValueError("audit=true and video=true are two commands: give one of them")
-    if options.moment is not None and options.moment < 1:
-        raise ValueError(f"moment={options.moment} must be 1 or more: it counts the steps of the episode")
+    if options.moment is not None and not (isinstance(options.moment, int) and options.moment >= 1):
+        raise ValueError(f"moment={options.moment} must be a number from 1 up: it counts the steps of the episode")
+    if options.output is not None and not str(options.output).endswith(".json"):
+        raise ValueError(
+            f"output={options.output} must end in .json: films get the same name with endings of their own"
+        )
+    if options.video and find_spec("matplotlib") is None:
+        raise ValueError("video=true needs matplotlib, which is not installed: pip install 'benchmarl_himpo[render]'")
     return folders, options, combine_changes([f"{key}={values}" for key, values in given])
 
 
@@ -193,7 +200,7 @@ def film_runs(folders: list[Path], options: DictConfig, combinations: list[list[
 def _output(folders: list[Path], options: DictConfig) -> Path:
     """Where results go."""
     name = "audit.json" if options.audit else "video.json" if options.video else "evaluation.json"
-    return Path(options.output) if options.output else find_run(folders[0]) / name
+    return Path(str(options.output)) if options.output else find_run(folders[0]) / name
 
 
 def _each(
@@ -221,9 +228,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     register()
     try:
-        with exit_on_interrupt():
+        with exit_on_interrupt(
+            "Interrupted: what was finished before is in the output file; the runs are as they were."
+        ):
             folders, options, combinations = read_arguments(given)
             output = _output(folders, options)
+            output.parent.mkdir(parents=True, exist_ok=True)
             results: list[dict[str, Any]] = []
 
             def keep(result: dict[str, Any]) -> None:

@@ -57,10 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     register()
     try:
-        with exit_on_interrupt():
+        with exit_on_interrupt("Interrupted: no bundle was written; the run is as it was."):
             folder, options, changes = read_arguments(given)
             run = find_run(folder)
-            output = Path(options.output) if options.output else run / "bundle"
+            output = Path(str(options.output)) if options.output else run / "bundle"
             bundles = export_run(run, output, options.episodes, options.seed, options.tolerance, changes)
             for group, bundle in bundles.items():
                 info = json.loads((bundle / "bundle.json").read_text())

@@ -1,7 +1,7 @@
 """Compare finished runs: verdicts, curves, tables with intervals, cost, configurations and provenance, in one page.
 
     python -m benchmarl_himpo.report RUNS
-    python -m benchmarl_himpo.report outputs/sweep benchmarks/results/team_sizes output=my_report
+    python -m benchmarl_himpo.report outputs/sweep outputs/continuous output=my_report
 
 RUNS are folders of sweeps or of records; every record below them is read, and what is unfinished or missing is named.
 Options and their defaults are in conf/report.yaml. Written are report.html (one file, nothing is fetched), report.md,
@@ -64,7 +64,7 @@ def report(folders: list[Path], options: DictConfig) -> str:
     settings = Settings(options.confidence, options.repetitions, options.seed)
     comparison, anchors = collect(folders), load_anchors()
     content = Content(comparison, analyse(comparison, anchors, settings), anchors, settings)
-    output = Path(options.output) if options.output else folders[0] / "report"
+    output = Path(str(options.output)) if options.output else folders[0] / "report"
     files = write_report(content, output, options.title)
     verdicts = [f"{verdict.task}: {verdict.text}" for verdict in judge(content.analysis)]
     return "\n\n".join([*verdicts, *write_warnings(content), f"report: {files[0]}"])

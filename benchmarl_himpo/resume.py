@@ -44,6 +44,7 @@ def resume(folder: Path, overrides: list[str]) -> None:
             f"{run} is finished: {n_done:,} of {n_frames:,} frames. For more, add experiment.max_n_frames=... "
             "(and experiment.max_n_iters=..., where that was set) with a larger number."
             f"{'' if metric is None else f' Absolute metric: {describe_metric(metric)}.'}"
+            f"{' Nothing was changed.' if overrides else ''}"
         )
         return
     print(f"resumed: true, from {cfg.experiment.restore_file}")

@@ -29,6 +29,10 @@ __all__ = ["CommandError", "exit_on_interrupt", "load_experiment", "main", "trai
 
 EXIT_INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells use it."""
+RESUMABLE = (
+    "Interrupted: what was logged and the last checkpoint are in the folder of the run, and "
+    "python -m benchmarl_himpo.resume continues it."
+)
 
 
 def describe_resume(experiment: ResumableExperiment) -> str:
@@ -129,16 +133,12 @@ def _run_from_hydra(cfg: DictConfig) -> None:
 
 
 @contextmanager
-def exit_on_interrupt() -> Iterator[None]:
+def exit_on_interrupt(message: str = RESUMABLE) -> Iterator[None]:
     """Turn Ctrl-C in the block into a short message and the exit code that shells use."""
     try:
         yield
     except KeyboardInterrupt:
-        print(
-            "Interrupted: what was logged and the last checkpoint are in the folder of the run, and "
-            "python -m benchmarl_himpo.resume continues it.",
-            file=sys.stderr,
-        )
+        print(message, file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
 
 

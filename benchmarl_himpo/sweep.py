@@ -95,7 +95,7 @@ def sweep(options: DictConfig, overrides: list[str]) -> bool:
         finally:
             print(format_table(specs, {spec.id: states.get(spec.id, "not done") for spec in specs}))
     if options.publish:
-        _publish(specs, Path(options.publish))
+        _publish(specs, Path(str(options.publish)))
     return all(state.startswith("done") for state in states.values())
 
 
@@ -157,9 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (SweepError, RunLockedError, RecordError, RuntimeError, OSError, OmegaConfBaseException) as error:
         sys.exit(str(error))
     if not is_done:
-        sys.exit(
-            "Some runs failed, see the table; their log.txt and attempts.jsonl say more. The same command tries again."
-        )
+        sys.exit("Some runs failed, see the table; their attempts.jsonl say more. The same command tries again.")
 
 
 if __name__ == "__main__":

@@ -13,9 +13,7 @@ from benchmarl_himpo.benchmark.anchors import OF_RUNS
 from benchmarl_himpo.benchmark.labels import strip_common
 from benchmarl_himpo.benchmark.ledger import Ledger
 from benchmarl_himpo.benchmark.record import RECORD_FILE, RecordError, RunRecord, load_record
-
-SPEC_FILE = "spec.yaml"
-"""What a sweep leaves in the folder of every run that it planned."""
+from benchmarl_himpo.benchmark.spec import SPEC_FILE
 
 RECORD_NAME = re.compile(r"-s\d+-[0-9a-f]{8}$")
 """End of a record's id, which is its file name where records are kept without their runs."""
@@ -156,6 +154,8 @@ def _state(ledger: Ledger) -> str:
     """Say in a few words why a run has no record."""
     if ledger.is_running:
         return "running, or killed without a word"
+    if ledger.is_interrupted:
+        return "interrupted"
     return f"failed: {ledger.reason}" if ledger.n_attempts else "not started"
 
 

@@ -1,8 +1,9 @@
-"""Labels of variants and tasks: a name, and in brackets what differs from its plain configuration."""
+"""Labels of variants and tasks: a name, and in brackets what differs from its plain configuration, key by key."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 BETWEEN = "; "
 """What is between two differences."""
@@ -42,3 +43,20 @@ def strip_common(
         for label, (name, differences) in parts.items()
     }
     return short, common
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the entries of a nested configuration under dotted keys.
+
+    Args:
+        config: the configuration.
+        prefix: what goes before each key.
+
+    Yields:
+        Keys and values; an empty mapping is a value.
+    """
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

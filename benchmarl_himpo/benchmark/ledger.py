@@ -60,9 +60,14 @@ class Ledger:
         return bool(events) and events[-1]["event"] in ("started", "trained")
 
     @property
+    def is_interrupted(self) -> bool:
+        """Whether the last attempt was interrupted."""
+        return any(event["event"] == "interrupted" for event in self._last_attempt())
+
+    @property
     def reason(self) -> str:
         """Why the last attempt ended, as far as anybody said."""
-        return next((str(event["reason"]) for event in reversed(self.events()) if "reason" in event), "")
+        return next((str(event["reason"]) for event in reversed(self._last_attempt()) if "reason" in event), "")
 
     @property
     def last_words(self) -> str:
@@ -71,6 +76,10 @@ class Ledger:
         if not events or events[-1]["event"] not in ("failed", "interrupted"):
             return ""
         return str(events[-1].get("reason", events[-1]["event"]))
+
+    def _last_attempt(self) -> list[dict[str, Any]]:
+        n_attempts = self.n_attempts
+        return [event for event in self.events() if event["attempt"] == n_attempts]
 
     def _attempt(self, event: str) -> int:
         return self.n_attempts + (event == "started")

@@ -35,7 +35,6 @@ from benchmarl_himpo.runs.training import CommandError, config_to_continue, n_fr
 
 Outcome = Literal["finished", "skipped"]
 
-EXIT_FAILED = 1
 EXIT_SYSTEM = 75
 """Exit code where the system failed the run, not the run itself: EX_TEMPFAIL, as mail servers use it."""
 ABANDONED_FOLDER = "abandoned"

@@ -25,7 +25,7 @@ def act_greedily(td: TensorDictBase) -> TensorDictBase:
         The same, with ``("agents", "action")``. Shape ``[*B, n_agents, 2]``.
     """
     best = td["agents", "observation"][..., -len(DIRECTIONS) :].argmax(-1)
-    return td.set(("agents", "action"), torch.tensor(DIRECTIONS, dtype=torch.float)[best])
+    return td.set(("agents", "action"), torch.tensor(DIRECTIONS, dtype=torch.float, device=best.device)[best])
 
 
 def bound_returns(scenario: SamplingScenario, max_steps: int) -> Tensor:
@@ -41,10 +41,11 @@ def bound_returns(scenario: SamplingScenario, max_steps: int) -> Tensor:
     Returns:
         Shape ``[n_envs]``.
     """
+    device = scenario.world.device
     along_x, along_y = (
-        torch.arange(n_cells).unsqueeze(-1) * scenario.grid_spacing
+        torch.arange(n_cells, device=device).unsqueeze(-1) * scenario.grid_spacing
         - reach
-        + torch.linspace(0, scenario.grid_spacing, POINTS_PER_SIDE)
+        + torch.linspace(0, scenario.grid_spacing, POINTS_PER_SIDE, device=device)
         for n_cells, reach in ((scenario.n_x_cells, scenario.xdim), (scenario.n_y_cells, scenario.ydim))
     )
     points = torch.cartesian_prod(along_x.flatten(), along_y.flatten())

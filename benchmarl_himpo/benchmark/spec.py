@@ -20,6 +20,7 @@ import yaml
 from benchmarl.hydra_config import load_algorithm_config_from_hydra
 from omegaconf import DictConfig, OmegaConf
 
+from benchmarl_himpo.benchmark.labels import flatten, join_label
 from benchmarl_himpo.config import compose
 from benchmarl_himpo.runs.run_config import LATER_NODES, NODES, choices_of_nodes
 from benchmarl_himpo.runs.training import n_frames_of
@@ -197,7 +198,7 @@ def label(config: Mapping[str, Any]) -> tuple[str, str]:
         else:
             variant.append(f"experiment.{key}={value}")
     task += [f"accelerated={_text(config['accelerated'])}"] if config["accelerated"] != plain["accelerated"] else []
-    return _with_brackets(choices["algorithm"], variant), _with_brackets(choices["task"], task)
+    return join_label(choices["algorithm"], variant), join_label(choices["task"], task)
 
 
 @cache
@@ -231,25 +232,13 @@ def _model_name(node: str, group: str, choices: Mapping[str, str]) -> str:
 
 def _differences(config: Mapping[str, Any], plain: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Dotted keys whose values differ, and the values."""
-    own, other = dict(_flatten(config)), dict(_flatten(plain))
+    own, other = dict(flatten(config)), dict(flatten(plain))
     for key in sorted(own.keys() | other.keys()):
         if own.get(key, ...) != other.get(key, ...):
             yield key, _text(own.get(key))
-
-
-def _flatten(config: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in config.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flatten(value, f"{path}{key}.")
-        else:
-            yield f"{path}{key}", value
 
 
 def _text(value: Any) -> str:
     if isinstance(value, list):
         return ",".join(map(_text, value))
     return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
-
-
-def _with_brackets(name: str, differences: list[str]) -> str:
-    return f"{name}[{'; '.join(differences)}]" if differences else name

@@ -36,6 +36,7 @@ from benchmarl_himpo.runs import ResumableExperiment
 from benchmarl_himpo.runs.checkpoint import newest_checkpoint
 
 BUNDLE_FILE = "bundle.json"
+BUNDLE_NAMES = {BUNDLE_FILE, "README.md", "run_bundle.py", "__pycache__"}
 ON_CPU = [f"experiment.{kind}_device=cpu" for kind in ("sampling", "train", "buffer")]
 
 
@@ -127,9 +128,21 @@ def export_experiment(
 
 
 def _check_replaceable(output: Path) -> None:
-    """Refuse to replace anything but bundles."""
-    if output.exists() and not any(output.glob(BUNDLE_FILE)) and not any(output.glob(f"*/{BUNDLE_FILE}")):
+    """Refuse to replace anything but a bundle, or a folder with a bundle for each group and nothing else."""
+    if not output.exists() or _is_bundle(output):
+        return
+    inside = list(output.iterdir()) if output.is_dir() else []
+    if not inside or not all(map(_is_bundle_of_group, inside)):
         raise ExportError(f"output={output} exists and is no bundle: name a folder that does not exist")
+
+
+def _is_bundle(folder: Path) -> bool:
+    names = {path.name for path in folder.iterdir() if path.suffix != ".pt2"} if folder.is_dir() else set()
+    return BUNDLE_FILE in names and names <= BUNDLE_NAMES
+
+
+def _is_bundle_of_group(folder: Path) -> bool:
+    return _is_bundle(folder) and json.loads((folder / BUNDLE_FILE).read_text())["group"] == folder.name
 
 
 def _example(experiment: ResumableExperiment) -> TensorDictBase:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +203,10 @@ def test_only_bundles_are_replaced(tiny_experiment: TinyExperiment, tmp_path: Pa
         Bundle(output)
     export(experiment, output)
     assert json.loads((output / "bundle.json").read_text())["verified"]["max_difference"] == 0.0
-    (tmp_path / "mine").mkdir()
-    with pytest.raises(ExportError, match="exists and is no bundle"):
-        export(experiment, tmp_path / "mine")
+    other = tmp_path / "run"
+    shutil.copytree(output, other / "bundle")
+    for folder in (tmp_path / "mine", other):  # empty, and a run or an exporter's folder with a bundle inside
+        folder.mkdir(exist_ok=True)
+        with pytest.raises(ExportError, match="exists and is no bundle"):
+            export(experiment, folder)
+    assert Bundle(other / "bundle")

@@ -109,6 +109,9 @@ def test_the_audit_as_table_and_file(himppo_run: Path, capsys) -> None:
     [
         (["RUN", "rounds=3"], "rounds"),
         (["RUN", "episodes=1"], "episodes=1 must be 2 or more"),
+        (["RUN", "episodes=many"], "episodes=many must be a whole number"),
+        (["RUN", "audit=maybe"], "audit=maybe must be true or false"),
+        (["RUN", "episodes=3", "output=film.mp4"], "output=film.mp4 must end in .json"),
         (["RUN", "episodes=3", "confidence=95"], "confidence=95"),
         (["RUN", "episodes=3", "task.agents=3"], "agents"),
         (["RUN", "episodes=3", "model.num_cells=[8,9]"], "cannot be taken to this task"),

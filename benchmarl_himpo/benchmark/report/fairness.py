@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
 from typing import Any
 
+from benchmarl_himpo.benchmark.labels import flatten
 from benchmarl_himpo.benchmark.record import RunRecord
 
 EQUAL_SETTINGS = (
@@ -21,23 +21,6 @@ EQUAL_SETTINGS = (
 
 NOT_COMPARED = ("seed",)
 """Keys of a configuration that differ between the runs of one variant."""
-
-
-def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the entries of a nested configuration under dotted keys.
-
-    Args:
-        config: the configuration.
-        prefix: what goes before each key.
-
-    Yields:
-        Keys and values; an empty mapping is a value.
-    """
-    for key, value in config.items():
-        if isinstance(value, Mapping) and value:
-            yield from flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def find_unequal_settings(records: list[RunRecord]) -> list[str]:

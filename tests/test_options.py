@@ -1,0 +1,30 @@
+"""Options of the commands that are not Hydra's: typed like their defaults."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarl_himpo.config import read_options
+
+
+def test_values_get_the_type_of_their_defaults() -> None:
+    options = read_options("sweep.yaml", ["results=some/folder", "retries=3", "workers=2", "publish=2025"])
+    assert list(options.results) == ["some/folder"]
+    assert (options.retries, options.workers, options.publish, options.dry_run) == (3, 2, 2025, False)
+    assert list(read_options("sweep.yaml", ["results=[a,b]"]).results) == ["a", "b"]
+    assert read_options("report.yaml", ["title=2025"]).title == "2025"
+    assert read_options("evaluate.yaml", ["confidence=0"]).confidence == 0
+
+
+@pytest.mark.parametrize(
+    ("file", "argument", "words"),
+    [
+        ("sweep.yaml", "dry_run=yess", "must be true or false"),
+        ("sweep.yaml", "retries=1.5", "must be a whole number"),
+        ("sweep.yaml", "retries=True", "must be a whole number"),
+        ("evaluate.yaml", "confidence=95%", "must be a number"),
+    ],
+)
+def test_another_type_is_refused(file: str, argument: str, words: str) -> None:
+    with pytest.raises(ValueError, match=f"{argument} {words}"):
+        read_options(file, [argument])
