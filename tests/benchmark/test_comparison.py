@@ -51,17 +51,25 @@ def test_seeds_that_other_variants_have_are_missing(tmp_path: Path) -> None:
 
 def test_unfinished_runs_are_named_with_their_reason(tmp_path: Path) -> None:
     keep(make_record(seed=0), tmp_path)
-    for seed in (1, 2, 3):
+    for seed in (1, 2, 3, 4):
         run = tmp_path / f"himppo-vmas_sampling-s{seed}-00000000"
         run.mkdir()
         plan = {"task_label": "vmas/sampling", "variant": "himppo", "config": {"seed": seed}}
         (run / "spec.yaml").write_text(yaml.safe_dump(plan))
         if seed > 1:
             Ledger(run).add("started", frames=0)
-        if seed == 3:
+        if seed > 2:
             Ledger(run).add("failed", reason="the disk is full")
+        if seed > 3:  # the next attempt: what ended the one before is no reason any more
+            Ledger(run).add("started", frames=0)
+            Ledger(run).add("interrupted")
     reasons = [absent.reason for absent in collect([tmp_path]).absent]
-    assert reasons == ["not started", "running, or killed without a word", "failed: the disk is full"]
+    assert reasons == [
+        "not started",
+        "running, or killed without a word",
+        "failed: the disk is full",
+        "interrupted",
+    ]
 
 
 def test_a_run_that_was_found_elsewhere_is_not_unfinished(tmp_path: Path) -> None:
