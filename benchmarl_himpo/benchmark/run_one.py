@@ -161,6 +161,7 @@ def _end_with_parent() -> None:
 
 def main() -> None:
     """Run the spec that the command line names, for :mod:`benchmarl_himpo.benchmark.engines`."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are born deaf to it
     _end_with_parent()
     try:
         print(run_one(load_spec(Path(sys.argv[1]))))

@@ -190,7 +190,7 @@ def test_a_run_that_fails_keeps_the_reason_and_harms_no_other(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as exit_info:
-        run_sweep(tmp_path, "algorithm=ippo", "experiment.lr=3e-4,1e30")
+        run_sweep(tmp_path, "algorithm=ippo", "experiment.lr=1e-3,1e30")
     assert "Some runs failed" in str(exit_info.value)
     (record,) = records(tmp_path)
     assert record.variant.count("experiment.lr") == 0
