@@ -69,7 +69,7 @@ def read_arguments(arguments: Sequence[str]) -> tuple[list[Path], DictConfig, li
     if options.audit and options.video:
         raise ValueError("audit=true and video=true are two commands: give one of them")
     if options.moment is not None and not (isinstance(options.moment, int) and options.moment >= 1):
-        raise ValueError(f"moment={options.moment} must be 1 or more, a whole number: it counts the steps of an episode")
+        raise ValueError(f"moment={options.moment} must be 1 or more, a whole number: it counts steps")
     if options.output is not None and not str(options.output).endswith(".json"):
         raise ValueError(
             f"output={options.output} must end in .json: films get the same name with endings of their own"
