@@ -18,10 +18,10 @@ from tqdm import tqdm
 
 from benchmarl_himpo.benchmark.anchor_measurement import measure_anchors
 from benchmarl_himpo.benchmark.anchors import ANCHORS_FILE
+from benchmarl_himpo.command_line import exit_on_interrupt, given_arguments
 from benchmarl_himpo.config import read_options
 from benchmarl_himpo.evaluate import combine_changes
 from benchmarl_himpo.registration import register
-from benchmarl_himpo.run import exit_on_interrupt
 
 OPTIONS = ("episodes", "seed")
 COLUMNS = ("random", "scripted", "upper_bound")
@@ -30,10 +30,7 @@ CONFIDENCE = 0.95
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
-    given = sys.argv[1:] if arguments is None else arguments
-    if not given or {"-h", "--help"} & set(given):
-        print(__doc__)
-        return
+    given = given_arguments(arguments, __doc__)
     register()
     own = [argument for argument in given if argument.partition("=")[0] in OPTIONS]
     try:

@@ -27,12 +27,12 @@ from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
 from benchmarl_himpo.checks import check_drawing
+from benchmarl_himpo.command_line import exit_on_interrupt, given_arguments
 from benchmarl_himpo.config import sort_arguments
 from benchmarl_himpo.evaluation.audit import AuditRow, audit, judge
 from benchmarl_himpo.evaluation.episodes import load_trained, play
 from benchmarl_himpo.evaluation.statistics import Estimate, estimate_mean
 from benchmarl_himpo.registration import register
-from benchmarl_himpo.run import exit_on_interrupt
 from benchmarl_himpo.runs import CheckpointError, ResumableExperiment
 from benchmarl_himpo.runs.run_config import find_run
 from benchmarl_himpo.videos.display import RenderError, check_display
@@ -222,10 +222,7 @@ def _each(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
-    given = sys.argv[1:] if arguments is None else arguments
-    if not given or {"-h", "--help"} & set(given):
-        print(__doc__)
-        return
+    given = given_arguments(arguments, __doc__)
     register()
     try:
         with exit_on_interrupt(

@@ -17,11 +17,11 @@ from pathlib import Path
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from benchmarl_himpo.command_line import exit_on_interrupt, given_arguments
 from benchmarl_himpo.config import sort_arguments
 from benchmarl_himpo.deployment import ExportError, export_run
 from benchmarl_himpo.deployment.report import format_report
 from benchmarl_himpo.registration import register
-from benchmarl_himpo.run import exit_on_interrupt
 from benchmarl_himpo.runs import CheckpointError
 from benchmarl_himpo.runs.run_config import find_run
 
@@ -51,10 +51,7 @@ def read_arguments(arguments: Sequence[str]) -> tuple[Path, DictConfig, list[str
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
-    given = sys.argv[1:] if arguments is None else arguments
-    if not given or {"-h", "--help"} & set(given):
-        print(__doc__)
-        return
+    given = given_arguments(arguments, __doc__)
     register()
     try:
         with exit_on_interrupt("Interrupted: no bundle was written; the run is as it was."):

@@ -17,6 +17,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from benchmarl_himpo.command_line import given_arguments
 from benchmarl_himpo.config import read_options
 
 
@@ -72,10 +73,7 @@ def report(folders: list[Path], options: DictConfig) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
-    given = sys.argv[1:] if arguments is None else arguments
-    if not given or {"-h", "--help"} & set(given):
-        print(__doc__)
-        return
+    given = given_arguments(arguments, __doc__)
     try:
         print(report(*read_arguments(given)))
     except ModuleNotFoundError as error:

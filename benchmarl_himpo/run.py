@@ -7,10 +7,8 @@ Every algorithm, task and model of BenchMARL composes here too. README.md shows 
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 import hydra
@@ -19,16 +17,15 @@ from omegaconf import DictConfig
 
 from benchmarl_himpo.benchmark.run_one import run_composed
 from benchmarl_himpo.callbacks import SummaryCallback
+from benchmarl_himpo.command_line import exit_on_interrupt
 from benchmarl_himpo.config import CONF_DIR, HYDRA_VERSION_BASE
 from benchmarl_himpo.evaluation.absolute_metric import AbsoluteMetric, measure_absolute_metric
 from benchmarl_himpo.registration import register
 from benchmarl_himpo.runs import ResumableExperiment
 from benchmarl_himpo.runs.training import CommandError, describe_simulation, load_experiment, train
 
-__all__ = ["CommandError", "exit_on_interrupt", "load_experiment", "main", "train", "train_and_summarise"]
+__all__ = ["RESUMABLE", "CommandError", "load_experiment", "main", "train", "train_and_summarise"]
 
-EXIT_INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells use it."""
 RESUMABLE = (
     "Interrupted: what was logged and the last checkpoint are in the folder of the run, and "
     "python -m benchmarl_himpo.resume continues it."
@@ -132,20 +129,10 @@ def _run_from_hydra(cfg: DictConfig) -> None:
         run_composed(cfg, choices, list(job.overrides.task))
 
 
-@contextmanager
-def exit_on_interrupt(message: str = RESUMABLE) -> Iterator[None]:
-    """Turn Ctrl-C in the block into a short message and the exit code that shells use."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        print(message, file=sys.stderr)
-        sys.exit(EXIT_INTERRUPTED)
-
-
 def main() -> None:
     """Run the command."""
     register()
-    with exit_on_interrupt():
+    with exit_on_interrupt(RESUMABLE):
         _run_from_hydra()
 
 

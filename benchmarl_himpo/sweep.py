@@ -27,12 +27,12 @@ from benchmarl_himpo.benchmark.engines import ENGINES
 from benchmarl_himpo.benchmark.expansion import SweepError, expand, make_specs
 from benchmarl_himpo.benchmark.fingerprint import fingerprint
 from benchmarl_himpo.benchmark.progress import Progress, format_table
-from benchmarl_himpo.benchmark.record import RECORD_FILE, RecordError
+from benchmarl_himpo.benchmark.record import RECORD_FILE
 from benchmarl_himpo.benchmark.spec import RunSpec
+from benchmarl_himpo.command_line import exit_on_interrupt, given_arguments
 from benchmarl_himpo.config import read_options
 from benchmarl_himpo.registration import register
-from benchmarl_himpo.run import EXIT_INTERRUPTED
-from benchmarl_himpo.runs.lock import RunLockedError, lock_folder
+from benchmarl_himpo.runs.lock import lock_folder
 
 OPTIONS_FILE = "sweep.yaml"
 
@@ -138,23 +138,18 @@ def _interrupt(*_: Any) -> NoReturn:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    if not given or {"-h", "--help"} & set(given):
-        print(__doc__)
-        return
+    given = given_arguments(arguments, __doc__)
     register()
     signal.signal(signal.SIGTERM, _interrupt)
+    message = (
+        "Interrupted: finished runs are kept, begun ones continue from their last checkpoint. To go on:\n"
+        f"python -m benchmarl_himpo.sweep {shlex.join(given)}"
+    )
     try:
-        options, overrides = read_arguments(given)
-        is_done = sweep(options, overrides)
-    except KeyboardInterrupt:
-        print(
-            "Interrupted: finished runs are kept, begun ones continue from their last checkpoint. To go on:\n"
-            f"python -m benchmarl_himpo.sweep {shlex.join(given)}",
-            file=sys.stderr,
-        )
-        sys.exit(EXIT_INTERRUPTED)
-    except (SweepError, RunLockedError, RecordError, RuntimeError, OSError, OmegaConfBaseException) as error:
+        with exit_on_interrupt(message):
+            options, overrides = read_arguments(given)
+            is_done = sweep(options, overrides)
+    except (ValueError, RuntimeError, OSError, OmegaConfBaseException) as error:
         sys.exit(str(error))
     if not is_done:
         sys.exit("Some runs failed, see the table; their attempts.jsonl say more. The same command tries again.")

@@ -26,6 +26,7 @@ from benchmarl_himpo.benchmark.record import RECORD_FILE
 from benchmarl_himpo.benchmark.run_files import find_begun_run
 from benchmarl_himpo.benchmark.spec import RunSpec, comparable_config, hash_config, load_spec, make_spec
 from benchmarl_himpo.checks import check_sweep
+from benchmarl_himpo.command_line import EXIT_INTERRUPTED
 from benchmarl_himpo.config import compose
 from benchmarl_himpo.evaluation.absolute_metric import measure_absolute_metric
 from benchmarl_himpo.runs import CheckpointError
@@ -166,7 +167,7 @@ def main() -> None:
     try:
         print(run_one(load_spec(Path(sys.argv[1]))))
     except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGINT)
+        sys.exit(EXIT_INTERRUPTED)
     except SystemFailureError as error:
         print(error, file=sys.stderr)
         sys.exit(EXIT_SYSTEM)

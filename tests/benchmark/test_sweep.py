@@ -226,6 +226,7 @@ def test_two_sweeps_do_not_share_a_folder(tmp_path: Path) -> None:
     [
         (["engine=abacus"], "engine=abacus does not exist: choose from processes, ray"),
         (["workers=0"], "workers=0 must be 1 or more"),
+        (["retries=1.5"], "retries=1.5 must be a whole number"),
         (["retries=-1"], "retries=-1 must be 0 or more"),
         (["worker=2"], "worker"),
         (["seed=0,0"], "stands 2 times"),

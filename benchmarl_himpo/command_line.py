@@ -1,0 +1,44 @@
+"""What the commands that are not Hydra's have in common: a usage text, and an end after Ctrl-C."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+EXIT_INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells use it."""
+
+
+def given_arguments(arguments: Sequence[str] | None, usage: str | None) -> list[str]:
+    """Get the command line, or end the command with its usage where help is asked for or nothing is given.
+
+    Args:
+        arguments: the command line; None: that of the process.
+        usage: what to print.
+
+    Returns:
+        The command line.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or {"-h", "--help"} & set(given):
+        print(usage)
+        sys.exit()
+    return given
+
+
+@contextmanager
+def exit_on_interrupt(message: str) -> Iterator[None]:
+    """Turn Ctrl-C in the block into a short message and the exit code that shells use.
+
+    Args:
+        message: what there is now, and what can be done with it.
+
+    Yields:
+        Nothing.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(message, file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
