@@ -97,7 +97,11 @@ def load_policy(
         CheckpointError: if the parameters do not fit the task.
     """
     experiment = build_quietly(cfg, choices, n_episodes)
-    load_parameters(experiment.policy, parameters)
+    try:
+        load_parameters(experiment.policy, parameters)
+    except CheckpointError:
+        experiment.close()
+        raise
     return experiment
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ SIZE, DOTS_PER_INCH = (12.8, 7.2), 100
 NODE_MARKERS = "o^sDP"
 """Markers of the levels, workers first; higher levels have the last one."""
 
-Update = Any
+Update = Callable[[int], None]
 """Takes a step, and moves what is drawn there."""
 
 

@@ -40,3 +40,15 @@ def write_gif(video: Tensor, path: Path, steps_per_second: int) -> None:
     frames = [Image.fromarray(frame) for frame in video.permute(0, 2, 3, 1).contiguous().numpy()]
     small = [frame.resize((width // 2, height // 2), Image.Resampling.LANCZOS).quantize(64) for frame in frames]
     small[0].save(path, save_all=True, append_images=small[1:], duration=1000 // steps_per_second, loop=0)
+
+
+def write_png(picture: Tensor, path: Path) -> None:
+    """Encode one frame.
+
+    Args:
+        picture: the frame. Shape ``[channels, height, width]``, uint8.
+        path: where to write.
+    """
+    from PIL import Image  # comes with matplotlib
+
+    Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy()).save(path, optimize=True)

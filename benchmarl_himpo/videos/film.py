@@ -8,7 +8,7 @@ import torch
 from tqdm import tqdm
 
 from benchmarl_himpo.videos.drawing import EpisodeFigure
-from benchmarl_himpo.videos.encode import write_gif, write_mp4
+from benchmarl_himpo.videos.encode import write_gif, write_mp4, write_png
 from benchmarl_himpo.videos.episode import Episode
 
 STEPS_PER_SECOND = 10
@@ -37,6 +37,5 @@ def write_film(episode: Episode, stem: Path, moment: int | None) -> list[Path]:
     mp4, gif, png = (stem.with_name(f"{stem.name}.{suffix}") for suffix in ("mp4", "gif", "png"))
     write_mp4(video, mp4, STEPS_PER_SECOND)
     write_gif(video, gif, STEPS_PER_SECOND)
-    figure.draw(moment - 1)
-    figure.figure.savefig(png)
+    write_png(video[moment - 1], png)
     return [mp4, gif, png]

@@ -150,8 +150,7 @@ def test_nodes_stand_at_the_mean_of_their_workers(make_run: MakeRun) -> None:
         ["algorithm=himppo_2l", "task.shared_rew=true"],
         ["algorithm=himppo", "algorithm.assignment=static", "task=vmas/simple_tag"],  # two groups
         ["algorithm=himppo", "algorithm.n_nodes=[4,2,1]", "algorithm.goal_interval=[2,2,2]", "algorithm.goal_dim=1"]
-        + [f"algorithm.{option}=[null,0,0,0]" for option in ["gamma"]]
-        + ["algorithm.lmbda=[0.9,0,0,0]"],
+        + ["algorithm.gamma=[null,0,0,0]", "algorithm.lmbda=[0.9,0,0,0]"],
     ],
 )
 def test_every_algorithm_is_drawn(overrides: list[str], make_run: MakeRun) -> None:
