@@ -28,6 +28,7 @@ from benchmarl_himpo.models.level_network import (
     PlainWorkerNetwork,
 )
 from benchmarl_himpo.models.message_passing import MessagePassing
+from benchmarl_himpo.models.model_width import scale_width
 
 MIN_GOAL_SCALE = 0.01
 """Smallest standard deviation of a goal, in goal units: where tensordict's biased softplus ends."""
@@ -44,6 +45,7 @@ class LevelModels:
         goal_dim: size of a goal.
         goal_init_scale: standard deviation of goals before training.
         hidden_dim: size of node states.
+        upper_width: width of the encoders above the workers, as a share of the model's.
         has_messages: whether nodes of a level exchange messages.
         n_message_rounds: rounds of message passing per step.
         gnn_class: None for the dense layer, otherwise a PyG convolution by name.
@@ -59,6 +61,7 @@ class LevelModels:
     goal_dim: int
     goal_init_scale: float
     hidden_dim: int
+    upper_width: float
     has_messages: bool
     n_message_rounds: int
     gnn_class: str | None
@@ -152,6 +155,8 @@ class LevelModels:
         output = Composite(
             {HIDDEN_KEY: Unbounded(shape=(n_agents, out_features), device=self.device)}, shape=(n_agents,)
         )
+        if level > 0:
+            model_config = scale_width(model_config, self.upper_width)
         try:
             return model_config.get_model(
                 input_spec=Composite({group: group_spec}),

@@ -46,6 +46,8 @@ def assert_one_sentence(error: BaseException, *needed: str) -> None:
         ({"lmbda": [-0.1, 0.0, 0.0]}, ("algorithm.lmbda", "[0, 1]")),
         ({"goal_dim": 0}, ("algorithm.goal_dim", "1 or more")),
         ({"hidden_dim": 0}, ("algorithm.hidden_dim", "1 or more")),
+        ({"upper_width": 0.0}, ("algorithm.upper_width", "above 0", "at most 1")),
+        ({"upper_width": 1.5}, ("algorithm.upper_width", "above 0", "at most 1")),
         ({"n_neighbours": 0}, ("algorithm.n_neighbours", "1 or more")),
         ({"goal_init_scale": 0.0}, ("algorithm.goal_init_scale",)),
         ({"goal_init_scale": 0.005}, ("algorithm.goal_init_scale",)),
