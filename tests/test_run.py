@@ -340,6 +340,20 @@ def test_a_machine_without_display_says_so_before_training() -> None:
         raise RuntimeError("no display")
 
     callback = VideoCallback()
-    callback.experiment = SimpleNamespace(environment_name="vmas", test_env=SimpleNamespace(render=no_display))
+    callback.experiment = _experiment_on("vmas", has_render=True, render=no_display)
     with pytest.raises(RenderError, match=r"no display.*experiment\.render=false"):
         callback.on_setup()
+
+
+def test_a_task_without_pictures_says_so_before_training() -> None:
+    callback = VideoCallback()
+    callback.experiment = _experiment_on("blind", has_render=False, render=None)
+    with pytest.raises(RenderError, match=r"blind/task has no pictures.*experiment\.render=false"):
+        callback.on_setup()
+
+
+def _experiment_on(environment: str, has_render: bool, render: Callable[[str], None] | None) -> SimpleNamespace:
+    """What a callback sees of an experiment on a task that draws itself in the given way, or not at all."""
+    task = SimpleNamespace(has_render=lambda env: has_render)
+    test_env = SimpleNamespace(render=render)
+    return SimpleNamespace(environment_name=environment, task_name="task", task=task, test_env=test_env)

@@ -1,4 +1,4 @@
-"""Whether the machine can draw."""
+"""Whether a task can be drawn here."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class RenderError(RuntimeError):
 
 
 def check_display(experiment: Experiment, option: str) -> None:
-    """Draw a VMAS task once, so that a missing display is known at once.
+    """Check that the task draws itself, and draw a VMAS task once, so that a missing display is known at once.
 
     Other environments draw only after a reset, and a reset would change the run's random numbers.
 
@@ -21,6 +21,9 @@ def check_display(experiment: Experiment, option: str) -> None:
     Raises:
         RenderError: if the task cannot be drawn.
     """
+    task = f"{experiment.environment_name}/{experiment.task_name}"
+    if not experiment.task.has_render(experiment.test_env):
+        raise RenderError(f"{option}=true, but {task} has no pictures: choose {option}=false.")
     if experiment.environment_name != "vmas":
         return
     try:
