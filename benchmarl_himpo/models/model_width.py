@@ -21,11 +21,14 @@ def scale_width(config: ModelConfig, factor: float) -> ModelConfig:
         A new configuration; ``config`` stays as it is.
     """
 
-    def scale(widths: int | Sequence[int]) -> int | list[int]:
-        return max(1, round(factor * widths)) if isinstance(widths, int) else [scale(width) for width in widths]
+    def scale(width: int) -> int:
+        return max(1, round(factor * width))
+
+    def scale_all(widths: int | Sequence[int]) -> int | list[int]:
+        return scale(widths) if isinstance(widths, int) else [scale(width) for width in widths]
 
     if isinstance(config, SequenceModelConfig):
         models = [scale_width(model, factor) for model in config.model_configs]
-        return replace(config, model_configs=models, intermediate_sizes=scale(config.intermediate_sizes))
+        return replace(config, model_configs=models, intermediate_sizes=scale_all(config.intermediate_sizes))
     names = [field.name for field in fields(config) if field.name.endswith("num_cells")]
-    return replace(config, **{name: scale(getattr(config, name)) for name in names})
+    return replace(config, **{name: scale_all(getattr(config, name)) for name in names})
