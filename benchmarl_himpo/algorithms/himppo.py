@@ -67,7 +67,7 @@ class Himppo(Ippo):
         position: where positions stand; ``auto`` looks them up.
         alive: entry of the agents that says who takes part; ``auto`` looks for ``alive``.
         hidden_dim: size of node states.
-        upper_width: width of the encoders above the workers, as a share of the model's.
+        goal_actor_width: width of the goal actors' encoders, as a share of the model's.
         n_message_rounds: rounds of message passing per step.
         gnn_class: PyG convolution by name; None for the dense layer.
         gnn_kwargs: further arguments of the PyG convolution.
@@ -99,7 +99,7 @@ class Himppo(Ippo):
         position: str | None,
         alive: str | None,
         hidden_dim: int,
-        upper_width: float,
+        goal_actor_width: float,
         n_message_rounds: int,
         gnn_class: str | None,
         gnn_kwargs: dict[str, Any],
@@ -125,7 +125,7 @@ class Himppo(Ippo):
         self.position = position
         self.alive = alive
         self.hidden_dim = hidden_dim
-        self.upper_width = upper_width
+        self.goal_actor_width = goal_actor_width
         self.n_message_rounds = n_message_rounds
         self.gnn_class = gnn_class
         self.gnn_kwargs = gnn_kwargs
@@ -293,7 +293,7 @@ class Himppo(Ippo):
             goal_dim=self.goal_dim,
             goal_init_scale=self.goal_init_scale,
             hidden_dim=self.hidden_dim,
-            upper_width=self.upper_width,
+            goal_actor_width=self.goal_actor_width,
             has_messages=self.neighbours != "none" and self.n_message_rounds > 0,
             n_message_rounds=self.n_message_rounds,
             gnn_class=self.gnn_class,
@@ -315,8 +315,8 @@ class Himppo(Ippo):
             )
         if self.neighbour_radius <= 0:
             raise ValueError(f"algorithm.neighbour_radius={self.neighbour_radius} must be positive")
-        if not 0 < self.upper_width <= 1:
-            raise ValueError(f"algorithm.upper_width={self.upper_width} must be above 0 and at most 1")
+        if not 0 < self.goal_actor_width <= 1:
+            raise ValueError(f"algorithm.goal_actor_width={self.goal_actor_width} must be above 0 and at most 1")
         if self.n_message_rounds < 0:
             raise ValueError(f"algorithm.n_message_rounds={self.n_message_rounds} must be 0 or more")
         if len(self.arena) != 2 or self.arena[0] >= self.arena[1]:
@@ -362,7 +362,7 @@ class HimppoConfig(IppoConfig):
     position: str | None
     alive: str | None
     hidden_dim: int
-    upper_width: float
+    goal_actor_width: float
     n_message_rounds: int
     gnn_class: str | None
     gnn_kwargs: dict[str, Any]

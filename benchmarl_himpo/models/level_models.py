@@ -45,7 +45,7 @@ class LevelModels:
         goal_dim: size of a goal.
         goal_init_scale: standard deviation of goals before training.
         hidden_dim: size of node states.
-        upper_width: width of the encoders above the workers, as a share of the model's.
+        goal_actor_width: width of the goal actors' encoders, as a share of the model's.
         has_messages: whether nodes of a level exchange messages.
         n_message_rounds: rounds of message passing per step.
         gnn_class: None for the dense layer, otherwise a PyG convolution by name.
@@ -61,7 +61,7 @@ class LevelModels:
     goal_dim: int
     goal_init_scale: float
     hidden_dim: int
-    upper_width: float
+    goal_actor_width: float
     has_messages: bool
     n_message_rounds: int
     gnn_class: str | None
@@ -88,6 +88,7 @@ class LevelModels:
         Reads the group's observation, the assignment and the goals received; writes the goals sent ``[*B, E,
         goal_dim]`` and their log-probability ``[*B, E]``.
         """
+        model_config = scale_width(model_config, self.goal_actor_width)
         keys = self.reader.keys[level]
         root = self.reader.keys.root
         names = [(root, f"goal_{name}_{level}") for name in ("logits", "loc", "scale")]
@@ -155,8 +156,6 @@ class LevelModels:
         output = Composite(
             {HIDDEN_KEY: Unbounded(shape=(n_agents, out_features), device=self.device)}, shape=(n_agents,)
         )
-        if level > 0:
-            model_config = scale_width(model_config, self.upper_width)
         try:
             return model_config.get_model(
                 input_spec=Composite({group: group_spec}),

@@ -38,7 +38,7 @@ class TinyHierarchy:
     team_state: bool = False
     critic_phase: bool = True
     share_params: bool = True
-    upper_width: float = 1.0
+    goal_actor_width: float = 1.0
     seed: int = 0
 
     @property
@@ -76,7 +76,7 @@ class TinyHierarchy:
             goal_dim=GOAL_DIM,
             goal_init_scale=0.5,
             hidden_dim=6,
-            upper_width=self.upper_width,
+            goal_actor_width=self.goal_actor_width,
             has_messages=self.neighbours != "none" and self.n_message_rounds > 0,
             n_message_rounds=self.n_message_rounds,
             gnn_class=self.gnn_class,

@@ -1,4 +1,4 @@
-"""Narrower models: what is scaled, what is left alone, and that only encoders above the workers are."""
+"""Narrower models: what is scaled, what is left alone, and that only the encoders of goal actors are."""
 
 from __future__ import annotations
 
@@ -63,15 +63,15 @@ def test_a_model_without_widths_stays_as_it_is() -> None:
     assert scale_width(gnn, 0.5) == gnn
 
 
-def test_only_encoders_above_the_workers_are_narrower() -> None:
+def test_only_encoders_of_goal_actors_are_narrower() -> None:
     layout = HierarchyLayout(4, (2, 1), (5, 2))
-    full, narrow = TinyHierarchy(layout), TinyHierarchy(layout, upper_width=0.5)
+    full, narrow = TinyHierarchy(layout), TinyHierarchy(layout, goal_actor_width=0.5)
     widths = list(MLP_CONFIG.num_cells)
     halves = [round(width / 2) for width in widths]
     for networks in ("actors", "critics"):
         for level in range(layout.n_levels):
             assert _widths_of(getattr(full, networks)[level]) == widths
-            expected = widths if level == 0 else halves
+            expected = halves if networks == "actors" and level > 0 else widths
             assert _widths_of(getattr(narrow, networks)[level]) == expected
 
 
