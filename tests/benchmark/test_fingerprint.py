@@ -11,7 +11,7 @@ from benchmarl_himpo.objectives import HimppoLoss
 
 
 def test_the_fingerprint_changes_with_the_numbers_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    here = fingerprint.compute_fingerprint()
+    here = fingerprint.compute_digest()
     assert fingerprint.fingerprint() == here  # whatever ran before in this process
     forward = HimppoLoss.forward
 
@@ -20,7 +20,7 @@ def test_the_fingerprint_changes_with_the_numbers_alone(monkeypatch: pytest.Monk
         return losses.set("loss_objective", losses["loss_objective"] * (1 + 1e-6))
 
     monkeypatch.setattr(HimppoLoss, "forward", slightly_different)
-    assert fingerprint.compute_fingerprint() != here
+    assert fingerprint.compute_digest() != here
 
 
 def test_a_golden_run_that_fails_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
