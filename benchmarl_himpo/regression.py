@@ -5,8 +5,9 @@
     python -m benchmarl_himpo.regression mode=baseline reason='first baseline'  # take a new baseline of this machine
 
 Exit code 0: nothing was lost; 1: something was; 2: inconclusive, with a sentence that says what to do. Options and
-their defaults are in conf/regression.yaml; everything else on the line changes the runs, as in a sweep. The same
-command again goes on where it was stopped. Baselines change only by a reviewed commit that says why.
+their defaults are in conf/regression.yaml; everything else on the line changes the runs that are compared with the
+baseline, as in a sweep. The same command again goes on where it was stopped. Baselines change only by a reviewed commit
+that says why.
 """
 
 from __future__ import annotations

@@ -40,13 +40,17 @@ class Gate:
 
     Args:
         options: see ``conf/regression.yaml``.
-        overrides: changes of the runs, in Hydra's syntax.
+        overrides: changes of the runs that are compared with the baseline, in Hydra's syntax.
 
     Raises:
-        ValueError: if an option is out of range.
+        ValueError: if an option is out of range, or the mode has no runs to change.
     """
 
     def __init__(self, options: DictConfig, overrides: Sequence[str]) -> None:
+        if overrides and options.mode == "quick":
+            raise ValueError(
+                f"mode=quick has nothing to change, and {overrides[0]} is none of its options: leave it out"
+            )
         self.options, self.overrides = options, overrides
         self.rule = Rule(options.first_alpha, options.second_alpha, options.least_drop)
         self.seeds = _read_seeds(options)
@@ -72,8 +76,10 @@ class Gate:
         if self.verdict is not Verdict.OK:
             return
         baseline = find_baseline(self.baselines, self.digests["host"])
-        first, second = (self._plan(name) for name in SEED_LISTS[1:])
-        baseline.check_configs(first)
+        specs = self._plan("first_seeds", "second_seeds")
+        baseline.check_configs(specs)
+        first = [spec for spec in specs if spec.seed in self.seeds["first_seeds"]]
+        second = [spec for spec in specs if spec.seed in self.seeds["second_seeds"]]
         say(f"first stage: {len(first)} runs")
         records = self._runs.do(first)
         is_alarm, finding = judge_first(values_by_task(records), baseline, self.rule)
@@ -100,7 +106,7 @@ class Gate:
         self._check_toy()
         if self.verdict is not Verdict.OK:
             raise InconclusiveError("no baseline is taken of code that does not pass the quick part")
-        specs = self._plan(SEED_LISTS[0])
+        specs = self._plan("baseline_seeds")
         say(f"baseline: {len(specs)} runs")
         values = values_by_task(self._runs.do(specs))
         made_with = provenance({"cpu"})
@@ -140,7 +146,6 @@ class Gate:
             options.engine,
             options.workers,
             options.retries,
-            self.overrides,
         )
 
     def _check_repeatability(self) -> None:
@@ -153,8 +158,9 @@ class Gate:
         (record,) = self._runs.do(self._runs.plan(self.options.toy_protocol))
         self.findings.append(judge_toy(record, self.options.toy_threshold))
 
-    def _plan(self, name: str) -> list[RunSpec]:
-        return self._runs.plan(self.options.protocol, self.seeds[name])
+    def _plan(self, *seed_lists: str) -> list[RunSpec]:
+        seeds = [seed for name in seed_lists for seed in self.seeds[name]]
+        return self._runs.plan(self.options.protocol, seeds, self.overrides)
 
     def _reasons(self) -> list[dict[str, object]]:
         """Why there were baselines of this machine before; refuses one that is there unless it may be replaced."""

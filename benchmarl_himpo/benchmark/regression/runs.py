@@ -24,7 +24,6 @@ class GateRuns:
         engine: what starts them.
         n_workers: runs at a time; None: as many as there are cores.
         n_retries: how often a run is started again.
-        overrides: values changed on the command line, in Hydra's syntax.
     """
 
     folder: Path
@@ -32,14 +31,14 @@ class GateRuns:
     engine: str
     n_workers: int | None
     n_retries: int
-    overrides: Sequence[str] = ()
 
-    def plan(self, protocol: str, seeds: Sequence[int] = ()) -> list[RunSpec]:
+    def plan(self, protocol: str, seeds: Sequence[int] = (), overrides: Sequence[str] = ()) -> list[RunSpec]:
         """Compose the runs of a protocol.
 
         Args:
             protocol: a file of ``conf/protocol``.
             seeds: seeds of the runs on each task; none: the protocol's.
+            overrides: values to change, in Hydra's syntax.
 
         Returns:
             Their specs.
@@ -48,7 +47,7 @@ class GateRuns:
             SweepError: if they cannot be done.
         """
         given = [f"seed={','.join(map(str, seeds))}"] if seeds else []
-        return make_specs(expand([f"protocol={protocol}", *given, *self.overrides]), self.folder, self.fingerprint)
+        return make_specs(expand([f"protocol={protocol}", *given, *overrides]), self.folder, self.fingerprint)
 
     def do(self, specs: Sequence[RunSpec]) -> list[RunRecord]:
         """Bring runs to their records.
