@@ -160,7 +160,12 @@ class Gate:
 
     def _plan(self, *seed_lists: str) -> list[RunSpec]:
         seeds = [seed for name in seed_lists for seed in self.seeds[name]]
-        return self._runs.plan(self.options.protocol, seeds, self.overrides)
+        specs = self._runs.plan(self.options.protocol, seeds, self.overrides)
+        if len({spec.choice("task") for spec in specs}) * len(seeds) != len(specs):
+            raise ValueError(
+                f"protocol={self.options.protocol} has several runs of one task and seed: the gate takes one"
+            )
+        return specs
 
     def _reasons(self) -> list[dict[str, object]]:
         """Why there were baselines of this machine before; refuses one that is there unless it may be replaced."""

@@ -15,8 +15,8 @@ Values = Mapping[str, Mapping[str, float]]
 """By task and seed, the value of a run."""
 
 EXPECTED = (
-    "Where nothing was lost, about 5 % of changes that alter numbers raise the alarm and under 1 % fail; a loss of a "
-    "tenth mostly passes, one of a fifth rarely."
+    "Where nothing was lost, about 5 % of changes that alter numbers raise the alarm and under 1 % fail. A loss of a "
+    "tenth mostly passes, one of a fifth is mostly caught, one of three tenths nearly always."
 )
 """What the rule is worth, simulated in ``tests/benchmark/regression``."""
 
