@@ -10,18 +10,19 @@ EXIT_INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells use it."""
 
 
-def given_arguments(arguments: Sequence[str] | None, usage: str | None) -> list[str]:
+def given_arguments(arguments: Sequence[str] | None, usage: str | None, needs_some: bool = True) -> list[str]:
     """Get the command line, or end the command with its usage where help is asked for or nothing is given.
 
     Args:
         arguments: the command line; None: that of the process.
         usage: what to print.
+        needs_some: whether the command does nothing without arguments.
 
     Returns:
         The command line.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if not given or {"-h", "--help"} & set(given):
+    if (needs_some and not given) or {"-h", "--help"} & set(given):
         print(usage)
         sys.exit()
     return given

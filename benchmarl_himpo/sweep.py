@@ -16,17 +16,16 @@ import shutil
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any, NoReturn
 
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from benchmarl_himpo.benchmark.engines import ENGINES
-from benchmarl_himpo.benchmark.expansion import SweepError, expand, make_specs
+from benchmarl_himpo.benchmark.execution import check_engine, do_missing, find_done
+from benchmarl_himpo.benchmark.expansion import expand, make_specs
 from benchmarl_himpo.benchmark.fingerprint import fingerprint
-from benchmarl_himpo.benchmark.progress import Progress, format_table
+from benchmarl_himpo.benchmark.progress import format_table
 from benchmarl_himpo.benchmark.record import RECORD_FILE
 from benchmarl_himpo.benchmark.spec import RunSpec
 from benchmarl_himpo.command_line import exit_on_interrupt, given_arguments
@@ -52,12 +51,7 @@ def read_arguments(arguments: Sequence[str]) -> tuple[DictConfig, list[str]]:
     names = read_options(OPTIONS_FILE, []).keys()
     given = [argument for argument in arguments if argument.partition("=")[0] in names]
     options = read_options(OPTIONS_FILE, given)
-    if options.engine not in ENGINES:
-        raise SweepError(f"engine={options.engine} does not exist: choose from {', '.join(ENGINES)}")
-    if options.workers is not None and not _is_count(options.workers, least=1):
-        raise SweepError(f"workers={options.workers} must be 1 or more, or null for as many as there are cores")
-    if not _is_count(options.retries, least=0):
-        raise SweepError(f"retries={options.retries} must be 0 or more")
+    check_engine(options.engine, options.workers, options.retries)
     return options, [argument for argument in arguments if argument not in given]
 
 
@@ -80,18 +74,15 @@ def sweep(options: DictConfig, overrides: list[str]) -> bool:
     print(f"{len(runs)} runs; taking the numerics fingerprint", file=sys.stderr)
     folder = Path(options.folder)
     specs = make_specs(runs, folder, fingerprint())
-    states = _states(specs, [Path(results) for results in options.results])
-    to_do = [spec for spec in specs if spec.id not in states]
-    print(f"{len(states)} done before, {len(to_do)} to do in {folder}", file=sys.stderr)
+    states = find_done(specs, [Path(results) for results in options.results])
+    print(f"{len(states)} done before, {len(specs) - len(states)} to do in {folder}", file=sys.stderr)
     if options.dry_run:
         print(format_table(specs, {spec.id: states.get(spec.id, "to do") for spec in specs}))
         return True
     folder.mkdir(parents=True, exist_ok=True)
     with lock_folder(folder):
-        for spec in to_do:
-            spec.save()
         try:
-            _do(to_do, options, states)
+            do_missing(specs, states, options.engine, options.workers, options.retries)
         finally:
             print(format_table(specs, {spec.id: states.get(spec.id, "not done") for spec in specs}))
     if options.publish:
@@ -99,37 +90,11 @@ def sweep(options: DictConfig, overrides: list[str]) -> bool:
     return all(state.startswith("done") for state in states.values())
 
 
-def _states(specs: Sequence[RunSpec], results: Sequence[Path]) -> dict[str, str]:
-    """Say which runs have a record, here or among the results."""
-    published = {file.stem for folder in results for file in folder.rglob("*.json")}
-    states = {spec.id: "done before, in results" for spec in specs if spec.id in published}
-    return states | {spec.id: "done before" for spec in specs if (spec.folder / RECORD_FILE).is_file()}
-
-
-def _do(to_do: Sequence[RunSpec], options: DictConfig, states: dict[str, str]) -> None:
-    """Start an engine and follow it; fills in the states."""
-    progress = Progress(to_do)
-    try:
-        with closing(ENGINES[options.engine](to_do, options.workers, options.retries)) as events:
-            for ended in events:
-                if ended is None:
-                    progress.refresh()
-                else:
-                    progress.end(ended)
-                    states[ended.spec.id] = "done" if ended.succeeded else f"failed: {ended.reason}"
-    finally:
-        progress.view.close()
-
-
 def _publish(specs: Sequence[RunSpec], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for spec in specs:
         if (spec.folder / RECORD_FILE).is_file():
             shutil.copyfile(spec.folder / RECORD_FILE, folder / f"{spec.id}.json")
-
-
-def _is_count(value: Any, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def _interrupt(*_: Any) -> NoReturn:

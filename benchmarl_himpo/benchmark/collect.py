@@ -104,6 +104,8 @@ def _count_parameters(experiment: ResumableExperiment) -> dict[str, int]:
             for parameter in param_group["params"]
         }
         for name, parameter in experiment.losses[group].named_parameters():
+            if id(parameter) not in loss_of:
+                continue  # no optimiser has it
             level = LEVEL.match(name)
             part = f"level_{level[1]}" if level else name.partition("_params.")[0]
             key = f"{group}/{loss_of[id(parameter)]}/{part}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -51,6 +52,26 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
     except (HydraException, OmegaConfBaseException) as error:
         raise SweepError(str(error)) from error
     return runs
+
+
+def read_values(key: str, text: str) -> list[Any]:
+    """Read several values of one key as Hydra does.
+
+    Args:
+        key: the key, for the message.
+        text: such as ``1,2,3`` or ``range(0,5)``.
+
+    Returns:
+        The values.
+
+    Raises:
+        SweepError: if Hydra cannot read them.
+    """
+    try:
+        (override,) = OverridesParser.create().parse_overrides([f"{key}={text}"])
+        return list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
+    except HydraException as error:
+        raise SweepError(str(error)) from error
 
 
 def make_specs(runs: Sequence[list[str]], sweep_folder: Path, fingerprint: str) -> list[RunSpec]:

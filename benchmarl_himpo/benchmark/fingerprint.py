@@ -2,9 +2,11 @@
 
 Two tiny runs, one on-policy with a hierarchy and one off-policy, from fixed seeds on one thread, and a digest of their
 parameters and returns. The same digest means that runs can be continued and compared seed by seed; a commit would
-change with every comment, and versions of packages do not tell processors apart.
+change with every comment, and versions of packages do not tell processors apart. Other golden runs answer other
+questions, see :data:`GOLDEN_RUNS`.
 
     python -m benchmarl_himpo.benchmark.fingerprint
+    python -m benchmarl_himpo.benchmark.fingerprint host himppo
 """
 
 from __future__ import annotations
@@ -21,13 +23,19 @@ from torch import Tensor
 from benchmarl_himpo.config import compose
 from benchmarl_himpo.runs.training import load_experiment
 
-GOLDEN_ALGORITHMS = (
-    ["algorithm=himppo_paper", "algorithm.credit=telescoped", "algorithm.critic_rows=sampled"],
-    ["algorithm=qmix"],
-)
-"""The frozen preset with the credit that reads most of the code, so that another default leaves the digest alone."""
+SAMPLING = "task=vmas/sampling"
+GOLDEN_RUNS: dict[str, tuple[list[str], ...]] = {
+    "fingerprint": (
+        [SAMPLING, "algorithm=himppo_paper", "algorithm.credit=telescoped", "algorithm.critic_rows=sampled"],
+        [SAMPLING, "algorithm=qmix"],
+    ),
+    "host": (["task=vmas/balance", "algorithm=ippo"],),
+    "himppo": ([SAMPLING, "algorithm=himppo"],),
+}
+"""What a digest is taken of. ``fingerprint``: the frozen preset with the credit that reads most of the code, so that
+another default leaves the digest alone. ``host``: an algorithm and a task of BenchMARL's, which tell machines and
+versions apart and are blind to the algorithms of this package. ``himppo``: our default."""
 GOLDEN_OVERRIDES = [
-    "task=vmas/sampling",
     "task.max_steps=20",
     "seed=0",
     "experiment.gamma=0.99",
@@ -53,8 +61,11 @@ GOLDEN_OVERRIDES = [
 ]
 
 
-def compute_fingerprint() -> str:
-    """Do the golden runs in this process, on one thread.
+def compute_digest(name: str = "fingerprint") -> str:
+    """Do golden runs in this process, on one thread.
+
+    Args:
+        name: which, a key of :data:`GOLDEN_RUNS`.
 
     Returns:
         The digest, 16 hexadecimal digits; on a machine with a GPU its name is part of it.
@@ -63,9 +74,9 @@ def compute_fingerprint() -> str:
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        for overrides in GOLDEN_ALGORITHMS:
+        for overrides in GOLDEN_RUNS[name]:
             with tempfile.TemporaryDirectory() as scratch:
-                _golden_run([*GOLDEN_OVERRIDES, *overrides, f"experiment.save_folder={scratch}"], digest)
+                _golden_run([*overrides, *GOLDEN_OVERRIDES, f"experiment.save_folder={scratch}"], digest)
     finally:
         torch.set_num_threads(n_threads)
     if torch.cuda.is_available():
@@ -73,24 +84,32 @@ def compute_fingerprint() -> str:
     return digest.hexdigest()[:16]
 
 
-def fingerprint() -> str:
-    """Compute the fingerprint in a process of its own, which nothing before it can have disturbed.
+def take_digests(*names: str) -> dict[str, str]:
+    """Compute digests in a process of its own, which nothing before it can have disturbed.
+
+    Args:
+        names: which, keys of :data:`GOLDEN_RUNS`.
 
     Returns:
-        The digest.
+        The digests by name.
 
     Raises:
         RuntimeError: if the golden runs fail.
     """
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarl_himpo.benchmark.fingerprint"],
+        [sys.executable, "-m", "benchmarl_himpo.benchmark.fingerprint", *names],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
     )
     if done.returncode != 0:
         raise RuntimeError(f"the numerics fingerprint could not be taken: {done.stderr.strip()[-2000:]}")
-    return done.stdout.split()[-1]
+    return dict(zip(names, done.stdout.split()[-len(names) :], strict=True))
+
+
+def fingerprint() -> str:
+    """Compute the fingerprint in a process of its own; see :func:`take_digests`."""
+    return take_digests("fingerprint")["fingerprint"]
 
 
 def _golden_run(overrides: list[str], digest: hashlib._Hash) -> None:
@@ -105,4 +124,4 @@ def _golden_run(overrides: list[str], digest: hashlib._Hash) -> None:
 
 
 if __name__ == "__main__":
-    print(compute_fingerprint())
+    print(*[compute_digest(run) for run in sys.argv[1:] or ["fingerprint"]], sep="\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import subprocess
@@ -40,6 +41,19 @@ def provenance(devices: set[str]) -> dict[str, Any]:
         "gpu": torch.cuda.get_device_name() if any(device.startswith("cuda") for device in devices) else None,
         "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     }
+
+
+def source_digest() -> str:
+    """Digest of all Python and YAML files of this package: another one where anything in them changed.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    for root, pattern in ((Path(__file__).parents[1], "*.py"), (CONF_DIR, "*.yaml")):
+        for file in sorted(root.rglob(pattern)):
+            digest.update(f"{file.relative_to(root).as_posix()}\0".encode() + file.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
 
 
 def peak_memory() -> int:

@@ -141,3 +141,48 @@ def estimate_improvement(
         repetitions=repetitions,
         seed=seed,
     )
+
+
+def stratified_rank_test(scores: Scores, reference: Scores) -> float:
+    """Test whether scores are lower than those of a reference, each task a stratum of its own.
+
+        z = Σ_k w_k (U_k - n_k m_k / 2) / √(Σ_k w_k² var_k),  w_k = 1 / (n_k + m_k + 1)
+
+    with the Mann-Whitney statistic U_k of task k and its variance, corrected for ties (van Elteren, 1960, "On the
+    combination of independent two-sample tests of Wilcoxon"; normal approximation without continuity correction). With
+    one task it is :func:`scipy.stats.mannwhitneyu`.
+
+    Args:
+        scores: of the runs in question. Shape ``[n_runs]`` for each task.
+        reference: of the runs to compare with, on the same tasks. Shape ``[n_runs]`` each.
+
+    Returns:
+        The one-sided p-value, small where scores are low; 1 where nothing differs.
+    """
+    excess, variance = 0.0, 0.0
+    for task, other in zip(scores, reference, strict=True):
+        n, m = len(task), len(other)
+        ranks = stats.rankdata(np.concatenate([task, other]))
+        u = ranks[:n].sum() - n * (n + 1) / 2
+        weight = 1 / (n + m + 1)
+        excess += weight * (u - n * m / 2)
+        variance += weight**2 * n * m * (n + m + 1) / 12 * stats.tiecorrect(ranks)
+    return float(stats.norm.cdf(excess / math.sqrt(variance))) if variance else 1.0
+
+
+def mean_drop(scores: Scores, reference: Scores, chance: Sequence[float]) -> float:
+    """Say how much lower scores are than a reference, as a share of what the reference has above chance.
+
+    Args:
+        scores: of the runs in question. Shape ``[n_runs]`` for each task.
+        reference: of the runs to compare with, on the same tasks. Shape ``[n_runs]`` each.
+        chance: what actions at random earn on each task.
+
+    Returns:
+        The mean over tasks; negative where scores are higher.
+    """
+    drops = [
+        (other.mean() - task.mean()) / (other.mean() - random)
+        for task, other, random in zip(scores, reference, chance, strict=True)
+    ]
+    return float(np.mean(drops))

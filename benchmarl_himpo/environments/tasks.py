@@ -6,12 +6,13 @@ from benchmarl.environments import Task, TaskClass, task_config_registry
 from benchmarl.hydra_config import load_task_config_from_hydra
 from omegaconf import DictConfig
 
+from benchmarl_himpo.environments.cue import CueConfig, CueTask
 from benchmarl_himpo.environments.lbf.options import LbfConfig, LbfwsConfig
 from benchmarl_himpo.environments.lbf.task import LbfTask, LbfwsTask
 
-TASKS: dict[str, Task] = {f"{task.env_name()}/{task.name.lower()}": task for task in (*LbfTask, *LbfwsTask)}
+TASKS: dict[str, Task] = {f"{task.env_name()}/{task.name.lower()}": task for task in (*LbfTask, *LbfwsTask, *CueTask)}
 """The tasks of this package by their names on the command line."""
-SCHEMAS = {"lbf_config": LbfConfig, "lbfws_config": LbfwsConfig}
+SCHEMAS = {"cue_config": CueConfig, "lbf_config": LbfConfig, "lbfws_config": LbfwsConfig}
 """What their YAML files are checked by, by name in Hydra's store."""
 
 

@@ -24,10 +24,26 @@ def test_values_are_combined_and_low_seeds_come_first() -> None:
 
 
 PROTOCOLS = {"sampling_continuous": 75, "sampling_ablations": 33, "sampling_discrete": 15, "sampling_long": 50}
+OF_THE_GATE = {"regression": 3, "regression_cue": 1}
 
 
 def test_every_protocol_is_tested() -> None:
-    assert {file.stem for file in (CONF_DIR / "protocol").iterdir()} == set(PROTOCOLS)
+    assert {file.stem for file in (CONF_DIR / "protocol").iterdir()} == {*PROTOCOLS, *OF_THE_GATE}
+
+
+@pytest.mark.parametrize(("protocol", "n_runs"), OF_THE_GATE.items())
+def test_runs_of_the_gate_are_the_same_with_and_without_a_gpu_and_evaluated_at_their_end(
+    protocol: str, n_runs: int
+) -> None:
+    specs = specs_of(f"protocol={protocol}")
+    assert len(specs) == n_runs
+    for spec in specs:
+        experiment = spec.config["experiment"]
+        assert {experiment[f"{kind}_device"] for kind in ("sampling", "train", "buffer")} == {"cpu"}
+        assert experiment["evaluation_interval"] == spec.n_frames
+        assert experiment["on_policy_collected_frames_per_batch"] == (
+            experiment["on_policy_n_envs_per_worker"] * spec.config["task"]["max_steps"]
+        )
 
 
 @pytest.mark.parametrize(("protocol", "n_runs"), PROTOCOLS.items())

@@ -10,8 +10,10 @@ from benchmarl_himpo.benchmark import fingerprint
 from benchmarl_himpo.objectives import HimppoLoss
 
 
-def test_the_fingerprint_changes_with_the_numbers_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    here = fingerprint.compute_fingerprint()
+def test_the_fingerprint_changes_with_the_numbers_alone_and_that_of_the_host_not_with_our_algorithms(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here, host = fingerprint.compute_digest(), fingerprint.compute_digest("host")
     assert fingerprint.fingerprint() == here  # whatever ran before in this process
     forward = HimppoLoss.forward
 
@@ -20,7 +22,14 @@ def test_the_fingerprint_changes_with_the_numbers_alone(monkeypatch: pytest.Monk
         return losses.set("loss_objective", losses["loss_objective"] * (1 + 1e-6))
 
     monkeypatch.setattr(HimppoLoss, "forward", slightly_different)
-    assert fingerprint.compute_fingerprint() != here
+    assert fingerprint.compute_digest() != here
+    assert fingerprint.compute_digest("host") == host
+
+
+def test_digests_are_taken_by_name() -> None:
+    found = fingerprint.take_digests("host", "himppo")
+    assert list(found) == ["host", "himppo"]
+    assert found["host"] == fingerprint.compute_digest("host") != found["himppo"]
 
 
 def test_a_golden_run_that_fails_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

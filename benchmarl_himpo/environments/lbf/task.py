@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
-from typing import Any, cast
+from typing import Any
 
-from benchmarl.environments.common import Task, TaskClass
+from benchmarl.environments.common import TaskClass
 from benchmarl.utils import DEVICE_TYPING
-from omegaconf import DictConfig, OmegaConf
 from tensordict import TensorDictBase
 from torch import Tensor
 from torchrl.data import Composite
 from torchrl.envs import EnvBase
 
-from benchmarl_himpo.config import compose
 from benchmarl_himpo.environments.lbf.environment import GROUP, LbfEnv
 from benchmarl_himpo.environments.lbf.options import LbfConfig, LbfwsConfig
+from benchmarl_himpo.environments.own_task import OwnTask, check_option_names, select_entry
 from benchmarl_himpo.keys import HierarchyKeys
 
 
@@ -36,7 +34,7 @@ class LbfClass(TaskClass):
     config_class: type[LbfConfig] = LbfConfig
 
     def __init__(self, name: str, config: dict[str, Any]) -> None:
-        self._check_names(config)
+        check_option_names(self.config_class, self.env_name(), config)
         super().__init__(name, config)
         self.options = self.config_class(**config)
 
@@ -69,11 +67,11 @@ class LbfClass(TaskClass):
 
     def observation_spec(self, env: EnvBase) -> Composite:
         """The observation vector, without what the environment emits beside it."""
-        return _select(env.full_observation_spec_unbatched, "observation")
+        return select_entry(env.full_observation_spec_unbatched, GROUP, "observation")
 
     def action_mask_spec(self, env: EnvBase) -> Composite:
         """What each agent may do."""
-        return _select(env.full_observation_spec_unbatched, "action_mask")
+        return select_entry(env.full_observation_spec_unbatched, GROUP, "action_mask")
 
     def action_spec(self, env: EnvBase) -> Composite:
         """One of six actions per agent."""
@@ -102,15 +100,6 @@ class LbfClass(TaskClass):
         parent_index = data.get(HierarchyKeys(GROUP).parent_index, None)
         return env.base_env.render(clusters=None if parent_index is None else parent_index[0])
 
-    @classmethod
-    def _check_names(cls, config: dict[str, Any]) -> None:
-        names = [field.name for field in fields(cls.config_class)]
-        unknown, missing = set(config).difference(names), set(names).difference(config)
-        if unknown:
-            raise ValueError(f"task.{min(unknown)} is no option of {cls.env_name()}: choose from {', '.join(names)}.")
-        if missing:
-            raise ValueError(f"task.{min(missing)} is missing: every option of {cls.env_name()} needs a value.")
-
 
 class LbfwsClass(LbfClass):
     """Level-Based Foraging with Survival: a reconstruction, its rules and constants are ours."""
@@ -123,21 +112,7 @@ class LbfwsClass(LbfClass):
         return "lbfws"
 
 
-class _OwnTask(Task):
-    """Tasks whose YAML is in this package's ``conf/`` and may inherit."""
-
-    def get_from_yaml(self, path: str | None = None) -> TaskClass:
-        """Load the task's options, from YAML of this package unless a full path is given."""
-        if path is None:
-            return self.from_config(compose([f"task={self.env_name()}/{self.name.lower()}"]).task)
-        return self.from_config(cast("DictConfig", OmegaConf.load(path)))
-
-    def from_config(self, cfg: DictConfig) -> TaskClass:
-        """Build the task from its node of a composed config."""
-        return self.get_task(cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=True)))
-
-
-class LbfTask(_OwnTask):
+class LbfTask(OwnTask):
     """Layouts of Level-Based Foraging."""
 
     FORAGING_8X8_2P_1F = None
@@ -153,7 +128,7 @@ class LbfTask(_OwnTask):
         return LbfClass
 
 
-class LbfwsTask(_OwnTask):
+class LbfwsTask(OwnTask):
     """Difficulties of Level-Based Foraging with Survival, our reconstruction."""
 
     EASY = None
@@ -164,9 +139,3 @@ class LbfwsTask(_OwnTask):
     def associated_class() -> type[TaskClass]:
         """The class of the tasks."""
         return LbfwsClass
-
-
-def _select(spec: Composite, name: str) -> Composite:
-    """One entry of the agents."""
-    agents = spec[GROUP]
-    return Composite({GROUP: Composite({name: agents[name].clone()}, shape=agents.shape)}, device=spec.device)

@@ -48,7 +48,7 @@ def make_survival(make_experiment: MakeExperiment) -> MakeExperiment:
 # Specs and options
 
 
-@pytest.mark.parametrize("name", sorted(TASKS))
+@pytest.mark.parametrize("name", sorted(name for name in TASKS if name.startswith("lbf")))
 def test_specs_hold_and_networks_see_the_observation_alone(name: str) -> None:
     task = task_config_registry[name].get_task()
     env = task.get_env_fun(3, False, 0, "cpu")()

@@ -1,0 +1,1 @@
+"""The regression gate: does this code still learn what it learned when the baseline was taken?"""

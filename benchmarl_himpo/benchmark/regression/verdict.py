@@ -1,0 +1,50 @@
+"""What the gate found, and how that becomes an exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+
+class Verdict(IntEnum):
+    """What a check says; its number is the exit code."""
+
+    OK = 0
+    REGRESSED = 1
+    INCONCLUSIVE = 2
+
+
+class InconclusiveError(RuntimeError):
+    """The gate cannot judge; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found.
+
+    Args:
+        check: its name.
+        verdict: what it says.
+        text: why, in a sentence.
+        numbers: what the verdict rests on, as JSON.
+    """
+
+    check: str
+    verdict: Verdict
+    text: str
+    numbers: dict[str, Any] = field(default_factory=dict)
+
+
+def overall(findings: Sequence[Finding]) -> Verdict:
+    """One verdict of several: regressed if a check says so, else inconclusive if one does."""
+    verdicts = {finding.verdict for finding in findings}
+    return next(v for v in (Verdict.REGRESSED, Verdict.INCONCLUSIVE, Verdict.OK) if v in verdicts or v is Verdict.OK)
+
+
+def format_findings(findings: Sequence[Finding]) -> str:
+    """Lay findings out as a Markdown table."""
+    lines = ["| check | verdict | |", "|---|---|---|"]
+    lines += [f"| {finding.check} | {finding.verdict.name.lower()} | {finding.text} |" for finding in findings]
+    return "\n".join(lines)

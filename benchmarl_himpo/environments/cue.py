@@ -1,0 +1,192 @@
+"""A toy task for two agents that only a message can solve: agent 0 sees what agent 1 has to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from benchmarl.environments.common import TaskClass
+from benchmarl.utils import DEVICE_TYPING
+from tensordict import TensorDict, TensorDictBase
+from torchrl.data import Binary, Categorical, Composite, TensorSpec, Unbounded
+from torchrl.envs import EnvBase
+
+from benchmarl_himpo.environments.own_task import OwnTask, check_option_names, select_entry
+
+GROUP = "agents"
+SPEAKER, LISTENER = 0, 1
+
+
+@dataclass
+class CueConfig:
+    """Options of the task, documented key by key in ``conf/task/toy/cue.yaml``.
+
+    Raises:
+        ValueError: if an option is out of range.
+    """
+
+    n_targets: int
+    redraw_interval: int
+    max_steps: int
+
+    def __post_init__(self) -> None:
+        for option, least in {"n_targets": 2, "redraw_interval": 1, "max_steps": 1}.items():
+            value = getattr(self, option)
+            if value < least:
+                raise ValueError(f"task.{option}={value} must be {least} or more")
+
+
+class CueEnv(EnvBase):
+    """The team earns 1 per step where agent 1's action is the target, which agent 0 sees as a one-hot and agent 1 not.
+
+    What agent 0 does changes nothing. Targets are drawn anew every ``redraw_interval`` steps, so that a goal sent when
+    a target is new can serve it to the end. Best return: ``max_steps``. Chance: ``max_steps / n_targets``.
+
+    Args:
+        config: options of the task.
+        n_envs: environments stepped together.
+        seed: of the targets, which are drawn from ``generator`` alone; None for a seed of the system's.
+        device: where everything lives.
+
+    Attributes:
+        generator: random numbers of this environment alone.
+    """
+
+    batch_locked = True
+
+    def __init__(self, config: CueConfig, n_envs: int, seed: int | None = None, device: DEVICE_TYPING = "cpu") -> None:
+        super().__init__(device=device, batch_size=[n_envs])
+        self.config = config
+        self.generator = torch.Generator(device=self.device)
+        self._set_seed(seed)
+        n_targets = config.n_targets
+        agents, flag = (n_envs, 2), (n_envs, 1)
+        entries = {"observation": Unbounded((*agents, n_targets)), "position": Unbounded((*agents, 2))}
+        self.observation_spec = _of_agents(entries, agents)
+        self.action_spec = _of_agents({"action": Categorical(n_targets, shape=agents)}, agents)
+        self.reward_spec = _of_agents({"reward": Unbounded((*agents, 1))}, agents)
+        done = Binary(n=1, shape=flag, dtype=torch.bool)
+        self.done_spec = Composite(done=done.clone(), terminated=done.clone(), shape=(n_envs,))
+        self.to(device)
+        self.target = torch.zeros(n_envs, dtype=torch.long, device=device)
+        self.step_count = torch.zeros(n_envs, dtype=torch.long, device=device)
+
+    def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: Any) -> TensorDictBase:
+        is_reset = torch.ones(self.batch_size, dtype=torch.bool, device=self.device)
+        if tensordict is not None and "_reset" in tensordict.keys():
+            is_reset = tensordict.get("_reset").reshape(self.batch_size)
+        self.step_count = self.step_count.masked_fill(is_reset, 0)
+        self._redraw(is_reset)
+        return TensorDict({GROUP: self._see(), **self._flags(torch.zeros_like(is_reset))}, self.batch_size)
+
+    def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
+        action = tensordict.get((GROUP, "action"))
+        reward = (action[:, LISTENER] == self.target).float()
+        self.step_count = self.step_count + 1
+        self._redraw(self.step_count % self.config.redraw_interval == 0)
+        agents = self._see()
+        agents.set("reward", reward[:, None, None].expand(-1, 2, 1).clone())
+        return TensorDict({GROUP: agents, **self._flags(self.step_count >= self.config.max_steps)}, self.batch_size)
+
+    def _redraw(self, where: torch.Tensor) -> None:
+        drawn = torch.randint(self.config.n_targets, self.target.shape, generator=self.generator, device=self.device)
+        self.target = torch.where(where, drawn, self.target)
+
+    def _see(self) -> TensorDictBase:
+        observation = torch.zeros(*self.batch_size, 2, self.config.n_targets, device=self.device)
+        observation[:, SPEAKER] = torch.nn.functional.one_hot(self.target, self.config.n_targets).float()
+        position = torch.tensor([[-0.5, 0.0], [0.5, 0.0]], device=self.device).expand(*self.batch_size, 2, 2).clone()
+        return TensorDict({"observation": observation, "position": position}, [*self.batch_size, 2])
+
+    def _flags(self, terminated: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"done": terminated[:, None].clone(), "terminated": terminated[:, None].clone()}
+
+    def _set_seed(self, seed: int | None) -> None:
+        if seed is None:
+            self.generator.seed()
+        else:
+            self.generator.manual_seed(seed)
+
+
+class CueClass(TaskClass):
+    """:class:`CueEnv` for BenchMARL. The agents' networks see the one-hot alone: positions serve the hierarchy.
+
+    Args:
+        name: name of the task.
+        config: all options of :class:`CueConfig`.
+
+    Raises:
+        ValueError: if an option is unknown, missing or out of range.
+    """
+
+    def __init__(self, name: str, config: dict[str, Any]) -> None:
+        check_option_names(CueConfig, self.env_name(), config)
+        super().__init__(name, config)
+        self.options = CueConfig(**config)
+
+    def get_env_fun(
+        self, num_envs: int, continuous_actions: bool, seed: int | None, device: DEVICE_TYPING
+    ) -> Callable[[], EnvBase]:
+        """Make ``num_envs`` environments in one."""
+        options = CueConfig(**self.config)
+        return lambda: CueEnv(options, num_envs, seed, device)
+
+    def supports_continuous_actions(self) -> bool:
+        """Targets are discrete."""
+        return False
+
+    def supports_discrete_actions(self) -> bool:
+        """Targets are discrete."""
+        return True
+
+    def max_steps(self, env: EnvBase) -> int:
+        """Length of an episode, in env steps."""
+        return self.options.max_steps
+
+    def has_render(self, env: EnvBase) -> bool:
+        """Nothing to draw."""
+        return False
+
+    def group_map(self, env: EnvBase) -> dict[str, list[str]]:
+        """One group of two."""
+        return {GROUP: ["speaker", "listener"]}
+
+    def observation_spec(self, env: EnvBase) -> Composite:
+        """The one-hot alone."""
+        return select_entry(env.full_observation_spec_unbatched, GROUP, "observation")
+
+    def action_spec(self, env: EnvBase) -> Composite:
+        """One of the targets."""
+        return env.full_action_spec_unbatched
+
+    def state_spec(self, env: EnvBase) -> None:
+        """No state."""
+
+    def info_spec(self, env: EnvBase) -> None:
+        """No info."""
+
+    def action_mask_spec(self, env: EnvBase) -> None:
+        """Every action is allowed."""
+
+    @staticmethod
+    def env_name() -> str:
+        """Name of the environment."""
+        return "toy"
+
+
+class CueTask(OwnTask):
+    """The toy task."""
+
+    CUE = None
+
+    @staticmethod
+    def associated_class() -> type[TaskClass]:
+        """The class of the task."""
+        return CueClass
+
+
+def _of_agents(entries: dict[str, TensorSpec], shape: tuple[int, int]) -> Composite:
+    """Entries of all agents, as a spec of the environment."""
+    return Composite({GROUP: Composite(entries, shape=shape)}, shape=shape[:1])

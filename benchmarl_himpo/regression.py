@@ -1,0 +1,100 @@
+"""The regression gate: does this code still learn what it learned?
+
+    python -m benchmarl_himpo.regression                                        # the same numbers twice, and a toy task
+    python -m benchmarl_himpo.regression mode=full                              # then three tasks against the baseline
+    python -m benchmarl_himpo.regression mode=baseline reason='first baseline'  # take a new baseline of this machine
+
+Exit code 0: nothing was lost; 1: something was; 2: inconclusive, with a sentence that says what to do. Options and
+their defaults are in conf/regression.yaml; everything else on the line changes the runs that are compared with the
+baseline, as in a sweep. The same command again goes on where it was stopped. Baselines change only by a reviewed commit
+that says why.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from benchmarl_himpo.benchmark.execution import check_engine
+from benchmarl_himpo.benchmark.regression.gate import Gate
+from benchmarl_himpo.benchmark.regression.stages import EXPECTED, format_comparison
+from benchmarl_himpo.benchmark.regression.verdict import Finding, InconclusiveError, Verdict, format_findings
+from benchmarl_himpo.command_line import exit_on_interrupt, given_arguments
+from benchmarl_himpo.config import read_options
+from benchmarl_himpo.registration import register
+
+OPTIONS_FILE = "regression.yaml"
+MODES = ("quick", "full", "baseline")
+
+
+def read_arguments(arguments: Sequence[str]) -> tuple[DictConfig, list[str]]:
+    """Sort a command line into options of the gate and overrides of its runs.
+
+    Args:
+        arguments: the command line.
+
+    Returns:
+        The options over their defaults, and the overrides.
+
+    Raises:
+        ValueError: if an option is out of range.
+    """
+    names = read_options(OPTIONS_FILE, []).keys()
+    given = [argument for argument in arguments if argument.partition("=")[0] in names]
+    options = read_options(OPTIONS_FILE, given)
+    if options.mode not in MODES:
+        raise ValueError(f"mode={options.mode} does not exist: choose from {', '.join(MODES)}")
+    if options.random_episodes < 1:
+        raise ValueError(f"random_episodes={options.random_episodes} must be 1 or more")
+    check_engine(options.engine, options.workers, options.retries)
+    return options, [argument for argument in arguments if argument not in given]
+
+
+def run_gate(gate: Gate) -> None:
+    """Do what the mode asks for, print what was found and keep it as a file.
+
+    Args:
+        gate: the gate; what it cannot judge becomes a finding of its own.
+    """
+    modes = {"quick": gate.run_quick, "full": gate.run_full, "baseline": gate.take_baseline}
+    try:
+        written = modes[gate.options.mode]()
+    except InconclusiveError as error:
+        gate.findings.append(Finding(gate.options.mode, Verdict.INCONCLUSIVE, str(error)))
+        written = None
+    stages = [finding for finding in gate.findings if "tasks" in finding.numbers]
+    for finding in stages:
+        print(f"{format_comparison(finding)}\n")
+    print(format_findings(gate.findings))
+    if stages:
+        print(f"\n{EXPECTED}")
+    print(f"\n{gate.verdict.name.lower()}; results: {gate.save_result()}")
+    if written:
+        print(f"baseline: {written}, to be committed with a message that says why")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    given = given_arguments(arguments, __doc__, needs_some=False)
+    register()
+    message = (
+        "Interrupted: finished runs are kept. To go on:\n"
+        f"{shlex.join(['python', '-m', 'benchmarl_himpo.regression', *given])}"
+    )
+    try:
+        with exit_on_interrupt(message):
+            gate = Gate(*read_arguments(given))
+            run_gate(gate)
+    except (ValueError, RuntimeError, OSError, OmegaConfBaseException, HydraException) as error:
+        print(error, file=sys.stderr)
+        sys.exit(Verdict.INCONCLUSIVE)
+    sys.exit(gate.verdict)
+
+
+if __name__ == "__main__":
+    main()
