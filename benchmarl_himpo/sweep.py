@@ -16,6 +16,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -79,22 +80,23 @@ def sweep(options: DictConfig, overrides: list[str]) -> bool:
     if options.dry_run:
         print(format_table(specs, {spec.id: states.get(spec.id, "to do") for spec in specs}))
         return True
+    publish = partial(_publish, folder=options.publish)
     folder.mkdir(parents=True, exist_ok=True)
     with lock_folder(folder):
+        for spec in specs:
+            publish(spec)
         try:
-            do_missing(specs, states, options.engine, options.workers, options.retries)
+            do_missing(specs, states, options.engine, options.workers, options.retries, on_done=publish)
         finally:
             print(format_table(specs, {spec.id: states.get(spec.id, "not done") for spec in specs}))
-    if options.publish:
-        _publish(specs, Path(str(options.publish)))
     return all(state.startswith("done") for state in states.values())
 
 
-def _publish(specs: Sequence[RunSpec], folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for spec in specs:
-        if (spec.folder / RECORD_FILE).is_file():
-            shutil.copyfile(spec.folder / RECORD_FILE, folder / f"{spec.id}.json")
+def _publish(spec: RunSpec, folder: str | None) -> None:
+    """Copy the record of a run to a folder, if there are both."""
+    if folder is not None and (spec.folder / RECORD_FILE).is_file():
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(spec.folder / RECORD_FILE, Path(folder) / f"{spec.id}.json")
 
 
 def _interrupt(*_: Any) -> NoReturn:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -42,7 +42,14 @@ def find_done(specs: Sequence[RunSpec], results: Sequence[Path] = ()) -> States:
     return states | {spec.id: "done before" for spec in specs if (spec.folder / RECORD_FILE).is_file()}
 
 
-def do_missing(specs: Sequence[RunSpec], states: States, engine: str, n_workers: int | None, n_retries: int) -> None:
+def do_missing(
+    specs: Sequence[RunSpec],
+    states: States,
+    engine: str,
+    n_workers: int | None,
+    n_retries: int,
+    on_done: Callable[[RunSpec], None] = lambda spec: None,
+) -> None:
     """Do the runs that have no state, and fill in their states as they end.
 
     Args:
@@ -51,6 +58,7 @@ def do_missing(specs: Sequence[RunSpec], states: States, engine: str, n_workers:
         engine: a key of :data:`~benchmarl_himpo.benchmark.engines.ENGINES`.
         n_workers: runs at a time; None: as many as there are cores.
         n_retries: how often a run is started again that was killed, or that the system failed.
+        on_done: called with each run as soon as it has its record.
 
     Raises:
         KeyboardInterrupt: after Ctrl-C, when all runs have been stopped.
@@ -67,5 +75,7 @@ def do_missing(specs: Sequence[RunSpec], states: States, engine: str, n_workers:
                 else:
                     progress.end(ended)
                     states[ended.spec.id] = "done" if ended.succeeded else f"failed: {ended.reason}"
+                    if ended.succeeded:
+                        on_done(ended.spec)
     finally:
         progress.view.close()

@@ -10,14 +10,17 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from sweeps import FINGERPRINT, N_FRAMES, TINY, records, results
 
 from benchmarl_himpo import sweep
+from benchmarl_himpo.benchmark.engines import ENGINES, Ended
 from benchmarl_himpo.benchmark.ledger import Ledger
-from benchmarl_himpo.benchmark.record import RunRecord
+from benchmarl_himpo.benchmark.record import RECORD_FILE, RunRecord
+from benchmarl_himpo.benchmark.spec import RunSpec
 from benchmarl_himpo.runs.lock import lock_folder
 from benchmarl_himpo.runs.run_json import read_run_json
 
@@ -124,6 +127,23 @@ def test_a_dry_run_starts_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[
     run_sweep(tmp_path / "sweep", "algorithm=ippo", "seed=0,1", "dry_run=true")
     assert capsys.readouterr().out.count("| to do |") == 2
     assert not (tmp_path / "sweep").exists()
+
+
+def test_records_are_published_as_runs_end(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    published: list[int] = []
+    record = next(finished.glob(f"*/{RECORD_FILE}"))
+
+    def engine(specs: list[RunSpec], *_: object) -> Iterator[Ended]:
+        for spec in specs:
+            published.append(len(list(tmp_path.glob("published/*.json"))))
+            shutil.copyfile(record, spec.folder / RECORD_FILE)
+            yield Ended(spec, succeeded=True)
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(ENGINES, "made_up", engine)
+    with pytest.raises(SystemExit):
+        run_sweep(tmp_path, "algorithm=ippo", "seed=0,1,2", f"publish={tmp_path / 'published'}", "engine=made_up")
+    assert published == [0, 1, 2]
 
 
 # Runs that are killed, stopped or fail
