@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from tensordict import TensorDict, TensorDictBase
@@ -14,11 +14,20 @@ from benchmarl_himpo.environments.lbf.observation import observation_size, obser
 from benchmarl_himpo.environments.lbf.options import LbfConfig, LbfwsConfig
 from benchmarl_himpo.environments.lbf.placement import new_boards
 from benchmarl_himpo.environments.lbf.render import render_board
-from benchmarl_himpo.environments.lbf.rules import N_ACTIONS, NONE, action_mask, load, move
+from benchmarl_himpo.environments.lbf.rules import N_ACTIONS, NONE, find_choices, load, move
 from benchmarl_himpo.environments.lbf.state import State
 from benchmarl_himpo.environments.lbf.survival import live, regrow
 
 GROUP = "agents"
+
+
+class Seen(NamedTuple):
+    """What the agents of some boards see and may do; follows from the boards."""
+
+    observation: Tensor  # [B, n_agents, observation_size], default dtype
+    position: Tensor  # [B, n_agents, 2], default dtype: row and column as shares of the field
+    action_mask: Tensor  # [B, n_agents, 6], bool
+    is_beside: Tensor  # [B, n_agents, n_foods], bool: foods that the agent may load
 
 
 class LbfEnv(EnvBase):
@@ -88,14 +97,11 @@ class LbfEnv(EnvBase):
 
     def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: Any) -> TensorDictBase:
         is_reset = None if tensordict is None else tensordict.get("_reset", None)
-        if is_reset is None:
+        if is_reset is None or is_reset.all():
             self.state = self._new_state(self.batch_size[0])
+            self._empty_stock()
         else:
-            boards = is_reset.reshape(self.batch_size).nonzero().squeeze(-1)
-            new = self._new_state(len(boards))
-            seen = self._see(new)
-            self._state = State(*(old.index_put((boards,), n) for old, n in zip(self._state, new, strict=True)))
-            self._seen = {name: old.index_put((boards,), seen[name]) for name, old in self._seen.items()}
+            self._replace(is_reset.reshape(self.batch_size).nonzero().squeeze(-1))
         never = torch.zeros(self.batch_size, dtype=torch.bool, device=self.device)
         return self._emit(never, never)
 
@@ -114,6 +120,7 @@ class LbfEnv(EnvBase):
             self.generator.seed()
         else:
             self.generator.manual_seed(seed)
+        self._empty_stock()
 
     ##########
     # Its own
@@ -122,9 +129,9 @@ class LbfEnv(EnvBase):
     def _advance(self, action: Tensor) -> Tensor:
         """Play a step: mask, move, load, then energy, death and new food. Gives the rewards, ``[B, n_agents]``."""
         state, config = self.state, self.config
-        is_valid = self._seen["action_mask"].gather(-1, action.unsqueeze(-1)).squeeze(-1)
+        is_valid = self._seen.action_mask.gather(-1, action.unsqueeze(-1)).squeeze(-1)
         action = torch.where(is_valid, action, NONE)
-        loading = load(state, action, config)
+        loading = load(state, action, self._seen.is_beside, config)
         reward = loading.reward
         state = state._replace(
             agent_position=move(state, action),
@@ -142,25 +149,42 @@ class LbfEnv(EnvBase):
         self.state = state
         return reward.mean(-1, keepdim=True).expand_as(reward).clone() if config.shared_reward else reward
 
+    def _replace(self, boards: Tensor) -> None:
+        """Replace some boards by new ones of the stock, which is drawn whole: a few cost as much as many to draw."""
+        first, end = self._n_taken, self._n_taken + len(boards)
+        if end > self.batch_size[0]:
+            state = self._new_state(self.batch_size[0])
+            self._stock, first, end = (state, self._see(state)), 0, len(boards)
+        self._n_taken = end
+        new, seen = self._stock
+        self._state = State(*(old.index_put((boards,), n[first:end]) for old, n in zip(self._state, new, strict=True)))
+        self._seen = Seen(*(old.index_put((boards,), n[first:end]) for old, n in zip(self._seen, seen, strict=True)))
+
+    def _empty_stock(self) -> None:
+        """Have the next board drawn from where the generator is then: what follows depends on nothing else."""
+        self._n_taken = self.batch_size[0]
+
     def _new_state(self, n: int) -> State:
         state = new_boards(n, self.config, self.generator)
         if isinstance(self.config, LbfwsConfig):
             state = state._replace(energy=state.energy * self.config.initial_energy)
         return state
 
-    def _see(self, state: State) -> dict[str, Tensor]:
-        """What the agents of some boards see and may do. Shapes ``[B, n_agents, *]``."""
-        return {
-            "observation": observe(state, self.config),
-            "action_mask": action_mask(state, self.config.field_size),
-            "position": state.agent_position / self._last_cell,
-        }
+    def _see(self, state: State) -> Seen:
+        choices = find_choices(state, self.config.field_size)
+        return Seen(observe(state, self.config), state.agent_position / self._last_cell, *choices)
 
     def _emit(self, terminated: Tensor, truncated: Tensor) -> TensorDictBase:
         """What a reset and a step give, without reward. Takes the team's flags, ``[B]``."""
         state, config = self.state, self.config
         is_out = ~state.alive | terminated.unsqueeze(-1)
-        kept = {**self._seen, "alive": state.alive, "life": state.life}
+        kept = {
+            "observation": self._seen.observation,
+            "action_mask": self._seen.action_mask,
+            "position": self._seen.position,
+            "alive": state.alive,
+            "life": state.life,
+        }
         agents = {
             **{name: entry.clone() for name, entry in kept.items()},  # others may write to what they are given
             "terminated": is_out.unsqueeze(-1),

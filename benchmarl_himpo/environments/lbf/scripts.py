@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from benchmarl_himpo.environments.lbf.environment import LbfEnv
-from benchmarl_himpo.environments.lbf.rules import LOAD, MOVES, NONE, action_mask, food_directions
+from benchmarl_himpo.environments.lbf.rules import LOAD, MOVES, NONE, find_choices
 from benchmarl_himpo.environments.lbf.state import State
 
 FAR = 1 << 20
@@ -24,7 +24,7 @@ Script = Callable[[State, list[int], torch.Generator], Tensor]
 
 def random(state: State, field_size: list[int], generator: torch.Generator) -> Tensor:
     """Any valid action."""
-    mask = action_mask(state, field_size)
+    mask = find_choices(state, field_size).action_mask
     return torch.multinomial(mask.flatten(0, 1).float(), 1, generator=generator).view(mask.shape[:-1])
 
 
@@ -107,9 +107,10 @@ def head_for(target: Tensor, state: State, field_size: list[int], generator: tor
     beside, place = food + moves, state.agent_position.unsqueeze(-2) + moves  # [B, n_agents, 4, 2]
     steps = (place.unsqueeze(-2) - beside.unsqueeze(-3)).abs().sum(-1) + FAR * _is_taken(beside, state).unsqueeze(-2)
     cost = steps.amin(-1) + torch.rand(place.shape[:-1], generator=generator, device=target.device)
-    can_go = action_mask(state, field_size)[..., 1:LOAD] & ~_is_taken(place, state)
+    choices = find_choices(state, field_size)
+    can_go = choices.action_mask[..., 1:LOAD] & ~_is_taken(place, state)
     step = (cost + 2 * FAR * ~can_go).argmin(-1) + 1
-    is_there = food_directions(state).any(-1).gather(-1, index).squeeze(-1)
+    is_there = choices.is_beside.gather(-1, index).squeeze(-1)
     has_aim = state.is_food.gather(-1, target) & state.alive
     return torch.where(is_there, LOAD, torch.where(has_aim & can_go.any(-1), step, NONE))
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from boards import PLAIN, board, make
 
-from benchmarl_himpo.environments.lbf.rules import LOAD, NONE, action_mask
+from benchmarl_himpo.environments.lbf.rules import LOAD, NONE, find_choices
 from benchmarl_himpo.environments.lbf.scripts import SCRIPTS, play
 from benchmarl_himpo.environments.lbf.task import LbfwsTask
 
@@ -60,7 +60,7 @@ def test_the_specified_returns(script: str, task: str, team_return: float, life:
 def test_scripts_do_what_may_be_done_and_eat_in_plain_foraging(script: str) -> None:
     env = make(PLAIN, n_envs=64)
     actions = SCRIPTS[script](env.state, [8, 8], env.generator)
-    assert action_mask(env.state, [8, 8]).gather(-1, actions.unsqueeze(-1)).all()
+    assert find_choices(env.state, [8, 8]).action_mask.gather(-1, actions.unsqueeze(-1)).all()
     team_return, life = play(env, SCRIPTS[script])
     assert (team_return <= 1 + 1e-5).all()
     assert (life <= 50).all()
