@@ -52,6 +52,8 @@ class LbfEnv(EnvBase):
     """
 
     batch_locked = True
+    _stock: tuple[State, Seen]
+    _n_taken: int
 
     def __init__(self, config: LbfConfig, n_envs: int, seed: int | None = None, device: Any = "cpu") -> None:
         super().__init__(device=device, batch_size=[n_envs])

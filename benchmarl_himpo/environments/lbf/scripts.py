@@ -7,11 +7,13 @@ between steps that are as good. What the scripts are is our choice.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
+from tensordict import TensorDictBase
 from torch import Tensor
 
-from benchmarl_himpo.environments.lbf.environment import LbfEnv
+from benchmarl_himpo.environments.lbf.environment import GROUP, LbfEnv
 from benchmarl_himpo.environments.lbf.rules import LOAD, MOVES, NONE, find_choices
 from benchmarl_himpo.environments.lbf.state import State
 
@@ -121,25 +123,17 @@ def _is_taken(cell: Tensor, state: State) -> Tensor:
     return (is_on & state.alive[:, None, None]).any(-1)
 
 
-def play(env: LbfEnv, script: Script) -> tuple[Tensor, Tensor]:
-    """Play one episode on every board.
+def scripted_policies(env: LbfEnv) -> dict[str, Callable[[TensorDictBase], TensorDictBase]]:
+    """Make policies of the scripts.
 
     Args:
-        env: the environment; its random numbers decide everything.
-        script: who plays.
+        env: the environment that they play, whose boards they look at and whose random numbers they draw.
 
     Returns:
-        Returns of the team, ``[B]``, and lives of the agents in env steps, ``[B, n_agents]``.
+        By name; each writes the actions beside what the agents are given.
     """
-    td = env.reset()
-    team_return = torch.zeros(env.batch_size, device=env.device)
-    is_playing = torch.ones(env.batch_size, dtype=torch.bool, device=env.device)
-    life = env.state.life
-    for _ in range(env.config.max_steps):
-        td["agents", "action"] = script(env.state, env.config.field_size, env.generator)
-        after = env.step(td)["next"]
-        team_return = team_return + after["agents", "reward"].sum((-2, -1)) * is_playing
-        life = torch.where(is_playing.unsqueeze(-1), after["agents", "life"], life)
-        is_playing = is_playing & ~after["done"].squeeze(-1)
-        td = after.exclude(("agents", "reward"))
-    return team_return, life
+
+    def act(script: Script, td: TensorDictBase) -> TensorDictBase:
+        return td.set((GROUP, "action"), script(env.state, env.config.field_size, env.generator))
+
+    return {name: partial(act, script) for name, script in SCRIPTS.items()}
