@@ -97,7 +97,7 @@ def test_the_stored_anchors_are_what_is_measured(task: str) -> None:
 def test_the_command_measures_each_task(capsys) -> None:
     command.main(["task=vmas/balance", "task.n_agents=2,3", "task.max_steps=3", "episodes=4"])
     said = capsys.readouterr().out
-    assert "over 4 episodes" in said
+    assert "4 episodes, seed " in said
     for n_agents in (2, 3):
         assert f"| task=vmas/balance task.n_agents={n_agents} task.max_steps=3 | random |" in said
     assert said.count("| - |") == said.count("| task=") == 2  # neither a script, a bound nor lives are known

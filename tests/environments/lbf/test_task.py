@@ -26,7 +26,7 @@ from benchmarl_himpo.environments.lbf.render import CELL, CLUSTERS, DEAD, FOOD
 from benchmarl_himpo.environments.lbf.rules import NONE
 from benchmarl_himpo.environments.lbf.task import LbfClass, LbfTask, LbfwsTask
 from benchmarl_himpo.environments.tasks import TASKS
-from benchmarl_himpo.evaluation.episodes import load_trained
+from benchmarl_himpo.evaluation.episodes import load_trained, play
 from benchmarl_himpo.runs import CheckpointError
 
 MakeExperiment = Callable[..., Experiment]
@@ -210,8 +210,12 @@ def test_mean_life_is_logged(make_survival: MakeExperiment) -> None:
     """With food that does not feed everybody lives for exactly their energy."""
     experiment = make_survival("algorithm=ippo", "task.food_energy=0")
     experiment.run()
-    (file,) = experiment.folder_name.rglob("collection_agents_life_mean.csv")
-    assert [float(row.split(",")[1]) for row in file.read_text().split()] == [6.0, 6.0]
+    for phase in ("collection", "eval"):
+        (file,) = experiment.folder_name.rglob(f"{phase}_agents_life_mean.csv")
+        assert [float(row.split(",")[1]) for row in file.read_text().split()] == [6.0, 6.0], phase
+    trained = load_trained(experiment.folder_name, 3)
+    assert play(trained, seed=0).life.tolist() == [6.0, 6.0, 6.0]
+    trained.close()
 
 
 def test_another_number_of_agents_is_refused_with_a_sentence(make_survival: MakeExperiment) -> None:
