@@ -36,10 +36,10 @@ class LbfEnv(EnvBase):
     The survival rules and their constants are ours, a reconstruction: the source's are not available.
 
     Entries of an agent: ``observation``; ``action_mask``; ``position``, row and column as shares of the field in
-    [0, 1]; ``alive``; ``life``, env steps lived; and ``done`` and ``terminated``, which are also true for an agent that
-    is dead, so that learners stop their bootstrap at a death. The last two are kept out of ``done_spec``: TorchRL would
-    reset a board whenever one of its agents is dead. The team's flags are at the root: ``terminated`` when the field is
-    empty, with survival when nobody lives; ``truncated`` at the time limit.
+    [0, 1]. With survival also ``alive``; ``life``, env steps lived; and ``done`` and ``terminated``, which are true for
+    an agent that is dead, so that learners stop their bootstrap at a death. The last two are kept out of ``done_spec``:
+    TorchRL would reset a board whenever one of its agents is dead. The team's flags are at the root: ``terminated``
+    when the field is empty, with survival when nobody lives; ``truncated`` at the time limit.
 
     Args:
         config: options of the game.
@@ -99,11 +99,12 @@ class LbfEnv(EnvBase):
 
     def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: Any) -> TensorDictBase:
         is_reset = None if tensordict is None else tensordict.get("_reset", None)
-        if is_reset is None or is_reset.all():
+        boards = None if is_reset is None else is_reset.reshape(self.batch_size).nonzero().squeeze(-1)
+        if boards is None or len(boards) == self.batch_size[0]:
             self.state = self._new_state(self.batch_size[0])
             self._empty_stock()
         else:
-            self._replace(is_reset.reshape(self.batch_size).nonzero().squeeze(-1))
+            self._replace(boards)
         never = torch.zeros(self.batch_size, dtype=torch.bool, device=self.device)
         return self._emit(never, never)
 
@@ -135,14 +136,10 @@ class LbfEnv(EnvBase):
         action = torch.where(is_valid, action, NONE)
         loading = load(state, action, self._seen.is_beside, config)
         reward = loading.reward
-        state = state._replace(
-            agent_position=move(state, action),
-            life=state.life + state.alive,
-            step_count=state.step_count + 1,
-        )
+        state = state._replace(agent_position=move(state, action), step_count=state.step_count + 1)
         if isinstance(config, LbfwsConfig):
             energy, alive = live(state, loading, config)
-            state = state._replace(energy=energy, alive=alive)
+            state = state._replace(energy=energy, alive=alive, life=state.life + state.alive)
             food_position, food_level, timer = regrow(state, loading.is_loaded, config, self.generator)
             state = state._replace(food_position=food_position, food_level=food_level, respawn_timer=timer)
             reward = reward + config.survival_bonus * alive
@@ -178,20 +175,14 @@ class LbfEnv(EnvBase):
 
     def _emit(self, terminated: Tensor, truncated: Tensor) -> TensorDictBase:
         """What a reset and a step give, without reward. Takes the team's flags, ``[B]``."""
-        state, config = self.state, self.config
-        is_out = ~state.alive | terminated.unsqueeze(-1)
-        kept = {
-            "observation": self._seen.observation,
-            "action_mask": self._seen.action_mask,
-            "position": self._seen.position,
-            "alive": state.alive,
-            "life": state.life,
-        }
-        agents = {
-            **{name: entry.clone() for name, entry in kept.items()},  # others may write to what they are given
-            "terminated": is_out.unsqueeze(-1),
-            "done": (is_out | truncated.unsqueeze(-1)).unsqueeze(-1),
-        }
+        state, config, seen = self.state, self.config, self._seen
+        kept = {"observation": seen.observation, "action_mask": seen.action_mask, "position": seen.position}
+        out = {}
+        if isinstance(config, LbfwsConfig):
+            kept |= {"alive": state.alive, "life": state.life}
+            is_out = (~state.alive | terminated.unsqueeze(-1)).unsqueeze(-1)
+            out = {"terminated": is_out, "done": is_out | truncated[:, None, None]}
+        agents = {name: entry.clone() for name, entry in kept.items()} | out  # others may write to what they are given
         flags = {"done": terminated | truncated, "terminated": terminated, "truncated": truncated}
         return TensorDict(
             {
@@ -211,15 +202,19 @@ class LbfEnv(EnvBase):
         def group(**entries: Any) -> Composite:
             return Composite({GROUP: Composite(entries, shape=shape, device=device)}, shape=batch, device=device)
 
-        self.observation_spec = group(
-            observation=Unbounded((*shape, observation_size(self.config)), dtype=dtype, device=device),
-            action_mask=flag(*shape, N_ACTIONS),
-            position=Unbounded((*shape, 2), dtype=dtype, device=device),
-            alive=Categorical(2, shape=shape, dtype=torch.bool, device=device),
-            life=Unbounded(shape, dtype=torch.long, device=device),
-            terminated=flag(*shape, 1),
-            done=flag(*shape, 1),
-        )
+        entries = {
+            "observation": Unbounded((*shape, observation_size(self.config)), dtype=dtype, device=device),
+            "action_mask": flag(*shape, N_ACTIONS),
+            "position": Unbounded((*shape, 2), dtype=dtype, device=device),
+        }
+        if isinstance(self.config, LbfwsConfig):
+            entries |= {
+                "alive": Categorical(2, shape=shape, dtype=torch.bool, device=device),
+                "life": Unbounded(shape, dtype=torch.long, device=device),
+                "terminated": flag(*shape, 1),
+                "done": flag(*shape, 1),
+            }
+        self.observation_spec = group(**entries)
         self.action_spec = group(action=Categorical(N_ACTIONS, shape=shape, device=device))
         self.reward_spec = group(reward=Unbounded((*shape, 1), dtype=dtype, device=device))
         flags = {name: flag(*batch, 1) for name in ("done", "terminated", "truncated")}

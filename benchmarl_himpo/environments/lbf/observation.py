@@ -56,7 +56,8 @@ def observe(state: State, config: LbfConfig) -> Tensor:
     seen = seen.flatten(-2).to(torch.get_default_dtype())
     if isinstance(config, LbfwsConfig):
         seen = torch.cat([seen, (state.energy / config.max_energy).to(seen.dtype).unsqueeze(-1)], dim=-1)
-    return seen * state.alive.unsqueeze(-1)
+        seen = seen * state.alive.unsqueeze(-1)
+    return seen
 
 
 def _count(state: State, axis: int, listing: Listing, sight: int) -> tuple[Tensor, Tensor]:

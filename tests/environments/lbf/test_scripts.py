@@ -67,7 +67,7 @@ def test_scripts_do_what_may_be_done_and_eat_in_plain_foraging(script: str) -> N
     rollout = env.rollout(50, scripted_policies(env)[script], break_when_any_done=False)
     returns = read_returns(rollout, ["agents"])
     assert (returns.team <= 1 + 1e-5).all()
-    assert (returns.life <= 50).all()
+    assert returns.life is None  # nobody dies
     if script in ("herd", "coalition"):
         assert returns.team.mean() > 0.75
 

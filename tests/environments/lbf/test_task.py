@@ -55,7 +55,8 @@ def test_specs_hold_and_networks_see_the_observation_alone(name: str) -> None:
     check_env_specs(env)
     assert set(task.observation_spec(env)["agents"].keys()) == {"observation"}
     assert set(task.action_mask_spec(env)["agents"].keys()) == {"action_mask"}
-    assert {"position", "alive"} <= set(env.full_observation_spec["agents"].keys())
+    of_survival = {"alive", "life", "done", "terminated"} if task.env_name() == "lbfws" else set()
+    assert set(env.full_observation_spec["agents"].keys()) == {"observation", "action_mask", "position"} | of_survival
     assert f"{task.env_name()}/{task.name.lower()}" == name
     assert task.group_map(env) == {"agents": [f"agent_{i}" for i in range(task.options.n_agents)]}
 
