@@ -376,7 +376,7 @@ def measure_all(settings: argparse.Namespace) -> dict[str, Any]:
             if task["table"] == "simulation":
                 task["milliseconds"] = measure_simulations(task["n_agents"], task["n_envs"], 5, settings.device)
             elif task["table"] == "foraging":
-                task["steps_per_second"] = measure_foraging(task["name"], task["n_envs"], 5)
+                task["steps_per_second"] = measure_foraging(task["name"], task["n_envs"], 15)
             else:
                 merge(task, measure_in_a_process(task, settings))
             Path(settings.output).write_text(json.dumps(results, indent=1) + "\n")

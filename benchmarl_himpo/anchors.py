@@ -1,6 +1,7 @@
-"""Measure the returns that scores are held against: uniform actions, a script and an upper bound where they are known.
+"""Measure the returns that scores are held against: uniform actions, scripts and an upper bound where they are known.
 
     python -m benchmarl_himpo.anchors task=vmas/sampling task.n_agents=3,5,7
+    python -m benchmarl_himpo.anchors task=lbfws/easy,lbfws/medium,lbfws/hard
 
 Anything that changes the task can stand on that line; values separated by commas are measured one after another.
 `episodes` and `seed` are those of conf/anchors.yaml, where the results belong: reports read them there. They change
@@ -24,7 +25,6 @@ from benchmarl_himpo.evaluate import combine_changes
 from benchmarl_himpo.registration import register
 
 OPTIONS = ("episodes", "seed")
-COLUMNS = ("random", "scripted", "upper_bound")
 CONFIDENCE = 0.95
 
 
@@ -38,14 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             options = read_options(ANCHORS_FILE, own)
             if options.episodes < 2:
                 raise ValueError(f"episodes={options.episodes} must be 2 or more: an interval needs as many")
-            print(
-                f"return per agent over {options.episodes} episodes, seed {options.seed}, {CONFIDENCE:.0%} intervals\n"
-            )
-            print(f"| task | {' | '.join(COLUMNS)} |\n|---|{'---|' * len(COLUMNS)}")
+            print(f"{options.episodes} episodes, seed {options.seed}, {CONFIDENCE:.0%} intervals\n")
+            print("| task | anchor | return per agent | mean life of an agent, env steps |\n|---|---|---|---|")
             for overrides in tqdm(combine_changes([argument for argument in given if argument not in own])):
-                found = measure_anchors(overrides, options.episodes, options.seed, CONFIDENCE)
-                cells = [str(found.get(column, "-")) for column in COLUMNS]
-                print(f"| {' '.join(overrides)} | {' | '.join(cells)} |", flush=True)
+                for name, anchor in measure_anchors(overrides, options.episodes, options.seed, CONFIDENCE).items():
+                    print(f"| {' '.join(overrides)} | {name} | {anchor.per_agent} | {anchor.life or '-'} |", flush=True)
     except (ValueError, OSError, OmegaConfBaseException, HydraException) as error:
         sys.exit(str(error))
 

@@ -15,7 +15,7 @@ from tensordict import TensorDictBase
 from torch import Tensor
 from torchrl.record.loggers.csv import CSVExperiment, CSVLogger
 
-from benchmarl_himpo.environments.entries import group_entry
+from benchmarl_himpo.environments.entries import LIFE_KEY, group_entry
 from benchmarl_himpo.videos.display import check_display
 from benchmarl_himpo.videos.encode import write_mp4
 
@@ -170,6 +170,26 @@ class SummaryCallback(PortableCallback):
             rollouts: the episodes of the evaluation, each cut at its end. Shape ``[T]`` each.
         """
         self.evaluation_return = mean_return(rollouts, self.experiment.group_map)
+
+
+class LifeCallback(PortableCallback):
+    """Log the mean life of an agent in evaluations, where the environment tells it.
+
+    BenchMARL asks a task what to log beside the returns (``log_info``) in collection alone.
+    """
+
+    def on_evaluation_end(self, rollouts: list[TensorDictBase]) -> None:
+        """Average the lives.
+
+        Args:
+            rollouts: the episodes of the evaluation, each cut at its end. Shape ``[T]`` each.
+        """
+        for group in self.experiment.group_map:
+            lives = [rollout.get(("next", group, LIFE_KEY), None) for rollout in rollouts]
+            known = [life[-1].double().mean() for life in lives if life is not None]
+            if known:
+                entry = {f"eval/{group}/life_mean": torch.stack(known).mean().item()}
+                self.experiment.logger.log(entry, step=self.experiment.n_iters_performed)
 
 
 def mean_return(rollouts: list[TensorDictBase], groups: Iterable[str]) -> float:

@@ -102,12 +102,16 @@ def evaluate(folders: list[Path], options: DictConfig, combinations: list[list[s
             "per_agent": estimate_mean(returns.per_agent, options.confidence),
             "team": estimate_mean(returns.team, options.confidence),
         }
+        episodes = {"per_agent": returns.per_agent.tolist(), "team": returns.team.tolist()}
+        if returns.life is not None:
+            means["life"] = estimate_mean(returns.life, options.confidence)
+            episodes["life"] = returns.life.tolist()
         keep(
             {
                 "run": run,
                 "overrides": overrides,
                 **{name: asdict(mean) for name, mean in means.items()},
-                "episodes": {"per_agent": returns.per_agent.tolist(), "team": returns.team.tolist()},
+                "episodes": episodes,
             }
         )
         table.append((run, " ".join(overrides) or "as trained", means))
@@ -119,10 +123,13 @@ def evaluate(folders: list[Path], options: DictConfig, combinations: list[list[s
 def format_returns(table: list[tuple[str, str, dict[str, Estimate]]], options: DictConfig) -> str:
     """Lay returns out as a Markdown table."""
     heading = f"return over {options.episodes} episodes, {options.confidence:.0%} interval of the mean"
-    lines = [heading, "", "| run | task | per agent | team |", "|---|---|---|---|"]
-    return "\n".join(
-        [*lines, *(f"| {run} | {task} | {means['per_agent']} | {means['team']} |" for run, task, means in table)]
-    )
+    columns = {"per_agent": "per agent", "team": "team"}
+    if any("life" in means for _, _, means in table):
+        columns["life"] = "mean life of an agent, env steps"
+    lines = [heading, "", f"| run | task | {' | '.join(columns.values())} |", f"|---|---|{'---|' * len(columns)}"]
+    for run, task, means in table:
+        lines.append(f"| {run} | {task} | {' | '.join(str(means.get(column, '-')) for column in columns)} |")
+    return "\n".join(lines)
 
 
 def format_transfer(table: list[tuple[str, str, dict[str, Estimate]]]) -> str:

@@ -16,6 +16,9 @@ from benchmarl_himpo.models.level_network import HierarchyReader
 from benchmarl_himpo.objectives.functional import interval_starts
 from benchmarl_himpo.objectives.reward_assignment import Trajectories
 
+ROWS_AT_ONCE = 2_000
+"""Rows that a critic is evaluated on together: the layers of a whole batch are too large for the caches."""
+
 
 def read_trajectories(
     batch: TensorDictBase,
@@ -102,7 +105,10 @@ def _decide_after(batch: TensorDictBase, is_cut: Tensor, policy: HierarchicalPol
 
 def _evaluate(critic: TensorDictModuleBase, batch: TensorDictBase, rows: Tensor) -> Tensor:
     """Values on some rows, zero on the others. Shape ``[B, T, E, 1]``."""
-    value = critic(batch.select(*critic.in_keys)[rows]).get(critic.out_keys[0])
-    if rows.all():
+    is_all = bool(rows.all())
+    read = batch.select(*critic.in_keys)
+    read = read.flatten(0, 1) if is_all else read[rows]
+    value = torch.cat([critic(part).get(critic.out_keys[0]) for part in read.split(ROWS_AT_ONCE)])
+    if is_all:
         return value.reshape(*rows.shape, *value.shape[1:])
     return value.new_zeros(*rows.shape, *value.shape[1:]).index_put((rows,), value)

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
+from torchrl.envs import EnvBase
 
 from benchmarl_himpo.benchmark.sampling_scripts import act_greedily, bound_returns
 from benchmarl_himpo.config import compose
+from benchmarl_himpo.environments.lbf.environment import LbfEnv
+from benchmarl_himpo.environments.lbf.scripts import scripted_policies
 from benchmarl_himpo.environments.sampling_scenario import SamplingScenario
-from benchmarl_himpo.evaluation.episodes import build_quietly, play
+from benchmarl_himpo.evaluation.episodes import Policy, build_quietly, play
 from benchmarl_himpo.evaluation.statistics import Estimate, estimate_mean
 from benchmarl_himpo.runs.random_state import seeded_random_state, vmas_generators
 
 
-def measure_anchors(overrides: Sequence[str], n_episodes: int, seed: int, confidence: float) -> dict[str, Estimate]:
+@dataclass(frozen=True)
+class Anchor:
+    """What a policy that does not learn earns, with intervals."""
+
+    per_agent: Estimate  # return per agent
+    life: Estimate | None = None  # mean life of an agent, in env steps; None: the environment tells no lives
+
+
+def measure_anchors(overrides: Sequence[str], n_episodes: int, seed: int, confidence: float) -> dict[str, Anchor]:
     """Measure the anchors of a task, with continuous actions where it has them.
 
     Args:
@@ -24,17 +36,33 @@ def measure_anchors(overrides: Sequence[str], n_episodes: int, seed: int, confid
         confidence: coverage of the intervals, in (0, 1).
 
     Returns:
-        Return per agent for each anchor: ``random`` for every task, the others where they are known.
+        The anchors: ``random`` for every task, then its scripts by name and ``upper_bound`` where they are known.
     """
     cfg = compose(["algorithm=ippo", *overrides], return_hydra_config=True)
     experiment = build_quietly(cfg, cfg.hydra.runtime.choices, n_episodes)
-    returns = {"random": play(experiment, seed, experiment.test_env.rand_action).per_agent}
+    anchors = {}
+    for name, policy in _policies(experiment.test_env).items():
+        returns = play(experiment, seed, policy)
+        life = None if returns.life is None else estimate_mean(returns.life, confidence)
+        anchors[name] = Anchor(estimate_mean(returns.per_agent, confidence), life)
     scenario = getattr(experiment.test_env, "scenario", None)
     if isinstance(scenario, SamplingScenario):
-        returns["scripted"] = play(experiment, seed, act_greedily).per_agent
         with torch.random.fork_rng(), vmas_generators(seeded_random_state(seed)):
             torch.manual_seed(seed)
             experiment.test_env.reset()
-        returns["upper_bound"] = bound_returns(scenario, experiment.max_steps)
+        bound = bound_returns(scenario, experiment.max_steps)
+        anchors["upper_bound"] = Anchor(estimate_mean(bound, confidence))
     experiment.close()
-    return {name: estimate_mean(values, confidence) for name, values in returns.items()}
+    return anchors
+
+
+def _policies(env: EnvBase) -> dict[str, Policy]:
+    """Uniform actions and the scripts of a task, by name."""
+    if isinstance(env.base_env, LbfEnv):
+        return scripted_policies(env.base_env)
+    policies = {"random": env.rand_action}
+    return (
+        {**policies, "greedy": act_greedily}
+        if isinstance(getattr(env, "scenario", None), SamplingScenario)
+        else policies
+    )

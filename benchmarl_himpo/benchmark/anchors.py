@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 import numpy as np
@@ -22,17 +22,23 @@ OF_RUNS = ("accelerated", "evaluation", "max_n_", "prefer_continuous_actions")
 class Anchors:
     """Returns per agent of a task that a policy can be held against."""
 
-    random: float  # of uniform actions
-    scripted: float | None  # of a script that does not learn
-    upper_bound: float | None  # no policy earns more
+    random: float  # of uniform actions, those that may be taken
+    scripts: dict[str, float] = field(default_factory=dict)  # of scripts that do not learn, by name
+    upper_bound: float | None = None  # no policy earns more
+    lives: dict[str, float] = field(default_factory=dict)  # mean life of an agent by policy, in env steps, where known
 
     def __post_init__(self) -> None:
-        if self.scripted is None and self.upper_bound is None:
+        if not self.scripts and self.upper_bound is None:
             raise ValueError("anchors need a script or an upper bound, which a score of 1 stands for")
 
     @property
+    def scripted(self) -> float | None:
+        """What the best script earns; None: there is no script."""
+        return max(self.scripts.values(), default=None)
+
+    @property
     def reference(self) -> float:
-        """What a score of 1 stands for: the script, or the upper bound where there is no script."""
+        """What a score of 1 stands for: the best script, or the upper bound where there is no script."""
         return cast("float", self.upper_bound if self.scripted is None else self.scripted)
 
     def normalise(self, returns: np.ndarray) -> np.ndarray:

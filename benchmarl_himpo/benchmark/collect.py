@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -60,9 +61,7 @@ def collect_record(spec: RunSpec, run: Path, metric: AbsoluteMetric | None, made
         evaluation_frames=list(evaluations),
         evaluation_seconds=[seconds_at[n_frames] for n_frames in evaluations],
         evaluation_returns=list(evaluations.values()),
-        absolute_metric=None
-        if metric is None
-        else {"frames": metric.frames, "seed": metric.seed, "returns": metric.returns.per_agent.tolist()},
+        absolute_metric=None if metric is None else _describe(metric),
         parameters=_count_parameters(experiment),
         timers={
             "collection": sum(read_scalars(run, "timers/collection_time").values()),
@@ -74,6 +73,7 @@ def collect_record(spec: RunSpec, run: Path, metric: AbsoluteMetric | None, made
         resumed=any(event["frames"] for event in started),
         attempts=len(started),
         provenance={**made_with, "started": started[0]["time"], "ended": ended[-1]["time"] if ended else now()},
+        evaluation_life=_mean_lives(run, experiment.group_map),
     )
     experiment.close()
     return record
@@ -91,6 +91,19 @@ def _evaluations(run: Path) -> dict[int, list[float]]:
     _, data = read_run_json(run / f"{run.name}.json")
     steps = [value for name, value in data.items() if name.startswith("step_")]
     return {step["step_count"]: step["return"] for step in sorted(steps, key=lambda step: step["step_count"])}
+
+
+def _mean_lives(run: Path, groups: Iterable[str]) -> list[float]:
+    """Mean life of an agent at each evaluation, over the groups whose lives are known."""
+    lives = [read_scalars(run, f"eval/{group}/life_mean") for group in groups]
+    known = [list(life.values()) for life in lives if life]
+    return [sum(values) / len(values) for values in zip(*known, strict=True)]
+
+
+def _describe(metric: AbsoluteMetric) -> dict[str, Any]:
+    life = metric.returns.life
+    described = {"frames": metric.frames, "seed": metric.seed, "returns": metric.returns.per_agent.tolist()}
+    return described if life is None else {**described, "life": float(life.mean())}
 
 
 def _count_parameters(experiment: ResumableExperiment) -> dict[str, int]:

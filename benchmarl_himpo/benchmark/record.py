@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sized
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +48,9 @@ class RunRecord:
         evaluation_frames: frames collected at each evaluation.
         evaluation_seconds: wall-clock of collection and training up to there.
         evaluation_returns: return of each episode of each evaluation.
-        absolute_metric: ``frames`` of the best evaluated policy, the ``seed`` of its fresh episodes and their
-            ``returns``; None: not measured.
+        absolute_metric: ``frames`` of the best evaluated policy, the ``seed`` of its fresh episodes, their
+            ``returns`` and, where the environment tells lives, the mean ``life`` of an agent in them; None: not
+            measured.
         parameters: number of parameters by ``<group>/<loss>/<network or level>``.
         timers: seconds of ``collection``, ``training`` and ``evaluation``.
         peak_memory: resident memory, in bytes.
@@ -57,6 +58,8 @@ class RunRecord:
         resumed: whether the run was continued from a checkpoint.
         attempts: how often it was started.
         provenance: versions, commit, processor, threads, start and end.
+        evaluation_life: mean life of an agent at each evaluation, in env steps; empty where the environment tells no
+            lives.
     """
 
     id: str
@@ -84,6 +87,7 @@ class RunRecord:
     resumed: bool
     attempts: int
     provenance: dict[str, Any]
+    evaluation_life: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         series: dict[str, tuple[Sized, ...]] = {
@@ -97,6 +101,8 @@ class RunRecord:
         for names, values in series.items():
             if len({len(value) for value in values}) > 1:
                 raise RecordError(f"{self.id}: {names} must be as many, got {', '.join(str(len(v)) for v in values)}")
+        if self.evaluation_life and len(self.evaluation_life) != len(self.evaluation_returns):
+            raise RecordError(f"{self.id}: evaluation_life must be as many as evaluation_returns, or empty")
         if not all(self.evaluation_returns):
             raise RecordError(f"{self.id}: an evaluation has no episodes")
         if self.absolute_metric is not None and not self.absolute_metric.get("returns"):
@@ -106,6 +112,13 @@ class RunRecord:
     def n_agents(self) -> int:
         """Number of agents of all groups."""
         return sum(self.group_sizes.values())
+
+    @property
+    def life(self) -> float | None:
+        """Mean life of an agent in the episodes of the absolute metric, else in the last evaluation, in env steps."""
+        if self.absolute_metric is not None:
+            return self.absolute_metric.get("life")
+        return self.evaluation_life[-1] if self.evaluation_life else None
 
     def save(self, path: Path) -> None:
         """Write the record, whole or not at all.
@@ -149,8 +162,9 @@ def load_record(path: Path) -> RunRecord:
         raise RecordError(f"{path} is no record of a run: it has no format")
     if content.pop("format") != FORMAT:
         raise RecordError(f"{path} has another format than {FORMAT}: use the version of this package that wrote it")
-    names = {field.name for field in fields(RunRecord)}
-    for problem, keys in {"lacks": names - set(content), "has unknown": set(content) - names}.items():
+    names = {entry.name for entry in fields(RunRecord)}
+    required = {entry.name for entry in fields(RunRecord) if entry.default_factory is MISSING}
+    for problem, keys in {"lacks": required - set(content), "has unknown": set(content) - names}.items():
         if keys:
             raise RecordError(f"{path} is no record of a run: it {problem} {', '.join(sorted(keys))}")
     try:

@@ -1,9 +1,12 @@
-"""Reward and flags of a group, wherever an environment keeps them."""
+"""Entries of a group: reward and flags, wherever an environment keeps them, and lives where it tells them."""
 
 from __future__ import annotations
 
 from tensordict import TensorDictBase
 from torch import Tensor
+
+LIFE_KEY = "life"
+"""Entry of a group in which an environment tells how many env steps each agent has lived. Shape ``[*B, n_agents]``."""
 
 
 def group_entry(batch: TensorDictBase, group: str, name: str) -> Tensor:

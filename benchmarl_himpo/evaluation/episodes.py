@@ -6,7 +6,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
@@ -17,7 +17,7 @@ from tensordict.nn import TensorDictModuleBase
 from torch import Tensor, nn
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
-from benchmarl_himpo.environments.entries import group_entry
+from benchmarl_himpo.environments.entries import LIFE_KEY, group_entry
 from benchmarl_himpo.runs import CheckpointError, ResumableExperiment
 from benchmarl_himpo.runs.checkpoint import newest_checkpoint, read_checkpoint
 from benchmarl_himpo.runs.random_state import seeded_random_state, vmas_generators
@@ -34,9 +34,11 @@ class Returns:
 
     Args:
         per_group: for each group, returns of its agents. Shape ``[n_episodes, n_agents]`` each.
+        lives: for each group whose agents can die, env steps that they lived. Shape ``[n_episodes, n_agents]`` each.
     """
 
     per_group: dict[str, Tensor]
+    lives: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def per_agent(self) -> Tensor:
@@ -47,6 +49,11 @@ class Returns:
     def team(self) -> Tensor:
         """Sum over all agents. Shape ``[n_episodes]``."""
         return torch.stack([returns.sum(-1) for returns in self.per_group.values()]).sum(0)
+
+    @property
+    def life(self) -> Tensor | None:
+        """Mean life of an agent, in env steps. Shape ``[n_episodes]``; None where the environment tells no lives."""
+        return torch.cat(list(self.lives.values()), dim=-1).double().mean(-1) if self.lives else None
 
 
 def load_trained(
@@ -179,8 +186,11 @@ def play(experiment: ResumableExperiment, seed: int, policy: Policy | None = Non
                 break_when_any_done=env.batch_size == (),
             )
             rollouts.append(rollout if env.batch_size else rollout.unsqueeze(0))
-    parts = [_returns(rollout, experiment.group_map) for rollout in rollouts]
-    return Returns({group: torch.cat([part[group] for part in parts]) for group in experiment.group_map})
+    parts = [read_returns(rollout, experiment.group_map) for rollout in rollouts]
+    return Returns(
+        per_group={group: torch.cat([part.per_group[group] for part in parts]) for group in parts[0].per_group},
+        lives={group: torch.cat([part.lives[group] for part in parts]) for group in parts[0].lives},
+    )
 
 
 @contextmanager
@@ -216,9 +226,17 @@ def seed_environment(experiment: ResumableExperiment, seed: int) -> bool:
     return True
 
 
-def _returns(rollout: TensorDictBase, groups: Iterable[str]) -> dict[str, Tensor]:
-    """Returns up to each environment's first end. Takes ``[n_envs, T]``, gives ``[n_envs, n_agents]`` per group."""
-    returns = {}
+def read_returns(rollout: TensorDictBase, groups: Iterable[str]) -> Returns:
+    """Read the returns of episodes, each up to its environment's first end.
+
+    Args:
+        rollout: what was played. Shape ``[n_envs, T]``.
+        groups: names of the agent groups.
+
+    Returns:
+        One episode per environment; lives where the environment emits ``life``.
+    """
+    returns, lives = {}, {}
     for group in groups:
         done = rollout.get(("next", "done"), None)
         if done is None:
@@ -226,4 +244,7 @@ def _returns(rollout: TensorDictBase, groups: Iterable[str]) -> dict[str, Tensor
         ended_before = done.cumsum(1) - done.long() > 0  # [n_envs, T, 1]
         reward = group_entry(rollout, group, "reward")
         returns[group] = (reward * ~ended_before.unsqueeze(-2)).sum(1).squeeze(-1).cpu()
-    return returns
+        life = rollout.get(("next", group, LIFE_KEY), None)
+        if life is not None:
+            lives[group] = (life * ~ended_before).amax(1).cpu()
+    return Returns(returns, lives)

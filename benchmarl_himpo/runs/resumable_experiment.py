@@ -160,7 +160,8 @@ class ResumableExperiment(Experiment):
         self.env_func: Callable[[], EnvBase]
         super()._setup_algorithm()
         self._reset_recorder = ResetRecorder()
-        self.env_func = partial(_append, self.env_func, self._reset_recorder)
+        self.env_func = partial(_build, self.env_func, self._reset_recorder)
+        self.test_env.set_spec_lock_()
 
     def _on_batch_collected(self, batch: TensorDictBase) -> None:
         super()._on_batch_collected(batch)
@@ -277,8 +278,9 @@ def _digest(value: object) -> str:
     return hashlib.sha256(repr(value).encode()).hexdigest()[:16]
 
 
-def _append(env_func: Callable[[], EnvBase], transform: Transform) -> EnvBase:
-    return env_func().append_transform(transform)
+def _build(env_func: Callable[[], EnvBase], transform: Transform) -> EnvBase:
+    """Build an environment with one more transform, and keep what TorchRL derives from its specs from step to step."""
+    return env_func().append_transform(transform).set_spec_lock_()
 
 
 def _keep_rows_before(file: Path, iteration: int) -> None:

@@ -16,7 +16,13 @@ from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from benchmarl_himpo.callbacks import FiniteCallback, SummaryCallback, VideoCallback, describe_last_checkpoint
+from benchmarl_himpo.callbacks import (
+    FiniteCallback,
+    LifeCallback,
+    SummaryCallback,
+    VideoCallback,
+    describe_last_checkpoint,
+)
 from benchmarl_himpo.checks import check_absolute_metric, check_request, model_names_of
 from benchmarl_himpo.environments import accelerate, is_accelerated
 from benchmarl_himpo.environments.tasks import load_task
@@ -69,7 +75,7 @@ def load_experiment(cfg: DictConfig, choices: Mapping[str, str]) -> ResumableExp
     config = load_experiment_config_from_hydra(cfg.experiment)
     if config.save_folder is not None:
         Path(config.save_folder).mkdir(parents=True, exist_ok=True)
-    callbacks = [FiniteCallback(), SummaryCallback()]
+    callbacks = [FiniteCallback(), SummaryCallback(), LifeCallback()]
     callbacks += [VideoCallback()] if config.render else []
     callbacks += [BestPolicyCallback()] if cfg.absolute_metric_episodes else []
     task = load_task(cfg.task, choices["task"])

@@ -227,6 +227,15 @@ def step_by_step(experiment: Experiment, n_steps: int) -> TensorDictBase:
     return torch.stack(steps, dim=1)
 
 
+def test_values_do_not_depend_on_how_many_rows_a_critic_sees_at_once(
+    experiment: Experiment, batch: TensorDictBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = read(experiment, batch, seed=0)
+    monkeypatch.setattr("benchmarl_himpo.algorithms.batch_reader.ROWS_AT_ONCE", 7)  # 192 rows: the last part is short
+    for together, in_parts in zip(whole.state_value, read(experiment, batch, seed=0).state_value, strict=True):
+        torch.testing.assert_close(together, in_parts)
+
+
 def read(experiment: Experiment, batch: TensorDictBase, seed: int) -> Trajectories:
     """Read a batch whose goals after the cut draw with a seed."""
     algorithm = experiment.algorithm

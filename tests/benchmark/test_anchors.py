@@ -22,10 +22,14 @@ def make_env(n_envs: int, **changes):
 
 
 def test_scores_lie_between_anchors() -> None:
-    assert Anchors(2.0, 12.0, 22.0).normalise(np.array([2.0, 12.0, 22.0])).tolist() == [0.0, 1.0, 2.0]
-    assert Anchors(2.0, None, 22.0).normalise(np.array([12.0])).tolist() == [0.5]
+    assert Anchors(2.0, {"slow": 7.0, "fast": 12.0}, 22.0).normalise(np.array([2.0, 12.0, 22.0])).tolist() == [
+        0.0,
+        1.0,
+        2.0,
+    ]
+    assert Anchors(2.0, {}, 22.0).normalise(np.array([12.0])).tolist() == [0.5]
     with pytest.raises(ValueError, match="need a script or an upper bound"):
-        Anchors(2.0, None, None)
+        Anchors(2.0)
 
 
 def test_labels_find_the_anchors_of_their_task() -> None:
@@ -74,23 +78,29 @@ def test_nobody_earns_more_than_the_bound() -> None:
     torch.testing.assert_close(everything, bound_returns(scenario, max_steps=20_000))
 
 
-def test_the_stored_anchors_are_what_is_measured() -> None:
+@pytest.mark.parametrize(
+    "task",
+    ["vmas/sampling", "lbfws/easy", *(pytest.param(f"lbfws/{t}", marks=pytest.mark.slow) for t in ("medium", "hard"))],
+)
+def test_the_stored_anchors_are_what_is_measured(task: str) -> None:
     """On fewer episodes than stored, at five times the standard error."""
-    found = measure_anchors(["task=vmas/sampling"], n_episodes=60, seed=5, confidence=0.95)
-    stored = load_anchors().tasks["vmas/sampling"]
-    for name, estimate in found.items():
-        margin = 2.5 * (estimate.high - estimate.low) / 2
-        assert estimate.value == pytest.approx(getattr(stored, name), abs=margin), name
-    assert set(found) == {"random", "scripted", "upper_bound"}
+    found = measure_anchors([f"task={task}"], n_episodes=60, seed=5, confidence=0.95)
+    stored = load_anchors().tasks[task]
+    returns = {"random": stored.random, **stored.scripts, "upper_bound": stored.upper_bound}
+    for name, anchor in found.items():
+        for estimate, value in ((anchor.per_agent, returns[name]), (anchor.life, stored.lives.get(name))):
+            margin = 0 if estimate is None else 2.5 * (estimate.high - estimate.low) / 2
+            assert value == (estimate and pytest.approx(estimate.value, abs=margin + 0.005)), name
+    assert set(found) == {name for name, value in returns.items() if value is not None}
 
 
 def test_the_command_measures_each_task(capsys) -> None:
     command.main(["task=vmas/balance", "task.n_agents=2,3", "task.max_steps=3", "episodes=4"])
     said = capsys.readouterr().out
-    assert "over 4 episodes" in said
+    assert "4 episodes, seed " in said
     for n_agents in (2, 3):
-        assert f"| task=vmas/balance task.n_agents={n_agents} task.max_steps=3 |" in said
-    assert said.count("| - | - |") == 2  # neither a script nor a bound is known
+        assert f"| task=vmas/balance task.n_agents={n_agents} task.max_steps=3 | random |" in said
+    assert said.count("| - |") == said.count("| task=") == 2  # neither a script, a bound nor lives are known
     for arguments, message in {
         ("task=vmas/nothing",): "nothing",
         ("task=vmas/balance", "episodes=1"): "2 or more",

@@ -43,6 +43,7 @@ def test_a_number_that_json_cannot_hold_leaves_the_old_record(tmp_path: Path) ->
         (lambda content: content.update(frames=None), "is no record of a run"),
         (lambda content: content["evaluation_returns"].__setitem__(0, []), "an evaluation has no episodes"),
         (lambda content: content["absolute_metric"].update(returns=[]), "the absolute metric has no episodes"),
+        (lambda content: content.update(evaluation_life=[1.0]), "evaluation_life must be as many"),
     ],
 )
 def test_what_is_no_record_is_refused_with_a_sentence(change, message: str, tmp_path: Path) -> None:
@@ -53,6 +54,20 @@ def test_what_is_no_record_is_refused_with_a_sentence(change, message: str, tmp_
     path.write_text(json.dumps(content))
     with pytest.raises(RecordError, match=message):
         load_record(path)
+
+
+def test_lives_may_be_unknown_and_are_those_of_the_episodes_that_count(tmp_path: Path) -> None:
+    record, path = make_record(), tmp_path / "record.json"
+    assert record.life is None
+    record.save(path)
+    content = json.loads(path.read_text())
+    del content["evaluation_life"]  # as written before there were any
+    path.write_text(json.dumps(content))
+    assert load_record(path) == record
+    lives = [10.0, 20.0, 30.0, 40.0, 50.0]
+    assert replace(record, evaluation_life=lives, absolute_metric=None).life == 50.0
+    fresh = {**record.absolute_metric, "life": 45.0}
+    assert replace(record, evaluation_life=lives, absolute_metric=fresh).life == 45.0
 
 
 def test_another_file_is_refused_with_a_sentence(tmp_path: Path) -> None:

@@ -24,7 +24,9 @@ from benchmarl_himpo.benchmark.report.analysis import Analysis, Settings, analys
 from benchmarl_himpo.benchmark.report.curves import interpolate, sample_efficiency, task_curves
 from benchmarl_himpo.benchmark.report.document import Content
 from benchmarl_himpo.benchmark.report.fairness import find_differences, find_provenance
+from benchmarl_himpo.benchmark.report.results import write_results
 from benchmarl_himpo.benchmark.report.verdicts import judge, write_warnings
+from benchmarl_himpo.benchmark.report.writers import as_csv
 
 SETTINGS = Settings(confidence=0.95, repetitions=500, seed=0)
 SEVEN = "vmas/sampling[n_agents=7]"
@@ -93,6 +95,26 @@ def test_a_task_worked_by_hand(write: Write) -> None:
     assert task.improvement["ippo"]["himppo"].value == pytest.approx(1 / 9)
     assert task.improvement["ippo"]["himppo"].low == 1 - task.improvement["himppo"]["ippo"].high
     assert analysis.min_max_iqm["ippo"].value == pytest.approx(np.mean([0.0, 2 / 14, 11 / 14]))
+
+
+def test_lives_stand_beside_returns_where_they_are_known(write: Write) -> None:
+    plain = make_runs("ippo", 20, range(2))
+    metric = {"frames": 0, "seed": 1, "returns": [1.0, 2.0]}
+    lives = [
+        make_record(
+            "ippo", "lbfws/hard", seed, task="lbfws/hard", absolute_metric={**metric, "life": 100.0 + 20 * seed}
+        )
+        for seed in range(2)
+    ]
+    content, analysis = analyse_runs(write(*plain, *lives))
+    assert [task.rows[0].life and task.rows[0].life.value for task in analysis.tasks] == [110.0, None]
+    section = write_results(content)[0]
+    assert [table.columns[-1] for table in section.tables[:2]] == ["mean life of an agent, env steps", "score"]
+    assert section.tables[0].rows[0][-1].startswith("110.00 [")
+    of_scripts = section.tables[-1].rows[0][1]
+    assert of_scripts.startswith("random 30, greedy ")
+    assert "coalition" in section.tables[-2].rows[0][2]
+    assert {row["mean_life"] for row in csv.DictReader(io.StringIO(as_csv(content)))} == {"", "100.0", "120.0"}
 
 
 def test_groups_of_different_sizes_have_no_team_return(write: Write) -> None:

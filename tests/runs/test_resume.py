@@ -35,6 +35,13 @@ def test_half_a_run_resumed_is_the_whole_run(algorithm, runs) -> None:
     assert summary.evaluation_return is not None
 
 
+def test_what_torchrl_derives_from_specs_is_kept_from_step_to_step(make_experiment) -> None:
+    experiment = make_experiment("algorithm=himppo")
+    for env in (experiment.collector.env, experiment.test_env):
+        assert env._step_mdp is env._step_mdp
+    experiment.close()
+
+
 @pytest.mark.parametrize("task", ["vmas/balance", "vmas/navigation"])
 def test_other_tasks_resume_exactly_too(task, runs) -> None:
     whole = runs.run("algorithm=himppo", f"task={task}", "task.max_steps=20")

@@ -182,7 +182,7 @@ class Gate:
         overrides.append(f"experiment.prefer_continuous_actions={experiment['prefer_continuous_actions']}")
         found = measure_anchors(overrides, self.options.random_episodes, self.options.random_seed, CONFIDENCE)
         config = {key: value for key, value in spec.config.items() if key != "seed"}
-        return TaskBaseline(config, spec.config_hash, found["random"].value, values)
+        return TaskBaseline(config, spec.config_hash, found["random"].per_agent.value, values)
 
 
 def say(text: str) -> None:

@@ -68,6 +68,7 @@ class Row:
     team: Estimate | None  # None: groups of different sizes, whose sum a mean over groups does not give
     fraction: Estimate | None  # of the upper bound; None: no bound is known
     score: Estimate | None  # between the anchors; None: none are known
+    life: Estimate | None  # mean life of an agent, in env steps; None: the environment tells no lives
 
 
 @dataclass(frozen=True)
@@ -192,6 +193,7 @@ def _analyse_task(
         of_runs, first = returns[variant], runs[variant][0]
         is_sum = len(set(first.group_sizes.values())) == 1
         bound = anchors.upper_bound if anchors else None
+        lives = [record.life for record in runs[variant] if record.life is not None]
         return Row(
             variant=variant,
             seeds=[record.seed for record in runs[variant]],
@@ -199,6 +201,7 @@ def _analyse_task(
             team=estimate_mean(of_runs * first.n_agents, confidence) if is_sum else None,
             fraction=estimate_mean(of_runs / bound, confidence) if bound else None,
             score=estimate_mean(anchors.normalise(of_runs), confidence) if anchors else None,
+            life=estimate_mean(lives, confidence) if lives else None,
         )
 
     rows = sorted(map(row, variants), key=lambda r: -r.per_agent.value)

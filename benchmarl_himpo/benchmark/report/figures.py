@@ -7,6 +7,7 @@ import re
 import textwrap
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from benchmarl_himpo.benchmark.report.curves import Curve, Efficiency, TaskCurve
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8c6d31")
 """Okabe and Ito's, which colour-blind readers tell apart; yellow, which does not show on white, is replaced."""
 DASHES = ("-", "--", "-.", ":")
+SCRIPT_LINES = ("--", "-.", (0, (1, 3)), (0, (8, 3)))
+"""Lines of scripts, which are as grey as that of uniform actions."""
 SIZE = (4.4, 3.2)
 """Inches. A picture fills the width of a phone, and stands beside others on a screen."""
 LEGEND_ROW = 0.17
@@ -158,12 +161,15 @@ def _draw_band(axes: Axes, x: np.ndarray, band: Band, label: str, look: dict[str
     axes.fill_between(x, band.low, band.high, color=look["color"], alpha=0.15, linewidth=0)
 
 
-def _anchor_lines(anchors: Anchors | None) -> list[tuple[float, str, str]]:
+def _anchor_lines(anchors: Anchors | None) -> list[tuple[float, Any, str]]:
     """Where lines go, how they look and what they are called; the upper bound is far away and left to the tables."""
     if anchors is None:
         return []
-    lines = [(anchors.random, ":", "uniform actions")]
-    return lines if anchors.scripted is None else [*lines, (anchors.scripted, "--", "script")]
+    looks = zip(anchors.scripts.items(), cycle(SCRIPT_LINES), strict=False)
+    return [
+        (anchors.random, ":", "uniform actions"),
+        *((value, line, f"script: {name}") for (name, value), line in looks),
+    ]
 
 
 def _draw_anchors(axes: Axes, anchors: Anchors | None) -> None:

@@ -38,6 +38,9 @@ def _returns(content: Content, style: Style) -> Section:
             for row in result.rows
         ]
         columns = ["variant", "runs", "return per agent", "team return", "of the upper bound", "score"]
+        if any(row.life is not None for row in result.rows):
+            columns.append("mean life of an agent, env steps")
+            rows = [[*cells, _text(row.life)] for cells, row in zip(rows, result.rows, strict=True)]
         tables.append(Table(f"{result.label}, {result.n_agents} agents", columns, rows))
         values = {
             row.variant: [
@@ -64,23 +67,36 @@ def _explain_anchors(content: Content) -> list[str]:
     """Say what scores are measured between, and where they are not."""
     unknown = [result.label for result in content.analysis.tasks if result.anchors is None]
     said = [
-        "A score is 0 at the return of uniform actions and 1 at that of a script that does not learn, or at the upper "
-        "bound, which no team can exceed, where there is no script. Anchors were measured with continuous actions; "
-        f"version {content.anchors.version}, sha256 {content.anchors.digest[:12]}."
+        "A score is 0 at the return of uniform actions and 1 at that of the best script that does not learn, or at the "
+        "upper bound, which no team can exceed, where there is no script. Anchors were measured with continuous "
+        f"actions where a task has them; version {content.anchors.version}, sha256 {content.anchors.digest[:12]}."
     ]
     return [*said, f"No anchors are stored for {', '.join(unknown)}: no scores there."] if unknown else said
 
 
 def _anchors_table(content: Content) -> list[Table]:
     """The anchors of the tasks that have some."""
+    known = [(result.label, result.anchors) for result in content.analysis.tasks if result.anchors is not None]
+    if not known:
+        return []
     rows = [
-        [result.label, *map(_number, (result.anchors.random, result.anchors.scripted, result.anchors.upper_bound))]
-        for result in content.analysis.tasks
-        if result.anchors is not None
+        [
+            label,
+            _number(anchors.random),
+            ", ".join(f"{name} {value:.2f}" for name, value in anchors.scripts.items()) or "unknown",
+            _number(anchors.upper_bound),
+        ]
+        for label, anchors in known
     ]
-    return (
-        [Table("Anchors, return per agent", ["task", "uniform actions", "script", "upper bound"], rows)] if rows else []
-    )
+    returns = Table("Anchors, return per agent", ["task", "uniform actions", "scripts", "upper bound"], rows)
+    lives = [
+        [label, ", ".join(f"{name} {life:.0f}" for name, life in anchors.lives.items())]
+        for label, anchors in known
+        if anchors.lives
+    ]
+    return [returns, Table("Anchors, mean life of an agent, env steps", ["task", "mean life"], lives)][
+        : 1 + bool(lives)
+    ]
 
 
 def _curves(content: Content, style: Style) -> Section:

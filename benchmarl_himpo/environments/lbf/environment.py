@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from tensordict import TensorDict, TensorDictBase
@@ -14,11 +14,20 @@ from benchmarl_himpo.environments.lbf.observation import observation_size, obser
 from benchmarl_himpo.environments.lbf.options import LbfConfig, LbfwsConfig
 from benchmarl_himpo.environments.lbf.placement import new_boards
 from benchmarl_himpo.environments.lbf.render import render_board
-from benchmarl_himpo.environments.lbf.rules import N_ACTIONS, NONE, action_mask, load, move
+from benchmarl_himpo.environments.lbf.rules import N_ACTIONS, NONE, find_choices, load, move
 from benchmarl_himpo.environments.lbf.state import State
 from benchmarl_himpo.environments.lbf.survival import live, regrow
 
 GROUP = "agents"
+
+
+class Seen(NamedTuple):
+    """What the agents of some boards see and may do; follows from the boards."""
+
+    observation: Tensor  # [B, n_agents, observation_size], default dtype
+    position: Tensor  # [B, n_agents, 2], default dtype: row and column as shares of the field
+    action_mask: Tensor  # [B, n_agents, 6], bool
+    is_beside: Tensor  # [B, n_agents, n_foods], bool: foods that the agent may load
 
 
 class LbfEnv(EnvBase):
@@ -27,10 +36,10 @@ class LbfEnv(EnvBase):
     The survival rules and their constants are ours, a reconstruction: the source's are not available.
 
     Entries of an agent: ``observation``; ``action_mask``; ``position``, row and column as shares of the field in
-    [0, 1]; ``alive``; ``life``, env steps lived; and ``done`` and ``terminated``, which are also true for an agent that
-    is dead, so that learners stop their bootstrap at a death. The last two are kept out of ``done_spec``: TorchRL would
-    reset a board whenever one of its agents is dead. The team's flags are at the root: ``terminated`` when the field is
-    empty, with survival when nobody lives; ``truncated`` at the time limit.
+    [0, 1]. With survival also ``alive``; ``life``, env steps lived; and ``done`` and ``terminated``, which are true for
+    an agent that is dead, so that learners stop their bootstrap at a death. The last two are kept out of ``done_spec``:
+    TorchRL would reset a board whenever one of its agents is dead. The team's flags are at the root: ``terminated``
+    when the field is empty, with survival when nobody lives; ``truncated`` at the time limit.
 
     Args:
         config: options of the game.
@@ -43,6 +52,8 @@ class LbfEnv(EnvBase):
     """
 
     batch_locked = True
+    _stock: tuple[State, Seen]
+    _n_taken: int
 
     def __init__(self, config: LbfConfig, n_envs: int, seed: int | None = None, device: Any = "cpu") -> None:
         super().__init__(device=device, batch_size=[n_envs])
@@ -88,14 +99,12 @@ class LbfEnv(EnvBase):
 
     def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: Any) -> TensorDictBase:
         is_reset = None if tensordict is None else tensordict.get("_reset", None)
-        if is_reset is None:
+        boards = None if is_reset is None else is_reset.reshape(self.batch_size).nonzero().squeeze(-1)
+        if boards is None or len(boards) == self.batch_size[0]:
             self.state = self._new_state(self.batch_size[0])
+            self._empty_stock()
         else:
-            boards = is_reset.reshape(self.batch_size).nonzero().squeeze(-1)
-            new = self._new_state(len(boards))
-            seen = self._see(new)
-            self._state = State(*(old.index_put((boards,), n) for old, n in zip(self._state, new, strict=True)))
-            self._seen = {name: old.index_put((boards,), seen[name]) for name, old in self._seen.items()}
+            self._replace(boards)
         never = torch.zeros(self.batch_size, dtype=torch.bool, device=self.device)
         return self._emit(never, never)
 
@@ -114,6 +123,7 @@ class LbfEnv(EnvBase):
             self.generator.seed()
         else:
             self.generator.manual_seed(seed)
+        self._empty_stock()
 
     ##########
     # Its own
@@ -122,18 +132,14 @@ class LbfEnv(EnvBase):
     def _advance(self, action: Tensor) -> Tensor:
         """Play a step: mask, move, load, then energy, death and new food. Gives the rewards, ``[B, n_agents]``."""
         state, config = self.state, self.config
-        is_valid = self._seen["action_mask"].gather(-1, action.unsqueeze(-1)).squeeze(-1)
+        is_valid = self._seen.action_mask.gather(-1, action.unsqueeze(-1)).squeeze(-1)
         action = torch.where(is_valid, action, NONE)
-        loading = load(state, action, config)
+        loading = load(state, action, self._seen.is_beside, config)
         reward = loading.reward
-        state = state._replace(
-            agent_position=move(state, action),
-            life=state.life + state.alive,
-            step_count=state.step_count + 1,
-        )
+        state = state._replace(agent_position=move(state, action), step_count=state.step_count + 1)
         if isinstance(config, LbfwsConfig):
             energy, alive = live(state, loading, config)
-            state = state._replace(energy=energy, alive=alive)
+            state = state._replace(energy=energy, alive=alive, life=state.life + state.alive)
             food_position, food_level, timer = regrow(state, loading.is_loaded, config, self.generator)
             state = state._replace(food_position=food_position, food_level=food_level, respawn_timer=timer)
             reward = reward + config.survival_bonus * alive
@@ -142,30 +148,41 @@ class LbfEnv(EnvBase):
         self.state = state
         return reward.mean(-1, keepdim=True).expand_as(reward).clone() if config.shared_reward else reward
 
+    def _replace(self, boards: Tensor) -> None:
+        """Replace some boards by new ones of the stock, which is drawn whole: a few cost as much as many to draw."""
+        first, end = self._n_taken, self._n_taken + len(boards)
+        if end > self.batch_size[0]:
+            state = self._new_state(self.batch_size[0])
+            self._stock, first, end = (state, self._see(state)), 0, len(boards)
+        self._n_taken = end
+        new, seen = self._stock
+        self._state = State(*(old.index_put((boards,), n[first:end]) for old, n in zip(self._state, new, strict=True)))
+        self._seen = Seen(*(old.index_put((boards,), n[first:end]) for old, n in zip(self._seen, seen, strict=True)))
+
+    def _empty_stock(self) -> None:
+        """Have the next board drawn from where the generator is then: what follows depends on nothing else."""
+        self._n_taken = self.batch_size[0]
+
     def _new_state(self, n: int) -> State:
         state = new_boards(n, self.config, self.generator)
         if isinstance(self.config, LbfwsConfig):
             state = state._replace(energy=state.energy * self.config.initial_energy)
         return state
 
-    def _see(self, state: State) -> dict[str, Tensor]:
-        """What the agents of some boards see and may do. Shapes ``[B, n_agents, *]``."""
-        return {
-            "observation": observe(state, self.config),
-            "action_mask": action_mask(state, self.config.field_size),
-            "position": state.agent_position / self._last_cell,
-        }
+    def _see(self, state: State) -> Seen:
+        choices = find_choices(state, self.config.field_size)
+        return Seen(observe(state, self.config), state.agent_position / self._last_cell, *choices)
 
     def _emit(self, terminated: Tensor, truncated: Tensor) -> TensorDictBase:
         """What a reset and a step give, without reward. Takes the team's flags, ``[B]``."""
-        state, config = self.state, self.config
-        is_out = ~state.alive | terminated.unsqueeze(-1)
-        kept = {**self._seen, "alive": state.alive, "life": state.life}
-        agents = {
-            **{name: entry.clone() for name, entry in kept.items()},  # others may write to what they are given
-            "terminated": is_out.unsqueeze(-1),
-            "done": (is_out | truncated.unsqueeze(-1)).unsqueeze(-1),
-        }
+        state, config, seen = self.state, self.config, self._seen
+        kept = {"observation": seen.observation, "action_mask": seen.action_mask, "position": seen.position}
+        out = {}
+        if isinstance(config, LbfwsConfig):
+            kept |= {"alive": state.alive, "life": state.life}
+            is_out = (~state.alive | terminated.unsqueeze(-1)).unsqueeze(-1)
+            out = {"terminated": is_out, "done": is_out | truncated[:, None, None]}
+        agents = {name: entry.clone() for name, entry in kept.items()} | out  # others may write to what they are given
         flags = {"done": terminated | truncated, "terminated": terminated, "truncated": truncated}
         return TensorDict(
             {
@@ -185,15 +202,19 @@ class LbfEnv(EnvBase):
         def group(**entries: Any) -> Composite:
             return Composite({GROUP: Composite(entries, shape=shape, device=device)}, shape=batch, device=device)
 
-        self.observation_spec = group(
-            observation=Unbounded((*shape, observation_size(self.config)), dtype=dtype, device=device),
-            action_mask=flag(*shape, N_ACTIONS),
-            position=Unbounded((*shape, 2), dtype=dtype, device=device),
-            alive=Categorical(2, shape=shape, dtype=torch.bool, device=device),
-            life=Unbounded(shape, dtype=torch.long, device=device),
-            terminated=flag(*shape, 1),
-            done=flag(*shape, 1),
-        )
+        entries = {
+            "observation": Unbounded((*shape, observation_size(self.config)), dtype=dtype, device=device),
+            "action_mask": flag(*shape, N_ACTIONS),
+            "position": Unbounded((*shape, 2), dtype=dtype, device=device),
+        }
+        if isinstance(self.config, LbfwsConfig):
+            entries |= {
+                "alive": Categorical(2, shape=shape, dtype=torch.bool, device=device),
+                "life": Unbounded(shape, dtype=torch.long, device=device),
+                "terminated": flag(*shape, 1),
+                "done": flag(*shape, 1),
+            }
+        self.observation_spec = group(**entries)
         self.action_spec = group(action=Categorical(N_ACTIONS, shape=shape, device=device))
         self.reward_spec = group(reward=Unbounded((*shape, 1), dtype=dtype, device=device))
         flags = {name: flag(*batch, 1) for name in ("done", "terminated", "truncated")}

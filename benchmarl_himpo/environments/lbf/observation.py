@@ -18,7 +18,7 @@ AGENTS = 1 << 30
 class Listing(NamedTuple):
     """How an agent lists foods, then agents; ``K = n_foods + n_agents``."""
 
-    reach: Tensor  # [K, 1], long: how far beyond its window's first cell agents are seen; 0 for foods
+    reach: Tensor  # [K], long: how far beyond its window's first cell agents are seen; 0 for foods
     order: Tensor  # [n_agents, K], long: itself, then the others by number; 0 for foods
     unseen: Tensor  # [K], long: sorts behind what is seen of the same kind
 
@@ -42,23 +42,34 @@ def observe(state: State, config: LbfConfig) -> Tensor:
     Returns:
         Observations. Shape ``[B, n_agents, 3 * (n_foods + n_agents)]``, with survival one more, default dtype.
     """
-    agent, n_columns = state.agent_position, config.field_size[1]
-    listing = _listing(config.n_foods, config.n_agents, config.sight, agent.device)
-    origin = (agent - config.sight).clamp(min=0)
-    place = torch.cat([state.food_position, agent], dim=1).unsqueeze(1) - origin.unsqueeze(2)  # [B, n_agents, K, 2]
-    last = torch.maximum(listing.reach, (agent - origin + config.sight).unsqueeze(2))
-    is_there = torch.cat([state.is_food, state.alive], dim=1).unsqueeze(1)
-    is_seen = ((place >= 0) & (place <= last)).all(-1) & is_there
+    listing = _listing(config.n_foods, config.n_agents, config.sight, state.agent_position.device)
+    row, row_is_in = _count(state, 0, listing, config.sight)
+    column, column_is_in = _count(state, 1, listing, config.sight)
+    is_seen = row_is_in & column_is_in & torch.cat([state.is_food, state.alive], dim=1).unsqueeze(1)
+    level = torch.cat([state.food_level, state.agent_level], dim=1).unsqueeze(1)
 
-    reading = state.food_position[..., 0] * n_columns + state.food_position[..., 1]
+    reading = state.food_position[..., 0] * config.field_size[1] + state.food_position[..., 1]
     order = listing.order + torch.nn.functional.pad(reading, (0, config.n_agents)).unsqueeze(1)
     order = torch.where(is_seen, order, listing.unseen).argsort(-1)
-    level = torch.cat([state.food_level, state.agent_level], dim=1).unsqueeze(1) * is_seen
-    listed = torch.cat([place.masked_fill(~is_seen.unsqueeze(-1), -1), level.unsqueeze(-1)], dim=-1)
-    seen = listed.gather(-2, order.unsqueeze(-1).expand_as(listed)).flatten(-2).to(torch.get_default_dtype())
+    entries = (torch.where(is_seen, row, -1), torch.where(is_seen, column, -1), level * is_seen)
+    seen = torch.stack([entry.gather(-1, order) for entry in entries], dim=-1)
+    seen = seen.flatten(-2).to(torch.get_default_dtype())
     if isinstance(config, LbfwsConfig):
         seen = torch.cat([seen, (state.energy / config.max_energy).to(seen.dtype).unsqueeze(-1)], dim=-1)
-    return seen * state.alive.unsqueeze(-1)
+        seen = seen * state.alive.unsqueeze(-1)
+    return seen
+
+
+def _count(state: State, axis: int, listing: Listing, sight: int) -> tuple[Tensor, Tensor]:
+    """Rows or columns of foods and agents, from the first one of each agent's window, and whether they are in it.
+
+    One axis at a time: kernels are slow on tensors whose last dimension is as small as two.
+    """
+    agent = state.agent_position[..., axis]
+    first = (agent - sight).clamp(min=0)
+    place = torch.cat([state.food_position[..., axis], agent], dim=1).unsqueeze(1) - first.unsqueeze(2)
+    last = torch.maximum(listing.reach, (agent - first + sight).unsqueeze(2))
+    return place, (place >= 0) & (place <= last)  # [B, n_agents, K]
 
 
 @cache
@@ -67,7 +78,7 @@ def _listing(n_foods: int, n_agents: int, sight: int, device: torch.device) -> L
     number = torch.arange(n_agents, device=device).expand(n_agents, -1) + AGENTS
     self_first = number.masked_fill(torch.eye(n_agents, dtype=torch.bool, device=device), AGENTS - 1)
     return Listing(
-        reach=(2 * sight * is_agent).unsqueeze(-1),
+        reach=2 * sight * is_agent,
         order=torch.nn.functional.pad(self_first, (n_foods, 0)),
         unseen=torch.where(is_agent, 2 * AGENTS, AGENTS - 2),
     )

@@ -19,6 +19,13 @@ ROW = 1 << 16
 """Number that stands for a difference of one row where rows and columns are put into one number."""
 
 
+class Choices(NamedTuple):
+    """What the agents of some boards may do."""
+
+    action_mask: Tensor  # [B, n_agents, 6], bool
+    is_beside: Tensor  # [B, n_agents, n_foods], bool: the food lies right north, south, west or east of the agent
+
+
 class Loading(NamedTuple):
     """What became of the loading agents of one step."""
 
@@ -27,15 +34,8 @@ class Loading(NamedTuple):
     is_loaded: Tensor  # [B, n_foods], bool
 
 
-def food_directions(state: State) -> Tensor:
-    """Whether a food lies right north, south, west or east of an agent. Shape ``[B, n_agents, n_foods, 4]``, bool."""
-    offset = _number(state.food_position).unsqueeze(-2) - _number(state.agent_position).unsqueeze(-1)
-    is_there = offset.unsqueeze(-1) == _number(_moves(offset.device)[NORTH:LOAD])
-    return is_there & state.is_food[:, None, :, None]
-
-
-def action_mask(state: State, field_size: list[int]) -> Tensor:
-    """What each agent may do: move to a cell without food, load beside a food, or nothing; the dead nothing.
+def find_choices(state: State, field_size: list[int]) -> Choices:
+    """Find what each agent may do: move to a cell without food, load beside a food, or nothing; the dead nothing.
 
     Agents do not block: whether two collide is seen when they move.
 
@@ -44,14 +44,16 @@ def action_mask(state: State, field_size: list[int]) -> Tensor:
         field_size: rows and columns.
 
     Returns:
-        The mask. Shape ``[B, n_agents, 6]``, bool.
+        The choices.
     """
-    is_food = food_directions(state).any(-2)  # [B, n_agents, 4]
+    device = state.agent_position.device
+    offset = _number(state.food_position).unsqueeze(-2) - _number(state.agent_position).unsqueeze(-1)
+    is_there = (offset.unsqueeze(-1) == _neighbours(device)) & state.is_food[:, None, :, None]
+    is_beside = is_there.any(-1)  # [B, n_agents, n_foods]
     row, column = state.agent_position.unbind(-1)
-    n_rows, n_columns = field_size
-    is_inside = torch.stack([row > 0, row < n_rows - 1, column > 0, column < n_columns - 1], dim=-1)
-    can_act = torch.cat([is_inside & ~is_food, is_food.any(-1, keepdim=True)], dim=-1) & state.alive.unsqueeze(-1)
-    return torch.nn.functional.pad(can_act, (1, 0), value=True)
+    can_move = _exits(*field_size, device)[row, column] & ~is_there.any(-2)
+    can_act = torch.cat([can_move, is_beside.any(-1, keepdim=True)], dim=-1) & state.alive.unsqueeze(-1)
+    return Choices(torch.nn.functional.pad(can_act, (1, 0), value=True), is_beside)
 
 
 def move(state: State, action: Tensor) -> Tensor:
@@ -68,13 +70,12 @@ def move(state: State, action: Tensor) -> Tensor:
         The new positions. Shape ``[B, n_agents, 2]``, long.
     """
     target = state.agent_position + _moves(action.device)[action]
-    nowhere = -1 - torch.arange(action.shape[-1], device=action.device)  # the dead, each by itself
-    cell = torch.where(state.alive, _number(target), nowhere)
-    is_alone = (cell.unsqueeze(-1) == cell.unsqueeze(-2)).sum(-1) == 1
-    return torch.where(is_alone.unsqueeze(-1), target, state.agent_position)
+    cell = _number(target)
+    is_same = (cell.unsqueeze(-1) == cell.unsqueeze(-2)) & state.alive.unsqueeze(-2)  # the dead are in nobody's way
+    return torch.where(is_same.sum(-1, keepdim=True) > 1, state.agent_position, target)
 
 
-def load(state: State, action: Tensor, config: LbfConfig) -> Loading:
+def load(state: State, action: Tensor, is_beside: Tensor, config: LbfConfig) -> Loading:
     """Load each food whose loading neighbours are together at least as strong, and pay them by level.
 
     r_i = level_i · food / (Σ levels of the loaders · Σ food levels at reset), the numerator alone if rewards are not
@@ -83,12 +84,13 @@ def load(state: State, action: Tensor, config: LbfConfig) -> Loading:
     Args:
         state: the boards; loading agents do not move, so before or after moving makes no difference.
         action: valid actions. Shape ``[B, n_agents]``, long.
+        is_beside: foods that agents stand beside. Shape ``[B, n_agents, n_foods]``, bool.
         config: options of the game.
 
     Returns:
         What was loaded, and rewards.
     """
-    loads = (action == LOAD).unsqueeze(-1) & food_directions(state).any(-1)
+    loads = (action == LOAD).unsqueeze(-1) & is_beside
     level = state.agent_level.unsqueeze(-1)
     team_level = (loads * level).sum(-2)  # [B, n_foods]
     is_loaded = state.is_food & (team_level >= state.food_level)
@@ -96,14 +98,31 @@ def load(state: State, action: Tensor, config: LbfConfig) -> Loading:
     share = (level * state.food_level.unsqueeze(-2) * takes).to(torch.get_default_dtype())
     if config.normalise_reward:
         share = share / (team_level * state.spawned.unsqueeze(-1)).clamp(min=1).unsqueeze(-2)
-    fails = (loads & ~takes).any(-1)
-    return Loading(share.sum(-1) - config.penalty * fails, takes, is_loaded)
+    reward = share.sum(-1)
+    if config.penalty > 0:
+        reward = reward - config.penalty * (loads & ~takes).any(-1)
+    return Loading(reward, takes, is_loaded)
 
 
 @cache
 def _moves(device: torch.device) -> Tensor:
     """What each action adds to a position. Shape ``[6, 2]``, long."""
     return torch.tensor([(0, 0), *MOVES, (0, 0)], device=device)
+
+
+@cache
+def _neighbours(device: torch.device) -> Tensor:
+    """Numbers of what north, south, west and east add. Shape ``[4]``, long."""
+    return _number(torch.tensor(MOVES, device=device))
+
+
+@cache
+def _exits(n_rows: int, n_columns: int, device: torch.device) -> Tensor:
+    """Whether the field goes on north, south, west and east of a cell. Shape ``[n_rows, n_columns, 4]``, bool."""
+    row, column = torch.meshgrid(
+        torch.arange(n_rows, device=device), torch.arange(n_columns, device=device), indexing="ij"
+    )
+    return torch.stack([row > 0, row < n_rows - 1, column > 0, column < n_columns - 1], dim=-1)
 
 
 def _number(position: Tensor) -> Tensor:

@@ -7,12 +7,14 @@ between steps that are as good. What the scripts are is our choice.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
+from tensordict import TensorDictBase
 from torch import Tensor
 
-from benchmarl_himpo.environments.lbf.environment import LbfEnv
-from benchmarl_himpo.environments.lbf.rules import LOAD, MOVES, NONE, action_mask, food_directions
+from benchmarl_himpo.environments.lbf.environment import GROUP, LbfEnv
+from benchmarl_himpo.environments.lbf.rules import LOAD, MOVES, NONE, find_choices
 from benchmarl_himpo.environments.lbf.state import State
 
 FAR = 1 << 20
@@ -24,7 +26,7 @@ Script = Callable[[State, list[int], torch.Generator], Tensor]
 
 def random(state: State, field_size: list[int], generator: torch.Generator) -> Tensor:
     """Any valid action."""
-    mask = action_mask(state, field_size)
+    mask = find_choices(state, field_size).action_mask
     return torch.multinomial(mask.flatten(0, 1).float(), 1, generator=generator).view(mask.shape[:-1])
 
 
@@ -107,9 +109,10 @@ def head_for(target: Tensor, state: State, field_size: list[int], generator: tor
     beside, place = food + moves, state.agent_position.unsqueeze(-2) + moves  # [B, n_agents, 4, 2]
     steps = (place.unsqueeze(-2) - beside.unsqueeze(-3)).abs().sum(-1) + FAR * _is_taken(beside, state).unsqueeze(-2)
     cost = steps.amin(-1) + torch.rand(place.shape[:-1], generator=generator, device=target.device)
-    can_go = action_mask(state, field_size)[..., 1:LOAD] & ~_is_taken(place, state)
+    choices = find_choices(state, field_size)
+    can_go = choices.action_mask[..., 1:LOAD] & ~_is_taken(place, state)
     step = (cost + 2 * FAR * ~can_go).argmin(-1) + 1
-    is_there = food_directions(state).any(-1).gather(-1, index).squeeze(-1)
+    is_there = choices.is_beside.gather(-1, index).squeeze(-1)
     has_aim = state.is_food.gather(-1, target) & state.alive
     return torch.where(is_there, LOAD, torch.where(has_aim & can_go.any(-1), step, NONE))
 
@@ -120,25 +123,17 @@ def _is_taken(cell: Tensor, state: State) -> Tensor:
     return (is_on & state.alive[:, None, None]).any(-1)
 
 
-def play(env: LbfEnv, script: Script) -> tuple[Tensor, Tensor]:
-    """Play one episode on every board.
+def scripted_policies(env: LbfEnv) -> dict[str, Callable[[TensorDictBase], TensorDictBase]]:
+    """Make policies of the scripts.
 
     Args:
-        env: the environment; its random numbers decide everything.
-        script: who plays.
+        env: the environment that they play, whose boards they look at and whose random numbers they draw.
 
     Returns:
-        Returns of the team, ``[B]``, and lives of the agents in env steps, ``[B, n_agents]``.
+        By name; each writes the actions beside what the agents are given.
     """
-    td = env.reset()
-    team_return = torch.zeros(env.batch_size, device=env.device)
-    is_playing = torch.ones(env.batch_size, dtype=torch.bool, device=env.device)
-    life = env.state.life
-    for _ in range(env.config.max_steps):
-        td["agents", "action"] = script(env.state, env.config.field_size, env.generator)
-        after = env.step(td)["next"]
-        team_return = team_return + after["agents", "reward"].sum((-2, -1)) * is_playing
-        life = torch.where(is_playing.unsqueeze(-1), after["agents", "life"], life)
-        is_playing = is_playing & ~after["done"].squeeze(-1)
-        td = after.exclude(("agents", "reward"))
-    return team_return, life
+
+    def act(script: Script, td: TensorDictBase) -> TensorDictBase:
+        return td.set((GROUP, "action"), script(env.state, env.config.field_size, env.generator))
+
+    return {name: partial(act, script) for name, script in SCRIPTS.items()}

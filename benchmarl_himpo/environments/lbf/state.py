@@ -14,7 +14,7 @@ class State(NamedTuple):
     agent_level: Tensor  # [B, n_agents], long
     alive: Tensor  # [B, n_agents], bool
     energy: Tensor  # [B, n_agents], float64; above 0 for the living, 0 for the dead, 1 without survival
-    life: Tensor  # [B, n_agents], long: env steps lived
+    life: Tensor  # [B, n_agents], long: env steps lived; 0 without survival
     food_position: Tensor  # [B, n_foods, 2], long: row and column
     food_level: Tensor  # [B, n_foods], long; 0 where the slot has no food on the board
     respawn_timer: Tensor  # [B, n_foods], long: env steps until an empty slot may be filled

@@ -55,6 +55,8 @@ def regrow(
     level = state.food_level.masked_fill(is_loaded, 0)
     is_due = (level == 0) & (timer == 0)
     boards = is_due.any(-1).nonzero().squeeze(-1)
+    if len(boards) == 0:
+        return state.food_position, level, timer
     rows = State(*(entry[boards] for entry in state._replace(food_level=level)))
     position, spawned = spawn_foods(rows, is_due[boards], config, generator)
     return state.food_position.index_put((boards,), position), level.index_put((boards,), spawned), timer

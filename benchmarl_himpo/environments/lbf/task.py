@@ -12,6 +12,7 @@ from torch import Tensor
 from torchrl.data import Composite
 from torchrl.envs import EnvBase
 
+from benchmarl_himpo.environments.entries import LIFE_KEY
 from benchmarl_himpo.environments.lbf.environment import GROUP, LbfEnv
 from benchmarl_himpo.environments.lbf.options import LbfConfig, LbfwsConfig
 from benchmarl_himpo.environments.own_task import OwnTask, check_option_names, select_entry
@@ -91,7 +92,10 @@ class LbfClass(TaskClass):
     @staticmethod
     def log_info(batch: TensorDictBase) -> dict[str, float]:
         """Mean life of an agent, in env steps, over the episodes that ended in a batch; nothing where none did."""
-        life = batch.get(("next", GROUP, "life"))[batch.get(("next", "done")).squeeze(-1)]
+        life = batch.get(("next", GROUP, LIFE_KEY), None)
+        if life is None:
+            return {}
+        life = life[batch.get(("next", "done")).squeeze(-1)]
         return {f"collection/{GROUP}/life_mean": life.double().mean().item()} if len(life) else {}
 
     @staticmethod

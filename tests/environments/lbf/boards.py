@@ -11,7 +11,7 @@ from torch import Tensor
 
 from benchmarl_himpo.environments.lbf.environment import LbfEnv
 from benchmarl_himpo.environments.lbf.options import LbfConfig, LbfwsConfig
-from benchmarl_himpo.environments.lbf.rules import action_mask
+from benchmarl_himpo.environments.lbf.rules import find_choices
 from benchmarl_himpo.environments.lbf.state import State
 
 PLAIN = LbfConfig(
@@ -63,7 +63,7 @@ def random_actions(env: LbfEnv, generator: torch.Generator) -> Tensor:
 
 def likely_actions(env: LbfEnv, generator: torch.Generator) -> Tensor:
     """Random valid actions; whoever can load mostly does, so that something happens."""
-    mask = action_mask(env.state, env.config.field_size).double()
+    mask = find_choices(env.state, env.config.field_size).action_mask.double()
     mask[..., 5] *= 10
     return torch.multinomial(mask.flatten(0, 1), 1, generator=generator).view(mask.shape[:-1])
 

@@ -11,6 +11,7 @@ import torch
 from boards import PLAIN, SURVIVAL, act, board, likely_actions, make, random_actions
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tensordict import TensorDict
 from torch import Tensor
 
 from benchmarl_himpo.environments.lbf.environment import LbfEnv
@@ -254,6 +255,35 @@ def test_a_partial_reset_touches_the_masked_boards_alone(config: LbfwsConfig, se
     kept = seen.exclude(("agents", "reward"))
     assert (reset.select(*kept.keys(True, True))[~is_reset] == kept[~is_reset]).all()
     assert (reset["agents", "observation"][is_reset] != 0).any()
+
+
+def reset_some(env: LbfEnv, boards: list[int]) -> list[list[int]]:
+    """Reset some boards; where their agents then are."""
+    is_reset = torch.zeros(*env.batch_size, 1, dtype=torch.bool)
+    is_reset[boards] = True
+    env.reset(TensorDict({"_reset": is_reset}, env.batch_size))
+    return env.state.agent_position[boards].flatten(1).tolist()
+
+
+def test_no_board_of_partial_resets_is_dealt_twice() -> None:
+    env = make(PLAIN, n_envs=6, field_size=[15, 15])
+    dealt = [
+        board for boards in ([0], [1, 2], [0, 3], [5], [0, 1, 2, 3], [4], [2]) for board in reset_some(env, boards)
+    ]
+    assert len({tuple(board) for board in dealt}) == len(dealt) == 12
+
+
+@pytest.mark.parametrize("mask", [None, torch.ones(6, 1, dtype=torch.bool)])
+def test_a_full_reset_goes_on_from_the_generator_alone(mask: Tensor | None) -> None:
+    """What had been drawn in advance is forgotten: a resumed run finds the same boards."""
+    env, other = make(PLAIN, n_envs=6), make(PLAIN, n_envs=6, seed=1)
+    reset_some(env, [0, 1])
+    other.generator.set_state(env.generator.get_state())
+    for one in (env, other):
+        one.reset(None if mask is None else TensorDict({"_reset": mask.clone()}, [6]))
+    for boards in ([0, 1, 2], [1], [3, 4, 5]):
+        assert reset_some(env, boards) == reset_some(other, boards)
+    assert torch.equal(env.state.food_level, other.state.food_level)
 
 
 # By hand

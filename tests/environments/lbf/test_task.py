@@ -26,7 +26,7 @@ from benchmarl_himpo.environments.lbf.render import CELL, CLUSTERS, DEAD, FOOD
 from benchmarl_himpo.environments.lbf.rules import NONE
 from benchmarl_himpo.environments.lbf.task import LbfClass, LbfTask, LbfwsTask
 from benchmarl_himpo.environments.tasks import TASKS
-from benchmarl_himpo.evaluation.episodes import load_trained
+from benchmarl_himpo.evaluation.episodes import load_trained, play
 from benchmarl_himpo.runs import CheckpointError
 
 MakeExperiment = Callable[..., Experiment]
@@ -55,7 +55,8 @@ def test_specs_hold_and_networks_see_the_observation_alone(name: str) -> None:
     check_env_specs(env)
     assert set(task.observation_spec(env)["agents"].keys()) == {"observation"}
     assert set(task.action_mask_spec(env)["agents"].keys()) == {"action_mask"}
-    assert {"position", "alive"} <= set(env.full_observation_spec["agents"].keys())
+    of_survival = {"alive", "life", "done", "terminated"} if task.env_name() == "lbfws" else set()
+    assert set(env.full_observation_spec["agents"].keys()) == {"observation", "action_mask", "position"} | of_survival
     assert f"{task.env_name()}/{task.name.lower()}" == name
     assert task.group_map(env) == {"agents": [f"agent_{i}" for i in range(task.options.n_agents)]}
 
@@ -210,8 +211,12 @@ def test_mean_life_is_logged(make_survival: MakeExperiment) -> None:
     """With food that does not feed everybody lives for exactly their energy."""
     experiment = make_survival("algorithm=ippo", "task.food_energy=0")
     experiment.run()
-    (file,) = experiment.folder_name.rglob("collection_agents_life_mean.csv")
-    assert [float(row.split(",")[1]) for row in file.read_text().split()] == [6.0, 6.0]
+    for phase in ("collection", "eval"):
+        (file,) = experiment.folder_name.rglob(f"{phase}_agents_life_mean.csv")
+        assert [float(row.split(",")[1]) for row in file.read_text().split()] == [6.0, 6.0], phase
+    trained = load_trained(experiment.folder_name, 3)
+    assert play(trained, seed=0).life.tolist() == [6.0, 6.0, 6.0]
+    trained.close()
 
 
 def test_another_number_of_agents_is_refused_with_a_sentence(make_survival: MakeExperiment) -> None:
