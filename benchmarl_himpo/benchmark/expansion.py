@@ -28,7 +28,7 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
 
     Args:
         overrides: the command line in Hydra's syntax, such as ``["algorithm=himppo,ippo", "seed=range(0,5)"]``. A value
-            given here replaces that of a protocol's grids.
+            given here replaces that of a protocol's grids, and what the protocol has as ``tuned`` for an algorithm.
 
     Returns:
         The overrides of each run.
@@ -49,9 +49,17 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
             lines = [f"{key}={values}" for key, values in grid.items()]
             (batch,) = BasicSweeper.split_arguments(parser.parse_overrides([*lines, *overrides]), None)
             runs += batch
+        if protocol is not None:
+            runs = [[*_tuned(run, protocol), *run] for run in runs]
     except (HydraException, OmegaConfBaseException) as error:
         raise SweepError(str(error)) from error
     return runs
+
+
+def _tuned(run: Sequence[str], protocol: DictConfig) -> list[str]:
+    """What a protocol sets for the algorithm of a run; it stands before what the run sets itself, which replaces it."""
+    algorithm = dict(line.split("=", 1) for line in run).get("algorithm")
+    return [f"{key}={value}" for key, value in protocol.get("tuned", {}).get(algorithm, {}).items()]
 
 
 def read_values(key: str, text: str) -> list[Any]:

@@ -64,6 +64,15 @@ def test_a_value_on_the_command_line_replaces_that_of_a_protocol() -> None:
     assert [(spec.variant, spec.seed) for spec in specs] == [("qmix", 7), ("qmix", 8)]
 
 
+def test_what_tuning_found_holds_unless_the_command_line_says_otherwise() -> None:
+    tuned = specs_of("protocol=sampling_continuous", "algorithm=himppo,ippo", "seed=7", "task.n_agents=3")
+    assert [spec.variant for spec in tuned] == ["himppo", "ippo[entropy_coef=0.01]"]
+    (told,) = specs_of(
+        "protocol=sampling_continuous", "algorithm=ippo", "algorithm.entropy_coef=0", "seed=7", "task.n_agents=3"
+    )
+    assert told.config["algorithm"]["entropy_coef"] == 0
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
