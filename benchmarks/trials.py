@@ -39,6 +39,7 @@ SETTINGS = {
             "critic_rows",
             "critic_phase",
             "hidden_dim",
+            "goal_actor_width",
             "assignment",
             "neighbours",
             "team_state",
