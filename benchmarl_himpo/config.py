@@ -74,6 +74,24 @@ def read_options(file: str, given: Sequence[str]) -> DictConfig:
     return options
 
 
+def split_arguments(file: str, arguments: Sequence[str]) -> tuple[DictConfig, list[str]]:
+    """Split the command line of a command that starts runs.
+
+    Args:
+        file: name of the file in ``conf/`` with the command's options.
+        arguments: options as ``name=value``, and overrides of the runs.
+
+    Returns:
+        The options over their defaults, and the overrides.
+
+    Raises:
+        ValueError: if an option has another type.
+    """
+    names = read_options(file, []).keys()
+    given = [argument for argument in arguments if argument.partition("=")[0] in names]
+    return read_options(file, given), [argument for argument in arguments if argument not in given]
+
+
 def sort_arguments(file: str, arguments: Sequence[str]) -> tuple[list[Path], DictConfig, list[tuple[str, str]]]:
     """Sort the command line of a command that reads finished runs.
 

@@ -25,7 +25,7 @@ from benchmarl_himpo.benchmark.regression.gate import Gate
 from benchmarl_himpo.benchmark.regression.stages import EXPECTED, format_comparison
 from benchmarl_himpo.benchmark.regression.verdict import Finding, InconclusiveError, Verdict, format_findings
 from benchmarl_himpo.command_line import exit_on_interrupt, given_arguments
-from benchmarl_himpo.config import read_options
+from benchmarl_himpo.config import split_arguments
 from benchmarl_himpo.registration import register
 
 OPTIONS_FILE = "regression.yaml"
@@ -44,15 +44,13 @@ def read_arguments(arguments: Sequence[str]) -> tuple[DictConfig, list[str]]:
     Raises:
         ValueError: if an option is out of range.
     """
-    names = read_options(OPTIONS_FILE, []).keys()
-    given = [argument for argument in arguments if argument.partition("=")[0] in names]
-    options = read_options(OPTIONS_FILE, given)
+    options, overrides = split_arguments(OPTIONS_FILE, arguments)
     if options.mode not in MODES:
         raise ValueError(f"mode={options.mode} does not exist: choose from {', '.join(MODES)}")
     if options.random_episodes < 1:
         raise ValueError(f"random_episodes={options.random_episodes} must be 1 or more")
     check_engine(options.engine, options.workers, options.retries)
-    return options, [argument for argument in arguments if argument not in given]
+    return options, overrides
 
 
 def run_gate(gate: Gate) -> None:

@@ -30,7 +30,7 @@ from benchmarl_himpo.benchmark.progress import format_table
 from benchmarl_himpo.benchmark.record import RECORD_FILE
 from benchmarl_himpo.benchmark.spec import RunSpec
 from benchmarl_himpo.command_line import exit_on_interrupt, given_arguments
-from benchmarl_himpo.config import read_options
+from benchmarl_himpo.config import split_arguments
 from benchmarl_himpo.registration import register
 from benchmarl_himpo.runs.lock import lock_folder
 
@@ -49,11 +49,9 @@ def read_arguments(arguments: Sequence[str]) -> tuple[DictConfig, list[str]]:
     Raises:
         SweepError: if an option is out of range.
     """
-    names = read_options(OPTIONS_FILE, []).keys()
-    given = [argument for argument in arguments if argument.partition("=")[0] in names]
-    options = read_options(OPTIONS_FILE, given)
+    options, overrides = split_arguments(OPTIONS_FILE, arguments)
     check_engine(options.engine, options.workers, options.retries)
-    return options, [argument for argument in arguments if argument not in given]
+    return options, overrides
 
 
 def sweep(options: DictConfig, overrides: list[str]) -> bool:

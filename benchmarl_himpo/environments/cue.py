@@ -13,9 +13,9 @@ from tensordict import TensorDict, TensorDictBase
 from torchrl.data import Binary, Categorical, Composite, TensorSpec, Unbounded
 from torchrl.envs import EnvBase
 
-from benchmarl_himpo.environments.own_task import OwnTask, check_option_names, select_entry
+from benchmarl_himpo.environments.entries import GROUP
+from benchmarl_himpo.environments.own_task import OwnTask, OwnTaskClass
 
-GROUP = "agents"
 SPEAKER, LISTENER = 0, 1
 
 
@@ -110,7 +110,7 @@ class CueEnv(EnvBase):
             self.generator.manual_seed(seed)
 
 
-class CueClass(TaskClass):
+class CueClass(OwnTaskClass):
     """:class:`CueEnv` for BenchMARL. The agents' networks see the one-hot alone: positions serve the hierarchy.
 
     Args:
@@ -121,10 +121,7 @@ class CueClass(TaskClass):
         ValueError: if an option is unknown, missing or out of range.
     """
 
-    def __init__(self, name: str, config: dict[str, Any]) -> None:
-        check_option_names(CueConfig, self.env_name(), config)
-        super().__init__(name, config)
-        self.options = CueConfig(**config)
+    config_class = CueConfig
 
     def get_env_fun(
         self, num_envs: int, continuous_actions: bool, seed: int | None, device: DEVICE_TYPING
@@ -133,18 +130,6 @@ class CueClass(TaskClass):
         options = CueConfig(**self.config)
         return lambda: CueEnv(options, num_envs, seed, device)
 
-    def supports_continuous_actions(self) -> bool:
-        """Targets are discrete."""
-        return False
-
-    def supports_discrete_actions(self) -> bool:
-        """Targets are discrete."""
-        return True
-
-    def max_steps(self, env: EnvBase) -> int:
-        """Length of an episode, in env steps."""
-        return self.options.max_steps
-
     def has_render(self, env: EnvBase) -> bool:
         """Nothing to draw."""
         return False
@@ -152,23 +137,6 @@ class CueClass(TaskClass):
     def group_map(self, env: EnvBase) -> dict[str, list[str]]:
         """One group of two."""
         return {GROUP: ["speaker", "listener"]}
-
-    def observation_spec(self, env: EnvBase) -> Composite:
-        """The one-hot alone."""
-        return select_entry(env.full_observation_spec_unbatched, GROUP, "observation")
-
-    def action_spec(self, env: EnvBase) -> Composite:
-        """One of the targets."""
-        return env.full_action_spec_unbatched
-
-    def state_spec(self, env: EnvBase) -> None:
-        """No state."""
-
-    def info_spec(self, env: EnvBase) -> None:
-        """No info."""
-
-    def action_mask_spec(self, env: EnvBase) -> None:
-        """Every action is allowed."""
 
     @staticmethod
     def env_name() -> str:

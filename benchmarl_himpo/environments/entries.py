@@ -5,6 +5,8 @@ from __future__ import annotations
 from tensordict import TensorDictBase
 from torch import Tensor
 
+GROUP = "agents"
+"""The one group of agents of this package's environments."""
 LIFE_KEY = "life"
 """Entry of a group in which an environment tells how many env steps each agent has lived. Shape ``[*B, n_agents]``."""
 

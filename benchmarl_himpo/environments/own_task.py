@@ -1,15 +1,17 @@
-"""What tasks of this package have in common: options from YAML that may inherit, checked by name."""
+"""What tasks of this package have in common: options from YAML that may inherit, checked by name; discrete actions."""
 
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from benchmarl.environments.common import Task, TaskClass
 from omegaconf import DictConfig, OmegaConf
 from torchrl.data import Composite
+from torchrl.envs import EnvBase
 
 from benchmarl_himpo.config import compose
+from benchmarl_himpo.environments.entries import GROUP
 
 
 class OwnTask(Task):
@@ -24,6 +26,59 @@ class OwnTask(Task):
     def from_config(self, cfg: DictConfig) -> TaskClass:
         """Build the task from its node of a composed config."""
         return self.get_task(cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=True)))
+
+
+class OwnTaskClass(TaskClass):
+    """One group of agents with discrete actions, whose networks see the entry ``observation`` alone.
+
+    Args:
+        name: name of the task.
+        config: all options of ``config_class``.
+
+    Attributes:
+        config_class: dataclass of the options, with ``max_steps``.
+        options: the options, checked.
+
+    Raises:
+        ValueError: if an option is unknown, missing or out of range.
+    """
+
+    config_class: ClassVar[type]
+
+    def __init__(self, name: str, config: dict[str, Any]) -> None:
+        check_option_names(self.config_class, self.env_name(), config)
+        super().__init__(name, config)
+        self.options = self.config_class(**config)
+
+    def supports_continuous_actions(self) -> bool:
+        """Never."""
+        return False
+
+    def supports_discrete_actions(self) -> bool:
+        """Always."""
+        return True
+
+    def max_steps(self, env: EnvBase) -> int:
+        """Length of an episode, in env steps."""
+        return int(self.options.max_steps)
+
+    def observation_spec(self, env: EnvBase) -> Composite:
+        """The observation, without what the environment emits beside it."""
+        return select_entry(env, "observation")
+
+    def action_spec(self, env: EnvBase) -> Composite:
+        """What the agents choose from."""
+        return env.full_action_spec_unbatched
+
+    def action_mask_spec(self, env: EnvBase) -> Composite | None:
+        """Every action is allowed."""
+        return None
+
+    def state_spec(self, env: EnvBase) -> None:
+        """No state beside the observations."""
+
+    def info_spec(self, env: EnvBase) -> None:
+        """No info."""
 
 
 def check_option_names(config_class: type, env_name: str, config: dict[str, Any]) -> None:
@@ -45,7 +100,8 @@ def check_option_names(config_class: type, env_name: str, config: dict[str, Any]
         raise ValueError(f"task.{min(missing)} is missing: every option of {env_name} needs a value.")
 
 
-def select_entry(spec: Composite, group: str, name: str) -> Composite:
-    """One entry of the agents of a group, as a spec of its own."""
-    agents = spec[group]
-    return Composite({group: Composite({name: agents[name].clone()}, shape=agents.shape)}, device=spec.device)
+def select_entry(env: EnvBase, name: str) -> Composite:
+    """One entry of what the agents see, as a spec of its own."""
+    spec = env.full_observation_spec_unbatched
+    agents = spec[GROUP]
+    return Composite({GROUP: Composite({name: agents[name].clone()}, shape=agents.shape)}, device=spec.device)

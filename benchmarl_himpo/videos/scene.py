@@ -11,7 +11,8 @@ from tensordict import TensorDictBase
 from torch import Tensor
 from torchrl.envs import EnvBase
 
-from benchmarl_himpo.environments.lbf.environment import GROUP, LbfEnv
+from benchmarl_himpo.environments.entries import GROUP
+from benchmarl_himpo.environments.lbf.environment import LbfEnv
 from benchmarl_himpo.runs import ResumableExperiment
 
 Extent = tuple[float, float, float, float]

@@ -10,6 +10,7 @@ from torch import Tensor
 from torchrl.data import Binary, Categorical, Composite, Unbounded
 from torchrl.envs import EnvBase
 
+from benchmarl_himpo.environments.entries import GROUP
 from benchmarl_himpo.environments.lbf.observation import observation_size, observe
 from benchmarl_himpo.environments.lbf.options import LbfConfig, LbfwsConfig
 from benchmarl_himpo.environments.lbf.placement import new_boards
@@ -17,8 +18,6 @@ from benchmarl_himpo.environments.lbf.render import render_board
 from benchmarl_himpo.environments.lbf.rules import N_ACTIONS, NONE, find_choices, load, move
 from benchmarl_himpo.environments.lbf.state import State
 from benchmarl_himpo.environments.lbf.survival import live, regrow
-
-GROUP = "agents"
 
 
 class Seen(NamedTuple):

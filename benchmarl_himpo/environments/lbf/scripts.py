@@ -13,7 +13,8 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from benchmarl_himpo.environments.lbf.environment import GROUP, LbfEnv
+from benchmarl_himpo.environments.entries import GROUP
+from benchmarl_himpo.environments.lbf.environment import LbfEnv
 from benchmarl_himpo.environments.lbf.rules import LOAD, MOVES, NONE, find_choices
 from benchmarl_himpo.environments.lbf.state import State
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from benchmarl.environments.common import TaskClass
 from benchmarl.utils import DEVICE_TYPING
@@ -12,14 +12,14 @@ from torch import Tensor
 from torchrl.data import Composite
 from torchrl.envs import EnvBase
 
-from benchmarl_himpo.environments.entries import LIFE_KEY
-from benchmarl_himpo.environments.lbf.environment import GROUP, LbfEnv
+from benchmarl_himpo.environments.entries import GROUP, LIFE_KEY
+from benchmarl_himpo.environments.lbf.environment import LbfEnv
 from benchmarl_himpo.environments.lbf.options import LbfConfig, LbfwsConfig
-from benchmarl_himpo.environments.own_task import OwnTask, check_option_names, select_entry
+from benchmarl_himpo.environments.own_task import OwnTask, OwnTaskClass, select_entry
 from benchmarl_himpo.keys import HierarchyKeys
 
 
-class LbfClass(TaskClass):
+class LbfClass(OwnTaskClass):
     """Level-Based Foraging with the rules of lbforaging 2.0.0.
 
     Networks see the observation alone; positions, deaths and lives are there for whoever asks for them by name.
@@ -32,12 +32,7 @@ class LbfClass(TaskClass):
         ValueError: if an option is unknown, missing or out of range.
     """
 
-    config_class: type[LbfConfig] = LbfConfig
-
-    def __init__(self, name: str, config: dict[str, Any]) -> None:
-        check_option_names(self.config_class, self.env_name(), config)
-        super().__init__(name, config)
-        self.options = self.config_class(**config)
+    config_class: ClassVar[type[LbfConfig]] = LbfConfig
 
     def get_env_fun(
         self, num_envs: int, continuous_actions: bool, seed: int | None, device: DEVICE_TYPING
@@ -45,18 +40,6 @@ class LbfClass(TaskClass):
         """Build ``num_envs`` boards in one environment."""
         options = self.config_class(**self.config)
         return lambda: LbfEnv(options, num_envs, seed, device)
-
-    def supports_continuous_actions(self) -> bool:
-        """Never."""
-        return False
-
-    def supports_discrete_actions(self) -> bool:
-        """Always."""
-        return True
-
-    def max_steps(self, env: EnvBase) -> int:
-        """Length of an episode, in env steps."""
-        return self.options.max_steps
 
     def has_render(self, env: EnvBase) -> bool:
         """Boards are painted without a display."""
@@ -66,23 +49,9 @@ class LbfClass(TaskClass):
         """One group of all agents."""
         return {GROUP: [f"agent_{i}" for i in range(self.options.n_agents)]}
 
-    def observation_spec(self, env: EnvBase) -> Composite:
-        """The observation vector, without what the environment emits beside it."""
-        return select_entry(env.full_observation_spec_unbatched, GROUP, "observation")
-
     def action_mask_spec(self, env: EnvBase) -> Composite:
         """What each agent may do."""
-        return select_entry(env.full_observation_spec_unbatched, GROUP, "action_mask")
-
-    def action_spec(self, env: EnvBase) -> Composite:
-        """One of six actions per agent."""
-        return env.full_action_spec_unbatched
-
-    def state_spec(self, env: EnvBase) -> None:
-        """No state beside the observations."""
-
-    def info_spec(self, env: EnvBase) -> None:
-        """No info."""
+        return select_entry(env, "action_mask")
 
     @staticmethod
     def env_name() -> str:
