@@ -62,12 +62,13 @@ def read_options(file: str, given: Sequence[str]) -> DictConfig:
         The options.
 
     Raises:
-        OmegaConfBaseException: if an option does not exist.
-        ValueError: if it has another type.
+        ValueError: if an option does not exist or has another type.
     """
     defaults = cast("DictConfig", OmegaConf.load(CONF_DIR / file))
-    OmegaConf.set_struct(defaults, True)
     changes = OmegaConf.from_dotlist(list(given))
+    unknown = [str(key) for key in changes if key not in defaults]
+    if unknown:
+        raise ValueError(f"{unknown[0]} is no option of this command: choose from {', '.join(map(str, defaults))}")
     options = cast("DictConfig", OmegaConf.merge(defaults, changes))
     for key in map(str, changes):
         options[key] = _like(f"{key}={changes[key]}", changes[key], defaults[key])
@@ -104,7 +105,7 @@ def sort_arguments(file: str, arguments: Sequence[str]) -> tuple[list[Path], Dic
         The folders, the options over their defaults, and the changes.
 
     Raises:
-        OmegaConfBaseException: if an option does not exist or has another type.
+        ValueError: if an option does not exist or has another type.
     """
     folders = [Path(argument) for argument in arguments if "=" not in argument]
     pairs = [argument.split("=", 1) for argument in arguments if "=" in argument]

@@ -56,8 +56,7 @@ def read_arguments(arguments: Sequence[str]) -> tuple[list[Path], DictConfig, li
         The folders, the options over their defaults, and the combinations of changes to evaluate.
 
     Raises:
-        OmegaConfBaseException: if an option does not exist or has another type.
-        ValueError: if no folder is given, or an option is out of range.
+        ValueError: if an option does not exist, has another type or is out of range, or no folder is given.
     """
     folders, options, given = sort_arguments("evaluate.yaml", arguments)
     if not folders:

@@ -36,7 +36,7 @@ def read_arguments(arguments: Sequence[str]) -> tuple[Path, DictConfig, list[str
         The folder, the options over their defaults, and the changes.
 
     Raises:
-        OmegaConfBaseException: if an option does not exist or has another type.
+        ValueError: if an option does not exist or has another type.
         ValueError: if there is not exactly one folder, or an option is out of range.
     """
     folders, options, changes = sort_arguments("export.yaml", arguments)

@@ -31,8 +31,7 @@ def read_arguments(arguments: Sequence[str]) -> tuple[list[Path], DictConfig]:
         The folders, and the options over their defaults.
 
     Raises:
-        OmegaConfBaseException: if an option does not exist or has another type.
-        ValueError: if no folder is given, or an option is out of range.
+        ValueError: if an option does not exist, has another type or is out of range, or no folder is given.
     """
     folders = [Path(argument) for argument in arguments if "=" not in argument]
     options = read_options("report.yaml", [argument for argument in arguments if "=" in argument])

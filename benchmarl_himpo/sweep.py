@@ -78,7 +78,7 @@ def sweep(options: DictConfig, overrides: list[str]) -> bool:
     if options.dry_run:
         print(format_table(specs, {spec.id: states.get(spec.id, "to do") for spec in specs}))
         return True
-    publish = partial(_publish, folder=options.publish)
+    publish = partial(_publish, folder=None if options.publish is None else Path(str(options.publish)))
     folder.mkdir(parents=True, exist_ok=True)
     with lock_folder(folder):
         for spec in specs:
@@ -90,11 +90,11 @@ def sweep(options: DictConfig, overrides: list[str]) -> bool:
     return all(state.startswith("done") for state in states.values())
 
 
-def _publish(spec: RunSpec, folder: str | None) -> None:
+def _publish(spec: RunSpec, folder: Path | None) -> None:
     """Copy the record of a run to a folder, if there are both."""
     if folder is not None and (spec.folder / RECORD_FILE).is_file():
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(spec.folder / RECORD_FILE, Path(folder) / f"{spec.id}.json")
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(spec.folder / RECORD_FILE, folder / f"{spec.id}.json")
 
 
 def _interrupt(*_: Any) -> NoReturn:

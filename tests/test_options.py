@@ -28,3 +28,8 @@ def test_values_get_the_type_of_their_defaults() -> None:
 def test_another_type_is_refused(file: str, argument: str, words: str) -> None:
     with pytest.raises(ValueError, match=f"{argument} {words}"):
         read_options(file, [argument])
+
+
+def test_an_option_that_does_not_exist_is_refused_with_those_that_do() -> None:
+    with pytest.raises(ValueError, match=r"^out is no option of this command: choose from output, title, "):
+        read_options("report.yaml", ["out=elsewhere"])
