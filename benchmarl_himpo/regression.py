@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+import traceback
 from collections.abc import Sequence
 
 from hydra.errors import HydraException
@@ -90,6 +91,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             run_gate(gate)
     except (ValueError, RuntimeError, OSError, OmegaConfBaseException, HydraException) as error:
         print(error, file=sys.stderr)
+        sys.exit(Verdict.INCONCLUSIVE)
+    except Exception:  # Python's own exit code would say that something was lost
+        traceback.print_exc()
         sys.exit(Verdict.INCONCLUSIVE)
     sys.exit(gate.verdict)
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from benchmarl_himpo.benchmark.expansion import SweepError
 from benchmarl_himpo.benchmark.ledger import Ledger
-from benchmarl_himpo.benchmark.run_one import EXIT_SYSTEM, SystemFailureError, run_one
+from benchmarl_himpo.benchmark.run_one import EXIT_SYSTEM, Outcome, SystemFailureError, check_fingerprint, run_one
 from benchmarl_himpo.benchmark.spec import RunSpec
 
 LOG_FILE = "log.txt"
@@ -110,8 +110,11 @@ def run_with_ray(
         )
         ray.init(log_to_driver=False, **own_cluster)
     # A process a run (max_calls), because generators and counters of libraries live as long as their process
-    task = ray.remote(num_cpus=1, max_calls=1, max_retries=n_retries, retry_exceptions=[SystemFailureError])(run_one)
-    running = {task.remote(spec): spec for spec in specs}
+    task = ray.remote(num_cpus=1, max_calls=1, max_retries=n_retries, retry_exceptions=[SystemFailureError])(
+        _run_on_node
+    )
+    home = ray.get_runtime_context().get_node_id()
+    running = {task.remote(spec, home): spec for spec in specs}
     try:
         while running:
             ended, _ = ray.wait(list(running), timeout=POLL_SECONDS)
@@ -138,6 +141,15 @@ ENGINES: dict[str, Engine] = {"processes": run_in_processes, "ray": run_with_ray
 def n_cores() -> int:
     """Number of cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _run_on_node(spec: RunSpec, home: str) -> Outcome:
+    """Do a run on a node of a Ray cluster; one that did not take the fingerprint first shows that it has the same."""
+    import ray
+
+    if ray.get_runtime_context().get_node_id() != home:
+        check_fingerprint(spec)
+    return run_one(spec)
 
 
 def _start(spec: RunSpec) -> subprocess.Popen[bytes]:
@@ -171,7 +183,8 @@ def _last_line(spec: RunSpec) -> str:
 def _ray_reason(spec: RunSpec, error: Exception) -> str:
     """Say why a task failed, in one line: what the run wrote, or what Ray knows of its worker."""
     ledger = Ledger(spec.folder)
-    reason = ledger.last_words or f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+    cause = getattr(error, "cause", None) or error  # what was raised in the task, without Ray's traceback
+    reason = ledger.last_words or f"{type(cause).__name__}: {str(cause).strip().splitlines()[0]}"
     ledger.add("exited", exit_code=None, reason=reason)
     return reason
 

@@ -69,6 +69,23 @@ def run_one(spec: RunSpec) -> Outcome:
     return _run_locked(spec, cfg, cfg.hydra.runtime.choices)
 
 
+def check_fingerprint(spec: RunSpec) -> None:
+    """Check that this machine computes the numbers that a run's name promises; takes some seconds.
+
+    Args:
+        spec: the run.
+
+    Raises:
+        CommandError: if its fingerprint is another one.
+    """
+    here = fingerprint()
+    if here != spec.fingerprint:
+        raise CommandError(
+            f"{spec.id} is of a machine with the numerics fingerprint {spec.fingerprint}, and this one has {here}: "
+            "give the sweep machines with the same processors and versions"
+        )
+
+
 def run_composed(cfg: DictConfig, choices: Mapping[str, str], overrides: list[str]) -> None:
     """Do the same as one job of a launcher of Hydra's, which composed the config itself.
 

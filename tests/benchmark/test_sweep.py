@@ -294,3 +294,22 @@ def test_ray_starts_a_killed_worker_again(undisturbed: RunRecord, tmp_path: Path
     assert set(found) == {0, 1}
     assert sorted(record.attempts for record in found.values()) == [1, 2]
     assert results(found[0]) == results(undisturbed)
+
+
+@pytest.mark.slow
+def test_ray_does_no_run_on_a_node_that_computes_other_numbers(tmp_path: Path) -> None:
+    ray = pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    cluster.add_node(num_cpus=1)
+    ray.init(address=cluster.address, log_to_driver=False)
+    try:
+        with pytest.raises(SystemExit):
+            run_sweep(tmp_path, "algorithm=ippo", "engine=ray")  # its fingerprint is made up
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    (run,) = (path for path in tmp_path.iterdir() if path.is_dir())
+    assert f"the numerics fingerprint {FINGERPRINT}, and this one has" in Ledger(run).events()[-1]["reason"]
+    assert not (run / RECORD_FILE).exists()

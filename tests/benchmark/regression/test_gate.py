@@ -78,12 +78,17 @@ def test_a_run_that_is_missing_is_inconclusive_and_says_what_to_do(
     )
 
 
-def test_golden_runs_that_fail_are_inconclusive(gate, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [RuntimeError, TypeError])
+def test_golden_runs_that_fail_and_a_gate_that_crashes_are_inconclusive(
+    error: type[Exception], gate, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def fail(*names: str) -> dict[str, str]:
-        raise RuntimeError("no numbers here")
+        raise error("no numbers here")
 
     monkeypatch.setattr(quick, "take_digests", fail)
     assert gate() == 2
+    said = capsys.readouterr()
+    assert "no numbers here" in said.err + said.out
 
 
 # The comparison
