@@ -64,8 +64,7 @@ def load_run_config(folder: Path, overrides: Sequence[str] = ()) -> tuple[DictCo
         The composed config, and the file chosen for each group.
 
     Raises:
-        CheckpointError: if the file is missing or is no configuration of a run.
-        OmegaConfBaseException: if an override names no option.
+        CheckpointError: if the file is missing or is no configuration of a run, or an override does not fit it.
     """
     file = folder / CONFIG_FILE
     try:
@@ -79,7 +78,13 @@ def load_run_config(folder: Path, overrides: Sequence[str] = ()) -> tuple[DictCo
         raise
     except (OSError, ValueError, YAMLError, OmegaConfBaseException, HydraException, AttributeError, KeyError) as error:
         raise CheckpointError(f"{file} is not the configuration of a run of this package ({error})") from error
-    return cast("DictConfig", OmegaConf.merge(cfg, OmegaConf.from_dotlist(list(overrides)))), choices
+    for override in overrides:
+        try:
+            cfg = cast("DictConfig", OmegaConf.merge(cfg, OmegaConf.from_dotlist([override])))
+        except OmegaConfBaseException as error:
+            reason = str(error).splitlines()[0]
+            raise CheckpointError(f"{override} does not fit the configuration in {file}: {reason}") from error
+    return cfg, choices
 
 
 def _check_trusted(file: Path, saved: DictConfig, choices: dict[str, str], overridden: list[str]) -> None:

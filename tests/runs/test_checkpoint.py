@@ -146,6 +146,14 @@ def test_a_foreign_configuration_imports_nothing_it_should_not(key: str, value: 
         load_run_config(folder)
 
 
+@pytest.mark.parametrize("override", ["hydra.run.dir=elsewhere", "task.n_agent=7", "experiment.lr=fast"])
+def test_a_change_that_does_not_fit_the_configuration_is_named(override: str, runs) -> None:
+    folder = runs.run("algorithm=himppo", "experiment.max_n_frames=80")
+    with pytest.raises(CheckpointError, match=rf"{override} does not fit the configuration in .*run\.yaml: ") as raised:
+        load_run_config(folder, [override])
+    assert "\n" not in str(raised.value)
+
+
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("write failed")])
 def test_a_full_disk_leaves_the_checkpoints_that_were_there(
     error: Exception, runs, monkeypatch: pytest.MonkeyPatch
