@@ -23,6 +23,7 @@ SETTINGS = {
     "n_agents": "task.n_agents",
     "lr": "experiment.lr",
     "num_cells": "model.num_cells",
+    "epochs": "experiment.on_policy_n_minibatch_iters",
     "experiment_gamma": "experiment.gamma",
     **{
         name: f"algorithm.{name}"
