@@ -23,7 +23,13 @@ def test_values_are_combined_and_low_seeds_come_first() -> None:
     assert specs[0].overrides == ["algorithm=ippo", "seed=0", "task.n_agents=5"]
 
 
-PROTOCOLS = {"sampling_continuous": 75, "sampling_ablations": 33, "sampling_discrete": 15, "sampling_long": 50}
+PROTOCOLS = {
+    "foraging": 27,
+    "sampling_ablations": 33,
+    "sampling_continuous": 75,
+    "sampling_discrete": 15,
+    "sampling_long": 50,
+}
 OF_THE_GATE = {"regression": 3, "regression_cue": 1}
 
 
