@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import re
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -38,6 +39,7 @@ def provenance(devices: set[str]) -> dict[str, Any]:
         "cpu": _processor(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
+        "preloaded": _preloaded(),
         "gpu": torch.cuda.get_device_name() if any(device.startswith("cuda") for device in devices) else None,
         "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     }
@@ -83,6 +85,12 @@ def _git(*arguments: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _preloaded() -> str:
+    """Names of the libraries that the dynamic linker was told to load first: they can replace numeric kernels."""
+    names = [Path(library).name for library in re.split(r"[\s:]+", os.environ.get("LD_PRELOAD", "")) if library]
+    return ", ".join(names) or "none"
 
 
 def _processor() -> str | None:
