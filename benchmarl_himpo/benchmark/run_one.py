@@ -24,6 +24,7 @@ from benchmarl_himpo.benchmark.ledger import Ledger
 from benchmarl_himpo.benchmark.provenance import peak_memory, provenance
 from benchmarl_himpo.benchmark.record import RECORD_FILE
 from benchmarl_himpo.benchmark.run_files import find_begun_run
+from benchmarl_himpo.benchmark.shorter_run import adopt_shorter_run
 from benchmarl_himpo.benchmark.spec import RunSpec, comparable_config, hash_config, load_spec, make_spec
 from benchmarl_himpo.checks import check_sweep
 from benchmarl_himpo.command_line import EXIT_INTERRUPTED
@@ -148,16 +149,22 @@ def _run_to_record(spec: RunSpec, cfg: DictConfig, choices: Mapping[str, str], l
 def _config_of_attempt(
     spec: RunSpec, cfg: DictConfig, choices: Mapping[str, str]
 ) -> tuple[DictConfig, Mapping[str, str]]:
-    """Continue from the newest good checkpoint; an attempt that left none is set aside and the run starts anew."""
+    """Continue from the newest good checkpoint, or from where a shorter run of the sweep ended.
+
+    An attempt that left no good checkpoint is set aside, and the run starts anew.
+    """
     begun = [path for path in spec.folder.iterdir() if path.is_dir() and path.name != ABANDONED_FOLDER]
-    for run in begun:
+    adopted = None if begun else adopt_shorter_run(spec)
+    for run in begun if adopted is None else [adopted]:
         try:
             newest_checkpoint(run / "checkpoints")
         except CheckpointError:
             (spec.folder / ABANDONED_FOLDER).mkdir(exist_ok=True)
             run.rename(spec.folder / ABANDONED_FOLDER / run.name)
         else:
-            return config_to_continue(run)
+            # What was adopted was configured for fewer frames
+            n_frames = cfg.experiment.max_n_frames
+            return config_to_continue(run, [f"experiment.max_n_frames={'null' if n_frames is None else n_frames}"])
     OmegaConf.update(cfg, "experiment.save_folder", str(spec.folder))
     return cfg, choices
 

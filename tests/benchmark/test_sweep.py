@@ -18,8 +18,10 @@ from sweeps import FINGERPRINT, N_FRAMES, TINY, records, results
 
 from benchmarl_himpo import sweep
 from benchmarl_himpo.benchmark.engines import ENGINES, Ended
+from benchmarl_himpo.benchmark.expansion import make_specs
 from benchmarl_himpo.benchmark.ledger import Ledger
 from benchmarl_himpo.benchmark.record import RECORD_FILE, RunRecord
+from benchmarl_himpo.benchmark.shorter_run import adopt_shorter_run
 from benchmarl_himpo.benchmark.spec import RunSpec
 from benchmarl_himpo.runs.lock import lock_folder
 from benchmarl_himpo.runs.run_json import read_run_json
@@ -144,6 +146,39 @@ def test_records_are_published_as_runs_end(finished: Path, tmp_path: Path, monke
     with pytest.raises(SystemExit):
         run_sweep(tmp_path, "algorithm=ippo", "seed=0,1,2", f"publish={tmp_path / 'published'}", "engine=made_up")
     assert published == [0, 1, 2]
+
+
+# A longer run begins where a shorter one ended
+
+
+def test_a_longer_run_begins_where_a_shorter_one_ended(finished: Path, undisturbed: RunRecord, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    run_sweep(tmp_path, "algorithm=himppo", LONG)
+    (record,) = (record for record in records(tmp_path) if record.frames[-1] == 4 * N_FRAMES)
+    assert [e["frames"] for e in Ledger(tmp_path / record.id).events() if e["event"] == "started"] == [N_FRAMES]
+    assert (record.attempts, record.resumed) == (1, True)
+    assert results(record) == results(undisturbed)
+    assert record.seconds == sorted(record.seconds)
+    assert not list(tmp_path.glob("*.copy"))
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["algorithm=qmix", LONG],
+        ["algorithm=himppo", LONG, "seed=1"],
+        ["algorithm=himppo", LONG, "algorithm.lmbda=[0.9,0,0]"],
+    ],
+    ids=["explores on another schedule", "another seed", "another configuration"],
+)
+def test_no_run_begins_where_another_one_ended(overrides: list[str], finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    (spec,) = make_specs([[*TINY, *overrides]], tmp_path, FINGERPRINT)
+    spec.save()
+    assert adopt_shorter_run(spec) is None
+    (of_other_numerics,) = make_specs([[*TINY, "algorithm=himppo", LONG]], tmp_path, "another")
+    of_other_numerics.save()
+    assert adopt_shorter_run(of_other_numerics) is None
 
 
 # Runs that are killed, stopped or fail
