@@ -15,6 +15,9 @@ from typing import Any
 FORMAT = 1
 """Version of the files: raised when a key changes its meaning."""
 
+LAST_ITERATIONS = 5
+"""Iterations at the end of a run whose collection return is averaged."""
+
 RECORD_FILE = "record.json"
 """Name of the record in the folder of a run."""
 
@@ -112,6 +115,17 @@ class RunRecord:
     def n_agents(self) -> int:
         """Number of agents of all groups."""
         return sum(self.group_sizes.values())
+
+    @property
+    def last_collection(self) -> float | None:
+        """Mean return of the last iterations in which episodes ended, per agent, with sampled actions and goals."""
+        returns = [value for value in self.collection_return if value is not None][-LAST_ITERATIONS:]
+        return sum(returns) / len(returns) if returns else None
+
+    @property
+    def last_evaluation(self) -> float | None:
+        """Mean return of the episodes of the last evaluation, per agent."""
+        return sum(self.evaluation_returns[-1]) / len(self.evaluation_returns[-1]) if self.evaluation_returns else None
 
     @property
     def life(self) -> float | None:

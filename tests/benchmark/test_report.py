@@ -117,6 +117,24 @@ def test_lives_stand_beside_returns_where_they_are_known(write: Write) -> None:
     assert {row["mean_life"] for row in csv.DictReader(io.StringIO(as_csv(content)))} == {"", "100.0", "120.0"}
 
 
+def test_ends_of_training_are_means_of_the_last_batches_and_of_the_last_evaluation(write: Write) -> None:
+    ends = {"frames": [*range(7)], "seconds": [*range(7)], "evaluation_returns": [[0.0]] * 4 + [[1.0, 3.0]]}
+    runs = [
+        make_record(seed=0, collection_return=[90.0, None, 1.0, 2.0, 3.0, 4.0, 5.0], **ends),
+        make_record(seed=1, collection_return=[90.0, 90.0, 4.0, 4.0, 4.0, 4.0, 4.0], **ends),
+        make_record("ippo", seed=0, collection_return=[None] * 7, **ends),
+    ]
+    assert [run.last_collection for run in runs] == [3.0, 4.0, None]
+    content, _ = analyse_runs(write(*runs))
+    (section,) = (section for section in write_results(content) if section.title == "The end of training")
+    ends_of = {row[0]: row[2:] for row in section.tables[0].rows}
+    assert ends_of["himppo"][0].startswith("3.50 [") and ends_of["himppo"][1].startswith("2.00 [")
+    assert ends_of["ippo"][0] == "-"
+    table = list(csv.DictReader(io.StringIO(as_csv(content))))
+    assert sorted(row["last_collection"] for row in table) == ["", "3.0", "4.0"]
+    assert {row["last_evaluation"] for row in table} == {"2.0"}
+
+
 def test_groups_of_different_sizes_have_no_team_return(write: Write) -> None:
     _, analysis = analyse_runs(write(*make_runs("ippo", 20, range(2), group_sizes={"prey": 1, "predators": 3})))
     assert analysis.tasks[0].rows[0].team is None

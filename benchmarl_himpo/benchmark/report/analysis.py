@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -68,6 +68,8 @@ class Row:
     team: Estimate | None  # None: groups of different sizes, whose sum a mean over groups does not give
     fraction: Estimate | None  # of the upper bound; None: no bound is known
     score: Estimate | None  # between the anchors; None: none are known
+    last_collection: Estimate | None  # per agent, sampled actions; None: no episode ended while collecting
+    last_evaluation: Estimate | None  # per agent; None: there was none
     life: Estimate | None  # mean life of an agent, in env steps; None: the environment tells no lives
 
 
@@ -189,11 +191,14 @@ def _analyse_task(
     runs = {variant: comparison.runs(task, variant) for variant in variants}
     confidence = settings.confidence
 
+    def estimate_known(values: Iterable[float | None]) -> Estimate | None:
+        known = [value for value in values if value is not None]
+        return estimate_mean(known, confidence) if known else None
+
     def row(variant: str) -> Row:
         of_runs, first = returns[variant], runs[variant][0]
         is_sum = len(set(first.group_sizes.values())) == 1
         bound = anchors.upper_bound if anchors else None
-        lives = [record.life for record in runs[variant] if record.life is not None]
         return Row(
             variant=variant,
             seeds=[record.seed for record in runs[variant]],
@@ -201,7 +206,9 @@ def _analyse_task(
             team=estimate_mean(of_runs * first.n_agents, confidence) if is_sum else None,
             fraction=estimate_mean(of_runs / bound, confidence) if bound else None,
             score=estimate_mean(anchors.normalise(of_runs), confidence) if anchors else None,
-            life=estimate_mean(lives, confidence) if lives else None,
+            last_collection=estimate_known(record.last_collection for record in runs[variant]),
+            last_evaluation=estimate_known(record.last_evaluation for record in runs[variant]),
+            life=estimate_known(record.life for record in runs[variant]),
         )
 
     rows = sorted(map(row, variants), key=lambda r: -r.per_agent.value)

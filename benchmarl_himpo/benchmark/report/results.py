@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from benchmarl_himpo.benchmark.record import LAST_ITERATIONS
 from benchmarl_himpo.benchmark.report.analysis import Aggregates
 from benchmarl_himpo.benchmark.report.curves import has_evaluations, sample_efficiency, task_curves
 from benchmarl_himpo.benchmark.report.document import Content, Section, Table
@@ -20,7 +21,13 @@ def write_results(content: Content) -> list[Section]:
         Sections in order.
     """
     style = Style(content.comparison.variants)
-    return [_returns(content, style), _curves(content, style), _aggregates(content, style), _improvements(content)]
+    return [
+        _returns(content, style),
+        _curves(content, style),
+        _ends(content),
+        _aggregates(content, style),
+        _improvements(content),
+    ]
 
 
 def _returns(content: Content, style: Style) -> Section:
@@ -119,6 +126,26 @@ def _curves(content: Content, style: Style) -> Section:
         "the machines were free: see the load average below."
     )
     return Section("Learning curves", [text], pictures=pictures)
+
+
+def _ends(content: Content) -> Section:
+    columns = ["variant", "runs", f"last {LAST_ITERATIONS} batches, actions sampled", "last evaluation"]
+    tables = [
+        Table(
+            f"{result.label}, {result.n_agents} agents",
+            columns,
+            [
+                [row.variant, str(len(row.seeds)), _text(row.last_collection), _text(row.last_evaluation)]
+                for row in result.rows
+            ],
+        )
+        for result in content.analysis.tasks
+    ]
+    text = (
+        "Mean returns per agent where curves end: of the episodes that ended in the last batches, collected with "
+        "sampled actions, and of the last evaluation."
+    )
+    return Section("The end of training", [text], tables)
 
 
 def _aggregates(content: Content, style: Style) -> Section:

@@ -157,6 +157,8 @@ def as_csv(content: Content) -> str:
                 "seed": record.seed,
                 "return_per_agent": value,
                 "score": score,
+                "last_collection": record.last_collection,
+                "last_evaluation": record.last_evaluation,
                 "mean_life": record.life,
                 "n_agents": record.n_agents,
                 "frames": record.frames[-1] if record.frames else 0,
