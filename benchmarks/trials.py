@@ -43,6 +43,7 @@ SETTINGS = {
             "goal_actor_width",
             "assignment",
             "neighbours",
+            "n_message_rounds",
             "team_state",
         )
     },
