@@ -29,6 +29,7 @@ PROTOCOLS = {
     "sampling_continuous": 75,
     "sampling_discrete": 15,
     "sampling_long": 50,
+    "sampling_width": 40,
 }
 OF_THE_GATE = {"regression": 3, "regression_cue": 1}
 
