@@ -38,6 +38,7 @@ def collect_record(spec: RunSpec, run: Path, metric: AbsoluteMetric | None, made
     events = Ledger(spec.folder).events()
     started = [event for event in events if event["event"] == "started"]
     ended = [event for event in events if event["event"] == "trained"]
+    adopted = [event for event in events if event["event"] == "adopted"]
     seconds, evaluation_seconds = _seconds(run)
     frames = {i: int(value) for i, value in read_scalars(run, "counters/total_frames").items()}
     seconds_at = dict(zip(frames.values(), (seconds[i] for i in frames), strict=True))
@@ -68,15 +69,29 @@ def collect_record(spec: RunSpec, run: Path, metric: AbsoluteMetric | None, made
             "training": sum(read_scalars(run, "timers/training_time").values()),
             "evaluation": evaluation_seconds,
         },
-        peak_memory=max((event["peak_memory"] for event in ended), default=0),
+        peak_memory=max((event["peak_memory"] for event in (*adopted, *ended)), default=0),
         gradient_steps=_count_gradient_steps(experiment, len(frames)),
         resumed=any(event["frames"] for event in started),
         attempts=len(started),
-        provenance={**made_with, "started": started[0]["time"], "ended": ended[-1]["time"] if ended else now()},
+        provenance={
+            **made_with,
+            **(_begun_with(adopted[-1], made_with) if adopted else {"started": started[0]["time"]}),
+            "ended": ended[-1]["time"] if ended else now(),
+        },
         evaluation_life=_mean_lives(run, experiment.group_map),
     )
     experiment.close()
     return record
+
+
+def _begun_with(adopted: dict[str, Any], made_with: dict[str, Any]) -> dict[str, Any]:
+    """What a run that begins where another one ended has of that one's provenance."""
+    first = adopted["provenance"]
+    return {
+        "started": first["started"],
+        "git_commit_at_start": first["git_commit"],
+        "git_dirty": made_with["git_dirty"] or first["git_dirty"],
+    }
 
 
 def _seconds(run: Path) -> tuple[dict[int, float], float]:

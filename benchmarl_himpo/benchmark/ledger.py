@@ -1,8 +1,9 @@
 """What happened to a run, one line of JSON per event, through every attempt at it.
 
-Events: ``started`` (with the ``frames`` of the checkpoint it goes on from), ``trained`` (with ``peak_memory``),
-``finished``, ``failed`` (with a ``reason``), ``interrupted``, and, from whoever watches the process, ``exited`` (with
-an ``exit_code`` and a ``reason``).
+Events: ``adopted`` (the ``run`` that a longer one begins after, with its ``peak_memory`` and the beginning of its
+``provenance``), ``started`` (with the ``frames`` of the checkpoint it goes on from), ``trained`` (with
+``peak_memory``), ``finished``, ``failed`` (with a ``reason``), ``interrupted``, and, from whoever watches the process,
+``exited`` (with an ``exit_code`` and a ``reason``).
 """
 
 from __future__ import annotations

@@ -143,7 +143,7 @@ def _numbers(spec: RunSpec) -> str:
         said = f"{_describe_return(value)} in training at {frames:,} frames" if frames else ""
         return f"{said} | | | {attempts or ''}"
     record = load_record(file)
-    evaluation = f"{_mean(record.evaluation_returns[-1]):.2f}" if record.evaluation_returns else ""
+    evaluation = "" if record.last_evaluation is None else f"{record.last_evaluation:.2f}"
     metric = "" if record.absolute_metric is None else f"{_mean(record.absolute_metric['returns']):.2f}"
     return f"{evaluation} | {metric} | {sum(record.timers.values()) / 60:.1f} | {record.attempts}"
 
@@ -160,5 +160,4 @@ def _describe_end(ended: Ended) -> str:
     if not ended.succeeded:
         return f"{ended.spec.id}: failed, {ended.reason}"
     record = load_record(ended.spec.folder / RECORD_FILE)
-    evaluation = _describe_return(_mean(record.evaluation_returns[-1])) if record.evaluation_returns else ""
-    return f"{ended.spec.id}: done, {record.frames[-1]:,} frames {evaluation}"
+    return f"{ended.spec.id}: done, {record.frames[-1]:,} frames {_describe_return(record.last_evaluation)}"

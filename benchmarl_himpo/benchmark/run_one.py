@@ -131,7 +131,7 @@ def _run_locked(spec: RunSpec, cfg: DictConfig, choices: Mapping[str, str]) -> O
 def _run_to_record(spec: RunSpec, cfg: DictConfig, choices: Mapping[str, str], ledger: Ledger) -> None:
     torch.set_num_threads(1)
     made_with = provenance({cfg.experiment.sampling_device, cfg.experiment.train_device})
-    cfg, choices = _config_of_attempt(spec, cfg, choices)
+    cfg, choices = _config_of_attempt(spec, cfg, choices, ledger)
     n_done = n_frames_done(cfg)
     if ledger.is_running:
         ledger.add("exited", exit_code=None, reason="its process ended without a word")
@@ -147,24 +147,24 @@ def _run_to_record(spec: RunSpec, cfg: DictConfig, choices: Mapping[str, str], l
 
 
 def _config_of_attempt(
-    spec: RunSpec, cfg: DictConfig, choices: Mapping[str, str]
+    spec: RunSpec, cfg: DictConfig, choices: Mapping[str, str], ledger: Ledger
 ) -> tuple[DictConfig, Mapping[str, str]]:
     """Continue from the newest good checkpoint, or from where a shorter run of the sweep ended.
 
     An attempt that left no good checkpoint is set aside, and the run starts anew.
     """
     begun = [path for path in spec.folder.iterdir() if path.is_dir() and path.name != ABANDONED_FOLDER]
-    adopted = None if begun else adopt_shorter_run(spec)
-    for run in begun if adopted is None else [adopted]:
+    if not begun:
+        adopted = adopt_shorter_run(spec, cfg, choices, ledger)
+        begun = [] if adopted is None else [adopted]
+    for run in begun:
         try:
             newest_checkpoint(run / "checkpoints")
         except CheckpointError:
             (spec.folder / ABANDONED_FOLDER).mkdir(exist_ok=True)
             run.rename(spec.folder / ABANDONED_FOLDER / run.name)
         else:
-            # What was adopted was configured for fewer frames
-            n_frames = cfg.experiment.max_n_frames
-            return config_to_continue(run, [f"experiment.max_n_frames={'null' if n_frames is None else n_frames}"])
+            return config_to_continue(run)
     OmegaConf.update(cfg, "experiment.save_folder", str(spec.folder))
     return cfg, choices
 

@@ -23,6 +23,8 @@ from benchmarl_himpo.benchmark.ledger import Ledger
 from benchmarl_himpo.benchmark.record import RECORD_FILE, RunRecord
 from benchmarl_himpo.benchmark.shorter_run import adopt_shorter_run
 from benchmarl_himpo.benchmark.spec import RunSpec
+from benchmarl_himpo.config import compose
+from benchmarl_himpo.runs.checkpoint import newest_checkpoint, read_checkpoint, write_checkpoint
 from benchmarl_himpo.runs.lock import lock_folder
 from benchmarl_himpo.runs.run_json import read_run_json
 
@@ -82,7 +84,6 @@ def test_a_record_says_what_the_run_left(finished: Path) -> None:
         assert record.absolute_metric is not None
         assert record.absolute_metric["returns"] == data["absolute_metrics"]["return"]
         assert len(record.absolute_metric["returns"]) == 5
-        assert record.seconds == sorted(record.seconds)
         assert record.seconds[-1] == pytest.approx(record.timers["collection"] + record.timers["training"])
         assert record.evaluation_seconds == [record.seconds[i] for i in (0, 1, 3)]
         assert None not in record.collection_return
@@ -151,15 +152,44 @@ def test_records_are_published_as_runs_end(finished: Path, tmp_path: Path, monke
 # A longer run begins where a shorter one ended
 
 
-def test_a_longer_run_begins_where_a_shorter_one_ended(finished: Path, undisturbed: RunRecord, tmp_path: Path) -> None:
+def adopt(folder: Path, *overrides: str, fingerprint: str = FINGERPRINT) -> Path | None:
+    """Look for a shorter run as a run of a sweep does that has not begun."""
+    (spec,) = make_specs([[*TINY, *overrides]], folder, fingerprint)
+    spec.save()
+    cfg = compose(spec.overrides, return_hydra_config=True)
+    return adopt_shorter_run(spec, cfg, cfg.hydra.runtime.choices, Ledger(spec.folder))
+
+
+@pytest.fixture
+def copy(finished: Path, tmp_path: Path) -> Path:
+    """A copy of the finished sweep, whose run of HiMPPO was audited."""
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
-    run_sweep(tmp_path, "algorithm=himppo", LONG)
-    (record,) = (record for record in records(tmp_path) if record.frames[-1] == 4 * N_FRAMES)
-    assert [e["frames"] for e in Ledger(tmp_path / record.id).events() if e["event"] == "started"] == [N_FRAMES]
+    (run,) = (file.parent for file in tmp_path.glob("himppo-*/*/run.yaml"))
+    (run / "audit.json").write_text("{}")
+    return tmp_path
+
+
+def test_a_longer_run_begins_where_a_shorter_one_ended(undisturbed: RunRecord, copy: Path) -> None:
+    (leftover,) = (
+        copy / f"{spec.id}.copy" for spec in make_specs([[*TINY, "algorithm=himppo", LONG]], copy, FINGERPRINT)
+    )
+    (leftover / "checkpoints").mkdir(parents=True)
+    (shorter,) = (record for record in records(copy) if record.algorithm == "himppo")
+    run_sweep(copy, "algorithm=himppo", LONG)
+    (record,) = (record for record in records(copy) if record.frames[-1] == 4 * N_FRAMES)
+    events = Ledger(copy / record.id).events()
+    assert [event["event"] for event in events] == ["adopted", "started", "trained", "finished"]
+    assert (events[0]["run"], events[1]["frames"]) == (shorter.id, N_FRAMES)
     assert (record.attempts, record.resumed) == (1, True)
     assert results(record) == results(undisturbed)
-    assert record.seconds == sorted(record.seconds)
-    assert not list(tmp_path.glob("*.copy"))
+    assert record.seconds[: len(shorter.seconds)] == shorter.seconds
+    assert record.provenance["started"] == shorter.provenance["started"]
+    assert record.provenance["git_commit_at_start"] == shorter.provenance["git_commit"]
+    assert not leftover.exists() and not list((copy / record.id).rglob("audit.json"))
+    assert (
+        next(copy.glob(f"{shorter.id}/*/run.yaml")).parent.name
+        != next(copy.glob(f"{record.id}/*/run.yaml")).parent.name
+    )  # loggers know runs by this name
 
 
 @pytest.mark.parametrize(
@@ -168,17 +198,43 @@ def test_a_longer_run_begins_where_a_shorter_one_ended(finished: Path, undisturb
         ["algorithm=qmix", LONG],
         ["algorithm=himppo", LONG, "seed=1"],
         ["algorithm=himppo", LONG, "algorithm.lmbda=[0.9,0,0]"],
+        ["algorithm=himppo", f"experiment.max_n_frames={N_FRAMES // 2}"],
     ],
-    ids=["explores on another schedule", "another seed", "another configuration"],
+    ids=["explores on another schedule", "another seed", "another configuration", "shorter itself"],
 )
-def test_no_run_begins_where_another_one_ended(overrides: list[str], finished: Path, tmp_path: Path) -> None:
-    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
-    (spec,) = make_specs([[*TINY, *overrides]], tmp_path, FINGERPRINT)
-    spec.save()
-    assert adopt_shorter_run(spec) is None
-    (of_other_numerics,) = make_specs([[*TINY, "algorithm=himppo", LONG]], tmp_path, "another")
-    of_other_numerics.save()
-    assert adopt_shorter_run(of_other_numerics) is None
+def test_no_run_begins_where_another_one_ended(overrides: list[str], copy: Path) -> None:
+    assert adopt(copy, *overrides) is None
+
+
+def test_no_run_begins_where_one_of_other_numerics_ended(copy: Path) -> None:
+    assert adopt(copy, "algorithm=himppo", LONG, fingerprint="another") is None
+
+
+@pytest.mark.parametrize(
+    "change", ["made longer by hand", "changed by hand", "of another version", "no checkpoint", "cut"]
+)
+def test_no_run_begins_where_one_ended_that_cannot_be_continued_as_it_was(change: str, copy: Path) -> None:
+    (run,) = (file.parent for file in copy.glob("himppo-*/*/run.yaml"))
+    checkpoint, record = run / "checkpoints" / f"checkpoint_{N_FRAMES}.pt", run.parent / RECORD_FILE
+    if change == "made longer by hand":
+        write_checkpoint(read_checkpoint(checkpoint), checkpoint.with_stem(f"checkpoint_{2 * N_FRAMES}"))
+    elif change == "changed by hand":
+        (run / "run.yaml").write_text((run / "run.yaml").read_text().replace("lr: 0.001", "lr: 0.0001"))
+    elif change == "of another version":
+        content = json.loads(record.read_text())
+        content["provenance"]["benchmarl_himpo"] = "0.0.1"
+        record.write_text(json.dumps(content))
+    elif change == "no checkpoint":
+        shutil.rmtree(run / "checkpoints")
+    else:
+        write_checkpoint({**read_checkpoint(checkpoint), "random_state_before_reset": None}, checkpoint)
+    assert adopt(copy, "algorithm=himppo", LONG) is None
+
+
+def test_of_several_shorter_runs_the_longest_is_taken(copy: Path) -> None:
+    run_sweep(copy, "algorithm=himppo", f"experiment.max_n_frames={2 * N_FRAMES}")
+    adopted = adopt(copy, "algorithm=himppo", LONG)
+    assert adopted is not None and newest_checkpoint(adopted / "checkpoints").stem == f"checkpoint_{2 * N_FRAMES}"
 
 
 # Runs that are killed, stopped or fail
