@@ -84,6 +84,7 @@ def test_a_record_says_what_the_run_left(finished: Path) -> None:
         assert record.absolute_metric is not None
         assert record.absolute_metric["returns"] == data["absolute_metrics"]["return"]
         assert len(record.absolute_metric["returns"]) == 5
+        assert record.seconds == sorted(record.seconds)
         assert record.seconds[-1] == pytest.approx(record.timers["collection"] + record.timers["training"])
         assert record.evaluation_seconds == [record.seconds[i] for i in (0, 1, 3)]
         assert None not in record.collection_return
