@@ -24,7 +24,7 @@ def test_values_are_combined_and_low_seeds_come_first() -> None:
 
 
 PROTOCOLS = {
-    "foraging": 27,
+    "foraging": 28,
     "sampling_ablations": 33,
     "sampling_continuous": 75,
     "sampling_discrete": 15,
