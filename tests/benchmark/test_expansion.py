@@ -96,7 +96,8 @@ def test_what_tuning_found_holds_unless_the_command_line_says_otherwise() -> Non
         (["experiment.create_json=false"], "does not go with a sweep: leave it at true"),
         (["experiment.save_folder=elsewhere"], "does not go with a sweep: leave it at null"),
         (["experiment.evaluation_interval=7"], "evaluation_interval"),
-        (["absolute_metric_episodes=-1"], "must be 0"),
+        (["absolute_metric_episodes=-1"], "must be a whole number: 0"),
+        (["absolute_metric_episodes=null"], "must be a whole number"),
         (["absolute_metric_episodes=5", "experiment.evaluation=false"], "none takes place"),
     ],
 )
