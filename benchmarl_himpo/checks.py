@@ -61,7 +61,7 @@ def check_absolute_metric(config: ExperimentConfig, n_episodes: int) -> None:
         n_episodes: episodes of the absolute metric; 0: it is not asked for.
 
     Raises:
-        RequestError: if the number is no whole one or negative, or there is nothing to choose the policy by or to keep it in.
+        RequestError: if it is no count, or there is nothing to choose the policy by or to keep it in.
     """
     if isinstance(n_episodes, bool) or not isinstance(n_episodes, int) or n_episodes < 0:
         raise RequestError(f"absolute_metric_episodes={n_episodes} must be a whole number: 0 (off) or more.")
