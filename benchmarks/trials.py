@@ -3,7 +3,9 @@
     python -m benchmarl_himpo.run ... seed=100 hydra.run.dir=outputs/trials/<name>  # a trial, seeds from 100 up
     python benchmarks/trials.py outputs/trials  # adds the rows of finished runs to benchmarks/trials.csv
 
-A row is recognised by its settings, so that nothing is listed twice and what is listed stays when the runs are gone.
+Runs are found at any depth, those of sweeps too. A row is recognised by its settings and its variant, which names
+whatever else differs from the plain configuration, so that nothing is listed twice; what is listed stays when the
+runs are gone.
 """
 
 from __future__ import annotations
@@ -13,6 +15,11 @@ import sys
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
+
+from benchmarl_himpo.benchmark.run_files import read_scalars
+from benchmarl_himpo.benchmark.spec import comparable_config, label
+from benchmarl_himpo.runs.run_config import CONFIG_FILE, load_run_config
+from benchmarl_himpo.runs.training import n_frames_of
 
 TRIALS = Path(__file__).resolve().parent / "trials.csv"
 SETTINGS = {
@@ -48,7 +55,7 @@ SETTINGS = {
         )
     },
 }
-"""Column -> key of the composed config; empty where an algorithm has none. The first two are choices of files."""
+"""Column -> key of the composed config; empty where an algorithm has none. The first two are names."""
 
 PER_LEVEL = {
     "explained_variance": (0, 1, 2),
@@ -60,33 +67,43 @@ PER_LEVEL = {
     "goal_change": (1, 2),
 }
 SCALARS = {
-    "collection_return": "collection_reward_episode_reward_mean",
-    "evaluation_return": "eval_reward_episode_reward_mean",
+    "collection_return": "collection/reward/episode_reward_mean",
+    "evaluation_return": "eval/reward/episode_reward_mean",
     **{
-        f"{name}_level_{level}": f"train_agents_{name}_level_{level}"
+        f"{name}_level_{level}": f"train/agents/{name}_level_{level}"
         for name, levels in PER_LEVEL.items()
         for level in levels
     },
 }
 """Column -> scalar of BenchMARL's CSV logger; empty where an algorithm or a level has none."""
 
-COLUMNS = [*SETTINGS, "collection_return_at_half", *SCALARS]
+KEY = ("variant", *SETTINGS)
+COLUMNS = [*KEY, "collection_return_at_half", *SCALARS]
 LAST = 5
 """Iterations that a number is the mean of: the last ones, and the last ones of the first half."""
 
 
-def read_trial(run: Path) -> dict[str, str]:
-    """Read one run: the folder that Hydra made for it."""
-    config, hydra = OmegaConf.load(run / ".hydra" / "config.yaml"), OmegaConf.load(run / ".hydra" / "hydra.yaml")
+def read_trial(run: Path) -> dict[str, str] | None:
+    """Read one run.
+
+    Args:
+        run: the folder in which BenchMARL writes.
+
+    Returns:
+        Its row; None: it is not finished.
+    """
+    config, choices = load_run_config(run)
+    frames = read_scalars(run, "counters/total_frames")
+    if max(frames.values(), default=0) < n_frames_of(config):
+        return None
     row = {column: setting(config, key) for column, key in SETTINGS.items()}
-    row |= {name: hydra.hydra.runtime.choices[name] for name in ("task", "algorithm")}
-    (scalars,) = run.glob("*/*/scalars")
+    row["variant"], row["task"] = label(comparable_config(config, choices))
+    row["algorithm"] = choices["algorithm"]
     for column, name in SCALARS.items():
-        if (scalars / f"{name}.csv").exists():
-            values = list(read_scalar(scalars / f"{name}.csv").values())
-            row[column] = mean(values[-LAST:])
-            if column == "collection_return":
-                row["collection_return_at_half"] = mean(values[len(values) // 2 - LAST : len(values) // 2])
+        values = list(read_scalars(run, name).values())
+        row[column] = mean(values[-LAST:])
+        if column == "collection_return":
+            row["collection_return_at_half"] = mean(values[len(values) // 2 - LAST : len(values) // 2])
     return row
 
 
@@ -96,33 +113,31 @@ def setting(config: DictConfig, key: str) -> str:
     return "" if value is None else str(value)
 
 
-def read_scalar(path: Path) -> dict[int, float]:
-    """Read one scalar of BenchMARL's CSV logger: value by iteration."""
-    with path.open(newline="") as file:
-        return {int(step): float(value) for step, value in csv.reader(file)}
-
-
 def mean(values: list[float]) -> str:
     """Mean as it stands in the table."""
     return f"{sum(values) / len(values):.4g}" if values else ""
 
 
+def key_of(row: dict[str, str]) -> tuple[str, ...]:
+    """What a row is recognised by."""
+    return tuple(row[name] for name in KEY)
+
+
 def main(folder: Path) -> None:
     """Add the finished runs below a folder."""
-    rows: list[dict[str, str]] = []
-    if TRIALS.exists():
-        with TRIALS.open(newline="") as file:
-            rows = list(csv.DictReader(file))
-    known = {tuple(row[name] for name in SETTINGS) for row in rows}
-    for run in sorted(path.parent.parent for path in folder.glob("*/.hydra/config.yaml")):
+    with TRIALS.open(newline="") as file:
+        rows = {key_of(row): row for row in csv.DictReader(file)}
+    for run in sorted(path.parent for path in folder.rglob(CONFIG_FILE)):
         row = read_trial(run)
-        if tuple(row[name] for name in SETTINGS) not in known:
-            rows.append(row)
-            print(run.name, row["collection_return"])
+        if row is None:
+            print(f"{run.name}: not finished, left out")
+        elif key_of(row) not in rows:
+            rows[key_of(row)] = row
+            print(f"{run.name}: {row['collection_return']}")
     with TRIALS.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
         writer.writeheader()
-        writer.writerows(sorted(rows, key=lambda row: [row[name] for name in SETTINGS]))
+        writer.writerows(sorted(rows.values(), key=lambda row: [row[name] for name in SETTINGS]))
 
 
 if __name__ == "__main__":
