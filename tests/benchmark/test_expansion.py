@@ -68,7 +68,7 @@ def test_protocols_can_be_done_and_say_how_all_was_tuned(protocol: str, n_runs: 
 
 def test_a_value_on_the_command_line_replaces_that_of_a_protocol() -> None:
     specs = specs_of("protocol=sampling_discrete", "algorithm=qmix", "seed=7,8")
-    assert [(spec.variant, spec.seed) for spec in specs] == [("qmix", 7), ("qmix", 8)]
+    assert [(spec.variant, spec.seed) for spec in specs] == [("qmix[experiment.lr=0.0003]", seed) for seed in (7, 8)]
 
 
 def test_what_tuning_found_holds_unless_the_command_line_says_otherwise() -> None:
