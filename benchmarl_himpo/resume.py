@@ -21,7 +21,7 @@ from benchmarl_himpo.evaluation.absolute_metric import measure_absolute_metric
 from benchmarl_himpo.registration import register
 from benchmarl_himpo.run import RESUMABLE, describe_metric, train_and_summarise
 from benchmarl_himpo.runs import CheckpointError
-from benchmarl_himpo.runs.run_config import find_run
+from benchmarl_himpo.runs.run_config import find_run, load_run_config
 from benchmarl_himpo.runs.training import CommandError, config_to_continue, n_frames_done, n_frames_of
 
 
@@ -40,7 +40,7 @@ def resume(folder: Path, overrides: list[str]) -> None:
     cfg, choices = config_to_continue(run, overrides)
     n_done, n_frames = n_frames_done(cfg), n_frames_of(cfg)
     if n_done >= n_frames:
-        metric = measure_absolute_metric(run)  # a run may have been stopped in it
+        metric = measure_absolute_metric(run, *load_run_config(run))  # a run may have been stopped in it
         print(
             f"{run} is finished: {n_done:,} of {n_frames:,} frames. For more, add experiment.max_n_frames=... "
             "(and experiment.max_n_iters=..., where that was set) with a larger number."

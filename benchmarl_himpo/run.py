@@ -109,7 +109,7 @@ def train_and_summarise(cfg: DictConfig, choices: Mapping[str, str]) -> None:
     """
     started = time.perf_counter()
     experiment = train(cfg, choices)
-    metric = measure_absolute_metric(Path(experiment.folder_name)) if cfg.absolute_metric_episodes else None
+    metric = measure_absolute_metric(Path(experiment.folder_name), cfg, choices)
     print(f"\n{summarise(experiment, time.perf_counter() - started, metric)}")
 
 

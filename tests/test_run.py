@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -27,6 +29,7 @@ from benchmarl_himpo.environments.sampling_scenario import SamplingScenario
 from benchmarl_himpo.runs import training
 from benchmarl_himpo.videos.display import RenderError
 
+ROOT = Path(__file__).parent.parent
 MakeExperiment = Callable[..., Experiment]
 RunCommand = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -120,6 +123,33 @@ def test_multirun_trains_several_algorithms(run_command: RunCommand, tmp_path: P
         assert (folder / "checkpoints" / "checkpoint_80.pt").is_file()
         assert (folder / folder.name / "scalars" / "eval_reward_episode_reward_mean.csv").is_file()
         assert "vmas" in json.loads((folder / f"{folder.name}.json").read_text())
+
+
+def test_a_run_of_own_files_and_classes_is_measured_and_goes_on_without_the_files(
+    run_command: RunCommand, tmp_path: Path, tiny_overrides: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = {
+        "experiment": "defaults: [quick]\nlr: 0.002",
+        "algorithm": "defaults: [himppo_2l]\nhidden_dim: 8",
+        "model": "defaults: [layers/mlp@_here_]\nactivation_class: own_layers.Own",
+    }
+    for group, text in own.items():
+        (tmp_path / "own" / group).mkdir(parents=True)
+        (tmp_path / "own" / group / "mine.yaml").write_text(f"{text}\n")
+    (tmp_path / "own_layers.py").write_text("import torch\n\nclass Own(torch.nn.Tanh):\n    pass\n")
+    chosen = [f"{group}=mine" for group in (*own, "model@critic_model")]
+    overrides = ["--config-dir=own", *chosen, "absolute_metric_episodes=2", *tiny_overrides]
+    done = run_command(*overrides, cwd=tmp_path, PYTHONPATH=f"{ROOT}{os.pathsep}{tmp_path}")
+    assert done.returncode == 0, done.stderr
+    assert "absolute metric" in done.stdout
+
+    shutil.rmtree(tmp_path / "own")
+    monkeypatch.syspath_prepend(tmp_path)
+    (folder,) = (tmp_path / "runs").iterdir()
+    trusted = [f"{node}.activation_class=own_layers.Own" for node in ("model", "critic_model")]
+    cfg, choices = training.config_to_continue(folder, [*trusted, "experiment.max_n_frames=120"])
+    assert (cfg.experiment.lr, cfg.algorithm.hidden_dim, choices["algorithm"]) == (0.002, 8, "himppo_2l")
+    assert training.train(cfg, choices).total_frames == 120
 
 
 def test_a_request_that_cannot_be_met_ends_with_one_sentence(run_command: RunCommand, tmp_path: Path) -> None:

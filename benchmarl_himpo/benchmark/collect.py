@@ -14,7 +14,6 @@ from benchmarl_himpo.benchmark.record import RunRecord
 from benchmarl_himpo.benchmark.run_files import read_scalars
 from benchmarl_himpo.benchmark.spec import RunSpec
 from benchmarl_himpo.evaluation.absolute_metric import AbsoluteMetric
-from benchmarl_himpo.evaluation.episodes import load_trained
 from benchmarl_himpo.runs import ResumableExperiment
 from benchmarl_himpo.runs.run_json import read_run_json
 
@@ -22,19 +21,21 @@ LEVEL = re.compile(r"level_losses\.(\d+)\.")
 """How HiMPPO's loss names the parameters of a level."""
 
 
-def collect_record(spec: RunSpec, run: Path, metric: AbsoluteMetric | None, made_with: dict[str, Any]) -> RunRecord:
+def collect_record(
+    spec: RunSpec, run: Path, experiment: ResumableExperiment, metric: AbsoluteMetric | None, made_with: dict[str, Any]
+) -> RunRecord:
     """Put together the record of a finished run.
 
     Args:
         spec: what was run.
         run: the folder in which BenchMARL wrote.
+        experiment: what was run, trained or not; it is closed.
         metric: the absolute metric, where it was measured.
         made_with: what :func:`benchmarl_himpo.benchmark.provenance.provenance` gave.
 
     Returns:
         The record.
     """
-    experiment = load_trained(run, n_episodes=1)
     events = Ledger(spec.folder).events()
     started = [event for event in events if event["event"] == "started"]
     ended = [event for event in events if event["event"] == "trained"]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from benchmarl_himpo.benchmark.collect import collect_record
 from benchmarl_himpo.benchmark.fingerprint import fingerprint
@@ -30,10 +30,10 @@ from benchmarl_himpo.checks import check_sweep
 from benchmarl_himpo.command_line import EXIT_INTERRUPTED
 from benchmarl_himpo.config import compose
 from benchmarl_himpo.evaluation.absolute_metric import measure_absolute_metric
+from benchmarl_himpo.evaluation.episodes import build_quietly
 from benchmarl_himpo.runs import CheckpointError
-from benchmarl_himpo.runs.checkpoint import newest_checkpoint
 from benchmarl_himpo.runs.lock import RunLockedError, lock_folder
-from benchmarl_himpo.runs.training import CommandError, config_to_continue, n_frames_done, n_frames_of, train
+from benchmarl_himpo.runs.training import CommandError, continue_newest, n_frames_done, n_frames_of, train
 
 Outcome = Literal["finished", "skipped"]
 
@@ -131,7 +131,7 @@ def _run_locked(spec: RunSpec, cfg: DictConfig, choices: Mapping[str, str]) -> O
 def _run_to_record(spec: RunSpec, cfg: DictConfig, choices: Mapping[str, str], ledger: Ledger) -> None:
     torch.set_num_threads(1)
     made_with = provenance({cfg.experiment.sampling_device, cfg.experiment.train_device})
-    cfg, choices = _config_of_attempt(spec, cfg, choices, ledger)
+    _place_attempt(spec, cfg, choices, ledger)
     n_done = n_frames_done(cfg)
     if ledger.is_running:
         ledger.add("exited", exit_code=None, reason="its process ended without a word")
@@ -142,14 +142,13 @@ def _run_to_record(spec: RunSpec, cfg: DictConfig, choices: Mapping[str, str], l
     run = find_begun_run(spec.folder)
     if run is None:
         raise RuntimeError(f"{spec.folder} holds no run after training")
-    metric = measure_absolute_metric(run)
-    collect_record(spec, run, metric, made_with).save(spec.folder / RECORD_FILE)
+    metric = measure_absolute_metric(run, cfg, choices)
+    experiment = build_quietly(cfg, choices, n_episodes=1)
+    collect_record(spec, run, experiment, metric, made_with).save(spec.folder / RECORD_FILE)
 
 
-def _config_of_attempt(
-    spec: RunSpec, cfg: DictConfig, choices: Mapping[str, str], ledger: Ledger
-) -> tuple[DictConfig, Mapping[str, str]]:
-    """Continue from the newest good checkpoint, or from where a shorter run of the sweep ended.
+def _place_attempt(spec: RunSpec, cfg: DictConfig, choices: Mapping[str, str], ledger: Ledger) -> None:
+    """Say in the config where the run writes and what it continues: its newest good checkpoint, or a shorter run.
 
     An attempt that left no good checkpoint is set aside, and the run starts anew.
     """
@@ -159,14 +158,13 @@ def _config_of_attempt(
         begun = [] if adopted is None else [adopted]
     for run in begun:
         try:
-            newest_checkpoint(run / "checkpoints")
+            continue_newest(cfg, run)
         except CheckpointError:
             (spec.folder / ABANDONED_FOLDER).mkdir(exist_ok=True)
             run.rename(spec.folder / ABANDONED_FOLDER / run.name)
         else:
-            return config_to_continue(run)
-    OmegaConf.update(cfg, "experiment.save_folder", str(spec.folder))
-    return cfg, choices
+            return
+    cfg.experiment.save_folder = str(spec.folder)
 
 
 def _end_with_parent() -> None:

@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from benchmarl_himpo.benchmark.labels import flatten, join_label
 from benchmarl_himpo.config import compose
-from benchmarl_himpo.runs.run_config import LATER_NODES, NODES, choices_of_nodes
+from benchmarl_himpo.runs.run_config import LATER_NODES, MODEL_GROUPS, NODES, choices_of_nodes
 from benchmarl_himpo.runs.training import n_frames_of
 
 SPEC_FILE = "spec.yaml"
@@ -41,8 +41,6 @@ WITHOUT_EFFECT_ON_RESULTS = (
 """Beginnings of the experiment's options that say where and how a run is watched and kept: no part of what it is."""
 SHARED_BY_METHODS = ("evaluation", "max_n_", "prefer_continuous_actions")
 """Beginnings of the experiment's options that a comparison sets for all its methods: part of the task label."""
-MODEL_GROUPS = {"model": "model", "critic_model": "model@critic_model"}
-"""Groups of Hydra's that the nodes of models are chosen in."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +157,7 @@ def comparable_config(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, 
     not_read = (*WITHOUT_EFFECT_ON_RESULTS, "off_policy_" if on_policy else "on_policy_")
     config["experiment"] = {key: v for key, v in config["experiment"].items() if not key.startswith(not_read)}
     # What an experiment's file says is among its values
-    config["choices"] = {g: name for g, name in choices_of_nodes(choices).items() if g != "experiment"}
+    config["choices"] = {g: name for g, name in choices_of_nodes(cfg, choices).items() if g != "experiment"}
     return config
 
 

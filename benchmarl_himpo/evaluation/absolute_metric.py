@@ -8,14 +8,16 @@ rewards luck; a run that measures this replaces it.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from omegaconf import DictConfig
 
 from benchmarl_himpo.evaluation.episodes import Returns, load_policy, play
 from benchmarl_himpo.runs import CheckpointError
 from benchmarl_himpo.runs.best_policy import STATE_KEY
 from benchmarl_himpo.runs.checkpoint import newest_checkpoint, read_checkpoint
-from benchmarl_himpo.runs.run_config import load_run_config
 from benchmarl_himpo.runs.run_json import read_run_json
 
 SEED_OFFSET = 2_000_000
@@ -42,13 +44,15 @@ class AbsoluteMetric:
         return float(self.returns.per_agent.mean())
 
 
-def measure_absolute_metric(run: Path) -> AbsoluteMetric | None:
+def measure_absolute_metric(run: Path, cfg: DictConfig, choices: Mapping[str, str]) -> AbsoluteMetric | None:
     """Play fresh episodes with the best policy of a finished run, and put them into the run's JSON file.
 
     The same numbers whenever it is done.
 
     Args:
         run: the folder of the run.
+        cfg: its composed config.
+        choices: the file chosen for each group.
 
     Returns:
         The metric; None: the run was configured without.
@@ -56,7 +60,6 @@ def measure_absolute_metric(run: Path) -> AbsoluteMetric | None:
     Raises:
         CheckpointError: if no checkpoint holds the best policy.
     """
-    cfg, choices = load_run_config(run)
     if cfg.absolute_metric_episodes == 0:
         return None
     best = read_checkpoint(newest_checkpoint(run / "checkpoints"), map_location="cpu").get(STATE_KEY)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,7 +87,7 @@ def load_trained(
 
 
 def load_policy(
-    cfg: DictConfig, choices: dict[str, str], n_episodes: int, parameters: dict[str, Tensor]
+    cfg: DictConfig, choices: Mapping[str, str], n_episodes: int, parameters: dict[str, Tensor]
 ) -> ResumableExperiment:
     """Build an experiment to play with, away from the folder of any run.
 
@@ -112,7 +112,7 @@ def load_policy(
     return experiment
 
 
-def build_quietly(cfg: DictConfig, choices: dict[str, str], n_episodes: int) -> ResumableExperiment:
+def build_quietly(cfg: DictConfig, choices: Mapping[str, str], n_episodes: int) -> ResumableExperiment:
     """Build an experiment with an untrained policy that logs nothing and leaves no files.
 
     Args:

@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import benchmarl
+from benchmarl.algorithms import algorithm_config_registry
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from benchmarl_himpo.config import compose
+from benchmarl_himpo.config import CONF_DIR, compose
 from benchmarl_himpo.runs.checkpoint import CheckpointError
 
 CONFIG_FILE = "run.yaml"
@@ -20,6 +22,8 @@ TRUSTED_CLASSES = ("torch.nn.", "torch_geometric.nn.")
 """Beginnings of class names that a configuration may import without being asked."""
 NODES = ("experiment", "algorithm", "task", "model", "critic_model", "seed", "accelerated")
 """What a configuration consists of."""
+MODEL_GROUPS = {"model": "model", "critic_model": "model@critic_model"}
+"""Groups of Hydra's that the nodes of models are chosen in."""
 LATER_NODES = ("absolute_metric_episodes",)
 """What older ones lack: they take the default."""
 
@@ -35,22 +39,49 @@ def save_run_config(cfg: DictConfig, choices: dict[str, str], folder: Path) -> N
     saved = cast(
         "dict[str, Any]", OmegaConf.to_container(OmegaConf.masked_copy(cfg, [*NODES, *LATER_NODES]), resolve=True)
     )
-    saved["choices"] = choices_of_nodes(choices)
+    saved["choices"] = choices_of_nodes(cfg, choices)
     temporary = folder / f"{CONFIG_FILE}.tmp"
     temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(saved)))
     temporary.replace(folder / CONFIG_FILE)
 
 
-def choices_of_nodes(choices: Mapping[str, str]) -> dict[str, str]:
-    """Leave out what no node is composed from once a protocol's values are in them: Hydra's own groups, and protocols.
+def choices_of_nodes(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, str]:
+    """Say which files a config is composed of again, when its values are put over theirs.
+
+    Hydra's own groups and protocols, whose values are in the nodes, are left out. For a file of the user's, which may
+    not be found another time, stands the one of this package or of BenchMARL that has the same options.
 
     Args:
+        cfg: the composed config.
         choices: the file chosen for each group, as Hydra names them.
 
     Returns:
-        The others.
+        The file to choose for each group.
     """
-    return {group: name for group, name in choices.items() if not group.startswith(("hydra/", "protocol"))}
+    return {
+        group: name if _is_known(group, name) else _known_instead(group, name, cfg)
+        for group, name in choices.items()
+        if not group.startswith(("hydra/", "protocol"))
+    }
+
+
+def _is_known(group: str, name: str) -> bool:
+    folder = group.partition("@")[0]
+    return any(
+        (root / folder / f"{name}.yaml").is_file() for root in (CONF_DIR, Path(benchmarl.__file__).parent / "conf")
+    )
+
+
+def _known_instead(group: str, name: str, cfg: DictConfig) -> str:
+    if group == "experiment":
+        return "default"
+    if group == "algorithm":
+        config_class = OmegaConf.get_type(cfg.algorithm)
+        return next((known for known, own in algorithm_config_registry.items() if own is config_class), name)
+    for node, node_group in MODEL_GROUPS.items():
+        if group == node_group:
+            return "sequence" if "layers" in cfg[node] else f"layers/{cfg[node].name}"
+    return name
 
 
 def load_run_config(folder: Path, overrides: Sequence[str] = ()) -> tuple[DictConfig, dict[str, str]]:

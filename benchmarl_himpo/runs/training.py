@@ -154,10 +154,23 @@ def config_to_continue(run: Path, overrides: Sequence[str] = ()) -> tuple[DictCo
     Raises:
         CheckpointError: if there is no good checkpoint or no configuration.
     """
-    checkpoint = newest_checkpoint(run / "checkpoints")
     cfg, choices = load_run_config(run, overrides)
-    cfg.experiment.restore_file, cfg.experiment.save_folder = str(checkpoint), str(run.resolve().parent)
+    continue_newest(cfg, run)
     return cfg, choices
+
+
+def continue_newest(cfg: DictConfig, run: Path) -> None:
+    """Make a config go on with a run, from its newest good checkpoint.
+
+    Args:
+        cfg: the composed config, which is changed.
+        run: the folder of the run.
+
+    Raises:
+        CheckpointError: if there is no good checkpoint.
+    """
+    checkpoint = newest_checkpoint(run / "checkpoints")
+    cfg.experiment.restore_file, cfg.experiment.save_folder = str(checkpoint), str(run.resolve().parent)
 
 
 def n_frames_done(cfg: DictConfig) -> int:

@@ -17,6 +17,7 @@ from benchmarl_himpo.evaluation.episodes import load_parameters, load_trained, p
 from benchmarl_himpo.runs import CheckpointError, ResumableExperiment
 from benchmarl_himpo.runs.best_policy import STATE_KEY
 from benchmarl_himpo.runs.checkpoint import newest_checkpoint, read_checkpoint, write_checkpoint
+from benchmarl_himpo.runs.run_config import load_run_config
 from benchmarl_himpo.runs.run_json import read_run_json
 from benchmarl_himpo.runs.training import config_to_continue, load_experiment
 
@@ -54,7 +55,7 @@ def test_it_is_that_of_the_best_evaluated_policy(algorithm: str, tmp_path: Path)
     experiment.callbacks.append(keep)
     experiment.run()
     run = Path(experiment.folder_name)
-    metric = measure_absolute_metric(run)
+    metric = measure_absolute_metric(run, *load_run_config(run))
 
     _, frames, policy = max(keep.kept, key=lambda entry: entry[0])
     assert len(keep.kept) == 6
@@ -90,7 +91,7 @@ def test_off_it_leaves_no_trace_and_cannot_be_turned_on_later(tmp_path: Path) ->
     experiment.run()
     run = Path(experiment.folder_name)
     assert STATE_KEY not in read_checkpoint(newest_checkpoint(run / "checkpoints"))
-    assert measure_absolute_metric(run) is None
+    assert measure_absolute_metric(run, *load_run_config(run)) is None
     cfg, choices = config_to_continue(run, ["experiment.max_n_frames=240", "absolute_metric_episodes=3"])
     with pytest.raises(CheckpointError, match="resume with absolute_metric_episodes=0"):
         load_experiment(cfg, choices)
