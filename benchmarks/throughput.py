@@ -34,21 +34,7 @@ REFERENCE = "ippo"
 ALGORITHMS: dict[str, list[str]] = {
     REFERENCE: ["algorithm=ippo"],
     "mappo": ["algorithm=mappo"],
-    "ippo, GATv2": [
-        "algorithm=ippo",
-        *(
-            override
-            for model, choice in (("model", "model"), ("critic_model", "model@critic_model"))
-            for override in (
-                f"{choice}=sequence",
-                f"model/layers@{model}.layers.l1=gnn",
-                f"model/layers@{model}.layers.l2=mlp",
-                f"{model}.layers.l1.gnn_class=torch_geometric.nn.conv.GATv2Conv",
-                f"{model}.layers.l2.num_cells=[256]",
-                f"{model}.intermediate_sizes=[256]",
-            )
-        ),
-    ],
+    "ippo, GATv2": ["algorithm=ippo", "model=gnn_mlp", "model@critic_model=gnn_mlp"],
     "himppo_flat": ["algorithm=himppo_flat"],
     "himppo_2l": ["algorithm=himppo_2l"],
     "himppo": ["algorithm=himppo"],
@@ -319,7 +305,7 @@ def plan(tables: list[str], settings: argparse.Namespace) -> list[dict[str, Any]
 
 
 def row(name: str, table: str, n_agents: int, overrides: list[str], settings: argparse.Namespace) -> dict[str, Any]:
-    """Complete one row's overrides: the reference setting, or a twelfth of it where teams grow or time is short."""
+    """Complete one row's overrides: the reference setting, or a tenth of it where teams grow or time is short."""
     n_envs = settings.envs
     minibatch, epochs = n_envs * STEPS // 6, 10
     if settings.short or table != "algorithms":
@@ -477,11 +463,16 @@ def format_row(row: dict[str, Any], reference: float | None) -> str:
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--short", action="store_true", help="small batches, one round, the first table alone")
+    parser.add_argument("--short", action="store_true", help="small batches, one round, the algorithms alone")
     parser.add_argument("--tables", nargs="+", choices=TABLES, help="default: all")
     parser.add_argument("--device", default="cpu", help="of environments, networks and buffers")
-    parser.add_argument("--threads", type=int, default=2, help="threads of every process")
-    parser.add_argument("--envs", type=int, default=120, help="environments of the first table; a tenth in the others")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=2,
+        help="per process; simulation and foraging take one",
+    )
+    parser.add_argument("--envs", type=int, default=120, help="environments of the algorithms; a tenth in other tables")
     parser.add_argument("--rounds", type=int, help="processes per row; default 3, short 1")
     parser.add_argument("--iters", type=int, default=3, help="iterations timed in a process")
     parser.add_argument("--output", default="throughput.json", help="where the numbers go")

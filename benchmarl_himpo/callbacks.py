@@ -114,7 +114,8 @@ def describe_last_checkpoint(experiment: Experiment) -> str:
     newest = max(files, key=lambda file: file.stat().st_mtime, default=None)
     if newest is None:
         return "No checkpoint had been written; a smaller experiment.checkpoint_interval keeps one."
-    return f"The last good checkpoint is {newest}."
+    run = experiment.folder_name
+    return f"The last good checkpoint is {newest}: python -m benchmarl_himpo.resume {run} continues from there."
 
 
 class VideoCallback(PortableCallback):

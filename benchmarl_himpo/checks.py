@@ -120,6 +120,11 @@ def _check_batches(config: ExperimentConfig, on_policy: bool) -> None:
     """
     policy = "on_policy" if on_policy else "off_policy"
     frames = f"{policy}_collected_frames_per_batch"
+    if config.evaluation and config.evaluation_interval < 1:
+        raise RequestError(
+            f"experiment.evaluation_interval={config.evaluation_interval} must be positive: choose "
+            "experiment.evaluation=false for no evaluations."
+        )
     multiples = [(frames, f"{policy}_n_envs_per_worker"), ("checkpoint_interval", frames)]
     if config.evaluation:
         multiples.append(("evaluation_interval", frames))

@@ -11,6 +11,7 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from yaml import YAMLError
 
 HYDRA_VERSION_BASE = "1.3"
 """Hydra behaviour this package is written for, the same in the command and in the compose API."""
@@ -64,14 +65,12 @@ def read_options(file: str, given: Sequence[str]) -> DictConfig:
     Raises:
         ValueError: if an option does not exist or has another type.
     """
-    defaults = cast("DictConfig", OmegaConf.load(CONF_DIR / file))
-    changes = OmegaConf.from_dotlist(list(given))
-    unknown = [str(key) for key in changes if key not in defaults]
-    if unknown:
-        raise ValueError(f"{unknown[0]} is no option of this command: choose from {', '.join(map(str, defaults))}")
-    options = cast("DictConfig", OmegaConf.merge(defaults, changes))
-    for key in map(str, changes):
-        options[key] = _like(f"{key}={changes[key]}", changes[key], defaults[key])
+    options = cast("DictConfig", OmegaConf.load(CONF_DIR / file))
+    for argument in given:
+        key, _, text = argument.partition("=")
+        if key not in options:
+            raise ValueError(f"{key} is no option of this command: choose from {', '.join(map(str, options))}")
+        options[key] = _like(argument, text, options[key])
     return options
 
 
@@ -113,12 +112,21 @@ def sort_arguments(file: str, arguments: Sequence[str]) -> tuple[list[Path], Dic
     return folders, options, [(key, value) for key, value in pairs if "." in key]
 
 
-def _like(argument: str, value: Any, default: Any) -> Any:
-    """Give a value the type of its default, where that has one; a single value makes a list of one."""
+def _like(argument: str, text: str, default: Any) -> Any:
+    """Read a value of the type of its default, where that has one; a single value makes a list of one."""
+    if isinstance(default, str):
+        return text
+    try:
+        value = OmegaConf.from_dotlist([f"value={text}"])["value"]
+    except YAMLError as error:
+        if default is None:
+            return text
+        raise ValueError(f"{argument} is not understood: {error}") from error
     if isinstance(default, ListConfig):
         return value if isinstance(value, ListConfig) else [value]
-    if isinstance(default, str):
-        return str(value)
+    if default is None:
+        # Text that only looks like YAML, such as one with a colon, is text
+        return value if value is None or str(value) == text else text
     kinds: dict[type, tuple[tuple[type, ...], str]] = {
         bool: ((bool,), "true or false"),
         int: ((int,), "a whole number"),

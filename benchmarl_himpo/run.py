@@ -27,8 +27,8 @@ from benchmarl_himpo.runs.training import CommandError, describe_simulation, loa
 __all__ = ["RESUMABLE", "CommandError", "load_experiment", "main", "train", "train_and_summarise"]
 
 RESUMABLE = (
-    "Interrupted: what was logged and the last checkpoint are in the folder of the run, and "
-    "python -m benchmarl_himpo.resume continues it."
+    "Interrupted: what was logged is in the folder of the run, and python -m benchmarl_himpo.resume continues it from "
+    "its last checkpoint, if it has one yet (experiment.checkpoint_interval)."
 )
 
 
@@ -45,6 +45,8 @@ def describe_resume(experiment: ResumableExperiment) -> str:
         return "false"
     if experiment.resumed_exactly:
         return "true, as if it had not been interrupted"
+    if experiment.resumed_with_changes:
+        return "true, with changed options"
     return "true, with environments that began new episodes"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from benchmarl_himpo.config import read_options
@@ -17,16 +19,29 @@ def test_values_get_the_type_of_their_defaults() -> None:
 
 
 @pytest.mark.parametrize(
+    "text", ["lr lowered #2", "default: narrower", "[draft] x", "2024_01", "a=b", "'quoted'", "- x"]
+)
+def test_text_is_taken_as_it_is(text: str) -> None:
+    assert read_options("report.yaml", [f"title={text}"]).title == text
+    assert str(read_options("regression.yaml", [f"reason={text}"]).reason) == text
+
+
+def test_null_takes_a_value_back() -> None:
+    assert read_options("sweep.yaml", ["publish=null"]).publish is None
+
+
+@pytest.mark.parametrize(
     ("file", "argument", "words"),
     [
         ("sweep.yaml", "dry_run=yess", "must be true or false"),
         ("sweep.yaml", "retries=1.5", "must be a whole number"),
         ("sweep.yaml", "retries=True", "must be a whole number"),
         ("evaluate.yaml", "confidence=95%", "must be a number"),
+        ("sweep.yaml", "results=[a", "is not understood"),
     ],
 )
 def test_another_type_is_refused(file: str, argument: str, words: str) -> None:
-    with pytest.raises(ValueError, match=f"{argument} {words}"):
+    with pytest.raises(ValueError, match=re.escape(f"{argument} {words}")):
         read_options(file, [argument])
 
 

@@ -236,6 +236,7 @@ def test_unknown_device_is_named(option: str, device: str, make_experiment: Make
 @pytest.mark.parametrize(
     ("algorithm", "override", "message"),
     [
+        ("ippo", "experiment.evaluation_interval=0", r"must be positive: choose experiment.evaluation=false"),
         ("ippo", "experiment.evaluation_interval=50", r"on_policy_collected_frames.*choose 80"),
         ("qmix", "experiment.checkpoint_interval=50", r"off_policy_collected_frames.*choose 80"),
         ("ippo", "experiment.on_policy_n_envs_per_worker=3", r"=40 is not .*=3: choose 42"),

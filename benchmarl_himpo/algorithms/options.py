@@ -78,8 +78,8 @@ def find_position(position: str | None, task: str, entries: Composite) -> Positi
     if position is None:
         raise ValueError(
             f"algorithm.assignment or algorithm.neighbours needs positions and none are known for task {task}: set "
-            "algorithm.position to where they stand, such as 'observation[0:2]', or set algorithm.assignment=static "
-            "and algorithm.neighbours=full"
+            "algorithm.position to where they stand, such as \"algorithm.position='observation[0:2]'\" with both "
+            "quotes, or set algorithm.assignment=static and algorithm.neighbours=full"
         )
     source = PositionSource.parse(position)
     if source.key not in names:

@@ -10,11 +10,12 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from benchmarl_himpo.benchmark.labels import join_label, split_label
+from benchmarl_himpo.benchmark.spec import SHARED_BY_METHODS
 from benchmarl_himpo.config import CONF_DIR
 
 ANCHORS_FILE = "anchors.yaml"
 
-OF_RUNS = ("accelerated", "evaluation", "max_n_", "prefer_continuous_actions")
+OF_RUNS = ("accelerated", *SHARED_BY_METHODS)
 """Beginnings of what a task's label may name that is no part of the task: what is trained, not what is played."""
 
 

@@ -11,8 +11,10 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 
 from benchmarl_himpo.benchmark.expansion import SweepError
@@ -149,7 +151,13 @@ def _run_on_node(spec: RunSpec, home: str) -> Outcome:
 
     if ray.get_runtime_context().get_node_id() != home:
         check_fingerprint(spec)
-    return run_one(spec)
+    spec.folder.mkdir(parents=True, exist_ok=True)
+    with (spec.folder / LOG_FILE).open("a") as log, redirect_stdout(log), redirect_stderr(log):
+        try:
+            return run_one(spec)
+        except Exception:
+            traceback.print_exc()
+            raise
 
 
 def _start(spec: RunSpec) -> subprocess.Popen[bytes]:

@@ -58,7 +58,7 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
 
 def _tuned(run: Sequence[str], protocol: DictConfig) -> list[str]:
     """What a protocol sets for the algorithm of a run; it stands before what the run sets itself, which replaces it."""
-    algorithm = dict(line.split("=", 1) for line in run).get("algorithm")
+    algorithm = dict(line.split("=", 1) for line in run if "=" in line).get("algorithm")
     return [f"{key}={value}" for key, value in protocol.get("tuned", {}).get(algorithm, {}).items()]
 
 

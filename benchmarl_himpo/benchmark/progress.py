@@ -116,7 +116,7 @@ class Lines:
 
 
 def format_table(specs: Sequence[RunSpec], states: dict[str, str]) -> str:
-    """Lay out what came of a sweep as a Markdown table, with reasons below it.
+    """Lay out what came of a sweep as a Markdown table, with reasons of several lines below it.
 
     Args:
         specs: the runs.
@@ -131,7 +131,9 @@ def format_table(specs: Sequence[RunSpec], states: dict[str, str]) -> str:
     ]
     for spec in sorted(specs, key=lambda spec: (spec.task_label, spec.variant, spec.seed)):
         numbers = _numbers(spec)
-        lines.append(f"| {spec.variant} | {spec.task_label} | {spec.seed} | {numbers} | {states[spec.id]} |")
+        state = states[spec.id].partition("\n")[0].replace("|", "\\|")
+        lines.append(f"| {spec.variant} | {spec.task_label} | {spec.seed} | {numbers} | {state} |")
+    lines += [f"\n{spec.id}: {states[spec.id]}" for spec in specs if "\n" in states[spec.id]]
     return "\n".join(lines)
 
 

@@ -17,6 +17,8 @@ import torch
 from benchmarl_himpo import __version__
 from benchmarl_himpo.config import CONF_DIR
 
+COMPUTES = ("benchmarl_himpo", "conf", "pyproject.toml")
+"""What of the repository a run is computed by: records, reports and notes beside it make no other run."""
 PACKAGES = ("torch", "torchrl", "tensordict", "benchmarl", "vmas")
 
 
@@ -29,7 +31,7 @@ def provenance(devices: set[str]) -> dict[str, Any]:
     Returns:
         Strings and numbers by name, None where not known.
     """
-    status = _git("status", "--porcelain")
+    status = _git("status", "--porcelain", "--", *COMPUTES)
     return {
         "python": platform.python_version(),
         **{package: _version(package) for package in PACKAGES},

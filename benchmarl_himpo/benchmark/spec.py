@@ -22,23 +22,16 @@ from omegaconf import DictConfig, OmegaConf
 
 from benchmarl_himpo.benchmark.labels import flatten, join_label
 from benchmarl_himpo.config import compose
-from benchmarl_himpo.runs.run_config import LATER_NODES, MODEL_GROUPS, NODES, choices_of_nodes
+from benchmarl_himpo.runs.run_config import (
+    LATER_NODES,
+    MODEL_GROUPS,
+    NODES,
+    WITHOUT_EFFECT_ON_RESULTS,
+    choices_of_nodes,
+)
 from benchmarl_himpo.runs.training import n_frames_of
 
 SPEC_FILE = "spec.yaml"
-WITHOUT_EFFECT_ON_RESULTS = (
-    "checkpoint_",
-    "create_json",
-    "exclude_buffer",
-    "keep_checkpoints",
-    "loggers",
-    "project_name",
-    "render",
-    "restore_",
-    "save_folder",
-    "wandb_",
-)
-"""Beginnings of the experiment's options that say where and how a run is watched and kept: no part of what it is."""
 SHARED_BY_METHODS = ("evaluation", "max_n_", "prefer_continuous_actions")
 """Beginnings of the experiment's options that a comparison sets for all its methods: part of the task label."""
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from benchmarl_himpo.hierarchy.layout import contiguous_blocks
+
 
 @dataclass(frozen=True)
 class Assignment(ABC):
@@ -47,8 +49,7 @@ class StaticAssignment(Assignment):
 
     def __call__(self, position: Tensor, alive: Tensor, centroids: Tensor, is_fresh: Tensor) -> tuple[Tensor, Tensor]:
         """Blocks by agent index; positions and centroids are left alone."""
-        n_agents = alive.shape[-1]
-        index = torch.arange(n_agents, device=alive.device) * self.n_clusters // n_agents
+        index = contiguous_blocks(alive.shape[-1], self.n_clusters, alive.device)
         return index.expand_as(alive), centroids
 
 

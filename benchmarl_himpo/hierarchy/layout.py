@@ -106,5 +106,18 @@ class HierarchyLayout:
         Returns:
             Parent of each node of ``level - 1``. Shape ``[nodes_at(level - 1)]``, long.
         """
-        n_below = self.nodes_at(level - 1)
-        return torch.arange(n_below, device=device) * self.nodes_at(level) // n_below
+        return contiguous_blocks(self.nodes_at(level - 1), self.nodes_at(level), device)
+
+
+def contiguous_blocks(n_below: int, n_above: int, device: torch.device | str | None = None) -> Tensor:
+    """Share nodes out in blocks of near-equal size, by their index (our choice).
+
+    Args:
+        n_below: nodes to share out.
+        n_above: nodes to share them out to.
+        device: where the tensor lives.
+
+    Returns:
+        Parent of each node. Shape ``[n_below]``, long.
+    """
+    return torch.arange(n_below, device=device) * n_above // n_below

@@ -38,22 +38,9 @@ from benchmarl_himpo.runs.random_state import (
     seeded_random_state,
     vmas_generators,
 )
+from benchmarl_himpo.runs.run_config import WITHOUT_EFFECT_ON_RESULTS
 
-WITHOUT_EFFECT_ON_TRAINING = (
-    "checkpoint_",
-    "create_json",
-    "evaluation",
-    "exclude_buffer",
-    "exploration_anneal_frames",
-    "keep_checkpoints",
-    "loggers",
-    "max_n_",
-    "project_name",
-    "render",
-    "restore_",
-    "save_folder",
-    "wandb_",
-)
+WITHOUT_EFFECT_ON_TRAINING = (*WITHOUT_EFFECT_ON_RESULTS, "evaluation", "exploration_anneal_frames", "max_n_")
 """Beginnings of the experiment's options that may differ between a checkpoint and the run that goes on from it."""
 EXACT_ENVIRONMENTS = ("vmas", "lbf", "lbfws")
 """Environments that draw from generators :mod:`benchmarl_himpo.runs.random_state` knows, and from no others."""
@@ -72,6 +59,8 @@ class ResumableExperiment(Experiment):
 
     resumed: bool = False
     """Whether this process continues a run."""
+    resumed_with_changes: bool = False
+    """Whether it does so with options that training depends on and that are not the run's."""
     resumed_exactly: bool = False
     """Whether it does so to the last bit: the options are the same and the checkpoint fell on an episode border of
     every environment."""
@@ -127,8 +116,8 @@ class ResumableExperiment(Experiment):
             callback.evaluation_return = value
         self._drop_later_rows()
         self.resumed = True
-        is_same = state_dict["settings"] == self._settings()
-        self.resumed_exactly = self._random_state_before_reset is not None and is_same
+        self.resumed_with_changes = state_dict["settings"] != self._settings()
+        self.resumed_exactly = self._random_state_before_reset is not None and not self.resumed_with_changes
 
     def close(self) -> None:
         """Close the experiment and let others write to its folder."""

@@ -26,6 +26,19 @@ MODEL_GROUPS = {"model": "model", "critic_model": "model@critic_model"}
 """Groups of Hydra's that the nodes of models are chosen in."""
 LATER_NODES = ("absolute_metric_episodes",)
 """What older ones lack: they take the default."""
+WITHOUT_EFFECT_ON_RESULTS = (
+    "checkpoint_",
+    "create_json",
+    "exclude_buffer",
+    "keep_checkpoints",
+    "loggers",
+    "project_name",
+    "render",
+    "restore_",
+    "save_folder",
+    "wandb_",
+)
+"""Beginnings of the experiment's options that say where and how a run is watched and kept: no part of what it is."""
 
 
 def save_run_config(cfg: DictConfig, choices: dict[str, str], folder: Path) -> None:

@@ -133,8 +133,7 @@ def train(cfg: DictConfig, choices: Mapping[str, str]) -> ResumableExperiment:
         if _comes_from_interrupt(error):
             raise KeyboardInterrupt from error
         print(
-            f"The run stopped in iteration {experiment.n_iters_performed}. {describe_last_checkpoint(experiment)} "
-            f"python -m benchmarl_himpo.resume {experiment.folder_name} continues it.",
+            f"The run stopped in iteration {experiment.n_iters_performed}. {describe_last_checkpoint(experiment)}",
             file=sys.stderr,
         )
         raise

@@ -52,6 +52,7 @@ def test_an_algorithm_differs_from_its_base_only_in_the_options_it_is_named_for(
         "himppo_haven": levels | {"credit", "worker_external_reward"},
         "himppo_flat": levels | {"team_state"},
     }
+    assert {*allowed, "himppo", "himppo_paper"} == {*algorithm_config_registry}
     base = vars(algorithm_config_registry["himppo"].get_from_yaml())
     config = vars(algorithm_config_registry[name].get_from_yaml())
     differing = {key for key in base if base[key] != config[key]}

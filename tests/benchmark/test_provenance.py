@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
+from benchmarl_himpo.benchmark import provenance as module
 from benchmarl_himpo.benchmark.provenance import provenance
 
 
@@ -16,3 +19,19 @@ def test_libraries_that_are_loaded_first_are_named_without_their_paths(
 ) -> None:
     monkeypatch.setenv("LD_PRELOAD", preload)
     assert provenance({"cpu"})["preloaded"] == told
+
+
+@pytest.mark.parametrize(("changed", "is_dirty"), [(" M conf/config.yaml", True), ("", False)])
+def test_a_checkout_is_dirty_where_what_computes_was_changed(
+    changed: str, is_dirty: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def run(command: list[str], **_: object) -> SimpleNamespace:
+        asked.append(command)
+        return SimpleNamespace(returncode=0, stdout=changed)
+
+    monkeypatch.setattr(module.subprocess, "run", run)
+    assert provenance({"cpu"})["git_dirty"] is is_dirty
+    (status,) = [command for command in asked if "status" in command]
+    assert {"benchmarl_himpo", "conf"} <= {*status[status.index("--") :]}

@@ -20,9 +20,10 @@ from benchmarl_himpo import sweep
 from benchmarl_himpo.benchmark.engines import ENGINES, Ended
 from benchmarl_himpo.benchmark.expansion import make_specs
 from benchmarl_himpo.benchmark.ledger import Ledger
+from benchmarl_himpo.benchmark.progress import format_table
 from benchmarl_himpo.benchmark.record import RECORD_FILE, RunRecord
 from benchmarl_himpo.benchmark.shorter_run import adopt_shorter_run
-from benchmarl_himpo.benchmark.spec import RunSpec
+from benchmarl_himpo.benchmark.spec import RunSpec, load_spec
 from benchmarl_himpo.config import compose
 from benchmarl_himpo.runs.checkpoint import newest_checkpoint, read_checkpoint, write_checkpoint
 from benchmarl_himpo.runs.lock import lock_folder
@@ -125,6 +126,13 @@ def test_committed_records_count_as_done(finished: Path, tmp_path: Path, capsys:
     run_sweep(tmp_path / "sweep", "algorithm=himppo,qmix", f"results=[{tmp_path / 'results'}]")
     assert capsys.readouterr().out.count("| done before, in results |") == 2
     assert records(tmp_path / "sweep") == []
+
+
+def test_a_reason_of_several_lines_stands_below_the_table(finished: Path) -> None:
+    spec = load_spec(next(finished.glob("*/spec.yaml")))
+    table, below = format_table([spec], {spec.id: "failed: a | b\nsecond line"}).split("\n\n")
+    assert table.splitlines()[-1].endswith(r"| failed: a \| b |")
+    assert below == f"{spec.id}: failed: a | b\nsecond line"
 
 
 def test_a_dry_run_starts_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -119,6 +119,7 @@ def test_an_audit_disturbs_every_level_graph_and_messages(experiment: ResumableE
         assert row.effect.low <= row.effect.value <= row.effect.high
         if row.level is not None and row.effect.low < row.effect.high:
             assert row.corrected.low < row.effect.low
+    assert any(row.level is not None and row.effect.low < row.effect.high for row in rows)
     assert len(judge(rows)) == 4
 
 
