@@ -26,7 +26,7 @@ def test_values_are_combined_and_low_seeds_come_first() -> None:
 PROTOCOLS = {
     "foraging": 28,
     "sampling_ablations": 39,
-    "sampling_continuous": 80,
+    "sampling_continuous": 75,
     "sampling_discrete": 15,
     "sampling_long": 50,
     "sampling_width": 40,
