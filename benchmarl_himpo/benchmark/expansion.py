@@ -28,7 +28,8 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
 
     Args:
         overrides: the command line in Hydra's syntax, such as ``["algorithm=himppo,ippo", "seed=range(0,5)"]``. A value
-            given here replaces that of a protocol's grids, and what the protocol has as ``tuned`` for an algorithm.
+            given here replaces that of a protocol's grids, and what the protocol has as ``tuned`` for an algorithm;
+            but algorithms choose among those of the grids, and one that no grid has takes the place of the first's.
 
     Returns:
         The overrides of each run.
@@ -43,17 +44,32 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
             raise SweepError("protocol takes one value: a sweep follows one protocol")
         fixed = [override.input_line for override in parsed if not override.is_sweep_override()]
         protocol = compose([line for line in fixed if line is not None]).get("protocol")
-        grids = [{}] if protocol is None else protocol.grids
+        grids: list[dict[str, Any]] = [{}] if protocol is None else [dict(grid) for grid in protocol.grids]
+        others = list(overrides)
+        if protocol is not None:
+            others = [line for line in overrides if not line.startswith("algorithm=")]
+            grids = _choose_algorithms(grids, [line.partition("=")[2] for line in overrides if line not in others])
         runs = []
         for grid in grids:
             lines = [f"{key}={values}" for key, values in grid.items()]
-            (batch,) = BasicSweeper.split_arguments(parser.parse_overrides([*lines, *overrides]), None)
+            (batch,) = BasicSweeper.split_arguments(parser.parse_overrides([*lines, *others]), None)
             runs += batch
         if protocol is not None:
             runs = [[*_tuned(run, protocol), *run] for run in runs]
     except (HydraException, OmegaConfBaseException) as error:
         raise SweepError(str(error)) from error
     return runs
+
+
+def _choose_algorithms(grids: list[dict[str, Any]], given: Sequence[str]) -> list[dict[str, Any]]:
+    """Leave of each grid what the command line asks for, with algorithms of its own in the first."""
+    if not given:
+        return grids
+    asked = read_values("algorithm", given[-1])
+    own = [read_values("algorithm", str(grid["algorithm"])) for grid in grids]
+    chosen = [[name for name in asked if name in names] for names in own]
+    chosen[0] = [name for name in asked if name in own[0] or not any(name in names for names in own)]
+    return [{**grid, "algorithm": ",".join(names)} for grid, names in zip(grids, chosen, strict=True) if names]
 
 
 def _tuned(run: Sequence[str], protocol: DictConfig) -> list[str]:

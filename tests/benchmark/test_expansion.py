@@ -71,6 +71,17 @@ def test_a_value_on_the_command_line_replaces_that_of_a_protocol() -> None:
     assert [(spec.variant, spec.seed) for spec in specs] == [("qmix[experiment.lr=0.0003]", seed) for seed in (7, 8)]
 
 
+def test_algorithms_on_the_command_line_choose_among_those_of_a_protocol() -> None:
+    ablation = specs_of("protocol=sampling_ablations", "algorithm=himppo_sg,ippo", "seed=0")
+    assert {(spec.variant, spec.task_label) for spec in ablation} == {
+        ("himppo_sg", "vmas/sampling"),
+        ("himppo_sg", "vmas/sampling[n_agents=7]"),
+        ("ippo[model=gnn_mlp; entropy_coef=0.01]", "vmas/sampling"),
+    }
+    (own,) = specs_of("protocol=sampling_ablations", "algorithm=himppo_haven", "seed=0")
+    assert (own.variant, own.task_label) == ("himppo_haven", "vmas/sampling")
+
+
 def test_what_tuning_found_holds_unless_the_command_line_says_otherwise() -> None:
     tuned = specs_of("protocol=sampling_continuous", "algorithm=himppo,ippo", "seed=7", "task.n_agents=3")
     assert [spec.variant for spec in tuned] == ["himppo", "ippo[entropy_coef=0.01]"]
