@@ -66,7 +66,7 @@ def _choose_algorithms(grids: list[dict[str, Any]], given: Sequence[str]) -> lis
     if not given:
         return grids
     asked = read_values("algorithm", given[-1])
-    own = [read_values("algorithm", str(grid["algorithm"])) for grid in grids]
+    own = [read_values("algorithm", str(grid["algorithm"])) if "algorithm" in grid else asked for grid in grids]
     chosen = [[name for name in asked if name in names] for names in own]
     chosen[0] = [name for name in asked if name in own[0] or not any(name in names for names in own)]
     return [{**grid, "algorithm": ",".join(names)} for grid, names in zip(grids, chosen, strict=True) if names]

@@ -78,6 +78,10 @@ def test_algorithms_on_the_command_line_choose_among_those_of_a_protocol() -> No
         ("himppo_sg", "vmas/sampling[n_agents=7]"),
         ("ippo[model=gnn_mlp; entropy_coef=0.01]", "vmas/sampling"),
     }
+    assert {spec.choice("algorithm") for spec in specs_of("protocol=regression", "algorithm=ippo,mappo")} == {
+        "ippo",
+        "mappo",
+    }
     (own,) = specs_of("protocol=sampling_ablations", "algorithm=himppo_haven", "seed=0")
     assert (own.variant, own.task_label) == ("himppo_haven", "vmas/sampling")
 
