@@ -22,7 +22,7 @@ from benchmarl_himpo.benchmark.report.curves import Curve, Efficiency, TaskCurve
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8c6d31")
 """Okabe and Ito's, which colour-blind readers tell apart; yellow, which does not show on white, is replaced."""
 DASHES = ("-", "--", "-.", ":")
-SCRIPT_LINES = ("--", "-.", (0, (1, 3)), (0, (8, 3)))
+SCRIPT_LINES = ("--", "-.", (0, (1, 3)), (0, (8, 3)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 1)))
 """Lines of scripts, which are as grey as that of uniform actions."""
 SIZE = (4.4, 3.2)
 """Inches. A picture fills the width of a phone, and stands beside others on a screen."""

@@ -1,4 +1,4 @@
-"""Scripted policies that see the whole board: what anchors the returns of learned ones.
+"""Scripted policies, which see the whole board or what their team sees: what anchors the returns of learned ones.
 
 Each is a function from boards to actions, batched and without memory. They go by distance alone and choose at random
 between steps that are as good. What the scripts are is our choice.
@@ -15,42 +15,43 @@ from torch import Tensor
 
 from benchmarl_himpo.environments.entries import GROUP
 from benchmarl_himpo.environments.lbf.environment import LbfEnv
+from benchmarl_himpo.environments.lbf.options import LbfConfig
 from benchmarl_himpo.environments.lbf.rules import LOAD, MOVES, NONE, find_choices
 from benchmarl_himpo.environments.lbf.state import State
 
 FAR = 1 << 20
 """Steps to what is not there."""
 
-Script = Callable[[State, list[int], torch.Generator], Tensor]
-"""Takes boards, rows and columns of the field, and a generator; gives actions, ``[B, n_agents]``, long."""
+Script = Callable[[State, LbfConfig, torch.Generator], Tensor]
+"""Takes boards, the options of the game and a generator; gives actions, ``[B, n_agents]``, long."""
 
 
-def random(state: State, field_size: list[int], generator: torch.Generator) -> Tensor:
+def random(state: State, config: LbfConfig, generator: torch.Generator) -> Tensor:
     """Any valid action."""
-    mask = find_choices(state, field_size).action_mask
+    mask = find_choices(state, config.field_size).action_mask
     return torch.multinomial(mask.flatten(0, 1).float(), 1, generator=generator).view(mask.shape[:-1])
 
 
-def greedy(state: State, field_size: list[int], generator: torch.Generator) -> Tensor:
+def greedy(state: State, config: LbfConfig, generator: torch.Generator) -> Tensor:
     """Everybody to the nearest food they can load alone; where there is none, to the nearest."""
     distance = food_distance(state)
     is_light = state.agent_level.unsqueeze(-1) >= state.food_level.unsqueeze(-2)
-    return head_for((distance + (FAR // 4) * ~is_light).argmin(-1), state, field_size, generator)
+    return head_for((distance + (FAR // 4) * ~is_light).argmin(-1), state, config, generator)
 
 
-def nearest(state: State, field_size: list[int], generator: torch.Generator) -> Tensor:
+def nearest(state: State, config: LbfConfig, generator: torch.Generator) -> Tensor:
     """Everybody to the nearest food, to load it or to wait there for others."""
-    return head_for(food_distance(state).argmin(-1), state, field_size, generator)
+    return head_for(food_distance(state).argmin(-1), state, config, generator)
 
 
-def herd(state: State, field_size: list[int], generator: torch.Generator) -> Tensor:
+def herd(state: State, config: LbfConfig, generator: torch.Generator) -> Tensor:
     """The whole team to one food: the one that is nearest to all the living together."""
     total = (food_distance(state) * state.alive.unsqueeze(-1)).sum(-2)
     target = total.argmin(-1, keepdim=True).expand_as(state.agent_level)
-    return head_for(target, state, field_size, generator)
+    return head_for(target, state, config, generator)
 
 
-def coalition(state: State, field_size: list[int], generator: torch.Generator) -> Tensor:
+def coalition(state: State, config: LbfConfig, generator: torch.Generator) -> Tensor:
     """Several groups, each just strong enough for its food: again and again the group that is complete soonest.
 
     The group of a food is made of the nearest free agents; whoever is left over goes to the nearest food.
@@ -73,7 +74,16 @@ def coalition(state: State, field_size: list[int], generator: torch.Generator) -
         target = torch.where(member, best, target)
         is_free = is_free & ~member
         is_open = is_open & ~torch.zeros_like(is_open).scatter(-1, best, True)
-    return head_for(target, state, field_size, generator)
+    return head_for(target, state, config, generator)
+
+
+def in_sight(script: Script, state: State, config: LbfConfig, generator: torch.Generator) -> Tensor:
+    """A script that knows of foods that some teammate sees, and of no others; any valid action where there are none."""
+    away = (state.agent_position.unsqueeze(-2) - state.food_position.unsqueeze(-3)).abs().amax(-1)
+    is_seen = ((away <= config.sight) & state.alive.unsqueeze(-1)).any(-2)  # [B, n_foods]
+    seen = state._replace(food_level=state.food_level * is_seen)
+    is_lost = ~seen.is_food.any(-1, keepdim=True)
+    return torch.where(is_lost, random(state, config, generator), script(seen, config, generator))
 
 
 SCRIPTS: dict[str, Script] = {
@@ -82,6 +92,8 @@ SCRIPTS: dict[str, Script] = {
     "nearest": nearest,
     "herd": herd,
     "coalition": coalition,
+    "herd_in_sight": partial(in_sight, herd),
+    "coalition_in_sight": partial(in_sight, coalition),
 }
 """Every script by name."""
 
@@ -92,13 +104,13 @@ def food_distance(state: State) -> Tensor:
     return distance.masked_fill(~state.is_food.unsqueeze(-2), FAR)
 
 
-def head_for(target: Tensor, state: State, field_size: list[int], generator: torch.Generator) -> Tensor:
+def head_for(target: Tensor, state: State, config: LbfConfig, generator: torch.Generator) -> Tensor:
     """Load the target where it lies right there, else step towards the nearest cell beside it that is not taken.
 
     Args:
         target: food of each agent. Shape ``[B, n_agents]``, long.
         state: the boards.
-        field_size: rows and columns.
+        config: options of the game.
         generator: decides between steps that are as good.
 
     Returns:
@@ -110,7 +122,7 @@ def head_for(target: Tensor, state: State, field_size: list[int], generator: tor
     beside, place = food + moves, state.agent_position.unsqueeze(-2) + moves  # [B, n_agents, 4, 2]
     steps = (place.unsqueeze(-2) - beside.unsqueeze(-3)).abs().sum(-1) + FAR * _is_taken(beside, state).unsqueeze(-2)
     cost = steps.amin(-1) + torch.rand(place.shape[:-1], generator=generator, device=target.device)
-    choices = find_choices(state, field_size)
+    choices = find_choices(state, config.field_size)
     can_go = choices.action_mask[..., 1:LOAD] & ~_is_taken(place, state)
     step = (cost + 2 * FAR * ~can_go).argmin(-1) + 1
     is_there = choices.is_beside.gather(-1, index).squeeze(-1)
@@ -135,6 +147,6 @@ def scripted_policies(env: LbfEnv) -> dict[str, Callable[[TensorDictBase], Tenso
     """
 
     def act(script: Script, td: TensorDictBase) -> TensorDictBase:
-        return td.set((GROUP, "action"), script(env.state, env.config.field_size, env.generator))
+        return td.set((GROUP, "action"), script(env.state, env.config, env.generator))
 
     return {name: partial(act, script) for name, script in SCRIPTS.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from boards import PLAIN, board, make
 
 from benchmarl_himpo.benchmark.anchor_measurement import Anchor, measure_anchors
-from benchmarl_himpo.environments.lbf.rules import LOAD, NONE, find_choices
+from benchmarl_himpo.environments.lbf.rules import LOAD, NONE, WEST, find_choices
 from benchmarl_himpo.environments.lbf.scripts import SCRIPTS, scripted_policies
 from benchmarl_himpo.evaluation.episodes import read_returns
 
@@ -62,13 +63,13 @@ def test_the_specified_returns(script: str, task: str, team_return: float, life:
 @pytest.mark.parametrize("script", sorted(SCRIPTS))
 def test_scripts_do_what_may_be_done_and_eat_in_plain_foraging(script: str) -> None:
     env = make(PLAIN, n_envs=64)
-    actions = SCRIPTS[script](env.state, [8, 8], env.generator)
+    actions = SCRIPTS[script](env.state, env.config, env.generator)
     assert find_choices(env.state, [8, 8]).action_mask.gather(-1, actions.unsqueeze(-1)).all()
     rollout = env.rollout(50, scripted_policies(env)[script], break_when_any_done=False)
     returns = read_returns(rollout, ["agents"])
     assert (returns.team <= 1 + 1e-5).all()
     assert returns.life is None  # nobody dies
-    if script in ("herd", "coalition"):
+    if script.startswith(("herd", "coalition")):
         assert returns.team.mean() > 0.75
 
 
@@ -76,9 +77,21 @@ def test_each_script_picks_its_food() -> None:
     """Two of level 1 by a food of level 2, one of level 2 by a food of level 1 that lies farther away."""
     state = board(PLAIN, [(2, 1, 1), (2, 3, 1), (6, 5, 2)], [(2, 2, 2), (6, 6, 1)])
     generator = torch.Generator().manual_seed(0)
-    chosen = {name: script(state, [8, 8], generator)[0].tolist() for name, script in SCRIPTS.items()}
+    chosen = {name: script(state, PLAIN, generator)[0].tolist() for name, script in SCRIPTS.items()}
     assert chosen["coalition"] == chosen["nearest"] == [LOAD, LOAD, LOAD]
     assert chosen["herd"][:2] == [LOAD, LOAD]
     assert chosen["herd"][2] not in (LOAD, NONE)
     assert chosen["greedy"][2] == LOAD
     assert LOAD not in chosen["greedy"][:2]  # they can load the other one alone
+
+
+def test_what_a_teammate_sees_is_known_and_nothing_else() -> None:
+    """Sight of one cell: the first agent sees a food that takes both, and the second comes; nobody sees the other one."""
+    near, far = (2, 2, 2), (2, 7, 1)
+    generator = torch.Generator().manual_seed(0)
+    config = replace(PLAIN, sight=1)
+    state = board(config, [(2, 1, 1), (2, 5, 1)], [near, far])
+    assert SCRIPTS["herd_in_sight"](state, config, generator)[0].tolist() == [LOAD, WEST]
+    alone = board(config, [(2, 5, 1)], [near, far])
+    seen = {int(SCRIPTS["herd_in_sight"](alone, config, generator)) for _ in range(50)}
+    assert seen == {NONE, *range(1, LOAD)}  # lost: any valid action
