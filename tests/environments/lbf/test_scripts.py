@@ -86,7 +86,7 @@ def test_each_script_picks_its_food() -> None:
 
 
 def test_what_a_teammate_sees_is_known_and_nothing_else() -> None:
-    """Sight of one cell: the first agent sees a food that takes both, and the second comes; nobody sees the other one."""
+    """Sight of one cell: the first agent sees a food that takes both, and the second comes; the other is unseen."""
     near, far = (2, 2, 2), (2, 7, 1)
     generator = torch.Generator().manual_seed(0)
     config = replace(PLAIN, sight=1)
