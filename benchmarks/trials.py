@@ -3,9 +3,8 @@
     python -m benchmarl_himpo.run ... seed=100 hydra.run.dir=outputs/trials/<name>  # a trial, seeds from 100 up
     python benchmarks/trials.py outputs/trials  # adds the rows of finished runs to benchmarks/trials.csv
 
-Runs are found at any depth, those of sweeps too. A row is recognised by its settings and its variant, which names
-whatever else differs from the plain configuration, so that nothing is listed twice; what is listed stays when the
-runs are gone.
+Runs are found at any depth, those of sweeps too. A row is recognised by its settings and labels, so that nothing is
+listed twice; what is listed stays when the runs are gone.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from benchmarl_himpo.benchmark.run_files import read_scalars
 from benchmarl_himpo.benchmark.spec import comparable_config, label
+from benchmarl_himpo.runs import CheckpointError
 from benchmarl_himpo.runs.run_config import CONFIG_FILE, load_run_config
 from benchmarl_himpo.runs.training import n_frames_of
 
@@ -55,7 +55,7 @@ SETTINGS = {
         )
     },
 }
-"""Column -> key of the composed config; empty where an algorithm has none. The first two are names."""
+"""Column -> key of the composed config; empty where an algorithm has none. The first two are choices of files."""
 
 PER_LEVEL = {
     "explained_variance": (0, 1, 2),
@@ -77,8 +77,9 @@ SCALARS = {
 }
 """Column -> scalar of BenchMARL's CSV logger; empty where an algorithm or a level has none."""
 
-KEY = ("variant", *SETTINGS)
-COLUMNS = [*KEY, "collection_return_at_half", *SCALARS]
+LABELS = ("variant", "task_label")
+"""Columns that name whatever else differs from the plain configuration; empty in older rows."""
+COLUMNS = [*LABELS, *SETTINGS, "collection_return_at_half", *SCALARS]
 LAST = 5
 """Iterations that a number is the mean of: the last ones, and the last ones of the first half."""
 
@@ -97,8 +98,8 @@ def read_trial(run: Path) -> dict[str, str] | None:
     if max(frames.values(), default=0) < n_frames_of(config):
         return None
     row = {column: setting(config, key) for column, key in SETTINGS.items()}
-    row["variant"], row["task"] = label(comparable_config(config, choices))
-    row["algorithm"] = choices["algorithm"]
+    row |= {name: choices[name] for name in ("task", "algorithm")}
+    row["variant"], row["task_label"] = label(comparable_config(config, choices))
     for column, name in SCALARS.items():
         values = list(read_scalars(run, name).values())
         row[column] = mean(values[-LAST:])
@@ -118,9 +119,9 @@ def mean(values: list[float]) -> str:
     return f"{sum(values) / len(values):.4g}" if values else ""
 
 
-def key_of(row: dict[str, str]) -> tuple[str, ...]:
-    """What a row is recognised by."""
-    return tuple(row[name] for name in KEY)
+def key_of(row: dict[str, str], with_labels: bool = True) -> tuple[str, ...]:
+    """What a row is recognised by; older rows have settings alone."""
+    return tuple(row[name] if name in SETTINGS or with_labels else "" for name in (*LABELS, *SETTINGS))
 
 
 def main(folder: Path) -> None:
@@ -128,10 +129,14 @@ def main(folder: Path) -> None:
     with TRIALS.open(newline="") as file:
         rows = {key_of(row): row for row in csv.DictReader(file)}
     for run in sorted(path.parent for path in folder.rglob(CONFIG_FILE)):
-        row = read_trial(run)
+        try:
+            row = read_trial(run)
+        except CheckpointError as error:
+            print(f"{run.name}: left out, {error}")
+            continue
         if row is None:
-            print(f"{run.name}: not finished, left out")
-        elif key_of(row) not in rows:
+            print(f"{run.name}: left out, not finished")
+        elif key_of(row) not in rows and key_of(row, with_labels=False) not in rows:
             rows[key_of(row)] = row
             print(f"{run.name}: {row['collection_return']}")
     with TRIALS.open("w", newline="") as file:

@@ -65,12 +65,15 @@ def read_options(file: str, given: Sequence[str]) -> DictConfig:
     Raises:
         ValueError: if an option does not exist or has another type.
     """
-    options = cast("DictConfig", OmegaConf.load(CONF_DIR / file))
+    defaults = cast("DictConfig", OmegaConf.load(CONF_DIR / file))
+    options = defaults.copy()
     for argument in given:
-        key, _, text = argument.partition("=")
-        if key not in options:
-            raise ValueError(f"{key} is no option of this command: choose from {', '.join(map(str, options))}")
-        options[key] = _like(argument, text, options[key])
+        key, equals, text = argument.partition("=")
+        if key not in defaults:
+            raise ValueError(f"{key} is no option of this command: choose from {', '.join(map(str, defaults))}")
+        if not equals:
+            raise ValueError(f"{key} needs a value: {key}=...")
+        options[key] = _like(argument, text, defaults[key])
     return options
 
 

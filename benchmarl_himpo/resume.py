@@ -40,7 +40,8 @@ def resume(folder: Path, overrides: list[str]) -> None:
     cfg, choices = config_to_continue(run, overrides)
     n_done, n_frames = n_frames_done(cfg), n_frames_of(cfg)
     if n_done >= n_frames:
-        metric = measure_absolute_metric(run, *load_run_config(run))  # a run may have been stopped in it
+        trusted = [override for override in overrides if override.partition("=")[0].endswith("class")]
+        metric = measure_absolute_metric(run, *load_run_config(run, trusted))  # a run may have been stopped in it
         print(
             f"{run} is finished: {n_done:,} of {n_frames:,} frames. For more, add experiment.max_n_frames=... "
             "(and experiment.max_n_iters=..., where that was set) with a larger number."

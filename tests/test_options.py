@@ -26,8 +26,10 @@ def test_text_is_taken_as_it_is(text: str) -> None:
     assert str(read_options("regression.yaml", [f"reason={text}"]).reason) == text
 
 
-def test_null_takes_a_value_back() -> None:
-    assert read_options("sweep.yaml", ["publish=null"]).publish is None
+def test_the_last_value_holds_and_null_takes_one_back() -> None:
+    options = read_options("sweep.yaml", ["publish=2024", "publish=x", "workers=2", "workers=null"])
+    assert (options.publish, options.workers) == ("x", None)
+    assert read_options("sweep.yaml", ["publish=x", "publish=null"]).publish is None
 
 
 @pytest.mark.parametrize(
@@ -38,6 +40,7 @@ def test_null_takes_a_value_back() -> None:
         ("sweep.yaml", "retries=True", "must be a whole number"),
         ("evaluate.yaml", "confidence=95%", "must be a number"),
         ("sweep.yaml", "results=[a", "is not understood"),
+        ("sweep.yaml", "folder", "needs a value"),
     ],
 )
 def test_another_type_is_refused(file: str, argument: str, words: str) -> None:

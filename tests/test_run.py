@@ -26,7 +26,10 @@ from benchmarl_himpo.algorithms import algorithm_config_registry
 from benchmarl_himpo.callbacks import SummaryCallback, VideoCallback
 from benchmarl_himpo.config import CONF_DIR, compose
 from benchmarl_himpo.environments.sampling_scenario import SamplingScenario
+from benchmarl_himpo.evaluation.episodes import load_trained
+from benchmarl_himpo.resume import resume
 from benchmarl_himpo.runs import training
+from benchmarl_himpo.runs.run_config import load_run_config, save_run_config
 from benchmarl_himpo.videos.display import RenderError
 
 ROOT = Path(__file__).parent.parent
@@ -147,9 +150,32 @@ def test_a_run_of_own_files_and_classes_is_measured_and_goes_on_without_the_file
     monkeypatch.syspath_prepend(tmp_path)
     (folder,) = (tmp_path / "runs").iterdir()
     trusted = [f"{node}.activation_class=own_layers.Own" for node in ("model", "critic_model")]
+    resume(folder, trusted)  # is finished: plays what is measured again
+    load_trained(folder, 2, trusted).close()
     cfg, choices = training.config_to_continue(folder, [*trusted, "experiment.max_n_frames=120"])
     assert (cfg.experiment.lr, cfg.algorithm.hidden_dim, choices["algorithm"]) == (0.002, 8, "himppo_2l")
     assert training.train(cfg, choices).total_frames == 120
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "defaults: [layers/gru@_here_]\nhidden_size: 8",
+        "defaults: [layers@layers.l1: gnn, layers@layers.l2: mlp, layers@layers.l3: mlp]\nintermediate_sizes: [8, 8]",
+        "defaults: [layers@layers.l1: mine]\nintermediate_sizes: []",
+    ],
+)
+def test_models_of_own_files_are_composed_again_without_them(text: str, tmp_path: Path) -> None:
+    (tmp_path / "model" / "layers").mkdir(parents=True)
+    (tmp_path / "model" / "mine.yaml").write_text(f"{text}\n")
+    (tmp_path / "model" / "layers" / "mine.yaml").write_text("defaults: [mlp]\nnum_cells: [7]\n")
+    cfg = compose(
+        ["model=mine", f"hydra.searchpath=[pkg://benchmarl/conf,file://{tmp_path}]"], return_hydra_config=True
+    )
+    save_run_config(cfg, cfg.hydra.runtime.choices, tmp_path)
+    again, choices = load_run_config(tmp_path)
+    assert again.model == cfg.model
+    assert "mine" not in choices.values()
 
 
 def test_a_request_that_cannot_be_met_ends_with_one_sentence(run_command: RunCommand, tmp_path: Path) -> None:

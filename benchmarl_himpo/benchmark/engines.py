@@ -149,11 +149,11 @@ def _run_on_node(spec: RunSpec, home: str) -> Outcome:
     """Do a run on a node of a Ray cluster; one that did not take the fingerprint first shows that it has the same."""
     import ray
 
-    if ray.get_runtime_context().get_node_id() != home:
-        check_fingerprint(spec)
     spec.folder.mkdir(parents=True, exist_ok=True)
     with (spec.folder / LOG_FILE).open("a") as log, redirect_stdout(log), redirect_stderr(log):
         try:
+            if ray.get_runtime_context().get_node_id() != home:
+                check_fingerprint(spec)
             return run_one(spec)
         except Exception:
             traceback.print_exc()

@@ -62,7 +62,7 @@ def choices_of_nodes(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, s
     """Say which files a config is composed of again, when its values are put over theirs.
 
     Hydra's own groups and protocols, whose values are in the nodes, are left out. For a file of the user's, which may
-    not be found another time, stands the one of this package or of BenchMARL that has the same options.
+    not be found another time, stands one of this package or of BenchMARL that its values fit.
 
     Args:
         cfg: the composed config.
@@ -71,10 +71,13 @@ def choices_of_nodes(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, s
     Returns:
         The file to choose for each group.
     """
+    chosen = {group: name for group, name in choices.items() if not group.startswith(("hydra/", "protocol"))}
+    own = [node for node, group in MODEL_GROUPS.items() if not _is_known(group, chosen.get(group, ""))]
+    layers_of_own = tuple(f"model/layers@{node}." for node in own)
     return {
         group: name if _is_known(group, name) else _known_instead(group, name, cfg)
-        for group, name in choices.items()
-        if not group.startswith(("hydra/", "protocol"))
+        for group, name in chosen.items()
+        if not group.startswith(layers_of_own)
     }
 
 
@@ -91,9 +94,10 @@ def _known_instead(group: str, name: str, cfg: DictConfig) -> str:
     if group == "algorithm":
         config_class = OmegaConf.get_type(cfg.algorithm)
         return next((known for known, own in algorithm_config_registry.items() if own is config_class), name)
-    for node, node_group in MODEL_GROUPS.items():
-        if group == node_group:
-            return "sequence" if "layers" in cfg[node] else f"layers/{cfg[node].name}"
+    if group.startswith("model/layers@"):
+        return str(OmegaConf.select(cfg, group.partition("@")[2]).name)
+    if group in MODEL_GROUPS.values():
+        return "layers/mlp"  # values replace those of a model's file, whatever it is
     return name
 
 
@@ -117,7 +121,7 @@ def load_run_config(folder: Path, overrides: Sequence[str] = ()) -> tuple[DictCo
         _check_trusted(file, saved, choices, [override.partition("=")[0] for override in overrides])
         cfg = compose([f"{group}={name}" for group, name in choices.items()])
         for node in (*NODES, *(node for node in LATER_NODES if node in saved)):
-            OmegaConf.update(cfg, node, saved[node], merge=True, force_add=True)
+            OmegaConf.update(cfg, node, saved[node], merge=node not in MODEL_GROUPS, force_add=True)
     except CheckpointError:
         raise
     except (OSError, ValueError, YAMLError, OmegaConfBaseException, HydraException, AttributeError, KeyError) as error:

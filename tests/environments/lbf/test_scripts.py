@@ -10,7 +10,7 @@ import torch
 from boards import PLAIN, board, make
 
 from benchmarl_himpo.benchmark.anchor_measurement import Anchor, measure_anchors
-from benchmarl_himpo.environments.lbf.rules import LOAD, NONE, WEST, find_choices
+from benchmarl_himpo.environments.lbf.rules import EAST, LOAD, NONE, find_choices
 from benchmarl_himpo.environments.lbf.scripts import SCRIPTS, scripted_policies
 from benchmarl_himpo.evaluation.episodes import read_returns
 
@@ -86,12 +86,13 @@ def test_each_script_picks_its_food() -> None:
 
 
 def test_what_a_teammate_sees_is_known_and_nothing_else() -> None:
-    """Sight of one cell: the first agent sees a food that takes both, and the second comes; the other is unseen."""
-    near, far = (2, 2, 2), (2, 7, 1)
+    """Sight of one cell: the first agent sees the food that is farther from both, and nobody the other one."""
+    agents, foods = [(2, 1, 1), (2, 5, 1)], [(2, 0, 2), (2, 3, 1)]
     generator = torch.Generator().manual_seed(0)
     config = replace(PLAIN, sight=1)
-    state = board(config, [(2, 1, 1), (2, 5, 1)], [near, far])
-    assert SCRIPTS["herd_in_sight"](state, config, generator)[0].tolist() == [LOAD, WEST]
-    alone = board(config, [(2, 5, 1)], [near, far])
-    seen = {int(SCRIPTS["herd_in_sight"](alone, config, generator)) for _ in range(50)}
-    assert seen == {NONE, *range(1, LOAD)}  # lost: any valid action
+    state = board(config, agents, foods)
+    assert int(SCRIPTS["herd"](state, config, generator)[0, 0]) == EAST
+    assert int(SCRIPTS["herd_in_sight"](state, config, generator)[0, 0]) == LOAD
+    dead = state._replace(alive=torch.tensor([[False, True]]))
+    chosen = {int(SCRIPTS["herd_in_sight"](dead, config, generator)[0, 1]) for _ in range(50)}
+    assert chosen == {NONE, *range(1, LOAD)}  # what the dead saw is lost: any valid action
