@@ -120,7 +120,13 @@ def collect(folders: Sequence[Path]) -> Comparison:
 def _shorten_labels(comparison: Comparison) -> Comparison:
     """Take out of the labels what all variants have, and of runs and their evaluations what all tasks have."""
     labels = [(r.variant, r.task_label) for r in comparison.records] + [(a.variant, a.task) for a in comparison.absent]
-    variants, of_variants = strip_common(variant for variant, _ in labels)
+    options = {record.variant: record.config["experiment"] for record in comparison.records}
+
+    def concerns(difference: str, variant: str) -> bool:
+        option = difference.partition("=")[0].removeprefix("experiment.")
+        return not option.startswith(("on_policy_", "off_policy_")) or option in options.get(variant, option)
+
+    variants, of_variants = strip_common((variant for variant, _ in labels), concerns=concerns)
     tasks, of_tasks = strip_common((task for _, task in labels), lambda part: part.startswith(OF_RUNS))
     return Comparison(
         records=[replace(r, variant=variants[r.variant], task_label=tasks[r.task_label]) for r in comparison.records],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -21,22 +22,28 @@ def join_label(name: str, differences: list[str]) -> str:
 
 
 def strip_common(
-    labels: Iterable[str], may_strip: Callable[[str], bool] = lambda difference: True
+    labels: Iterable[str],
+    may_strip: Callable[[str], bool] = lambda difference: True,
+    concerns: Callable[[str, str], bool] = lambda difference, label: True,
 ) -> tuple[dict[str, str], list[str]]:
     """Take out of labels what all of them have.
 
     Args:
         labels: the labels.
         may_strip: says which differences may be taken out.
+        concerns: says whether what a difference is about exists for a label; labels without it are not asked for it.
 
     Returns:
         The shorter label of each, as distinct as before, and what was taken out.
     """
     parts = {label: split_label(label) for label in labels}
+    found = Counter(difference for _, differences in parts.values() for difference in differences)
     common = [
         difference
-        for difference in next(iter(parts.values()))[1]
-        if may_strip(difference) and all(difference in differences for _, differences in parts.values())
+        for difference, n_have in found.items()
+        if may_strip(difference)
+        and n_have == sum(concerns(difference, label) for label in parts)
+        and (n_have > 1 or len(parts) == 1)  # what one label alone is about tells it from the others
     ]
     short = {
         label: join_label(name, [difference for difference in differences if difference not in common])

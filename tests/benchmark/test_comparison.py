@@ -126,3 +126,14 @@ def test_labels_stay_distinct() -> None:
     assert short == {"a[x=1; y=2]": "a[y=2]", "a[x=1]": "a", "b[z=3; x=1]": "b[z=3]"}
     assert common == ["x=1"]
     assert strip_common(["a", "a[x=1]"]) == ({"a": "a", "a[x=1]": "a[x=1]"}, [])
+
+
+def test_what_an_option_does_not_concern_is_not_asked_for_it() -> None:
+    labels = ["ippo[on=4]", "mappo[on=4; lr=2]", "qmix[off=1]"]
+
+    def concerns(difference: str, label: str) -> bool:
+        return difference.startswith("lr") or difference.startswith("off") == label.startswith("qmix")
+
+    short, common = strip_common(labels, concerns=concerns)
+    assert list(short.values()) == ["ippo", "mappo[lr=2]", "qmix[off=1]"]
+    assert common == ["on=4"]

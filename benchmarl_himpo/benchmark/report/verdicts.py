@@ -104,7 +104,7 @@ def _compare_with_script(result: TaskResult) -> str:
 def write_warnings(content: Content) -> list[str]:
     """Say what a reader has to know before any number."""
     common = content.comparison.common
-    said = [f"All runs have {', '.join(common)}; labels leave that out."] if common else []
+    said = [f"All runs have {', '.join(common)}, where they have the option; labels leave that out."] if common else []
     if content.analysis.few_runs:
         said.append(
             f"Few runs: some variants have fewer than {FEW_RUNS} on a task. Bootstrap intervals of so few cover less "
