@@ -466,12 +466,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--short", action="store_true", help="small batches, one round, the algorithms alone")
     parser.add_argument("--tables", nargs="+", choices=TABLES, help="default: all")
     parser.add_argument("--device", default="cpu", help="of environments, networks and buffers")
-    parser.add_argument(
-        "--threads",
-        type=int,
-        default=2,
-        help="per process; simulation and foraging take one",
-    )
+    parser.add_argument("--threads", type=int, default=2, help="per process; simulation and foraging take one")
     parser.add_argument("--envs", type=int, default=120, help="environments of the algorithms; a tenth in other tables")
     parser.add_argument("--rounds", type=int, help="processes per row; default 3, short 1")
     parser.add_argument("--iters", type=int, default=3, help="iterations timed in a process")
