@@ -25,12 +25,13 @@ class ComparisonError(ValueError):
 
 @dataclass(frozen=True)
 class Absent:
-    """A run that belongs to a comparison and has no record."""
+    """A run that has no record: one that a sweep began, or a seed that a task's other variants have."""
 
     task: str
     variant: str
     seed: int
     reason: str
+    planned: bool  # by a sweep
 
     def __str__(self) -> str:
         return f"{self.variant} on {self.task}, seed {self.seed}: {self.reason}"
@@ -151,7 +152,9 @@ def _read_plan(spec: Path) -> Absent:
     """Read what a run without a record was to be."""
     try:
         plan = yaml.safe_load(spec.read_text(encoding="utf-8"))
-        return Absent(plan["task_label"], plan["variant"], int(plan["config"]["seed"]), _state(Ledger(spec.parent)))
+        return Absent(
+            plan["task_label"], plan["variant"], int(plan["config"]["seed"]), _state(Ledger(spec.parent)), True
+        )
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise RecordError(f"{spec} does not say what its run was to be: {error}") from error
 
@@ -171,7 +174,7 @@ def _missing_seeds(records: list[RunRecord], unfinished: list[Absent]) -> list[A
     known |= {(record.task_label, record.variant, record.seed) for record in records}
     seeds = {task: {s for t, _, s in known if t == task} for task, _, _ in known}
     return [
-        Absent(task, variant, seed, "no record, though other variants have this seed")
+        Absent(task, variant, seed, "no record, though other variants have this seed", planned=False)
         for task, variant in {(task, variant) for task, variant, _ in known}
         for seed in seeds[task]
         if (task, variant, seed) not in known

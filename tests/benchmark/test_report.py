@@ -21,6 +21,7 @@ from benchmarl_himpo.benchmark.anchors import load_anchors
 from benchmarl_himpo.benchmark.comparison import collect
 from benchmarl_himpo.benchmark.record import RunRecord
 from benchmarl_himpo.benchmark.report.analysis import Analysis, Settings, analyse
+from benchmarl_himpo.benchmark.report.background import write_background
 from benchmarl_himpo.benchmark.report.curves import interpolate, sample_efficiency, task_curves
 from benchmarl_himpo.benchmark.report.document import Content
 from benchmarl_himpo.benchmark.report.fairness import find_differences, find_provenance
@@ -30,6 +31,8 @@ from benchmarl_himpo.benchmark.report.writers import as_csv
 
 SETTINGS = Settings(confidence=0.95, repetitions=500, seed=0)
 SEVEN = "vmas/sampling[n_agents=7]"
+
+VARIANTS = {"ippo": 10, "himppo": 20, "mappo": 30}
 
 Write = Callable[..., Path]
 
@@ -194,7 +197,22 @@ def test_aggregates_are_over_the_tasks_that_all_have(write: Write) -> None:
         )
     )
     assert found.variants["ippo"]["iqm"].value == pytest.approx(np.mean(scores[1:-1]))
-    assert judge(analysis)[0].task == "all 2 tasks with scores"
+    verdict = judge(analysis)[0]
+    assert verdict.task == "all 2 tasks with scores"
+    assert verdict.outcome == "none"  # mappo might be ahead of both
+    assert f"mappo lacks {SEVEN}" in verdict.text
+
+
+def test_a_verdict_over_tasks_is_of_variants_that_have_runs_on_each(write: Write) -> None:
+    both = [make_runs(v, level, range(4), t) for v, level in VARIANTS.items() for t in ("vmas/sampling", SEVEN)]
+    content, analysis = analyse_runs(write(*[run for runs in both for run in runs]))
+    assert judge(analysis)[0].outcome == "ahead"
+    assert (
+        list(analysis.min_max_iqm) == list(analysis.tasks[0].improvement) == ["mappo", "himppo", "ippo"]
+    )  # best first
+    matrices = next(s for s in write_results(content) if s.title == "Probability of improvement").tables
+    assert matrices[0].columns == ["", "1.", "2.", "3."]
+    assert [row[0] for row in matrices[0].rows] == ["1. mappo", "2. himppo", "3. ippo"]
 
 
 def test_all_runs_are_held_to_one_measure(write: Write) -> None:
@@ -260,6 +278,18 @@ def test_only_keys_that_differ_are_listed() -> None:
     assert found == {"algorithm.name": ['"himppo"', '"ippo"'], "algorithm.lmbda": ["-", "0.9"]}
 
 
+def test_options_that_only_some_have_stand_apart_and_equal_tables_once(write: Write) -> None:
+    other = make_record().config | {"algorithm": {"name": "ippo", "lmbda": 0.9}}
+    runs = [run for t in ("vmas/sampling", "vmas/balance") for run in make_runs("himppo", 20, range(1), t)]
+    runs += [run for t in ("vmas/sampling", "vmas/balance") for run in make_runs("ippo", 20, range(1), t, config=other)]
+    content, _ = analyse_runs(write(*runs))
+    (section,) = (section for section in write_background(content) if section.title == "What differs")
+    differing, lacking = section.tables
+    assert differing.caption == "vmas/balance, vmas/sampling: keys that differ"
+    assert [row[0] for row in differing.rows] == ["algorithm.name"]
+    assert [row[0] for row in lacking.rows] == ["algorithm.gamma", "algorithm.lmbda"]
+
+
 def test_provenance_counts_what_differs() -> None:
     old = make_record().provenance | {"torch": "2.12.0", "load_average": 0.5}
     found = find_provenance([make_record(seed=0), make_record(seed=1), make_record(seed=2, provenance=old)])
@@ -302,6 +332,8 @@ def test_a_half_finished_sweep_has_a_report(ragged: Path) -> None:
     page = (ragged / "report" / "report.html").read_text()
     assert "ippo on vmas/sampling: no record, though other variants have this seed (seed 2)" in page
     assert "himppo[goal_interval=10,2] on vmas/sampling: no record" in page
+    assert "Unequal seeds: " in page
+    assert "Unfinished: " not in page  # nobody began what is missing
     assert "No anchors are stored for vmas/balance" in page
     assert "No verdict: variants were not run and evaluated alike. experiment.max_n_frames differs" in page
     outline = Outline()

@@ -212,7 +212,7 @@ def _analyse_task(
         )
 
     rows = sorted(map(row, variants), key=lambda r: -r.per_agent.value)
-    improvement = _improvements({variant: [of_runs] for variant, of_runs in returns.items()}, settings)
+    improvement = _improvements({row.variant: [returns[row.variant]] for row in rows}, settings)
     leader = rows[0].variant
     return TaskResult(
         label=task,
@@ -254,14 +254,16 @@ def _aggregate(
     lacking = {
         variant: [task for task in anchors if not comparison.runs(task, variant)] for variant in comparison.variants
     }
-    scores = {
-        variant: [
-            anchors_of_task.normalise(_values_of(comparison, task, variant, values))
-            for task, anchors_of_task in anchors.items()
-        ]
-        for variant, missing in lacking.items()
-        if not missing
-    }
+    scores = _best_first(
+        {
+            variant: [
+                anchors_of_task.normalise(_values_of(comparison, task, variant, values))
+                for task, anchors_of_task in anchors.items()
+            ]
+            for variant, missing in lacking.items()
+            if not missing
+        }
+    )
     highest = max((task.max() for of_tasks in scores.values() for task in of_tasks), default=1.0)
     thresholds = np.linspace(0, max(1.0, float(highest)), N_THRESHOLDS)
     profile = partial(performance_profile, thresholds=thresholds)
@@ -269,7 +271,7 @@ def _aggregate(
         tasks=list(anchors),
         variants={
             variant: {name: settings.estimate(statistic, of_tasks) for name, statistic in AGGREGATES.items()}
-            for variant, of_tasks in sorted(scores.items(), key=lambda item: -float(iqm(item[1])))
+            for variant, of_tasks in scores.items()
         },
         improvement=_improvements(scores, settings),
         thresholds=thresholds.tolist(),
@@ -284,11 +286,15 @@ def _min_max_iqm(comparison: Comparison, values: dict[str, float], settings: Set
     for task in comparison.tasks:
         of_task = [values[record.id] for record in comparison.records if record.task_label == task]
         ranges[task] = (min(of_task), max(max(of_task) - min(of_task), 1e-12))
-    return {
-        variant: settings.estimate(
-            iqm,
-            [(_values_of(comparison, task, variant, values) - low) / width for task, (low, width) in ranges.items()],
-        )
+    scores = {
+        variant: [
+            (_values_of(comparison, task, variant, values) - low) / width for task, (low, width) in ranges.items()
+        ]
         for variant in comparison.variants
         if all(comparison.runs(task, variant) for task in ranges)
     }
+    return {variant: settings.estimate(iqm, of_tasks) for variant, of_tasks in _best_first(scores).items()}
+
+
+def _best_first(scores: dict[str, list[np.ndarray]]) -> dict[str, list[np.ndarray]]:
+    return dict(sorted(scores.items(), key=lambda item: -float(iqm(item[1]))))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import yaml
@@ -10,7 +11,7 @@ import yaml
 from benchmarl_himpo.benchmark.comparison import Comparison
 from benchmarl_himpo.benchmark.record import RunRecord
 from benchmarl_himpo.benchmark.report.document import Content, Section, Table
-from benchmarl_himpo.benchmark.report.fairness import NOT_COMPARED, find_differences, find_provenance
+from benchmarl_himpo.benchmark.report.fairness import ABSENT, NOT_COMPARED, find_differences, find_provenance
 
 
 def write_background(content: Content) -> list[Section]:
@@ -50,8 +51,9 @@ def _cost(comparison: Comparison) -> Section:
         ]
         tables.append(Table(f"{task}: parameters", ["group, loss, level", *runs], counts))
     text = (
-        "Mean over runs, and the range where it is wider than a tenth of it. Frames per second of collection and "
-        "training. Ratios mean something only where the machine, its load and the runs beside it were the same."
+        "Mean over runs, and in brackets the range where it is wider than a tenth of the mean. Frames per second of "
+        "collection and training. Ratios mean something only where the machine, its load and the runs beside it were "
+        "the same."
     )
     return Section("Cost", [text], tables)
 
@@ -65,19 +67,35 @@ def _range(runs: list[RunRecord], value_of: Callable[[RunRecord], float]) -> str
 
 
 def _fairness(comparison: Comparison) -> Section:
-    tables, folded = [], []
+    tables: dict[str, list[Table]] = {}  # by what they say
+    tasks: dict[str, list[str]] = {}  # that it is said of
+    folded = []
     for task in comparison.tasks:
         records = [record for record in comparison.records if record.task_label == task]
         variants, differences = find_differences(records)
-        if len(variants) > 1:
-            rows = [[key, *values] for key, values in differences.items()]
-            tables.append(Table(f"{task}: keys that differ", ["key", *variants], rows))
+        said = repr((variants, differences))
+        tables[said] = _tables_of_differences(variants, differences)
+        tasks.setdefault(said, []).append(task)
         for variant in variants:
             config = comparison.runs(task, variant)[0].config
             shown = {key: value for key, value in config.items() if key not in NOT_COMPARED}
             folded.append((f"configuration of {variant} on {task}", yaml.safe_dump(shown, sort_keys=True)))
     text = "Resolved configurations; what is not listed is the same for all variants of a task."
-    return Section("What differs", [text], tables, folded=folded)
+    named = [
+        replace(table, caption=f"{', '.join(tasks[said])}: {table.caption}")
+        for said, of in tables.items()
+        for table in of
+    ]
+    return Section("What differs", [text], named, folded=folded)
+
+
+def _tables_of_differences(variants: list[str], differences: dict[str, list[str]]) -> list[Table]:
+    """Keys that variants set to other values, and apart from them those that only some variants have."""
+    rows = [[key, *values] for key, values in differences.items()]
+    differing = [row for row in rows if len({*row[1:]} - {ABSENT}) > 1]
+    lacking = [row for row in rows if row not in differing]
+    captions = {"keys that differ": differing, "keys that some do not have, and the others agree on": lacking}
+    return [Table(caption, ["key", *variants], of) for caption, of in captions.items() if of]
 
 
 def _provenance(content: Content) -> Section:

@@ -22,6 +22,9 @@ EQUAL_SETTINGS = (
 NOT_COMPARED = ("seed",)
 """Keys of a configuration that differ between the runs of one variant."""
 
+ABSENT = "-"
+"""Stands for the value of a key that a configuration does not have."""
+
 
 def find_unequal_settings(records: list[RunRecord]) -> list[str]:
     """Say which settings of a task's runs differ that must not.
@@ -55,11 +58,11 @@ def find_differences(records: list[RunRecord]) -> tuple[list[str], dict[str, lis
         records: the runs of one task.
 
     Returns:
-        The variants, and for each key that differs the value of each variant as JSON, ``-`` where it has none.
+        The variants, and for each key that differs the value of each variant as JSON, :data:`ABSENT` where it has none.
     """
     configs = {record.variant: dict(flatten(record.config)) for record in records}
     keys = sorted({key for config in configs.values() for key in config} - set(NOT_COMPARED))
-    table = {key: [json.dumps(c[key]) if key in c else "-" for c in configs.values()] for key in keys}
+    table = {key: [json.dumps(c[key]) if key in c else ABSENT for c in configs.values()] for key in keys}
     return list(configs), {key: values for key, values in table.items() if len(set(values)) > 1}
 
 

@@ -44,7 +44,7 @@ def _returns(content: Content, style: Style) -> Section:
             ]
             for row in result.rows
         ]
-        columns = ["variant", "runs", "return per agent", "team return", "of the upper bound", "score"]
+        columns = ["variant", "runs", "return per agent", "team return", "share of the upper bound", "score"]
         if any(row.life is not None for row in result.rows):
             columns.append("mean life of an agent, env steps")
             rows = [[*cells, _text(row.life)] for cells, row in zip(rows, result.rows, strict=True)]
@@ -62,7 +62,7 @@ def _returns(content: Content, style: Style) -> Section:
     return Section(
         "Returns per task",
         [
-            f"Of each run: {content.analysis.measure}. Means over runs with Student's {coverage} intervals.",
+            f"Each run has one value, its {content.analysis.measure}. Means over runs, Student's {coverage} intervals.",
             *_explain_anchors(content),
         ],
         [*tables, *_anchors_table(content)],
@@ -194,14 +194,17 @@ def _improvements(content: Content) -> Section:
     tables = [_matrix(result.label, result.improvement) for result in analysis.tasks if len(result.rows) > 1]
     if analysis.aggregates is not None and len(analysis.aggregates.tasks) > 1 and len(analysis.aggregates.variants) > 1:
         tables.insert(0, _matrix("all tasks", analysis.aggregates.improvement))
-    text = "The probability that a run of the row's variant beats one of the column's; a tie is half a win."
+    text = "The probability that a run of the row's variant beats one of the column's; a tie is half a win. Best first."
     return Section("Probability of improvement", [text] if tables else ["One variant alone beats nobody."], tables)
 
 
 def _matrix(caption: str, improvement: dict[str, dict[str, Estimate]]) -> Table:
     names = list(improvement)
-    rows = [[a, *(str(improvement[a][b]) if b in improvement[a] else "" for b in names)] for a in names]
-    return Table(caption, ["", *names], rows)
+    rows = [
+        [f"{number}. {a}", *(str(improvement[a][b]) if b in improvement[a] else "" for b in names)]
+        for number, a in enumerate(names, 1)
+    ]
+    return Table(caption, ["", *(f"{number}." for number in range(1, len(names) + 1))], rows)
 
 
 def _text(estimate: Estimate | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from benchmarl_himpo.benchmark.comparison import Absent
 from benchmarl_himpo.benchmark.report.analysis import Aggregates, Analysis, TaskResult
 from benchmarl_himpo.benchmark.report.document import Content
 from benchmarl_himpo.benchmark.statistics import FEW_RUNS
@@ -47,6 +48,9 @@ def judge_scores(found: Aggregates) -> Verdict:
     leader, *others = found.variants
     open_ = [other for other in others if not found.improvement[leader][other].excludes(0.5)]
     task = f"all {len(found.tasks)} tasks with scores"
+    if found.without_tasks:
+        lacking = "; ".join(f"{variant} lacks {', '.join(tasks)}" for variant, tasks in found.without_tasks.items())
+        return Verdict(task, "none", f"No verdict: whoever has no runs on one of them might be ahead. {lacking}.")
     lead = f"{leader} has the highest IQM of scores, {found.variants[leader]['iqm']}"
     if open_:
         against = "; ".join(f"{other} (probability {found.improvement[leader][other]})" for other in open_)
@@ -101,6 +105,18 @@ def _compare_with_script(result: TaskResult) -> str:
     return f" It earns {'more' if first.value > script else 'less'} than the script ({script:.2f})."
 
 
+def summarise(content: Content) -> str:
+    """Say in a sentence what was compared, and how to read its numbers."""
+    comparison, settings = content.comparison, content.settings
+    lengths = sorted({record.frames[-1] for record in comparison.records if record.frames})
+    counts = {"run": len(comparison.records), "variant": len(comparison.variants), "task": len(comparison.tasks)}
+    runs, variants, tasks = (f"{n} {what}{'s' if n > 1 else ''}" for what, n in counts.items())
+    frames = " to ".join(f"{n:,}" for n in dict.fromkeys([*lengths[:1], *lengths[-1:]])) or "0"
+    return (
+        f"{runs} of {frames} frames: {variants} on {tasks}. Brackets are {settings.confidence:.0%} intervals over runs."
+    )
+
+
 def write_warnings(content: Content) -> list[str]:
     """Say what a reader has to know before any number."""
     common = content.comparison.common
@@ -110,10 +126,15 @@ def write_warnings(content: Content) -> list[str]:
             f"Few runs: some variants have fewer than {FEW_RUNS} on a task. Bootstrap intervals of so few cover less "
             "than they say (about 75 to 90 %), so the verdict on a task also asks for Welch's interval."
         )
-    absent: dict[str, list[str]] = {}
-    for run in content.comparison.absent:
-        absent.setdefault(f"{run.variant} on {run.task}: {run.reason}", []).append(str(run.seed))
-    if absent:
-        each = "; ".join(f"{what} (seed {', '.join(seeds)})" for what, seeds in absent.items())
-        said.append(f"Incomplete: {len(content.comparison.absent)} runs have no record. {each}.")
+    for what, planned in (("Unfinished", True), ("Unequal seeds", False)):
+        runs = [run for run in content.comparison.absent if run.planned == planned]
+        if runs:
+            said.append(f"{what}: {_list_runs(runs)}.")
     return said
+
+
+def _list_runs(runs: list[Absent]) -> str:
+    seeds: dict[str, list[str]] = {}
+    for run in runs:
+        seeds.setdefault(f"{run.variant} on {run.task}: {run.reason}", []).append(str(run.seed))
+    return "; ".join(f"{what} (seed {', '.join(of)})" for what, of in seeds.items())

@@ -19,7 +19,7 @@ from benchmarl_himpo.benchmark.report.background import write_background
 from benchmarl_himpo.benchmark.report.document import Content, Section, Table
 from benchmarl_himpo.benchmark.report.figures import inline
 from benchmarl_himpo.benchmark.report.results import write_results
-from benchmarl_himpo.benchmark.report.verdicts import judge, write_warnings
+from benchmarl_himpo.benchmark.report.verdicts import judge, summarise, write_warnings
 
 FORMAT = 1
 """Version of ``report.json``: raised when a key changes its meaning."""
@@ -111,7 +111,7 @@ def as_html(content: Content, sections: list[Section], data: dict[str, Any], tit
         title=title,
         verdicts=judge(content.analysis),
         warnings=write_warnings(content),
-        measure=content.analysis.measure,
+        summary=summarise(content),
         sections=sections,
         raw=Markup(raw),  # in a script element nothing but a "<" ends it
     )
@@ -119,7 +119,7 @@ def as_html(content: Content, sections: list[Section], data: dict[str, Any], tit
 
 def as_markdown(content: Content, sections: list[Section], title: str) -> str:
     """Give the report as Markdown, with its pictures beside it."""
-    lines = [f"# {_escape(title)}", ""]
+    lines = [f"# {_escape(title)}", "", f"{_escape(summarise(content))}", ""]
     verdicts = judge(content.analysis)
     lines += [f"- **{_escape(v.task)}**: {_escape(v.text)}" for v in verdicts]
     lines += ["", *(f"> {_escape(warning)}\n" for warning in write_warnings(content))]
