@@ -150,6 +150,7 @@ def test_groups_of_different_sizes_have_no_team_return(write: Write) -> None:
         ([[20.0, 20.5, 21.0, 20.2], [10.0, 10.5, 11.0, 10.2]], "ahead"),
         ([[20.0, 24.0, 21.0, 26.0], [20.5, 23.0, 22.0, 24.0]], "inconclusive"),
         ([[20.0, 20.1, 20.2], [19.0, 19.1, 12.0]], "inconclusive"),  # all pairs won, but Welch's interval is wide
+        ([[19.9] * 15 + [30.0] * 5, [20.0] * 20], "inconclusive"),  # the higher mean, but most pairs lost
         ([[20.0], [10.0]], "inconclusive"),  # one run each
         ([[20.0, 21.0]], "none"),
     ],
@@ -161,6 +162,39 @@ def test_verdicts(values: list[list[float]], outcome: str, write: Write) -> None
     (verdict,) = judge(analysis)
     assert verdict.outcome == outcome
     assert "himppo" in verdict.text
+
+
+def test_a_variant_of_one_run_leads_nobody_and_is_behind_nobody(write: Write) -> None:
+    lucky = with_returns("ippo", [40.0])
+    _, analysis = analyse_runs(
+        write(*lucky, *with_returns("himppo", [20.0, 20.5, 21.0]), *with_returns("mappo", [9.0, 9.5, 10.0]))
+    )
+    (verdict,) = judge(analysis)
+    assert analysis.tasks[0].leader.variant == "himppo"
+    assert [rival.variant for rival in analysis.tasks[0].rivals] == ["mappo"]
+    assert verdict.outcome == "inconclusive"
+    assert "not excluded against ippo, of which there is one run. It is ahead of mappo." in verdict.text
+
+
+def test_aggregates_weigh_every_task_the_same_for_every_variant(write: Write) -> None:
+    """Else the better of two on each task could be the worse over all, having more runs on the task that pays less."""
+    runs = [*with_returns("himppo", [24.0] * 5), *with_returns("ippo", [25.0] * 2)]
+    runs += with_returns("himppo", [4.0] * 2, task_label=SEVEN) + with_returns("ippo", [5.0] * 5, task_label=SEVEN)
+    content, analysis = analyse_runs(write(*runs))
+    assert analysis.aggregates is not None
+    assert analysis.aggregates.seeds == [0, 1]
+    assert analysis.aggregates.variants["ippo"]["iqm"].value > analysis.aggregates.variants["himppo"]["iqm"].value
+    assert analysis.min_max_iqm["ippo"].value > analysis.min_max_iqm["himppo"].value
+    anchors = {result.label: result.anchors for result in analysis.tasks}
+    curves = sample_efficiency(content.comparison, anchors, ["himppo", "ippo"], SETTINGS)
+    assert set(curves.variants) == {"himppo", "ippo"}
+
+
+def test_without_a_common_seed_there_is_no_aggregate(write: Write) -> None:
+    folder = write(*make_runs("himppo", 20, range(2)), *make_runs("ippo", 20, range(2, 4)))
+    _, analysis = analyse_runs(folder)
+    assert analysis.aggregates is None
+    assert "no seed is that of all variants" in page_of(folder)
 
 
 def test_an_interval_above_the_script_is_said_to_be(write: Write) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -83,8 +83,8 @@ class Rival:
 
     @property
     def is_behind(self) -> bool:
-        """Both intervals exclude equality: the bootstrap's, which is too narrow for few runs, and Welch's."""
-        return self.improvement.excludes(0.5) and self.difference.excludes(0.0)
+        """Both intervals lie above equality: the bootstrap's, which is too narrow for few runs, and Welch's."""
+        return self.improvement.low > 0.5 and self.difference.low > 0.0
 
 
 @dataclass(frozen=True)
@@ -96,13 +96,10 @@ class TaskResult:
     anchors: Anchors | None
     rows: list[Row]  # best first
     improvement: dict[str, dict[str, Estimate]]  # probability that a run of the first beats one of the second
-    rivals: list[Rival]  # of the variant in the first row
+    leader: Row  # the highest mean, of variants with several runs where there are two of these
+    rivals: list[Rival]  # of the leader, best first
+    not_judged: list[str]  # variants of a single run, where others have several
     unequal: list[str]  # settings that should be equal and are not
-
-    @property
-    def leader(self) -> str:
-        """The variant with the highest mean."""
-        return self.rows[0].variant
 
 
 @dataclass(frozen=True)
@@ -110,6 +107,7 @@ class Aggregates:
     """Scores over all tasks that have anchors, of the variants that have runs on each of them."""
 
     tasks: list[str]
+    seeds: list[int]  # that each of the variants has on each of the tasks; runs of others are left out
     variants: dict[str, dict[str, Estimate]]  # variant, statistic
     improvement: dict[str, dict[str, Estimate]]
     thresholds: list[float]
@@ -213,21 +211,24 @@ def _analyse_task(
 
     rows = sorted(map(row, variants), key=lambda r: -r.per_agent.value)
     improvement = _improvements({row.variant: [returns[row.variant]] for row in rows}, settings)
-    leader = rows[0].variant
+    several = [row for row in rows if len(row.seeds) > 1]
+    leader, *others = judged = several if len(several) > 1 else rows
     return TaskResult(
         label=task,
-        n_agents=runs[leader][0].n_agents,
+        n_agents=runs[leader.variant][0].n_agents,
         anchors=anchors,
         rows=rows,
         improvement=improvement,
+        leader=leader,
         rivals=[
             Rival(
                 other.variant,
-                improvement[leader][other.variant],
-                estimate_unpaired_difference(returns[leader], returns[other.variant], confidence),
+                improvement[leader.variant][other.variant],
+                estimate_unpaired_difference(returns[leader.variant], returns[other.variant], confidence),
             )
-            for other in rows[1:]
+            for other in others
         ],
+        not_judged=[row.variant for row in rows if row not in judged],
         unequal=find_unequal_settings([record for records in runs.values() for record in records]),
     )
 
@@ -249,26 +250,29 @@ def _aggregate(
 ) -> Aggregates | None:
     """Aggregate scores over all tasks that have anchors."""
     anchors = {result.label: result.anchors for result in results if result.anchors is not None}
-    if not anchors:
+    balanced = balance(comparison, list(anchors))
+    if not balanced.records:
         return None
-    lacking = {
-        variant: [task for task in anchors if not comparison.runs(task, variant)] for variant in comparison.variants
-    }
     scores = _best_first(
         {
             variant: [
-                anchors_of_task.normalise(_values_of(comparison, task, variant, values))
+                anchors_of_task.normalise(_values_of(balanced, task, variant, values))
                 for task, anchors_of_task in anchors.items()
             ]
-            for variant, missing in lacking.items()
-            if not missing
+            for variant in balanced.variants
         }
     )
-    highest = max((task.max() for of_tasks in scores.values() for task in of_tasks), default=1.0)
+    lacking = {
+        variant: [task for task in anchors if not comparison.runs(task, variant)]
+        for variant in comparison.variants
+        if variant not in scores
+    }
+    highest = max(task.max() for of_tasks in scores.values() for task in of_tasks)
     thresholds = np.linspace(0, max(1.0, float(highest)), N_THRESHOLDS)
     profile = partial(performance_profile, thresholds=thresholds)
     return Aggregates(
         tasks=list(anchors),
+        seeds=sorted({record.seed for record in balanced.records}),
         variants={
             variant: {name: settings.estimate(statistic, of_tasks) for name, statistic in AGGREGATES.items()}
             for variant, of_tasks in scores.items()
@@ -276,7 +280,30 @@ def _aggregate(
         improvement=_improvements(scores, settings),
         thresholds=thresholds.tolist(),
         profiles={variant: settings.bootstrap(profile, of_tasks) for variant, of_tasks in scores.items()},
-        without_tasks={variant: missing for variant, missing in lacking.items() if missing},
+        without_tasks=lacking,
+    )
+
+
+def balance(comparison: Comparison, tasks: Sequence[str]) -> Comparison:
+    """Keep what weighs the same for everybody: aggregates pool runs, and a task with more runs would count for more.
+
+    Args:
+        comparison: the runs.
+        tasks: labels of the tasks to aggregate over.
+
+    Returns:
+        The runs, on these tasks, of variants that have runs on each of them, with seeds that all of these have there.
+    """
+    complete = [v for v in comparison.variants if all(comparison.runs(task, v) for task in tasks)]
+    each = [{record.seed for record in comparison.runs(task, v)} for v in complete for task in tasks]
+    common = set.intersection(*each) if each else set()
+    return replace(
+        comparison,
+        records=[
+            record
+            for record in comparison.records
+            if record.task_label in tasks and record.variant in complete and record.seed in common
+        ],
     )
 
 
@@ -286,12 +313,10 @@ def _min_max_iqm(comparison: Comparison, values: dict[str, float], settings: Set
     for task in comparison.tasks:
         of_task = [values[record.id] for record in comparison.records if record.task_label == task]
         ranges[task] = (min(of_task), max(max(of_task) - min(of_task), 1e-12))
+    balanced = balance(comparison, list(ranges))
     scores = {
-        variant: [
-            (_values_of(comparison, task, variant, values) - low) / width for task, (low, width) in ranges.items()
-        ]
-        for variant in comparison.variants
-        if all(comparison.runs(task, variant) for task in ranges)
+        variant: [(_values_of(balanced, task, variant, values) - low) / width for task, (low, width) in ranges.items()]
+        for variant in balanced.variants
     }
     return {variant: settings.estimate(iqm, of_tasks) for variant, of_tasks in _best_first(scores).items()}
 

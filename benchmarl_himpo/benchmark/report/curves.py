@@ -10,7 +10,7 @@ import numpy as np
 from benchmarl_himpo.benchmark.anchors import Anchors
 from benchmarl_himpo.benchmark.comparison import Comparison
 from benchmarl_himpo.benchmark.record import RunRecord
-from benchmarl_himpo.benchmark.report.analysis import Band, Settings
+from benchmarl_himpo.benchmark.report.analysis import Band, Settings, balance
 from benchmarl_himpo.benchmark.statistics import iqm
 from benchmarl_himpo.evaluation.statistics import estimate_mean
 
@@ -119,15 +119,16 @@ def sample_efficiency(
     Args:
         comparison: the runs.
         anchors: of the tasks to aggregate over, by label.
-        variants: those that have runs on each of the tasks.
+        variants: those to draw, which have runs on each of the tasks; see :func:`balance`.
         settings: how intervals are made.
 
     Returns:
         The IQM of scores at every point that a run has and all of them reach, with stratified bootstrap intervals.
     """
     evaluated = has_evaluations(comparison)
+    balanced = balance(comparison, list(anchors))
     lines = {
-        variant: [[draw_from(record, evaluated) for record in comparison.runs(task, variant)] for task in anchors]
+        variant: [[draw_from(record, evaluated) for record in balanced.runs(task, variant)] for task in anchors]
         for variant in variants
     }
     runs = [line for of_tasks in lines.values() for task in of_tasks for line in task]

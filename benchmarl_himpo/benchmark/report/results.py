@@ -158,10 +158,11 @@ def _aggregates(content: Content, style: Style) -> Section:
         [[variant, str(value)] for variant, value in analysis.min_max_iqm.items()],
     )
     if found is None:
-        return Section(title, ["No task has anchors, so there are no scores to aggregate."], [ranges])
+        none = "There are no scores to aggregate: no task has anchors, or no seed is that of all variants."
+        return Section(title, [none], [ranges])
     names = {"iqm": "IQM", "median": "median", "mean": "mean", "optimality_gap": "optimality gap"}
     table = Table(
-        f"Scores over {', '.join(found.tasks)}",
+        f"Scores over {', '.join(found.tasks)}, seeds {', '.join(map(str, found.seeds))}",
         ["variant", *(names[name] for name in AGGREGATES)],
         [[variant, *(str(values[name]) for name in AGGREGATES)] for variant, values in found.variants.items()],
     )
@@ -170,7 +171,8 @@ def _aggregates(content: Content, style: Style) -> Section:
     text = [
         f"Intervals are stratified percentile bootstraps over runs and tasks, {settings.repetitions:,} resamples, seed "
         f"{settings.seed}. The optimality gap is what scores lack to 1; lower is better. Min-max scores lie between "
-        "the lowest and the highest run of each task in this report: they change with the variants in it.",
+        "the lowest and the highest run of each task in this report: they change with the variants in it. Runs with "
+        "seeds that not every variant has on every task are left out.",
         *_explain_left_out(found),
     ]
     pictures = [draw_profiles(found, style)] if found.profiles else []

@@ -12,22 +12,22 @@ from benchmarl_himpo.benchmark.statistics import FEW_RUNS
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """Who is ahead on a task."""
+class Headline:
+    """Who is ahead on a task, or on all."""
 
     task: str
     outcome: Literal["ahead", "inconclusive", "none"]
     text: str
 
 
-def judge(analysis: Analysis) -> list[Verdict]:
+def judge(analysis: Analysis) -> list[Headline]:
     """Say who is ahead: over all tasks, where there are several with scores and all are fair, and on each.
 
     Args:
         analysis: what follows from the runs.
 
     Returns:
-        The verdicts.
+        The headlines.
     """
     found = analysis.aggregates
     fair = not any(result.unequal for result in analysis.tasks)
@@ -36,32 +36,32 @@ def judge(analysis: Analysis) -> list[Verdict]:
     return [*over_all, *map(judge_task, analysis.tasks)]
 
 
-def judge_scores(found: Aggregates) -> Verdict:
+def judge_scores(found: Aggregates) -> Headline:
     """Say whose scores are ahead over all tasks: the bootstrap's probability of improvement decides.
 
     Args:
         found: the aggregates, of at least two variants.
 
     Returns:
-        The verdict.
+        The headline.
     """
-    leader, *others = found.variants
-    open_ = [other for other in others if not found.improvement[leader][other].excludes(0.5)]
     task = f"all {len(found.tasks)} tasks with scores"
     if found.without_tasks:
         lacking = "; ".join(f"{variant} lacks {', '.join(tasks)}" for variant, tasks in found.without_tasks.items())
-        return Verdict(task, "none", f"No verdict: whoever has no runs on one of them might be ahead. {lacking}.")
+        return Headline(task, "none", f"No verdict: whoever has no runs on one of them might be ahead. {lacking}.")
+    leader, *others = found.variants
+    chances = {other: found.improvement[leader][other] for other in others}
     lead = f"{leader} has the highest IQM of scores, {found.variants[leader]['iqm']}"
+    open_ = [f"{other} (probability {chance})" for other, chance in chances.items() if not chance.low > 0.5]
     if open_:
-        against = "; ".join(f"{other} (probability {found.improvement[leader][other]})" for other in open_)
-        return Verdict(task, "inconclusive", f"Inconclusive. {lead}, but equality is not excluded against {against}.")
-    nearest = min(others, key=lambda other: found.improvement[leader][other].value)
-    chance = found.improvement[leader][nearest]
-    text = f"{lead}, and is ahead of all that have runs on each. Nearest is {nearest}: probability {chance}."
-    return Verdict(task, "ahead", text)
+        text = f"Inconclusive. {lead}, but equality is not excluded against {'; '.join(open_)}."
+        return Headline(task, "inconclusive", text)
+    nearest = min(others, key=lambda other: chances[other].value)
+    text = f"{lead}, and is ahead of every other variant. Nearest is {nearest}: probability {chances[nearest]}."
+    return Headline(task, "ahead", text)
 
 
-def judge_task(result: TaskResult) -> Verdict:
+def judge_task(result: TaskResult) -> Headline:
     """Say who is ahead on a task.
 
     Ahead is who leads every other variant with intervals that exclude equality; everything else is inconclusive.
@@ -70,36 +70,39 @@ def judge_task(result: TaskResult) -> Verdict:
         result: the task.
 
     Returns:
-        The verdict.
+        The headline.
     """
     if result.unequal:
-        return Verdict(
+        return Headline(
             result.label, "none", f"No verdict: variants were not run and evaluated alike. {'. '.join(result.unequal)}."
         )
+    leader = result.leader.variant
     if not result.rivals:
-        text = f"Only {result.leader}: {result.rows[0].per_agent} per agent. Nothing to compare with."
-        return Verdict(result.label, "none", text)
+        text = f"Only {leader}: {result.leader.per_agent} per agent. Nothing to compare with."
+        return Headline(result.label, "none", text)
     behind = [rival.variant for rival in result.rivals if rival.is_behind]
     open_ = [rival for rival in result.rivals if not rival.is_behind]
-    lead = f"{result.leader} has the highest mean, {result.rows[0].per_agent} per agent"
-    script = _compare_with_script(result)
-    if not open_:
+    of_several = " of several runs" if result.not_judged else ""
+    lead = f"{leader} has the highest mean{of_several}, {result.leader.per_agent} per agent"
+    rest = _compare_with_script(result)
+    if not open_ and not result.not_judged:
         nearest = result.rivals[0]
         text = (
             f"{lead}, and is ahead of every other variant. Nearest is {nearest.variant}: {nearest.difference} behind, "
-            f"probability of improvement {nearest.improvement}.{script}"
+            f"probability of improvement {nearest.improvement}.{rest}"
         )
-        return Verdict(result.label, "ahead", text)
-    against = "; ".join(f"{r.variant} (difference {r.difference}, probability {r.improvement})" for r in open_)
-    rest = f" It is ahead of {', '.join(behind)}." if behind else ""
-    text = f"Inconclusive. {lead}, but equality is not excluded against {against}.{rest}{script}"
-    return Verdict(result.label, "inconclusive", text)
+        return Headline(result.label, "ahead", text)
+    against = [f"{r.variant} (difference {r.difference}, probability {r.improvement})" for r in open_]
+    against += [f"{variant}, of which there is one run" for variant in result.not_judged]
+    rest = (f" It is ahead of {', '.join(behind)}." if behind else "") + rest
+    text = f"Inconclusive. {lead}, but equality is not excluded against {'; '.join(against)}.{rest}"
+    return Headline(result.label, "inconclusive", text)
 
 
 def _compare_with_script(result: TaskResult) -> str:
     if result.anchors is None or result.anchors.scripted is None:
         return ""
-    first, script = result.rows[0].per_agent, result.anchors.scripted
+    first, script = result.leader.per_agent, result.anchors.scripted
     if not first.excludes(script):
         return f" Its interval contains what the script earns ({script:.2f})."
     return f" It earns {'more' if first.value > script else 'less'} than the script ({script:.2f})."
