@@ -2,8 +2,10 @@
 
     python -m benchmarl_himpo.report RUNS
     python -m benchmarl_himpo.report outputs/sweep outputs/continuous output=my_report
+    python -m benchmarl_himpo.report outputs/continuous protocol=sampling_continuous
 
-RUNS are folders of sweeps or of records; every record below them is read, and what is unfinished or missing is named.
+RUNS are folders of sweeps or of records; every record below them is read, of a protocol's runs alone where one is
+given, and what is unfinished or missing is named.
 Options and their defaults are in conf/report.yaml. Written are report.html (one file, nothing is fetched), report.md,
 report.json, report.csv, marl_eval.json and figures/*.svg; the same runs give the same bytes.
 """
@@ -19,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from benchmarl_himpo.command_line import given_arguments
 from benchmarl_himpo.config import read_options
+from benchmarl_himpo.registration import register
 
 
 def read_arguments(arguments: Sequence[str]) -> tuple[list[Path], DictConfig]:
@@ -56,14 +59,16 @@ def report(folders: list[Path], options: DictConfig) -> str:
     """
     from benchmarl_himpo.benchmark.anchors import load_anchors
     from benchmarl_himpo.benchmark.comparison import collect
+    from benchmarl_himpo.benchmark.protocol import load_protocol
     from benchmarl_himpo.benchmark.report.analysis import Settings, analyse
     from benchmarl_himpo.benchmark.report.document import Content
     from benchmarl_himpo.benchmark.report.verdicts import judge, write_warnings
     from benchmarl_himpo.benchmark.report.writers import write_report
 
     settings = Settings(options.confidence, options.repetitions, options.seed)
-    comparison, anchors = collect(folders), load_anchors()
-    content = Content(comparison, analyse(comparison, anchors, settings), anchors, settings)
+    protocol = load_protocol(options.protocol) if options.protocol else None
+    comparison, anchors = collect(folders, protocol.runs if protocol else None), load_anchors()
+    content = Content(comparison, analyse(comparison, anchors, settings), anchors, settings, protocol)
     output = Path(str(options.output)) if options.output else folders[0] / "report"
     files = write_report(content, output, options.title)
     verdicts = [f"{verdict.task}: {verdict.text}" for verdict in judge(content.analysis)]
@@ -73,6 +78,7 @@ def report(folders: list[Path], options: DictConfig) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     given = given_arguments(arguments, __doc__)
+    register()
     try:
         print(report(*read_arguments(given)))
     except ModuleNotFoundError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import yaml
 from benchmarl_himpo.benchmark.anchors import OF_RUNS
 from benchmarl_himpo.benchmark.labels import strip_common
 from benchmarl_himpo.benchmark.ledger import Ledger
+from benchmarl_himpo.benchmark.protocol import RunLabel
 from benchmarl_himpo.benchmark.record import RECORD_FILE, RecordError, RunRecord, load_record
 from benchmarl_himpo.benchmark.spec import SPEC_FILE
 
@@ -25,13 +26,13 @@ class ComparisonError(ValueError):
 
 @dataclass(frozen=True)
 class Absent:
-    """A run that has no record: one that a sweep began, or a seed that a task's other variants have."""
+    """A run that has no record: one of a protocol or a sweep, or a seed that a task's other variants have."""
 
     task: str
     variant: str
     seed: int
     reason: str
-    planned: bool  # by a sweep
+    planned: bool  # by a protocol or a sweep
 
     def __str__(self) -> str:
         return f"{self.variant} on {self.task}, seed {self.seed}: {self.reason}"
@@ -77,11 +78,12 @@ def natural_order(text: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", text)]
 
 
-def collect(folders: Sequence[Path]) -> Comparison:
+def collect(folders: Sequence[Path], planned: Set[RunLabel] | None = None) -> Comparison:
     """Read every record below some folders.
 
     Args:
         folders: folders of sweeps or of records, or files of records.
+        planned: the runs of a protocol, which alone are taken; None: all, and variants should have the same seeds.
 
     Returns:
         The comparison.
@@ -90,8 +92,8 @@ def collect(folders: Sequence[Path]) -> Comparison:
         ComparisonError: if there is no record, or if two that differ claim to be the same run.
         RecordError: if a file that should be a record is none.
     """
-    found: dict[tuple[str, str, int], tuple[RunRecord, str]] = {}
-    planned: list[Absent] = []
+    found: dict[RunLabel, tuple[RunRecord, str]] = {}
+    begun: list[Absent] = []
     for folder in folders:
         if not folder.exists():
             raise ComparisonError(f"{folder} does not exist: give folders of sweeps or of records")
@@ -99,20 +101,27 @@ def collect(folders: Sequence[Path]) -> Comparison:
             record = load_record(path)
             name = str(path.relative_to(folder)) if path != folder else path.name
             key = (record.task_label, record.variant, record.seed)
+            if planned is not None and key not in planned:
+                continue
             other, other_name = found.setdefault(key, (record, name))
             if other != record:
                 raise ComparisonError(_describe_clash(other, other_name, record, name))
-        planned += [_read_plan(spec) for spec in sorted(folder.rglob(SPEC_FILE)) if _is_unfinished(spec.parent)]
+        begun += [_read_plan(spec) for spec in sorted(folder.rglob(SPEC_FILE)) if _is_unfinished(spec.parent)]
     if not found:
-        raise ComparisonError(f"no record of a finished run below {', '.join(map(str, folders))}")
+        of_protocol = "" if planned is None else " of the protocol"
+        raise ComparisonError(f"no record of a finished run{of_protocol} below {', '.join(map(str, folders))}")
     records = [record for record, _ in found.values()]
     records.sort(key=lambda r: (natural_order(r.task_label), natural_order(r.variant), r.seed))
     _check_configs(records)
-    unfinished = [run for run in planned if (run.task, run.variant, run.seed) not in found]
+    unfinished = {(a.task, a.variant, a.seed): a for a in begun if (a.task, a.variant, a.seed) not in found}
+    if planned is None:
+        absent = [*unfinished.values(), *_missing_seeds(records, list(unfinished.values()))]
+    else:
+        absent = [unfinished.get(key, Absent(*key, "no record", planned=True)) for key in planned - found.keys()]
     comparison = Comparison(
         records=records,
         files={record.id: name for record, name in found.values()},
-        absent=sorted({*unfinished, *_missing_seeds(records, unfinished)}, key=lambda a: natural_order(str(a))),
+        absent=sorted(absent, key=lambda a: natural_order(str(a))),
         common=[],
     )
     return _shorten_labels(comparison)

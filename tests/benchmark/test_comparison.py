@@ -34,6 +34,18 @@ def test_records_of_sweeps_and_committed_ones_are_found(tmp_path: Path) -> None:
     assert comparison.absent == []
 
 
+def test_the_runs_of_a_protocol_are_taken_alone_and_named_where_they_are_missing(tmp_path: Path) -> None:
+    keep(make_record(seed=0), tmp_path)
+    keep(make_record(seed=1), tmp_path)
+    keep(make_record("ippo", seed=0), tmp_path)
+    planned = {("vmas/sampling", "himppo", 0), ("vmas/sampling", "himppo", 2)}
+    comparison = collect([tmp_path], planned)
+    assert [(record.variant, record.seed) for record in comparison.records] == [("himppo", 0)]
+    assert [(absent.variant, absent.seed, absent.planned) for absent in comparison.absent] == [("himppo", 2, True)]
+    with pytest.raises(ComparisonError, match="of the protocol"):
+        collect([tmp_path], {("vmas/balance", "himppo", 0)})
+
+
 def test_tasks_are_sorted_by_their_numbers(tmp_path: Path) -> None:
     for n_agents in (10, 7):
         keep(make_record(task_label=f"vmas/sampling[n_agents={n_agents}]"), tmp_path)

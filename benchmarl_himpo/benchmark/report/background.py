@@ -23,7 +23,7 @@ def write_background(content: Content) -> list[Section]:
     Returns:
         Sections in order.
     """
-    return [_cost(content.comparison), _fairness(content.comparison), _provenance(content), _runs(content)]
+    return [_cost(content.comparison), _fairness(content), _provenance(content), _runs(content)]
 
 
 COSTS: dict[str, Callable[[RunRecord], float]] = {
@@ -66,7 +66,8 @@ def _range(runs: list[RunRecord], value_of: Callable[[RunRecord], float]) -> str
     return f"{mean:,.{digits}f}{spread}"
 
 
-def _fairness(comparison: Comparison) -> Section:
+def _fairness(content: Content) -> Section:
+    comparison = content.comparison
     tables: dict[str, list[Table]] = {}  # by what they say
     tasks: dict[str, list[str]] = {}  # that it is said of
     folded = []
@@ -86,7 +87,21 @@ def _fairness(comparison: Comparison) -> Section:
         for said, of in tables.items()
         for table in of
     ]
-    return Section("What differs", [text], named, folded=folded)
+    return Section("What differs", [text], [*_tuning_table(content), *named], folded=folded)
+
+
+def _tuning_table(content: Content) -> list[Table]:
+    """What was tried for each algorithm before the comparison."""
+    protocol = content.protocol
+    if protocol is None:
+        return []
+    algorithms = {record.algorithm for record in content.comparison.records}
+    rows = [
+        [algorithm, tried, ", ".join(f"{k}={v}" for k, v in protocol.tuned.get(algorithm, {}).items()) or "-"]
+        for algorithm, tried in protocol.tuning.items()
+        if algorithm in algorithms
+    ]
+    return [Table("Tuning before the comparison", ["algorithm", "what was tried", "taken, where not its own"], rows)]
 
 
 def _tables_of_differences(variants: list[str], differences: dict[str, list[str]]) -> list[Table]:

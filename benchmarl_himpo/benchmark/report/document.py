@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from benchmarl_himpo.benchmark.anchors import AnchorTable
 from benchmarl_himpo.benchmark.comparison import Comparison
+from benchmarl_himpo.benchmark.protocol import Protocol
 from benchmarl_himpo.benchmark.report.analysis import Analysis, Settings
 from benchmarl_himpo.benchmark.report.figures import Picture
 
@@ -38,3 +39,4 @@ class Content:
     analysis: Analysis
     anchors: AnchorTable
     settings: Settings
+    protocol: Protocol | None = None  # that the runs are of

@@ -115,9 +115,10 @@ def summarise(content: Content) -> str:
     counts = {"run": len(comparison.records), "variant": len(comparison.variants), "task": len(comparison.tasks)}
     runs, variants, tasks = (f"{n} {what}{'s' if n > 1 else ''}" for what, n in counts.items())
     frames = " to ".join(f"{n:,}" for n in dict.fromkeys([*lengths[:1], *lengths[-1:]])) or "0"
-    return (
+    said = (
         f"{runs} of {frames} frames: {variants} on {tasks}. Brackets are {settings.confidence:.0%} intervals over runs."
     )
+    return f"{content.protocol.question} {said}" if content.protocol else said
 
 
 def write_warnings(content: Content) -> list[str]:

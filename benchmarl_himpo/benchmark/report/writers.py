@@ -61,6 +61,7 @@ def as_data(content: Content) -> dict[str, Any]:
         "format": FORMAT,
         "settings": asdict(content.settings),
         "anchors": {"version": content.anchors.version, "sha256": content.anchors.digest},
+        "protocol": content.protocol and content.protocol.name,
         "verdicts": [asdict(verdict) for verdict in judge(analysis)],
         "warnings": write_warnings(content),
         "analysis": asdict(analysis),
