@@ -64,7 +64,7 @@ def run_gate(gate: Gate) -> None:
     try:
         written = modes[gate.options.mode]()
     except InconclusiveError as error:
-        gate.findings.append(Finding(gate.options.mode, Verdict.INCONCLUSIVE, str(error)))
+        gate.findings.append(Finding(error.check, Verdict.INCONCLUSIVE, str(error)))
         written = None
     stages = [finding for finding in gate.findings if "tasks" in finding.numbers]
     for finding in stages:

@@ -12,7 +12,6 @@ command again skips what is finished and continues what was begun.
 from __future__ import annotations
 
 import shlex
-import shutil
 import signal
 import sys
 from collections.abc import Sequence
@@ -24,10 +23,10 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from benchmarl_himpo.benchmark.execution import check_engine, do_missing, find_done
-from benchmarl_himpo.benchmark.expansion import expand, make_specs
+from benchmarl_himpo.benchmark.expansion import SweepError, expand, make_specs
 from benchmarl_himpo.benchmark.fingerprint import fingerprint
 from benchmarl_himpo.benchmark.progress import format_table
-from benchmarl_himpo.benchmark.record import RECORD_FILE
+from benchmarl_himpo.benchmark.record import RECORD_FILE, load_record
 from benchmarl_himpo.benchmark.spec import RunSpec
 from benchmarl_himpo.command_line import exit_on_interrupt, given_arguments
 from benchmarl_himpo.config import split_arguments
@@ -51,6 +50,9 @@ def read_arguments(arguments: Sequence[str]) -> tuple[DictConfig, list[str]]:
     """
     options, overrides = split_arguments(OPTIONS_FILE, arguments)
     check_engine(options.engine, options.workers, options.retries)
+    missing = [folder for folder in options.results or [] if not Path(folder).is_dir()]
+    if missing and any(argument.startswith("results=") for argument in arguments):
+        raise SweepError(f"results: {missing[0]} does not exist; name folders of records, or none with results=[]")
     return options, overrides
 
 
@@ -73,7 +75,7 @@ def sweep(options: DictConfig, overrides: list[str]) -> bool:
     print(f"{len(runs)} runs; taking the numerics fingerprint", file=sys.stderr)
     folder = Path(options.folder)
     specs = make_specs(runs, folder, fingerprint())
-    states = find_done(specs, [Path(results) for results in options.results])
+    states = find_done(specs, [Path(results) for results in options.results or []])
     print(f"{len(states)} done before, {len(specs) - len(states)} to do in {folder}", file=sys.stderr)
     if options.dry_run:
         print(format_table(specs, {spec.id: states.get(spec.id, "to do") for spec in specs}))
@@ -94,7 +96,7 @@ def _publish(spec: RunSpec, folder: Path | None) -> None:
     """Copy the record of a run to a folder, if there are both."""
     if folder is not None and (spec.folder / RECORD_FILE).is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(spec.folder / RECORD_FILE, folder / f"{spec.id}.json")
+        load_record(spec.folder / RECORD_FILE).save(folder / f"{spec.id}.json")
 
 
 def _interrupt(*_: Any) -> NoReturn:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torchrl.envs import EnvBase
 
-from benchmarl_himpo.benchmark.sampling_scripts import act_greedily, bound_returns
+from benchmarl_himpo.benchmark.sampling_scripts import act_greedily, act_greedily_discrete, bound_returns
 from benchmarl_himpo.config import compose
 from benchmarl_himpo.environments.lbf.environment import LbfEnv
 from benchmarl_himpo.environments.lbf.scripts import scripted_policies
@@ -27,7 +27,7 @@ class Anchor:
 
 
 def measure_anchors(overrides: Sequence[str], n_episodes: int, seed: int, confidence: float) -> dict[str, Anchor]:
-    """Measure the anchors of a task, with continuous actions where it has them.
+    """Measure the anchors of a task, with continuous actions where it has them and nobody asks for discrete ones.
 
     Args:
         overrides: the task, such as ``["task=vmas/sampling", "task.n_agents=5"]``.
@@ -60,9 +60,7 @@ def _policies(env: EnvBase) -> dict[str, Policy]:
     """Uniform actions and the scripts of a task, by name."""
     if isinstance(env.base_env, LbfEnv):
         return scripted_policies(env.base_env)
-    policies = {"random": env.rand_action}
-    return (
-        {**policies, "greedy": act_greedily}
-        if isinstance(getattr(env, "scenario", None), SamplingScenario)
-        else policies
-    )
+    policies: dict[str, Policy] = {"random": env.rand_action}
+    if isinstance(getattr(env, "scenario", None), SamplingScenario):
+        policies["greedy"] = act_greedily if env.continuous_actions else act_greedily_discrete
+    return policies

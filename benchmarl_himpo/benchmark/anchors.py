@@ -15,7 +15,10 @@ from benchmarl_himpo.config import CONF_DIR
 
 ANCHORS_FILE = "anchors.yaml"
 
-OF_RUNS = ("accelerated", *SHARED_BY_METHODS)
+ACTIONS = "prefer_continuous_actions"
+"""What a label says of the kind of actions: part of the task where it has both kinds."""
+
+OF_RUNS = ("accelerated", *(option for option in SHARED_BY_METHODS if option != ACTIONS))
 """Beginnings of what a task's label may name that is no part of the task: what is trained, not what is played."""
 
 
@@ -58,6 +61,8 @@ class AnchorTable:
     def of(self, task_label: str) -> Anchors | None:
         """Give the anchors of a task; what a label says of the length of runs and of evaluations changes none.
 
+        The kind of actions does where there are anchors of its own.
+
         Args:
             task_label: such as ``vmas/sampling[max_n_frames=960000; n_agents=7]``.
 
@@ -65,7 +70,9 @@ class AnchorTable:
             The anchors; None: nobody measured any.
         """
         task, differences = split_label(task_label)
-        return self.tasks.get(join_label(task, [d for d in differences if not d.startswith(OF_RUNS)]))
+        played = [difference for difference in differences if not difference.startswith(OF_RUNS)]
+        either = [difference for difference in played if not difference.startswith(ACTIONS)]
+        return self.tasks.get(join_label(task, played), self.tasks.get(join_label(task, either)))
 
 
 def load_anchors() -> AnchorTable:

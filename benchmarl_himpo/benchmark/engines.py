@@ -176,9 +176,10 @@ def _start(spec: RunSpec) -> subprocess.Popen[bytes]:
 def _note_exit(spec: RunSpec, code: int) -> str:
     """Write an exit code into the ledger, and say why the run ended."""
     ledger = Ledger(spec.folder)
-    reason = ledger.last_words or (
-        f"killed by signal {-code} ({signal.Signals(-code).name})" if code < 0 else _last_line(spec)
-    )
+    if code < 0:  # whatever the attempt before said
+        reason = f"killed by signal {-code} ({signal.Signals(-code).name})"
+    else:
+        reason = ledger.last_words or _last_line(spec)
     ledger.add("exited", exit_code=code, reason=reason)
     return reason
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarl_himpo.benchmark.engines import ENGINES
 from benchmarl_himpo.benchmark.expansion import SweepError
 from benchmarl_himpo.benchmark.progress import Progress
-from benchmarl_himpo.benchmark.record import RECORD_FILE
+from benchmarl_himpo.benchmark.record import RECORD_FILE, load_record
 from benchmarl_himpo.benchmark.spec import RunSpec
 
 States = dict[str, str]
@@ -36,9 +36,17 @@ def check_engine(engine: str, n_workers: object, n_retries: int) -> None:
 
 
 def find_done(specs: Sequence[RunSpec], results: Sequence[Path] = ()) -> States:
-    """Say which runs have a record, in their folders or among results that were published."""
-    published = {file.stem for folder in results for file in folder.rglob("*.json")}
-    states = {spec.id: "done before, in results" for spec in specs if spec.id in published}
+    """Say which runs have a record, in their folders or among results that were published.
+
+    Raises:
+        RecordError: if a file there that is named after a run holds no record.
+    """
+    published = {file.stem: file for folder in results for file in folder.rglob("*.json")}
+    states = {}
+    for spec in specs:
+        if spec.id in published:
+            load_record(published[spec.id])
+            states[spec.id] = "done before, in results"
     return states | {spec.id: "done before" for spec in specs if (spec.folder / RECORD_FILE).is_file()}
 
 

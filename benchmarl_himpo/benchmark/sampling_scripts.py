@@ -28,6 +28,21 @@ def act_greedily(td: TensorDictBase) -> TensorDictBase:
     return td.set(("agents", "action"), torch.tensor(DIRECTIONS, dtype=torch.float, device=best.device)[best])
 
 
+def act_greedily_discrete(td: TensorDictBase) -> TensorDictBase:
+    """Do the same with discrete actions, which have a number for each of the directions.
+
+    Args:
+        td: what the agents observe.
+
+    Returns:
+        The same, with ``("agents", "action")``: VMAS counts none, back and forth along x, and within each along y.
+            Shape ``[*B, n_agents]``.
+    """
+    direction = act_greedily(td)["agents", "action"].long()
+    along_x, along_y = torch.where(direction < 0, 1, 2 * direction).unbind(-1)
+    return td.set(("agents", "action"), 3 * along_x + along_y)
+
+
 def bound_returns(scenario: SamplingScenario, max_steps: int) -> Tensor:
     """Bound the return per agent of an episode: every agent samples one cell a step, and a cell pays once.
 

@@ -69,7 +69,10 @@ def estimate_difference(values: ArrayLike, reference: ArrayLike, confidence: flo
 
 
 def estimate_unpaired_difference(values: ArrayLike, reference: ArrayLike, confidence: float) -> Estimate:
-    """Estimate the difference of two means, of runs that have nothing in common (Welch's interval).
+    """Estimate the difference of two means, of runs that are not paired (Welch's interval).
+
+    Runs of one seed that play the same fresh episodes have some luck in common; this takes no advantage of that, since
+    variants may have runs of different seeds (our choice).
 
     Args:
         values: one value per run. Shape ``[n]``.

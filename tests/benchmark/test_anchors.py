@@ -39,6 +39,9 @@ def test_labels_find_the_anchors_of_their_task() -> None:
     assert table.of("vmas/sampling[max_n_frames=960000; n_agents=7]") == seven
     assert table.of("vmas/sampling[evaluation_episodes=64]") == table.of("vmas/sampling")
     assert table.of("vmas/sampling[lidar_range=0.5]") is None
+    discrete = table.of("vmas/sampling[max_n_frames=960000; prefer_continuous_actions=false]")
+    assert discrete == table.tasks["vmas/sampling[prefer_continuous_actions=false]"] != table.of("vmas/sampling")
+    assert table.of("vmas/sampling[prefer_continuous_actions=false; n_agents=7]") == seven  # none of its own
 
 
 def test_the_script_heads_for_the_best_observed_point() -> None:
@@ -92,6 +95,19 @@ def test_the_stored_anchors_are_what_is_measured(task: str) -> None:
             margin = 0 if estimate is None else 2.5 * (estimate.high - estimate.low) / 2
             assert value == (estimate and pytest.approx(estimate.value, abs=margin + 0.005)), name
     assert set(found) == {name for name, value in returns.items() if value is not None}
+
+
+def test_the_script_does_the_same_with_discrete_actions() -> None:
+    actions = "experiment.prefer_continuous_actions"
+    continuous, discrete = (
+        measure_anchors(["task=vmas/sampling", f"{actions}={kind}"], n_episodes=20, seed=5, confidence=0.95)
+        for kind in ("true", "false")
+    )
+    assert discrete["greedy"] == continuous["greedy"]
+    assert discrete["upper_bound"] == continuous["upper_bound"]
+    random = discrete["random"].per_agent
+    stored = load_anchors().tasks["vmas/sampling[prefer_continuous_actions=false]"]
+    assert stored.random == pytest.approx(random.value, abs=2.5 * (random.high - random.low) / 2)
 
 
 def test_the_command_measures_each_task(capsys) -> None:

@@ -376,11 +376,11 @@ def test_a_half_finished_sweep_has_a_report(ragged: Path) -> None:
 
 def test_a_protocol_says_what_was_asked_and_tuned_and_which_runs_are_missing(write: Write, capsys) -> None:
     protocol = load_protocol("sampling_discrete")
-    *there, (_, variant, seed) = sorted(protocol.runs)
+    *there, (task, variant, seed) = sorted(protocol.runs)
     foreign = make_record("himppo", "vmas/balance", 0)
     records = [make_record(v, t, s, algorithm=v.partition("[")[0]) for t, v, s in there]
     page = page_of(write(foreign, *records), "protocol=sampling_discrete")
-    assert f"Unfinished: {variant} on vmas/sampling: no record (seed {seed})" in capsys.readouterr().out
+    assert f"Unfinished: {variant} on {task}: no record (seed {seed})" in capsys.readouterr().out
     assert "Unequal seeds" not in page
     assert "vmas/balance" not in page
     assert protocol.question in page

@@ -128,6 +128,15 @@ def test_committed_records_count_as_done(finished: Path, tmp_path: Path, capsys:
     assert records(tmp_path / "sweep") == []
 
 
+def test_results_that_are_missing_or_cut_are_named(finished: Path, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="results: nowhere does not exist"):
+        run_sweep(tmp_path / "sweep", "algorithm=himppo", "results=[nowhere]")
+    (file,) = (finished / "published").glob("himppo-*")
+    (tmp_path / file.name).write_text(file.read_text()[:100])
+    with pytest.raises(SystemExit, match=file.name):
+        run_sweep(tmp_path / "sweep", "algorithm=himppo", f"results=[{tmp_path}]")
+
+
 def test_a_reason_of_several_lines_stands_below_the_table(finished: Path) -> None:
     spec = load_spec(next(finished.glob("*/spec.yaml")))
     table, below = format_table([spec], {spec.id: "failed: a | b\nsecond line"}).split("\n\n")

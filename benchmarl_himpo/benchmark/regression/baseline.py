@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarl_himpo.benchmark.labels import flatten
 from benchmarl_himpo.benchmark.record import RunRecord
-from benchmarl_himpo.benchmark.regression.verdict import InconclusiveError
+from benchmarl_himpo.benchmark.regression.verdict import InconclusiveError, UnknownMachineError
 from benchmarl_himpo.benchmark.spec import RunSpec
 
 FORMAT = 1
@@ -110,7 +110,8 @@ def find_baseline(folder: Path, host: str) -> Baseline:
         The baseline.
 
     Raises:
-        InconclusiveError: if there is none for it, or the file is none.
+        UnknownMachineError: if there is none for it.
+        InconclusiveError: if there are none at all, or the file is none.
     """
     file = baseline_file(folder, host)
     if not folder.is_dir():
@@ -120,10 +121,11 @@ def find_baseline(folder: Path, host: str) -> Baseline:
         )
     if not file.is_file():
         others = [_describe_host(other) for other in sorted(folder.glob("*.json"))]
-        raise InconclusiveError(
+        raise UnknownMachineError(
             f"this machine computes other numbers ({host}) than those of the baselines in {folder} "
             f"({'; '.join(others) or 'none'}): run the gate on such a machine with the versions of constraints.txt, or "
-            "take a baseline of this one with mode=baseline"
+            "take a baseline of this one with mode=baseline. If this is such a machine, a change of what all "
+            "algorithms have in common altered what BenchMARL's own IPPO computes"
         )
     return load_baseline(file)
 

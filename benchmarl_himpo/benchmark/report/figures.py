@@ -85,7 +85,7 @@ def draw_curves(number: int, label: str, curves: TaskCurves, anchors: Anchors | 
             for x, y in curve.runs.values():
                 axes.plot(np.array(x) / scale, y, linewidth=0.5, alpha=0.4, **look)
             _draw_band(axes, np.array(curve.at) / scale, curve.band, variant, look)
-        _draw_anchors(axes, anchors)
+        _draw_anchors(axes, anchors, axes.axhline)
         axes.set(xlabel=xlabel, ylabel="return per agent")
 
     over = {
@@ -122,8 +122,7 @@ def draw_task(number: int, result: TaskResult, values: dict[str, list[float]], s
             axes.plot(values[row.variant], [y - 0.18] * len(values[row.variant]), "o", color=colour, ms=3, alpha=0.5)
             axes.plot([row.per_agent.low, row.per_agent.high], [y, y], color=colour, linewidth=2)
             axes.plot(row.per_agent.value, y, "D", color=colour, ms=5)
-        for value, line, name in _anchor_lines(result.anchors):
-            axes.axvline(value, color="grey", linestyle=line, linewidth=1, label=name)
+        _draw_anchors(axes, result.anchors, axes.axvline)
         axes.set(xlabel="return per agent", yticks=range(len(rows)))
         axes.set_yticklabels([_wrap(row.variant, 18) for row in rows])
 
@@ -161,20 +160,15 @@ def _draw_band(axes: Axes, x: np.ndarray, band: Band, label: str, look: dict[str
     axes.fill_between(x, band.low, band.high, color=look["color"], alpha=0.15, linewidth=0)
 
 
-def _anchor_lines(anchors: Anchors | None) -> list[tuple[float, Any, str]]:
-    """Where lines go, how they look and what they are called; the upper bound is far away and left to the tables."""
+def _draw_anchors(axes: Axes, anchors: Anchors | None, draw_line: Callable[..., Any]) -> None:
+    """Draw what anchors a task has; the upper bound, which is far from all else, as a line of the legend alone."""
     if anchors is None:
-        return []
-    looks = zip(anchors.scripts.items(), cycle(SCRIPT_LINES), strict=False)
-    return [
-        (anchors.random, ":", "uniform actions"),
-        *((value, line, f"script: {name}") for (name, value), line in looks),
-    ]
-
-
-def _draw_anchors(axes: Axes, anchors: Anchors | None) -> None:
-    for value, line, name in _anchor_lines(anchors):
-        axes.axhline(value, color="grey", linestyle=line, linewidth=1, label=name)
+        return
+    draw_line(anchors.random, color="grey", linestyle=":", linewidth=1, label="uniform actions")
+    for (name, value), line in zip(anchors.scripts.items(), cycle(SCRIPT_LINES), strict=False):
+        draw_line(value, color="grey", linestyle=line, linewidth=1, label=f"script: {name}")
+    if anchors.upper_bound is not None:
+        axes.plot([], [], linestyle="none", label=f"upper bound: {anchors.upper_bound:.1f}")
 
 
 def _wrap(label: str, width: int) -> str:

@@ -76,7 +76,8 @@ def _explain_anchors(content: Content) -> list[str]:
     said = [
         "A score is 0 at the return of uniform actions and 1 at that of the best script that does not learn, or at the "
         "upper bound, which no team can exceed, where there is no script. Anchors were measured with continuous "
-        f"actions where a task has them; version {content.anchors.version}, sha256 {content.anchors.digest[:12]}."
+        "actions where a task has them, unless discrete ones have their own; version "
+        f"{content.anchors.version}, sha256 {content.anchors.digest[:12]}."
     ]
     return [*said, f"No anchors are stored for {', '.join(unknown)}: no scores there."] if unknown else said
 

@@ -166,6 +166,7 @@ def test_another_machine_is_inconclusive(
     assert gate("mode=full") == 2
     said = capsys.readouterr().out
     assert "this machine computes other numbers (cccccccccccccccc)" in said and "aaaaaaaaaaaaaaaa: " in said
+    assert result_of(tmp_path)["findings"][-1]["check"] == "machine"  # by which the nightly workflow knows it
     assert result_of(tmp_path)["verdict"] == "inconclusive"
     digests.update(host="a" * 16, fingerprint="d" * 16)  # our own numbers may change: that is what is judged
     assert gate("mode=full") == 0
