@@ -22,7 +22,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
@@ -241,7 +241,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
             def keep(result: dict[str, Any]) -> None:
                 results.append(result)
-                content = {"settings": OmegaConf.to_container(options), "results": results}
+                settings = {str(name): value for name, value in options.items() if name != "output"}  # no paths
+                content = {"settings": settings, "results": results}
                 output.write_text(json.dumps(content, indent=1) + "\n")
 
             command = audit_runs if options.audit else film_runs if options.video else evaluate

@@ -21,7 +21,6 @@ from omegaconf.errors import OmegaConfBaseException
 
 from benchmarl_himpo.command_line import given_arguments
 from benchmarl_himpo.config import read_options
-from benchmarl_himpo.registration import register
 
 
 def read_arguments(arguments: Sequence[str]) -> tuple[list[Path], DictConfig]:
@@ -78,7 +77,6 @@ def report(folders: list[Path], options: DictConfig) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     given = given_arguments(arguments, __doc__)
-    register()
     try:
         print(report(*read_arguments(given)))
     except ModuleNotFoundError as error:

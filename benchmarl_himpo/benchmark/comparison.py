@@ -45,7 +45,8 @@ class Comparison:
     Args:
         records: sorted by task, variant and seed.
         files: where each was found, relative to the folder that was given, by id.
-        absent: unfinished runs, and seeds that other variants of the task have.
+        absent: runs of the protocol without a record; without a protocol unfinished runs, and seeds that other variants
+            of the task have.
         common: what was taken out of the labels, because all have it.
     """
 

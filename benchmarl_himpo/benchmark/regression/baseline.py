@@ -14,12 +14,16 @@ from typing import Any
 import numpy as np
 
 from benchmarl_himpo.benchmark.labels import flatten
+from benchmarl_himpo.benchmark.provenance import PACKAGES, provenance
 from benchmarl_himpo.benchmark.record import RunRecord
 from benchmarl_himpo.benchmark.regression.verdict import InconclusiveError, UnknownMachineError
 from benchmarl_himpo.benchmark.spec import RunSpec
 
 FORMAT = 1
 """Version of the files: raised when a key changes its meaning."""
+
+MACHINE = ("cpu", "cpu_capability", "preloaded", *PACKAGES)
+"""What of a baseline's provenance its numbers depend on, besides the code."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,8 @@ def find_baseline(folder: Path, host: str) -> Baseline:
 
     Raises:
         UnknownMachineError: if there is none for it.
-        InconclusiveError: if there are none at all, or the file is none.
+        InconclusiveError: if there are none at all, the file is none, or there is one of a machine like this one, so
+            that the code must have changed.
     """
     file = baseline_file(folder, host)
     if not folder.is_dir():
@@ -121,11 +126,19 @@ def find_baseline(folder: Path, host: str) -> Baseline:
         )
     if not file.is_file():
         others = [_describe_host(other) for other in sorted(folder.glob("*.json"))]
-        raise UnknownMachineError(
+        numbers = (
             f"this machine computes other numbers ({host}) than those of the baselines in {folder} "
-            f"({'; '.join(others) or 'none'}): run the gate on such a machine with the versions of constraints.txt, or "
-            "take a baseline of this one with mode=baseline. If this is such a machine, a change of what all "
-            "algorithms have in common altered what BenchMARL's own IPPO computes"
+            f"({'; '.join(others) or 'none'})"
+        )
+        if any(_is_alike(other) for other in folder.glob("*.json")):
+            raise InconclusiveError(
+                f"{numbers}, though one of these has its processor and versions: a change of what all algorithms have "
+                "in common altered what BenchMARL's own IPPO computes, and nothing can be compared. If that is meant, "
+                "take a new baseline with mode=baseline"
+            )
+        raise UnknownMachineError(
+            f"{numbers}: run the gate on such a machine with the versions of constraints.txt, or take a baseline of "
+            "this one with mode=baseline"
         )
     return load_baseline(file)
 
@@ -169,6 +182,16 @@ def values_by_task(records: Sequence[RunRecord]) -> dict[str, dict[str, float]]:
     for record in sorted(records, key=lambda record: (record.task, record.seed)):
         values.setdefault(record.task, {})[str(record.seed)] = last_value(record)
     return values
+
+
+def _is_alike(file: Path) -> bool:
+    """Whether a baseline was taken on a machine that cannot be told from this one by its processor and versions."""
+    try:
+        made_with = load_baseline(file).provenance
+    except InconclusiveError:
+        return False
+    here = provenance({"cpu"})
+    return all(made_with.get(key, "none") == here[key] for key in MACHINE)
 
 
 def _describe_host(file: Path) -> str:

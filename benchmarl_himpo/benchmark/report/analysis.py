@@ -107,7 +107,7 @@ class Aggregates:
     """Scores over all tasks that have anchors, of the variants that have runs on each of them."""
 
     tasks: list[str]
-    seeds: list[int]  # that each of the variants has on each of the tasks; runs of others are left out
+    n_runs: dict[str, int]  # of each variant, on each of the tasks alike
     variants: dict[str, dict[str, Estimate]]  # variant, statistic
     improvement: dict[str, dict[str, Estimate]]
     thresholds: list[float]
@@ -124,7 +124,7 @@ class Analysis:
     values: dict[str, float]  # return per agent by id
     few_runs: bool
     tasks: list[TaskResult]
-    aggregates: Aggregates | None  # None: no task has anchors
+    aggregates: Aggregates | None  # None: no task has anchors, or no variant a seed that it has on each that has
     min_max_iqm: dict[str, Estimate] = field(default_factory=dict)  # scores between this report's lowest and highest
 
 
@@ -272,7 +272,7 @@ def _aggregate(
     profile = partial(performance_profile, thresholds=thresholds)
     return Aggregates(
         tasks=list(anchors),
-        seeds=sorted({record.seed for record in balanced.records}),
+        n_runs={variant: len(of_tasks[0]) for variant, of_tasks in scores.items()},
         variants={
             variant: {name: settings.estimate(statistic, of_tasks) for name, statistic in AGGREGATES.items()}
             for variant, of_tasks in scores.items()
@@ -285,25 +285,22 @@ def _aggregate(
 
 
 def balance(comparison: Comparison, tasks: Sequence[str]) -> Comparison:
-    """Keep what weighs the same for everybody: aggregates pool runs, and a task with more runs would count for more.
+    """Keep as many runs of a variant on one task as on another: aggregates pool them, and more would weigh more.
 
     Args:
         comparison: the runs.
         tasks: labels of the tasks to aggregate over.
 
     Returns:
-        The runs, on these tasks, of variants that have runs on each of them, with seeds that all of these have there.
+        The runs on these tasks with seeds that their variant has on each of them.
     """
-    complete = [v for v in comparison.variants if all(comparison.runs(task, v) for task in tasks)]
-    each = [{record.seed for record in comparison.runs(task, v)} for v in complete for task in tasks]
-    common = set.intersection(*each) if each else set()
+    common = {
+        variant: set.intersection(*({record.seed for record in comparison.runs(task, variant)} for task in tasks))
+        for variant in comparison.variants
+    }
     return replace(
         comparison,
-        records=[
-            record
-            for record in comparison.records
-            if record.task_label in tasks and record.variant in complete and record.seed in common
-        ],
+        records=[r for r in comparison.records if r.task_label in tasks and r.seed in common[r.variant]],
     )
 
 

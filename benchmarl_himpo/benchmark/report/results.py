@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from benchmarl_himpo.benchmark.record import LAST_ITERATIONS
 from benchmarl_himpo.benchmark.report.analysis import Aggregates
 from benchmarl_himpo.benchmark.report.curves import has_evaluations, sample_efficiency, task_curves
@@ -159,21 +161,25 @@ def _aggregates(content: Content, style: Style) -> Section:
         [[variant, str(value)] for variant, value in analysis.min_max_iqm.items()],
     )
     if found is None:
-        none = "There are no scores to aggregate: no task has anchors, or no seed is that of all variants."
+        none = "There are no scores to aggregate: no task has anchors, or no variant has a seed on each that has."
         return Section(title, [none], [ranges])
     names = {"iqm": "IQM", "median": "median", "mean": "mean", "optimality_gap": "optimality gap"}
     table = Table(
-        f"Scores over {', '.join(found.tasks)}, seeds {', '.join(map(str, found.seeds))}",
-        ["variant", *(names[name] for name in AGGREGATES)],
-        [[variant, *(str(values[name]) for name in AGGREGATES)] for variant, values in found.variants.items()],
+        f"Scores over {', '.join(found.tasks)}",
+        ["variant", "runs on each task", *(names[name] for name in AGGREGATES)],
+        [
+            [variant, str(found.n_runs[variant]), *(str(values[name]) for name in AGGREGATES)]
+            for variant, values in found.variants.items()
+        ],
     )
     anchors = {r.label: r.anchors for r in analysis.tasks if r.anchors is not None}
-    efficiency = sample_efficiency(content.comparison, anchors, list(found.variants), settings)
+    scored = replace(content.comparison, records=[r for r in content.comparison.records if r.id in analysis.values])
+    efficiency = sample_efficiency(scored, anchors, list(found.variants), settings)
     text = [
         f"Intervals are stratified percentile bootstraps over runs and tasks, {settings.repetitions:,} resamples, seed "
         f"{settings.seed}. The optimality gap is what scores lack to 1; lower is better. Min-max scores lie between "
         "the lowest and the highest run of each task in this report: they change with the variants in it. Runs with "
-        "seeds that not every variant has on every task are left out.",
+        "seeds that their variant does not have on every task are left out.",
         *_explain_left_out(found),
     ]
     pictures = [draw_profiles(found, style)] if found.profiles else []

@@ -64,7 +64,8 @@ def judge_scores(found: Aggregates) -> Headline:
 def judge_task(result: TaskResult) -> Headline:
     """Say who is ahead on a task.
 
-    Ahead is who leads every other variant with intervals that exclude equality; everything else is inconclusive.
+    Ahead is who leads every other variant with intervals above equality, each of several runs; everything else is
+    inconclusive.
 
     Args:
         result: the task.

@@ -120,7 +120,7 @@ def as_html(content: Content, sections: list[Section], data: dict[str, Any], tit
 
 def as_markdown(content: Content, sections: list[Section], title: str) -> str:
     """Give the report as Markdown, with its pictures beside it."""
-    lines = [f"# {_escape(title)}", "", f"{_escape(summarise(content))}", ""]
+    lines = [f"# {_escape(title)}", "", _escape(summarise(content)), ""]
     verdicts = judge(content.analysis)
     lines += [f"- **{_escape(v.task)}**: {_escape(v.text)}" for v in verdicts]
     lines += ["", *(f"> {_escape(warning)}\n" for warning in write_warnings(content))]

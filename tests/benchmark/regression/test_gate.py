@@ -10,6 +10,7 @@ import pytest
 from made_up_runs import MadeUpEngine, is_toy, usual_value
 
 from benchmarl_himpo import regression
+from benchmarl_himpo.benchmark.regression import baseline as baseline_module
 from benchmarl_himpo.benchmark.regression import gate as gate_module
 from benchmarl_himpo.benchmark.regression import quick
 from benchmarl_himpo.benchmark.spec import RunSpec
@@ -157,7 +158,11 @@ def test_the_comparison_is_made_on_all_tasks_of_the_protocol(gate, tmp_path: Pat
 
 
 def test_another_machine_is_inconclusive(
-    gate, digests: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    gate,
+    digests: dict[str, str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert gate("mode=full") == 2
     assert "does not exist: baselines are in the repository and not in the installed package" in capsys.readouterr().out
@@ -166,6 +171,12 @@ def test_another_machine_is_inconclusive(
     assert gate("mode=full") == 2
     said = capsys.readouterr().out
     assert "this machine computes other numbers (cccccccccccccccc)" in said and "aaaaaaaaaaaaaaaa: " in said
+    assert "one of these has its processor and versions" in said  # so it is the code
+    assert result_of(tmp_path)["findings"][-1]["check"] == "runs"
+    elsewhere = {**baseline_module.provenance({"cpu"}), "cpu": "another"}
+    monkeypatch.setattr(baseline_module, "provenance", lambda devices: elsewhere)
+    assert gate("mode=full") == 2
+    assert "run the gate on such a machine" in capsys.readouterr().out
     assert result_of(tmp_path)["findings"][-1]["check"] == "machine"  # by which the nightly workflow knows it
     assert result_of(tmp_path)["verdict"] == "inconclusive"
     digests.update(host="a" * 16, fingerprint="d" * 16)  # our own numbers may change: that is what is judged
