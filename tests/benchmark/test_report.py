@@ -194,6 +194,12 @@ def test_a_variant_of_few_runs_takes_none_from_others(write: Write) -> None:
     assert analysis.aggregates.n_runs == {"himppo": 5, "ippo": 1}
 
 
+def test_without_anchors_there_is_no_aggregate(write: Write) -> None:
+    _, analysis = analyse_runs(write(*make_runs("himppo", 5, range(2), "vmas/balance")))
+    assert analysis.aggregates is None
+    assert set(analysis.min_max_iqm) == {"himppo"}
+
+
 def test_without_a_seed_on_every_task_there_is_no_aggregate(write: Write) -> None:
     folder = write(*make_runs("himppo", 20, range(2)), *make_runs("himppo", 20, range(2, 4), SEVEN))
     _, analysis = analyse_runs(folder)

@@ -250,6 +250,8 @@ def _aggregate(
 ) -> Aggregates | None:
     """Aggregate scores over all tasks that have anchors."""
     anchors = {result.label: result.anchors for result in results if result.anchors is not None}
+    if not anchors:
+        return None
     balanced = balance(comparison, list(anchors))
     if not balanced.records:
         return None
@@ -289,7 +291,7 @@ def balance(comparison: Comparison, tasks: Sequence[str]) -> Comparison:
 
     Args:
         comparison: the runs.
-        tasks: labels of the tasks to aggregate over.
+        tasks: labels of the tasks to aggregate over, one or more.
 
     Returns:
         The runs on these tasks with seeds that their variant has on each of them.
