@@ -26,6 +26,8 @@ SCRIPT_LINES = ("--", "-.", (0, (1, 3)), (0, (8, 3)), (0, (3, 1, 1, 1, 1, 1)), (
 """Lines of scripts, which are as grey as that of uniform actions."""
 SIZE = (4.4, 3.2)
 """Inches. A picture fills the width of a phone, and stands beside others on a screen."""
+TASK_ROW = 0.42
+"""Height of a variant's row, in inches: its label may take three lines."""
 LEGEND_ROW = 0.17
 """Height of a legend's row, in inches."""
 SETTINGS = {
@@ -126,7 +128,8 @@ def draw_task(number: int, result: TaskResult, values: dict[str, list[float]], s
         axes.set(xlabel="return per agent", yticks=range(len(rows)))
         axes.set_yticklabels([_wrap(row.variant, 18) for row in rows])
 
-    return Picture(f"returns_{number}", f"{result.label}: mean, interval and runs", _render(result.label, draw))
+    svg = _render(result.label, draw, height=max(SIZE[1], TASK_ROW * len(result.rows)))
+    return Picture(f"returns_{number}", f"{result.label}: mean, interval and runs", svg)
 
 
 def draw_profiles(aggregates: Aggregates, style: Style) -> Picture:
@@ -176,10 +179,10 @@ def _wrap(label: str, width: int) -> str:
     return "\n".join(textwrap.wrap(label, width, max_lines=3, placeholder="...", break_on_hyphens=False))
 
 
-def _render(title: str, draw: Callable[[Axes], None]) -> str:
+def _render(title: str, draw: Callable[[Axes], None], height: float = SIZE[1]) -> str:
     """Draw a picture with its title above and its legend below, and give it as SVG."""
     with rc_context(SETTINGS):
-        figure = Figure(figsize=SIZE, layout="constrained")
+        figure = Figure(figsize=(SIZE[0], height), layout="constrained")
         axes = figure.add_subplot()
         draw(axes)
         figure.suptitle(_wrap(title, 60), fontsize=9)
@@ -188,7 +191,7 @@ def _render(title: str, draw: Callable[[Axes], None]) -> str:
             n_columns = 1 if max(map(len, labels)) > 30 else 2
             labels = [_wrap(label, 60) for label in labels]
             n_rows = -(-sum(label.count("\n") + 1 for label in labels) // n_columns)
-            figure.set_size_inches(SIZE[0], SIZE[1] + LEGEND_ROW * n_rows)
+            figure.set_size_inches(SIZE[0], height + LEGEND_ROW * n_rows)
             figure.legend(handles, labels, loc="outside lower center", ncols=n_columns, frameon=False)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata=NO_METADATA)

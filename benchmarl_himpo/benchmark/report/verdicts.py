@@ -47,7 +47,10 @@ def judge_scores(found: Aggregates) -> Headline:
     """
     task = f"all {len(found.tasks)} tasks with scores"
     if found.without_tasks:
-        lacking = "; ".join(f"{variant} lacks {', '.join(tasks)}" for variant, tasks in found.without_tasks.items())
+        without: dict[str, list[str]] = {}
+        for variant, tasks in found.without_tasks.items():
+            without.setdefault(", ".join(tasks), []).append(variant)
+        lacking = "; ".join(f"{' and '.join(of)} lack{'s'[len(of) > 1 :]} {tasks}" for tasks, of in without.items())
         return Headline(task, "none", f"No verdict: whoever has no runs on one of them might be ahead. {lacking}.")
     leader, *others = found.variants
     chances = {other: found.improvement[leader][other] for other in others}
