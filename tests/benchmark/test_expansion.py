@@ -27,7 +27,7 @@ PROTOCOLS = {
     "foraging": 28,
     "sampling_ablations": 39,
     "sampling_continuous": 75,
-    "sampling_discrete": 15,
+    "sampling_discrete": 18,
     "sampling_long": 50,
     "sampling_width": 40,
 }
