@@ -37,6 +37,11 @@ class Absent:
     def __str__(self) -> str:
         return f"{self.variant} on {self.task}, seed {self.seed}: {self.reason}"
 
+    @property
+    def label(self) -> RunLabel:
+        """What tells it from the other runs of a comparison."""
+        return self.task, self.variant, self.seed
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -114,7 +119,7 @@ def collect(folders: Sequence[Path], planned: Set[RunLabel] | None = None) -> Co
     records = [record for record, _ in found.values()]
     records.sort(key=lambda r: (natural_order(r.task_label), natural_order(r.variant), r.seed))
     _check_configs(records)
-    unfinished = {(a.task, a.variant, a.seed): a for a in begun if (a.task, a.variant, a.seed) not in found}
+    unfinished = {run.label: run for run in begun if run.label not in found}
     if planned is None:
         absent = [*unfinished.values(), *_missing_seeds(records, list(unfinished.values()))]
     else:
@@ -162,9 +167,8 @@ def _read_plan(spec: Path) -> Absent:
     """Read what a run without a record was to be."""
     try:
         plan = yaml.safe_load(spec.read_text(encoding="utf-8"))
-        return Absent(
-            plan["task_label"], plan["variant"], int(plan["config"]["seed"]), _state(Ledger(spec.parent)), True
-        )
+        task, variant, seed = plan["task_label"], plan["variant"], int(plan["config"]["seed"])
+        return Absent(task, variant, seed, _state(Ledger(spec.parent)), planned=True)
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise RecordError(f"{spec} does not say what its run was to be: {error}") from error
 
@@ -180,7 +184,7 @@ def _state(ledger: Ledger) -> str:
 
 def _missing_seeds(records: list[RunRecord], unfinished: list[Absent]) -> list[Absent]:
     """Seeds that some variant of a task has and another has not."""
-    known = {(run.task, run.variant, run.seed) for run in unfinished}
+    known = {run.label for run in unfinished}
     known |= {(record.task_label, record.variant, record.seed) for record in records}
     seeds = {task: {s for t, _, s in known if t == task} for task, _, _ in known}
     return [

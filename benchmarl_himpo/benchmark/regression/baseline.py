@@ -130,7 +130,8 @@ def find_baseline(folder: Path, host: str) -> Baseline:
             f"this machine computes other numbers ({host}) than those of the baselines in {folder} "
             f"({'; '.join(others) or 'none'})"
         )
-        if any(_is_alike(other) for other in folder.glob("*.json")):
+        here = provenance({"cpu"})
+        if any(_is_alike(other, here) for other in folder.glob("*.json")):
             raise InconclusiveError(
                 f"{numbers}, though one of these has its processor and versions: a change of what all algorithms have "
                 "in common altered what BenchMARL's own IPPO computes, and nothing can be compared. If that is meant, "
@@ -184,13 +185,12 @@ def values_by_task(records: Sequence[RunRecord]) -> dict[str, dict[str, float]]:
     return values
 
 
-def _is_alike(file: Path) -> bool:
-    """Whether a baseline was taken on a machine that cannot be told from this one by its processor and versions."""
+def _is_alike(file: Path, here: Mapping[str, Any]) -> bool:
+    """Whether a baseline was taken on a machine that its processor and versions do not tell from this one."""
     try:
         made_with = load_baseline(file).provenance
     except InconclusiveError:
         return False
-    here = provenance({"cpu"})
     return all(made_with.get(key, "none") == here[key] for key in MACHINE)
 
 
