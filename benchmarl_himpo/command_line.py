@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarl_himpo.config import search_in
 
 EXIT_INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells use it."""
@@ -26,6 +30,25 @@ def given_arguments(arguments: Sequence[str] | None, usage: str | None, needs_so
         print(usage)
         sys.exit()
     return given
+
+
+def take_config_dir(arguments: Sequence[str]) -> list[str]:
+    """Take Hydra's ``--config-dir DIR`` from a command line, and search there from now on.
+
+    Args:
+        arguments: the command line.
+
+    Returns:
+        The rest of it.
+
+    Raises:
+        ValueError: if there is no such folder.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config-dir", "-cd", type=Path)
+    given, rest = parser.parse_known_args(list(arguments))
+    search_in(given.config_dir)
+    return rest
 
 
 @contextmanager

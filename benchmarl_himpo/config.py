@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from yaml import YAMLError
 
@@ -26,6 +29,36 @@ def _find_conf_dir() -> Path:
 
 CONF_DIR = _find_conf_dir()
 """Absolute path of the folder that holds ``config.yaml``."""
+
+
+class _ConfigDir(SearchPathPlugin):
+    """The folder of ``--config-dir``, which Hydra reads of its own commands' command lines alone."""
+
+    folder: ClassVar[Path | None] = None
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        if self.folder is not None:
+            search_path.append("command-line", f"file://{self.folder}")
+
+
+def search_in(folder: Path | None) -> None:
+    """Let :func:`compose` find files of the user's own too, as ``--config-dir`` does: after those of this package.
+
+    Args:
+        folder: the folder, instead of the one that was given before; None: none.
+
+    Raises:
+        ValueError: if there is no such folder.
+    """
+    if folder is not None and not folder.is_dir():
+        raise ValueError(f"--config-dir {folder} does not exist: give a folder of YAML files, such as task/mine.yaml")
+    _ConfigDir.folder = None if folder is None else folder.resolve()
+    Plugins.instance().register(_ConfigDir)
+
+
+def config_dir() -> Path | None:
+    """The folder that :func:`search_in` was given."""
+    return _ConfigDir.folder
 
 
 def compose(overrides: Sequence[str] = (), *, return_hydra_config: bool = False) -> DictConfig:

@@ -27,7 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
 from benchmarl_himpo.checks import check_drawing
-from benchmarl_himpo.command_line import exit_on_interrupt, given_arguments
+from benchmarl_himpo.command_line import exit_on_interrupt, given_arguments, take_config_dir
 from benchmarl_himpo.config import sort_arguments
 from benchmarl_himpo.evaluation.audit import AuditRow, audit, judge
 from benchmarl_himpo.evaluation.episodes import load_trained, play
@@ -234,7 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with exit_on_interrupt(
             "Interrupted: what was finished before is in the output file; the runs are as they were."
         ):
-            folders, options, combinations = read_arguments(given)
+            folders, options, combinations = read_arguments(take_config_dir(given))
             output = _output(folders, options)
             output.parent.mkdir(parents=True, exist_ok=True)
             results: list[dict[str, Any]] = []

@@ -17,7 +17,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from benchmarl_himpo.command_line import exit_on_interrupt, given_arguments
+from benchmarl_himpo.command_line import exit_on_interrupt, given_arguments, take_config_dir
 from benchmarl_himpo.config import sort_arguments
 from benchmarl_himpo.deployment import ExportError, export_run
 from benchmarl_himpo.deployment.report import format_report
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     register()
     try:
         with exit_on_interrupt("Interrupted: no bundle was written; the run is as it was."):
-            folder, options, changes = read_arguments(given)
+            folder, options, changes = read_arguments(take_config_dir(given))
             run = find_run(folder)
             output = Path(str(options.output)) if options.output else run / "bundle"
             bundles = export_run(run, output, options.episodes, options.seed, options.tolerance, changes)

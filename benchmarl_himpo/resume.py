@@ -17,10 +17,10 @@ from pathlib import Path
 from omegaconf.errors import OmegaConfBaseException
 
 from benchmarl_himpo.command_line import exit_on_interrupt
+from benchmarl_himpo.config import search_in
 from benchmarl_himpo.evaluation.absolute_metric import measure_absolute_metric
 from benchmarl_himpo.registration import register
 from benchmarl_himpo.run import RESUMABLE, describe_metric, train_and_summarise
-from benchmarl_himpo.runs import CheckpointError
 from benchmarl_himpo.runs.run_config import find_run, load_run_config
 from benchmarl_himpo.runs.training import CommandError, config_to_continue, n_frames_done, n_frames_of
 
@@ -50,7 +50,7 @@ def resume(folder: Path, overrides: list[str]) -> None:
         )
         return
     print(f"resumed: true, from {cfg.experiment.restore_file}")
-    train_and_summarise(cfg, choices)
+    train_and_summarise(cfg, choices, resumes=True)
 
 
 def main() -> None:
@@ -58,12 +58,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run_dir", type=Path, help="folder of the run, or the output folder around it")
     parser.add_argument("overrides", nargs="*", help="values to change, such as experiment.max_n_frames=960000")
+    parser.add_argument("--config-dir", "-cd", type=Path, help="folder of YAML files of your own, as for run")
     arguments = parser.parse_args()
     register()
     try:
+        search_in(arguments.config_dir)
         with exit_on_interrupt(RESUMABLE):
             resume(arguments.run_dir, arguments.overrides)
-    except (CheckpointError, CommandError, OmegaConfBaseException) as error:
+    except (ValueError, CommandError, OmegaConfBaseException) as error:
         sys.exit(str(error))
 
 

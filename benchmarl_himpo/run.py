@@ -43,6 +43,8 @@ def describe_resume(experiment: ResumableExperiment) -> str:
     """
     if not experiment.resumed:
         return "false"
+    if experiment.resumed_from_benchmarl:
+        return "true, from a checkpoint of BenchMARL's own experiment: optimisers and random numbers began anew"
     if experiment.resumed_exactly:
         return "true, as if it had not been interrupted"
     if experiment.resumed_with_changes:
@@ -89,6 +91,7 @@ def summarise(experiment: ResumableExperiment, wall_time: float, metric: Absolut
         if evaluations
         else "none (no evaluation took place)",
         **({} if metric is None else {"absolute metric": describe_metric(metric)}),
+        **({} if experiment.origin is None else {"begun from": str(experiment.origin)}),
         "resumed": describe_resume(experiment),
         "frames": f"{experiment.total_frames:,} at {speed:,.0f} per second",
         "wall time": f"{wall_time:.0f} s",
@@ -98,19 +101,20 @@ def summarise(experiment: ResumableExperiment, wall_time: float, metric: Absolut
     return "\n".join(f"{name:<{width}}  {text}" for name, text in lines.items())
 
 
-def train_and_summarise(cfg: DictConfig, choices: Mapping[str, str]) -> None:
+def train_and_summarise(cfg: DictConfig, choices: Mapping[str, str], resumes: bool = False) -> None:
     """Run an experiment to its end, measure what its config asks for, and print what came out.
 
     Args:
         cfg: the composed config.
         choices: the file chosen for each group.
+        resumes: whether the run of ``experiment.restore_file`` goes on in its folder.
 
     Raises:
         CommandError: with one sentence, where a request cannot be met or a run has to stop.
         KeyboardInterrupt: after Ctrl-C.
     """
     started = time.perf_counter()
-    experiment = train(cfg, choices)
+    experiment = train(cfg, choices, resumes)
     metric = measure_absolute_metric(Path(experiment.folder_name), cfg, choices)
     print(f"\n{summarise(experiment, time.perf_counter() - started, metric)}")
 

@@ -28,7 +28,7 @@ from benchmarl_himpo.benchmark.fingerprint import fingerprint
 from benchmarl_himpo.benchmark.progress import format_table
 from benchmarl_himpo.benchmark.record import RECORD_FILE, load_record
 from benchmarl_himpo.benchmark.spec import RunSpec
-from benchmarl_himpo.command_line import exit_on_interrupt, given_arguments
+from benchmarl_himpo.command_line import exit_on_interrupt, given_arguments, take_config_dir
 from benchmarl_himpo.config import split_arguments
 from benchmarl_himpo.registration import register
 from benchmarl_himpo.runs.lock import lock_folder
@@ -114,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     try:
         with exit_on_interrupt(message):
-            options, overrides = read_arguments(given)
+            options, overrides = read_arguments(take_config_dir(given))
             is_done = sweep(options, overrides)
     except (ValueError, RuntimeError, OSError, OmegaConfBaseException) as error:
         sys.exit(str(error))

@@ -15,6 +15,7 @@ from benchmarl_himpo.benchmark.run_files import read_scalars
 from benchmarl_himpo.benchmark.spec import RunSpec
 from benchmarl_himpo.evaluation.absolute_metric import AbsoluteMetric
 from benchmarl_himpo.runs import ResumableExperiment
+from benchmarl_himpo.runs.run_config import read_origin
 from benchmarl_himpo.runs.run_json import read_run_json
 
 LEVEL = re.compile(r"level_losses\.(\d+)\.")
@@ -80,6 +81,7 @@ def collect_record(
             "ended": ended[-1]["time"] if ended else now(),
         },
         evaluation_life=_mean_lives(run, experiment.group_map),
+        origin=read_origin(run) or {},
     )
     experiment.close()
     return record

@@ -165,12 +165,17 @@ def _start(spec: RunSpec) -> subprocess.Popen[bytes]:
     with (spec.folder / LOG_FILE).open("ab") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "benchmarl_himpo.benchmark.run_one", str(spec.save())],
-            env={**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
+            env={**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", **_search_path(spec)},
             stdin=subprocess.PIPE,  # its end tells the run that the sweep is gone
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+
+
+def _search_path(spec: RunSpec) -> dict[str, str]:
+    """Let a process find the modules that a run imports where this one did."""
+    return {"PYTHONPATH": os.pathsep.join(sys.path)} if spec.imports else {}
 
 
 def _note_exit(spec: RunSpec, code: int) -> str:

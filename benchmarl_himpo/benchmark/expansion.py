@@ -123,6 +123,11 @@ def make_specs(runs: Sequence[list[str]], sweep_folder: Path, fingerprint: str) 
         seeds = [line.partition("=")[2] for line in overrides if line.startswith("seed=")]
         seed = _read_seed(seeds[-1]) if seeds else plain[others].seed
         specs.append(plain[others].with_seed(seed, overrides))
+    if any("__main__" in spec.imports for spec in specs):
+        raise SweepError(
+            "the program that starts the sweep itself registers a task, algorithm or model of these runs, whose processes "
+            "cannot import it: move that into a module, which the program imports"
+        )
     _check_unique(specs)
     return sorted(specs, key=lambda spec: spec.seed)
 

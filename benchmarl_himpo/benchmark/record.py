@@ -63,6 +63,8 @@ class RunRecord:
         provenance: versions, commit, processor, threads, start and end.
         evaluation_life: mean life of an agent at each evaluation, in env steps; empty where the environment tells no
             lives.
+        origin: the checkpoint of another run that it began from, as in :class:`benchmarl_himpo.runs.origin.Origin`;
+            empty: it began from nothing.
     """
 
     id: str
@@ -91,6 +93,7 @@ class RunRecord:
     attempts: int
     provenance: dict[str, Any]
     evaluation_life: list[float] = field(default_factory=list)
+    origin: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         series: dict[str, tuple[Sized, ...]] = {

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Literal
 
@@ -28,7 +29,7 @@ from benchmarl_himpo.benchmark.shorter_run import adopt_shorter_run
 from benchmarl_himpo.benchmark.spec import RunSpec, comparable_config, hash_config, load_spec, make_spec
 from benchmarl_himpo.checks import check_sweep
 from benchmarl_himpo.command_line import EXIT_INTERRUPTED
-from benchmarl_himpo.config import compose
+from benchmarl_himpo.config import compose, search_in
 from benchmarl_himpo.evaluation.absolute_metric import measure_absolute_metric
 from benchmarl_himpo.evaluation.episodes import build_quietly
 from benchmarl_himpo.runs import CheckpointError
@@ -64,6 +65,9 @@ def run_one(spec: RunSpec) -> Outcome:
         RunLockedError: if another process is at it.
         KeyboardInterrupt: after Ctrl-C.
     """
+    search_in(None if spec.config_dir is None else Path(spec.config_dir))
+    for module in spec.imports:
+        import_module(module)
     cfg = compose(spec.overrides, return_hydra_config=True)
     if hash_config(comparable_config(cfg, cfg.hydra.runtime.choices)) != spec.config_hash:
         raise CommandError(f"{spec.id} is configured otherwise by now: files of conf/ changed; start the sweep again")
@@ -137,7 +141,7 @@ def _run_to_record(spec: RunSpec, cfg: DictConfig, choices: Mapping[str, str], l
         ledger.add("exited", exit_code=None, reason="its process ended without a word")
     ledger.add("started", frames=n_done, pid=os.getpid(), git_commit=made_with["git_commit"])
     if n_done < n_frames_of(cfg):
-        train(cfg, choices)
+        train(cfg, choices, resumes=cfg.experiment.restore_file is not None)
         ledger.add("trained", peak_memory=peak_memory())
     run = find_begun_run(spec.folder)
     if run is None:

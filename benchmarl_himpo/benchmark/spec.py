@@ -11,23 +11,28 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
 import yaml
+from benchmarl.environments import task_config_registry
 from benchmarl.hydra_config import load_algorithm_config_from_hydra
+from benchmarl.models import model_config_registry
 from omegaconf import DictConfig, OmegaConf
 
 from benchmarl_himpo.benchmark.labels import flatten, join_label
-from benchmarl_himpo.config import compose
+from benchmarl_himpo.checks import model_names_of
+from benchmarl_himpo.config import compose, config_dir
+from benchmarl_himpo.runs.origin import INIT_FROM, RESTORE_FILE, identify_origin
 from benchmarl_himpo.runs.run_config import (
     LATER_NODES,
     MODEL_GROUPS,
     NODES,
     WITHOUT_EFFECT_ON_RESULTS,
     choices_of_nodes,
+    is_known_task,
 )
 from benchmarl_himpo.runs.training import n_frames_of
 
@@ -50,6 +55,8 @@ class RunSpec:
         n_frames: length of the run.
         overrides: what the configuration is composed of again, in Hydra's syntax.
         sweep_folder: where the run's folder is, an absolute path.
+        config_dir: folder of YAML files of the user's own, an absolute path; None: none.
+        imports: modules of the user's own task, algorithm and models, which register them.
     """
 
     id: str
@@ -61,6 +68,8 @@ class RunSpec:
     n_frames: int
     overrides: list[str]
     sweep_folder: str
+    config_dir: str | None = None
+    imports: list[str] = field(default_factory=list)
 
     @property
     def folder(self) -> Path:
@@ -125,7 +134,18 @@ def make_spec(
         n_frames=n_frames_of(cfg),
         overrides=list(overrides),
         sweep_folder=str(sweep_folder.resolve()),
+        config_dir=None if config_dir() is None else str(config_dir()),
+        imports=_own_modules(cfg, choices),
     )
+
+
+def _own_modules(cfg: DictConfig, choices: Mapping[str, str]) -> list[str]:
+    """Modules of the registered task, algorithm and models that are neither BenchMARL's nor this package's."""
+    models = [model_config_registry.get(name) for node in MODEL_GROUPS for name in model_names_of(cfg[node])]
+    used = [type(task_config_registry.get(choices["task"])), OmegaConf.get_type(cfg.algorithm), *models]
+    modules = {class_.__module__ for class_ in used if class_ is not None}
+    known = ("benchmarl", "benchmarl_himpo", "builtins")
+    return sorted(name for name in modules if name.partition(".")[0] not in known)
 
 
 def _run_id(config: Mapping[str, Any], config_hash: str, fingerprint: str) -> str:
@@ -142,13 +162,18 @@ def comparable_config(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, 
         choices: the file chosen for each group.
 
     Returns:
-        Nested dicts of plain values, with the file chosen for each group under ``choices``.
+        Nested dicts of plain values, with the file chosen for each group under ``choices``; of a run that began from a
+        checkpoint of another, the digest of that under the option that said so.
+
+    Raises:
+        CheckpointError: if ``init_from`` names no good checkpoint.
     """
     kept = OmegaConf.masked_copy(cfg, [*NODES, *LATER_NODES])
     config = cast("dict[str, Any]", OmegaConf.to_container(kept, resolve=True))
     on_policy = load_algorithm_config_from_hydra(cfg.algorithm).on_policy()
     not_read = (*WITHOUT_EFFECT_ON_RESULTS, "off_policy_" if on_policy else "on_policy_")
     config["experiment"] = {key: v for key, v in config["experiment"].items() if not key.startswith(not_read)}
+    config.update(identify_origin(cfg))
     # What an experiment's file says is among its values
     config["choices"] = {g: name for g, name in choices_of_nodes(cfg, choices).items() if g != "experiment"}
     return config
@@ -176,20 +201,27 @@ def label(config: Mapping[str, Any]) -> tuple[str, str]:
     Returns:
         The label of the variant, and the label of the task.
     """
-    choices = config["choices"]
+    choices = _known_choices(config["choices"])
     plain = _plain(**{group: name for group, name in choices.items() if _is_own_choice(group, choices)})
+    plain_task = plain["task"] if "task" in choices else {}
     variant = [f"{node}={name}" for node, name in _model_names(choices)]
     variant += [f"{key}={value}" for key, value in _differences(config["algorithm"], plain["algorithm"])]
     for node in ("model", "critic_model"):
         variant += [f"{node}.{key}={value}" for key, value in _differences(config[node], plain[node])]
-    task = [f"{key}={value}" for key, value in _differences(config["task"], plain["task"])]
+    variant += [f"{option}={config[option][:8]}" for option in (INIT_FROM, RESTORE_FILE) if option in config]
+    task = [f"{key}={value}" for key, value in _differences(config["task"], plain_task)]
     for key, value in _differences(config["experiment"], plain["experiment"]):
         if key.startswith(SHARED_BY_METHODS):
             task.append(f"{key}={value}")
         else:
             variant.append(f"experiment.{key}={value}")
     task += [f"accelerated={_text(config['accelerated'])}"] if config["accelerated"] != plain["accelerated"] else []
-    return join_label(choices["algorithm"], variant), join_label(choices["task"], task)
+    return join_label(choices["algorithm"], variant), join_label(config["choices"]["task"], task)
+
+
+def _known_choices(choices: Mapping[str, str]) -> dict[str, str]:
+    """The choices whose files everybody has: of a task of the user's own, a label names every value."""
+    return {group: name for group, name in choices.items() if group != "task" or is_known_task(name)}
 
 
 @cache
@@ -207,7 +239,7 @@ def _is_own_choice(group: str, choices: Mapping[str, str]) -> bool:
 
 def _model_names(choices: Mapping[str, str]) -> list[tuple[str, str]]:
     """Name the models where they are not the usual ones, once where policy and critic have the same."""
-    usual = _plain(algorithm=choices["algorithm"], task=choices["task"])["choices"]
+    usual = _plain(**{group: name for group, name in choices.items() if group in ("algorithm", "task")})["choices"]
     names, usual_names = (
         [_model_name(node, group, chosen) for node, group in MODEL_GROUPS.items()] for chosen in (choices, usual)
     )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+from typing import Any, cast
+
 from benchmarl.environments import Task, TaskClass, task_config_registry
 from benchmarl.hydra_config import load_task_config_from_hydra
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from benchmarl_himpo.environments.cue import CueConfig, CueTask
 from benchmarl_himpo.environments.lbf.options import LbfConfig, LbfwsConfig
@@ -17,17 +20,43 @@ SCHEMAS = {"cue_config": CueConfig, "lbf_config": LbfConfig, "lbfws_config": Lbf
 
 
 def load_task(cfg: DictConfig, name: str) -> TaskClass:
-    """Build a task, BenchMARL's or ours.
+    """Build a task: BenchMARL's, ours or one of the user's own.
 
     Args:
         cfg: the ``task`` node of a composed config.
-        name: name of the task, such as ``vmas/sampling``.
+        name: name of the task, such as ``vmas/sampling``; or ``<module>.<class>/<name>`` for a task that a program gave
+            to an experiment without registering it.
 
     Returns:
         The task.
 
     Raises:
-        ValueError: if an option of a task of ours is unknown or out of range.
+        ValueError: if the task is not known in this process, or an option of a task of ours is unknown or out of range.
     """
-    # BenchMARL looks for types of options in its own package, and warns where it has none
-    return task_config_registry[name].from_config(cfg) if name in TASKS else load_task_config_from_hydra(cfg, name)
+    if name in TASKS:
+        # BenchMARL looks for types of options in its own package, and warns where it has none
+        return task_config_registry[name].from_config(cfg)
+    if name in task_config_registry:
+        return load_task_config_from_hydra(cfg, name)
+    class_name, _, inner_name = name.partition("/")
+    task_class = _find_class(class_name)
+    if task_class is not None:
+        return task_class(inner_name, cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=True)))
+    if "." in class_name:
+        raise ValueError(
+            f"the run's task is of the class {class_name}, which this process has not imported: import its module and "
+            f"call the command's main(), as in python -c 'import {class_name.rpartition('.')[0]}; "
+            "from benchmarl_himpo.evaluate import main; main()' RUN_DIR"
+        )
+    raise ValueError(
+        f"task={name} is not registered in this process: import the module that adds it to "
+        "benchmarl.environments.task_config_registry and call the command's main(), as in python -c 'import my_tasks; "
+        "from benchmarl_himpo.run import main; main()' ..."
+    )
+
+
+def _find_class(name: str) -> type[TaskClass] | None:
+    """Find a class of tasks among what is imported: a name in a file imports nothing."""
+    module, _, attribute = name.rpartition(".")
+    found = getattr(sys.modules.get(module), attribute, None)
+    return found if isinstance(found, type) and issubclass(found, TaskClass) else None

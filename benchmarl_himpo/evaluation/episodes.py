@@ -14,12 +14,13 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
-from torch import Tensor, nn
+from torch import Tensor
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from benchmarl_himpo.environments.entries import LIFE_KEY, group_entry
 from benchmarl_himpo.runs import CheckpointError, ResumableExperiment
 from benchmarl_himpo.runs.checkpoint import newest_checkpoint, read_checkpoint
+from benchmarl_himpo.runs.parameters import load_parameters, policy_of
 from benchmarl_himpo.runs.random_state import seeded_random_state, vmas_generators
 from benchmarl_himpo.runs.run_config import find_run, load_run_config
 from benchmarl_himpo.runs.training import load_experiment
@@ -79,8 +80,11 @@ def load_trained(
     run = find_run(folder)
     state = read_checkpoint(newest_checkpoint(run / "checkpoints"), map_location="cpu")
     cfg, choices = load_run_config(run, overrides)
-    experiment = load_policy(cfg, choices, n_episodes, state["policy"])
-    if with_losses:
+    policy = policy_of(state)
+    experiment = (
+        build_quietly(cfg, choices, n_episodes) if policy is None else load_policy(cfg, choices, n_episodes, policy)
+    )
+    if with_losses or policy is None:  # a policy shares its parameters with the losses
         for group, loss in experiment.losses.items():
             load_parameters(loss, state[f"loss_{group}"])
     return experiment
@@ -132,35 +136,8 @@ def build_quietly(cfg: DictConfig, choices: Mapping[str, str], n_episodes: int) 
             "save_folder": scratch,
             "evaluation_episodes": n_episodes,
         }
-        changes = {"experiment": quiet, "absolute_metric_episodes": 0}
+        changes = {"experiment": quiet, "absolute_metric_episodes": 0, "init_from": None}
         return load_experiment(cast("DictConfig", OmegaConf.merge(cfg, changes)), choices)
-
-
-def load_parameters(module: nn.Module, saved: dict[str, Tensor]) -> None:
-    """Copy all parameters, and buffers that have the same shape: the others depend on the number of agents.
-
-    Args:
-        module: the policy or loss to fill.
-        saved: state of the one that was trained.
-
-    Raises:
-        CheckpointError: if a parameter is missing or has another shape.
-    """
-    own = {name: value for name, value in module.state_dict(keep_vars=True).items() if isinstance(value, nn.Parameter)}
-    for name, parameter in own.items():
-        value = saved.get(name)
-        if value is None or value.shape != parameter.shape:
-            found = "is missing" if value is None else f"has shape {list(value.shape)}"
-            raise CheckpointError(
-                f"the policy cannot be taken to this task: its parameter {name} should have shape "
-                f"{list(parameter.shape)} and {found}. Sizes of observation and action must stay, and the number of "
-                "agents too unless agents share parameters"
-            )
-        with torch.no_grad():
-            parameter.copy_(value)
-    for name, buffer in module.named_buffers():
-        if name in saved and saved[name].shape == buffer.shape:
-            buffer.copy_(saved[name])
 
 
 def play(experiment: ResumableExperiment, seed: int, policy: Policy | None = None) -> Returns:

@@ -1,7 +1,7 @@
 """Checkpoint files: written whole or not at all, and read only when they are what they say.
 
 A checkpoint is ``checkpoint_<frames>.pt``, plain tensors and numbers, beside ``checkpoint_<frames>.pt.sha256`` in the
-format of ``sha256sum``.
+format of ``sha256sum``. BenchMARL's own :class:`~benchmarl.experiment.Experiment` writes the first without the second.
 """
 
 from __future__ import annotations
@@ -9,12 +9,17 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
+CONFIG_FILE = "run.yaml"
+"""The configuration of a run, in its folder."""
+BENCHMARL_CONFIG_FILE = "config.pkl"
+"""What BenchMARL's own experiment leaves instead, and every run beside it."""
 CHECKSUM_SUFFIX = ".sha256"
 TEMPORARY_SUFFIX = ".tmp"
 
@@ -72,7 +77,7 @@ def read_checkpoint(path: Path, map_location: Any = None) -> Any:
 
 
 def check_checksum(path: Path) -> None:
-    """Compare a checkpoint with its checksum.
+    """Compare a checkpoint with its checksum, or one of BenchMARL's own experiment with those inside of it.
 
     Args:
         path: the checkpoint.
@@ -84,9 +89,40 @@ def check_checksum(path: Path) -> None:
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist: give the path of a checkpoint_*.pt file")
     if not checksum.is_file():
+        if is_of_benchmarl(path.resolve().parent.parent):
+            _check_archive(path)
+            return
         raise CheckpointError(f"{path} has no checksum beside it ({checksum.name}) and was not loaded")
     if checksum.read_text(errors="replace").split(maxsplit=1)[:1] != [_digest(path)]:
         raise CheckpointError(f"{path} does not match its checksum: it is damaged; use an older checkpoint")
+
+
+def is_of_benchmarl(run: Path) -> bool:
+    """Whether BenchMARL's own experiment wrote to a folder, and no command of this package."""
+    return (run / BENCHMARL_CONFIG_FILE).is_file() and not (run / CONFIG_FILE).is_file()
+
+
+def add_checksum(path: Path) -> None:
+    """Write the checksum of a checkpoint that has none.
+
+    Args:
+        path: the checkpoint, which was checked.
+    """
+    if not path.with_name(path.name + CHECKSUM_SUFFIX).is_file():
+        _write_checksum(_digest(path), path)
+
+
+def digest_of(path: Path) -> str:
+    """Check a checkpoint, and give the SHA-256 of its content, hex.
+
+    Args:
+        path: the checkpoint.
+
+    Raises:
+        CheckpointError: if it is damaged.
+    """
+    check_checksum(path)
+    return _digest(path)
 
 
 def newest_checkpoint(folder: Path) -> Path:
@@ -163,6 +199,17 @@ def _write_checksum(digest: str, path: Path) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path.with_name(path.name + CHECKSUM_SUFFIX))
+
+
+def _check_archive(path: Path) -> None:
+    """Compare the parts of a file of torch.save, a zip archive, with the checksums that it holds itself."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+        damaged = str(error)
+    if damaged is not None:
+        raise CheckpointError(f"{path} is damaged ({damaged}): use an older checkpoint")
 
 
 def _digest(path: Path) -> str:

@@ -9,6 +9,7 @@ evaluating changes training.
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
@@ -24,12 +25,15 @@ from benchmarl_himpo import __version__
 from benchmarl_himpo.callbacks import SummaryCallback
 from benchmarl_himpo.runs.checkpoint import (
     CheckpointError,
+    add_checksum,
     prune_checkpoints,
     read_checkpoint,
     set_aside_later_checkpoints,
     write_checkpoint,
 )
 from benchmarl_himpo.runs.lock import lock_folder
+from benchmarl_himpo.runs.origin import INIT_FROM, RESTORE_FILE, Origin, make_origin
+from benchmarl_himpo.runs.parameters import Fit, copy_networks
 from benchmarl_himpo.runs.random_state import (
     RandomState,
     capture_random_state,
@@ -39,6 +43,7 @@ from benchmarl_himpo.runs.random_state import (
     vmas_generators,
 )
 from benchmarl_himpo.runs.run_config import WITHOUT_EFFECT_ON_RESULTS
+from benchmarl_himpo.runs.run_json import read_run_json
 
 WITHOUT_EFFECT_ON_TRAINING = (*WITHOUT_EFFECT_ON_RESULTS, "evaluation", "exploration_anneal_frames", "max_n_")
 """Beginnings of the experiment's options that may differ between a checkpoint and the run that goes on from it."""
@@ -50,7 +55,7 @@ class ResumableExperiment(Experiment):
     """An experiment whose checkpoints hold all that its next iteration depends on.
 
     Takes the arguments of :class:`~benchmarl.experiment.Experiment`. With ``config.restore_file`` it continues the run
-    that wrote the file, in that run's folder.
+    that wrote the file, in that run's folder; :meth:`branch_from` and :meth:`take_weights` begin a new run.
 
     Raises:
         CheckpointError: if ``config.restore_file`` is damaged or belongs to another task, version or architecture.
@@ -64,7 +69,13 @@ class ResumableExperiment(Experiment):
     resumed_exactly: bool = False
     """Whether it does so to the last bit: the options are the same and the checkpoint fell on an episode border of
     every environment."""
+    resumed_from_benchmarl: bool = False
+    """Whether it does so from a checkpoint of BenchMARL's own experiment, which lacks optimisers and random numbers."""
+    origin: Origin | None = None
+    """The checkpoint of another run that this one began from in this process."""
     _ended_together: bool = False
+    _random_state: RandomState | None = None
+    _random_state_before_reset: RandomState | None = None
 
     def state_dict(self) -> OrderedDict:
         """All that the rest of the run depends on: BenchMARL's state, and what it leaves out."""
@@ -97,6 +108,10 @@ class ResumableExperiment(Experiment):
             state_dict: what :meth:`state_dict` gave.
         """
         super().load_state_dict(state_dict)
+        if _is_of_benchmarl(state_dict):
+            self._drop_later_rows()
+            self.resumed = self.resumed_from_benchmarl = True
+            return
         for group, buffer in self.replay_buffers.items():
             buffer.sampler.load_state_dict(state_dict["samplers"][group])
         for group, optimizers in self.optimizers.items():
@@ -118,6 +133,48 @@ class ResumableExperiment(Experiment):
         self.resumed = True
         self.resumed_with_changes = state_dict["settings"] != self._settings()
         self.resumed_exactly = self._random_state_before_reset is not None and not self.resumed_with_changes
+
+    def branch_from(self, checkpoint: Path) -> None:
+        """Go on, in this run's own folder, from a checkpoint of another run, which stays as it is.
+
+        Takes over what that run had logged before it.
+
+        Args:
+            checkpoint: the file.
+
+        Raises:
+            CheckpointError: if it is damaged or belongs to another task, version or architecture.
+        """
+        logged = checkpoint.resolve().parents[1]
+        scalars = logged / logged.name / "scalars"
+        if scalars.is_dir() and "csv" in self.config.loggers:
+            shutil.copytree(scalars, self.folder_name / self.name / "scalars", dirs_exist_ok=True)
+        self.origin = make_origin(RESTORE_FILE, checkpoint, self._load_checkpoint(checkpoint))
+
+    def take_weights(self, checkpoint: Path) -> Fit:
+        """Begin with the actors and critics of another run where names and shapes fit, and with nothing else of it.
+
+        Args:
+            checkpoint: a checkpoint of that run.
+
+        Returns:
+            What was taken and what was not.
+
+        Raises:
+            CheckpointError: if it is damaged, or nothing fits.
+        """
+        state = read_checkpoint(checkpoint, "cpu")
+        fit = copy_networks(self.losses, state)
+        if not fit.taken:
+            raise CheckpointError(
+                f"nothing in {checkpoint} fits the networks of {self.algorithm_name} on "
+                f"{self.environment_name}/{self.task_name}: begin from a run of an algorithm with the same networks, on a "
+                "task whose groups have the same names, and observations and actions the same sizes"
+            )
+        if not self.config.collect_with_grad:
+            self.collector.update_policy_weights_()  # it has a copy on another device
+        self.origin = make_origin(INIT_FROM, checkpoint, state)
+        return fit
 
     def close(self) -> None:
         """Close the experiment and let others write to its folder."""
@@ -159,10 +216,11 @@ class ResumableExperiment(Experiment):
 
     def _collection_loop(self) -> None:
         if self.resumed:
-            if not self.config.collect_with_grad:
-                restore_random_state(self._random_state_before_reset or self._random_state, self._train_env)
+            state = self._random_state_before_reset or self._random_state
+            if state is not None and not self.config.collect_with_grad:
+                restore_random_state(state, self._train_env)
                 self.collector.reset()
-            if self._random_state_before_reset is not None:
+            if self._random_state is not None and self._random_state_before_reset is not None:
                 restore_random_state(self._random_state, self._train_env)
         super()._collection_loop()
 
@@ -180,7 +238,22 @@ class ResumableExperiment(Experiment):
 
     def _load_experiment(self) -> Experiment:
         path = Path(self.config.restore_file)
+        self._load_checkpoint(path)
+        if path.resolve().parents[1] == Path(self.folder_name).resolve():  # a run that is copied from stays as it is
+            add_checksum(path)
+            set_aside_later_checkpoints(path.parent, self.total_frames)
+        return self
+
+    ##########
+    # Its own
+    ##########
+
+    def _load_checkpoint(self, path: Path) -> OrderedDict:
+        """Continue from a checkpoint of this task, version and architecture, and give its content."""
         state = read_checkpoint(path, self.config.restore_map_location or "cpu")  # loading copies to the devices
+        if _is_of_benchmarl(state):
+            self._load_benchmarl(path, state)
+            return state
         found = state.get("identity", {}) if isinstance(state, dict) else {}
         for name, value in self._identity().items():
             if found.get(name) != value:
@@ -189,13 +262,22 @@ class ResumableExperiment(Experiment):
                     "loaded: resume it with what it was written with"
                 )
         self.load_state_dict(state)
-        if path.resolve().parents[1] == Path(self.folder_name).resolve():  # a run that is copied from stays as it is
-            set_aside_later_checkpoints(path.parent, self.total_frames)
-        return self
+        return state
 
-    ##########
-    # Its own
-    ##########
+    def _load_benchmarl(self, path: Path, state: OrderedDict) -> None:
+        """Continue from a checkpoint of BenchMARL's own experiment, and take over the evaluations before it."""
+        try:
+            self.load_state_dict(state)
+        except (RuntimeError, KeyError) as error:
+            reason = " ".join(str(error).split())
+            raise CheckpointError(f"{path} is of another task, algorithm or architecture: {reason}") from error
+        run = path.resolve().parents[1]
+        file, writer = run / f"{run.name}.json", self.logger.json_writer
+        if writer is not None and file.is_file():
+            _, data = read_run_json(file)
+            writer.run_data.update(
+                {k: v for k, v in data.items() if v.get("step_count", self.total_frames) <= self.total_frames}
+            )
 
     @property
     def _train_env(self) -> EnvBase:
@@ -261,6 +343,11 @@ class ResetRecorder(Transform):
 
     def _call(self, next_tensordict: TensorDictBase) -> TensorDictBase:
         return next_tensordict
+
+
+def _is_of_benchmarl(state: object) -> bool:
+    """Whether BenchMARL's own experiment wrote a checkpoint."""
+    return isinstance(state, dict) and "state" in state and "identity" not in state
 
 
 def _digest(value: object) -> str:

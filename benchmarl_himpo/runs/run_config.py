@@ -14,10 +14,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from benchmarl_himpo.config import CONF_DIR, compose
-from benchmarl_himpo.runs.checkpoint import CheckpointError
+from benchmarl_himpo.config import CONF_DIR, compose, config_dir
+from benchmarl_himpo.runs.benchmarl_config import read_benchmarl_config
+from benchmarl_himpo.runs.checkpoint import BENCHMARL_CONFIG_FILE, CONFIG_FILE, CheckpointError, is_of_benchmarl
 
-CONFIG_FILE = "run.yaml"
 TRUSTED_CLASSES = ("torch.nn.", "torch_geometric.nn.")
 """Beginnings of class names that a configuration may import without being asked."""
 NODES = ("experiment", "algorithm", "task", "model", "critic_model", "seed", "accelerated")
@@ -26,6 +26,10 @@ MODEL_GROUPS = {"model": "model", "critic_model": "model@critic_model"}
 """Groups of Hydra's that the nodes of models are chosen in."""
 LATER_NODES = ("absolute_metric_episodes",)
 """What older ones lack: they take the default."""
+ORIGIN = "origin"
+"""What those of runs have that began from a checkpoint of another, see :mod:`benchmarl_himpo.runs.origin`."""
+FILE_ROOTS = (CONF_DIR, Path(benchmarl.__file__).parent / "conf")
+"""Where the files are that everybody has."""
 WITHOUT_EFFECT_ON_RESULTS = (
     "checkpoint_",
     "create_json",
@@ -41,18 +45,24 @@ WITHOUT_EFFECT_ON_RESULTS = (
 """Beginnings of the experiment's options that say where and how a run is watched and kept: no part of what it is."""
 
 
-def save_run_config(cfg: DictConfig, choices: dict[str, str], folder: Path) -> None:
+def save_run_config(
+    cfg: DictConfig, choices: dict[str, str], folder: Path, origin: Mapping[str, Any] | None = None
+) -> None:
     """Write what a run was made of.
 
     Args:
         cfg: the composed config.
         choices: the file chosen for each group, as Hydra names them.
         folder: the folder of the run.
+        origin: the checkpoint of another run that it began from; see :mod:`benchmarl_himpo.runs.origin`.
     """
     saved = cast(
         "dict[str, Any]", OmegaConf.to_container(OmegaConf.masked_copy(cfg, [*NODES, *LATER_NODES]), resolve=True)
     )
+    saved["experiment"]["restore_file"] = None  # a run that goes on has checkpoints of its own
     saved["choices"] = choices_of_nodes(cfg, choices)
+    if origin is not None:
+        saved[ORIGIN] = dict(origin)
     temporary = folder / f"{CONFIG_FILE}.tmp"
     temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(saved)))
     temporary.replace(folder / CONFIG_FILE)
@@ -81,11 +91,14 @@ def choices_of_nodes(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, s
     }
 
 
-def _is_known(group: str, name: str) -> bool:
+def is_known_task(name: str) -> bool:
+    """Whether a task has its file in this package or BenchMARL, so that it is there another time too."""
+    return _is_known("task", name)
+
+
+def _is_known(group: str, name: str, roots: Sequence[Path] = FILE_ROOTS) -> bool:
     folder = group.partition("@")[0]
-    return any(
-        (root / folder / f"{name}.yaml").is_file() for root in (CONF_DIR, Path(benchmarl.__file__).parent / "conf")
-    )
+    return any((root / folder / f"{name}.yaml").is_file() for root in roots)
 
 
 def _known_instead(group: str, name: str, cfg: DictConfig) -> str:
@@ -109,18 +122,21 @@ def load_run_config(folder: Path, overrides: Sequence[str] = ()) -> tuple[DictCo
         overrides: values to change, such as ``["experiment.max_n_frames=960000"]``.
 
     Returns:
-        The composed config, and the file chosen for each group.
+        The composed config, and the file chosen for each group. A run that began from a checkpoint of another has its
+        ``origin`` in it too.
 
     Raises:
         CheckpointError: if the file is missing or is no configuration of a run, or an override does not fit it.
     """
-    file = folder / CONFIG_FILE
+    of_benchmarl = is_of_benchmarl(folder)
+    file = folder / (BENCHMARL_CONFIG_FILE if of_benchmarl else CONFIG_FILE)
     try:
-        saved = cast("DictConfig", OmegaConf.load(file))
+        found = OmegaConf.create(read_benchmarl_config(file)) if of_benchmarl else OmegaConf.load(file)
+        saved = cast("DictConfig", found)
         choices = {str(group): str(name) for group, name in saved.choices.items()}
         _check_trusted(file, saved, choices, [override.partition("=")[0] for override in overrides])
-        cfg = compose([f"{group}={name}" for group, name in choices.items()])
-        for node in (*NODES, *(node for node in LATER_NODES if node in saved)):
+        cfg = compose([_choose(group, name) for group, name in choices.items()])
+        for node in (*NODES, *(node for node in (*LATER_NODES, ORIGIN) if node in saved)):
             OmegaConf.update(cfg, node, saved[node], merge=node not in MODEL_GROUPS, force_add=True)
     except CheckpointError:
         raise
@@ -133,6 +149,27 @@ def load_run_config(folder: Path, overrides: Sequence[str] = ()) -> tuple[DictCo
             reason = str(error).splitlines()[0]
             raise CheckpointError(f"{override} does not fit the configuration in {file}: {reason}") from error
     return cfg, choices
+
+
+def read_origin(folder: Path) -> dict[str, Any] | None:
+    """Read which checkpoint of another run a run began from.
+
+    Args:
+        folder: the folder of the run.
+
+    Returns:
+        The fields of :class:`benchmarl_himpo.runs.origin.Origin`; None: it began from nothing.
+    """
+    file = folder / CONFIG_FILE
+    saved = cast("DictConfig", OmegaConf.load(file)).get(ORIGIN) if file.is_file() else None
+    return None if saved is None else cast("dict[str, Any]", OmegaConf.to_container(saved))
+
+
+def _choose(group: str, name: str) -> str:
+    """Choose a file, or none for a task of the user's own, whose values are all in the configuration."""
+    given = config_dir()
+    roots = FILE_ROOTS if given is None else (*FILE_ROOTS, given)
+    return "~task" if group == "task" and not _is_known(group, name, roots) else f"{group}={name}"
 
 
 def _check_trusted(file: Path, saved: DictConfig, choices: dict[str, str], overridden: list[str]) -> None:
@@ -158,7 +195,7 @@ def _check_trusted(file: Path, saved: DictConfig, choices: dict[str, str], overr
 
 
 def find_run(folder: Path) -> Path:
-    """Find the folder of a run: the one that holds its configuration and checkpoints.
+    """Find the folder of a run: the one that holds its configuration and checkpoints, ours or those of BenchMARL's own.
 
     Args:
         folder: that folder, or the output folder around it.
@@ -169,9 +206,13 @@ def find_run(folder: Path) -> Path:
     Raises:
         CheckpointError: if there is none, or more than one.
     """
-    found = [path.parent for path in (folder / CONFIG_FILE, *folder.glob(f"*/{CONFIG_FILE}")) if path.is_file()]
+    found = [path for path in (folder, *folder.glob("*")) if _is_run(path)]
     if len(found) == 1:
         return found[0]
     if not found:
         raise CheckpointError(f"{folder} holds no run: give the folder that has {CONFIG_FILE} and checkpoints/ in it")
     raise CheckpointError(f"{folder} holds several runs: give one of {', '.join(map(str, sorted(found)))}")
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / CONFIG_FILE).is_file() or (is_of_benchmarl(folder) and (folder / "checkpoints").is_dir())

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from benchmarl.environments import TaskClass
 from benchmarl.hydra_config import (
@@ -23,14 +26,23 @@ from benchmarl_himpo.callbacks import (
     VideoCallback,
     describe_last_checkpoint,
 )
-from benchmarl_himpo.checks import check_absolute_metric, check_request, model_names_of
+from benchmarl_himpo.checks import RequestError, check_absolute_metric, check_request, model_names_of
 from benchmarl_himpo.environments import accelerate, is_accelerated
 from benchmarl_himpo.environments.tasks import load_task
+from benchmarl_himpo.runs.benchmarl_config import own_callbacks
 from benchmarl_himpo.runs.best_policy import BestPolicyCallback
-from benchmarl_himpo.runs.checkpoint import newest_checkpoint
+from benchmarl_himpo.runs.checkpoint import (
+    BENCHMARL_CONFIG_FILE,
+    CheckpointError,
+    digest_of,
+    is_of_benchmarl,
+    newest_checkpoint,
+)
 from benchmarl_himpo.runs.lock import RunLockedError
+from benchmarl_himpo.runs.origin import INIT_FROM, Origin, find_checkpoint
+from benchmarl_himpo.runs.parameters import Fit
 from benchmarl_himpo.runs.resumable_experiment import ResumableExperiment
-from benchmarl_himpo.runs.run_config import load_run_config, save_run_config
+from benchmarl_himpo.runs.run_config import load_run_config, read_origin, save_run_config
 from benchmarl_himpo.videos.display import RenderError
 
 
@@ -47,20 +59,24 @@ def check_config(cfg: DictConfig, choices: Mapping[str, str]) -> None:
 
     Raises:
         RequestError: if the config contradicts itself or asks for what this machine does not have.
+        ValueError: if the task is not known here, or has an option that is out of range.
     """
     config = load_experiment_config_from_hydra(cfg.experiment)
     on_policy = load_algorithm_config_from_hydra(cfg.algorithm).on_policy()
     model_names = {*model_names_of(cfg.model), *model_names_of(cfg.critic_model)}
     check_request(config, on_policy, choices["task"], model_names)
+    load_task(cfg.task, choices["task"])
     check_absolute_metric(config, cfg.absolute_metric_episodes)
 
 
-def load_experiment(cfg: DictConfig, choices: Mapping[str, str]) -> ResumableExperiment:
+def load_experiment(cfg: DictConfig, choices: Mapping[str, str], resumes: bool = False) -> ResumableExperiment:
     """Check a composed config and build its experiment, with the callbacks of the command.
 
     Args:
         cfg: the composed config.
         choices: the file chosen for each group.
+        resumes: whether the run of ``experiment.restore_file`` goes on in its folder; else this is a new run, which
+            writes to no folder of another, whatever it begins from.
 
     Returns:
         The experiment, ready to run.
@@ -68,17 +84,21 @@ def load_experiment(cfg: DictConfig, choices: Mapping[str, str]) -> ResumableExp
     Raises:
         RequestError: if the config contradicts itself or asks for what this machine does not have.
         RenderError: if videos are asked for and the task cannot be drawn here.
-        CheckpointError: if the run is to continue from a checkpoint that cannot be used.
+        CheckpointError: if the run is to begin or to continue from a checkpoint that cannot be used.
         RunLockedError: if another process writes to the folder of the run.
     """
     check_config(cfg, choices)
+    check_beginning(cfg, resumes)
+    task = load_task(cfg.task, choices["task"])
     config = load_experiment_config_from_hydra(cfg.experiment)
+    restore_file = config.restore_file
+    if not resumes:
+        config.restore_file = None  # BenchMARL would write to the folder of the run that wrote it
     if config.save_folder is not None:
         Path(config.save_folder).mkdir(parents=True, exist_ok=True)
     callbacks = [FiniteCallback(), SummaryCallback(), LifeCallback()]
     callbacks += [VideoCallback()] if config.render else []
     callbacks += [BestPolicyCallback()] if cfg.absolute_metric_episodes else []
-    task = load_task(cfg.task, choices["task"])
     experiment = ResumableExperiment(
         task=accelerate(task) if cfg.accelerated else task,
         algorithm_config=load_algorithm_config_from_hydra(cfg.algorithm),
@@ -88,8 +108,64 @@ def load_experiment(cfg: DictConfig, choices: Mapping[str, str]) -> ResumableExp
         config=config,
         callbacks=callbacks,
     )
-    save_run_config(cfg, dict(choices), experiment.folder_name)
+    if resumes:
+        origin = read_origin(Path(restore_file).resolve().parents[1])
+    else:
+        origin = _begin(experiment, cfg.init_from, restore_file)
+    save_run_config(cfg, dict(choices), experiment.folder_name, origin)
     return experiment
+
+
+def check_beginning(cfg: DictConfig, resumes: bool = False) -> None:
+    """Check that the run that a new one is to begin from is there.
+
+    Args:
+        cfg: the composed config.
+        resumes: whether the run of ``experiment.restore_file`` goes on, so that nothing begins.
+
+    Raises:
+        RequestError: if the config asks for two beginnings.
+        CheckpointError: if ``init_from`` names no good checkpoint.
+    """
+    if resumes or cfg.init_from is None:
+        return
+    if cfg.experiment.restore_file is not None:
+        raise RequestError(
+            "init_from begins with the weights of a run and experiment.restore_file with everything: give one of them."
+        )
+    digest_of(find_checkpoint(cfg.init_from))
+
+
+def _begin(experiment: ResumableExperiment, init_from: str | None, restore_file: str | None) -> dict[str, Any] | None:
+    """Begin a new run from a checkpoint of another, if it is to, and describe that checkpoint."""
+    try:
+        if init_from is not None:
+            fit = experiment.take_weights(find_checkpoint(init_from))
+            print(describe_fit(fit, experiment.origin))
+        elif restore_file is not None:
+            experiment.branch_from(Path(restore_file))
+    except CheckpointError as error:
+        experiment.close()
+        option = "experiment.restore_file" if init_from is None else INIT_FROM
+        raise CheckpointError(f"{option}: {error}") from error
+    return None if experiment.origin is None else asdict(experiment.origin)
+
+
+def describe_fit(fit: Fit, origin: Origin | None) -> str:
+    """Say which weights a run begins with, and name those that do not fit.
+
+    Args:
+        fit: what was taken and what was not.
+        origin: where it was taken from.
+
+    Returns:
+        A few lines.
+    """
+    n_all = len(fit.taken) + len(fit.fresh)
+    lines = [f"init_from: {len(fit.taken)} of {n_all} parameters from {origin}"]
+    lines += [f"  begins fresh: {name} {reason}" for name, reason in fit.fresh.items()]
+    lines += [f"  has no place here: {name}" for name in fit.unused]
+    return "\n".join(lines)
 
 
 def describe_simulation(task: TaskClass) -> str:
@@ -106,12 +182,13 @@ def describe_simulation(task: TaskClass) -> str:
     return "the task's own"
 
 
-def train(cfg: DictConfig, choices: Mapping[str, str]) -> ResumableExperiment:
+def train(cfg: DictConfig, choices: Mapping[str, str], resumes: bool = False) -> ResumableExperiment:
     """Build an experiment and run it to its end.
 
     Args:
         cfg: the composed config.
         choices: the file chosen for each group.
+        resumes: whether the run of ``experiment.restore_file`` goes on in its folder.
 
     Returns:
         The experiment, finished and closed.
@@ -121,7 +198,7 @@ def train(cfg: DictConfig, choices: Mapping[str, str]) -> ResumableExperiment:
         KeyboardInterrupt: after Ctrl-C.
     """
     try:
-        experiment = load_experiment(cfg, choices)
+        experiment = load_experiment(cfg, choices, resumes)
     except (ValueError, ImportError, OSError, RenderError, RunLockedError, OmegaConfBaseException) as error:
         raise CommandError(str(error)) from error
     print(f"simulation: {describe_simulation(experiment.task)}")
@@ -148,12 +225,20 @@ def config_to_continue(run: Path, overrides: Sequence[str] = ()) -> tuple[DictCo
         overrides: values to change, such as ``experiment.max_n_frames=960000``.
 
     Returns:
-        The config and the file chosen for each group, for :func:`train`.
+        The config and the file chosen for each group, for :func:`train` with ``resumes=True``.
 
     Raises:
-        CheckpointError: if there is no good checkpoint or no configuration.
+        CheckpointError: if there is no good checkpoint or no configuration, or another beginning is asked for.
     """
     cfg, choices = load_run_config(run, overrides)
+    if cfg.init_from is not None:
+        raise CheckpointError(
+            f"init_from={cfg.init_from} begins a new run and does not go with resume: give it to "
+            "python -m benchmarl_himpo.run"
+        )
+    callbacks = own_callbacks(run / BENCHMARL_CONFIG_FILE) if is_of_benchmarl(run) else []
+    if callbacks:
+        warnings.warn(f"the run goes on without the callbacks of its program: {', '.join(callbacks)}", stacklevel=2)
     continue_newest(cfg, run)
     return cfg, choices
 

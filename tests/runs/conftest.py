@@ -56,7 +56,7 @@ class Runs:
     def build_resumed(self, folder: Path, *overrides: str) -> ResumableExperiment:
         cfg, choices = load_run_config(folder, overrides)
         restore = {"restore_file": str(newest_checkpoint(folder / "checkpoints")), "save_folder": str(folder.parent)}
-        return load_experiment(OmegaConf.merge(cfg, {"experiment": restore}), choices)
+        return load_experiment(OmegaConf.merge(cfg, {"experiment": restore}), choices, resumes=True)
 
     def resume(self, folder: Path, *overrides: str) -> ResumableExperiment:
         experiment = self.build_resumed(folder, *overrides)

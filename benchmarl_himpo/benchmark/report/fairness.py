@@ -7,6 +7,7 @@ from typing import Any
 
 from benchmarl_himpo.benchmark.labels import flatten
 from benchmarl_himpo.benchmark.record import RunRecord
+from benchmarl_himpo.runs.origin import describe_origin
 
 EQUAL_SETTINGS = (
     "experiment.evaluation",
@@ -79,6 +80,8 @@ def find_provenance(records: list[RunRecord]) -> dict[str, str]:
     keys = sorted({key for record in records for key in record.provenance})
     for key in [key for key in keys if key not in ranges]:
         found[key] = _count([record.provenance.get(key) for record in records])
+    if any(record.origin for record in records):
+        found["begun from"] = _count([describe_origin(record.origin) for record in records])
     found["fingerprint"] = _count([record.fingerprint for record in records])
     for key in ranges:
         values = sorted(v for record in records if (v := record.provenance.get(key)) is not None)

@@ -1,0 +1,93 @@
+"""The checkpoint of another run that a run begins from: with its weights alone, or with all that it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from benchmarl_himpo.runs.checkpoint import CheckpointError, digest_of, newest_checkpoint
+from benchmarl_himpo.runs.run_config import ORIGIN, find_run
+
+INIT_FROM = "init_from"
+"""Option of a run that takes the weights alone."""
+RESTORE_FILE = "restore_file"
+"""Option of the experiment with which a new run goes on from a checkpoint of another."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a run began from; no machine path.
+
+    Args:
+        option: :data:`INIT_FROM` or :data:`RESTORE_FILE`.
+        run: name of the run's folder; of the file, where it lies in none.
+        frames: frames that the checkpoint was trained for.
+        sha256: digest of the checkpoint's content, hex.
+    """
+
+    option: str
+    run: str
+    frames: int
+    sha256: str
+
+    def __str__(self) -> str:
+        what = "the weights of " if self.option == INIT_FROM else ""
+        return f"{what}{self.run} at {self.frames:,} frames"
+
+
+def make_origin(option: str, checkpoint: Path, state: Mapping[str, Any]) -> Origin:
+    """Describe the checkpoint that a run begins from.
+
+    Args:
+        option: how the user asked for it.
+        checkpoint: the file.
+        state: its content.
+    """
+    folder = checkpoint.resolve().parent
+    name = folder.parent.name if folder.name == "checkpoints" else checkpoint.stem
+    return Origin(option, name, int(state["state"]["total_frames"]), digest_of(checkpoint))
+
+
+def find_checkpoint(init_from: str) -> Path:
+    """Find the checkpoint that ``init_from`` means.
+
+    Args:
+        init_from: the folder of a run, the output folder around it, or a checkpoint.
+
+    Returns:
+        The file; of a run the newest that matches its checksum.
+
+    Raises:
+        CheckpointError: if there is none.
+    """
+    path = Path(init_from)
+    try:
+        return path if path.is_file() else newest_checkpoint(find_run(path) / "checkpoints")
+    except CheckpointError as error:
+        raise CheckpointError(f"{INIT_FROM}={init_from}: {error}") from error
+
+
+def identify_origin(cfg: DictConfig) -> dict[str, str]:
+    """Say what of its origin a run's identity has: how it was taken, and what.
+
+    Args:
+        cfg: a composed config, or one that was loaded from the folder of a run.
+
+    Returns:
+        The digest of the checkpoint by the option; nothing for a run that begins from nothing.
+
+    Raises:
+        CheckpointError: if ``init_from`` names no good checkpoint.
+    """
+    if ORIGIN in cfg:
+        return {cfg[ORIGIN].option: cfg[ORIGIN].sha256}
+    return {} if cfg.init_from is None else {INIT_FROM: digest_of(find_checkpoint(cfg.init_from))}
+
+
+def describe_origin(origin: Mapping[str, Any]) -> str:
+    """Say in a few words what a record's origin is; empty: a run that began from nothing."""
+    return str(Origin(**origin)) if origin else "fresh weights"
