@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
+from dataclasses import asdict
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from benchmarl_himpo.benchmark.run_files import read_scalars
 from benchmarl_himpo.benchmark.spec import RunSpec
 from benchmarl_himpo.evaluation.absolute_metric import AbsoluteMetric
 from benchmarl_himpo.runs import ResumableExperiment
-from benchmarl_himpo.runs.run_config import read_origin
+from benchmarl_himpo.runs.origin import read_origin
 from benchmarl_himpo.runs.run_json import read_run_json
 
 LEVEL = re.compile(r"level_losses\.(\d+)\.")
@@ -46,6 +47,7 @@ def collect_record(
     seconds_at = dict(zip(frames.values(), (seconds[i] for i in frames), strict=True))
     collection_return = read_scalars(run, "collection/reward/episode_reward_mean")
     evaluations = _evaluations(run)
+    origin = read_origin(run)
     record = RunRecord(
         id=spec.id,
         variant=spec.variant,
@@ -81,7 +83,7 @@ def collect_record(
             "ended": ended[-1]["time"] if ended else now(),
         },
         evaluation_life=_mean_lives(run, experiment.group_map),
-        origin=read_origin(run) or {},
+        origin={} if origin is None else asdict(origin),
     )
     experiment.close()
     return record

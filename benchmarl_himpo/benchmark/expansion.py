@@ -125,8 +125,8 @@ def make_specs(runs: Sequence[list[str]], sweep_folder: Path, fingerprint: str) 
         specs.append(plain[others].with_seed(seed, overrides))
     if any("__main__" in spec.imports for spec in specs):
         raise SweepError(
-            "the program that starts the sweep itself registers a task, algorithm or model of these runs, whose processes "
-            "cannot import it: move that into a module, which the program imports"
+            "the program that starts the sweep itself registers a task, algorithm or model, which the processes of the "
+            "runs cannot import: register it in a module that the program imports"
         )
     _check_unique(specs)
     return sorted(specs, key=lambda spec: spec.seed)

@@ -17,7 +17,8 @@ from benchmarl_himpo.benchmark.run_files import find_begun_run
 from benchmarl_himpo.benchmark.spec import RunSpec, comparable_config, hash_config
 from benchmarl_himpo.runs import CheckpointError
 from benchmarl_himpo.runs.checkpoint import newest_checkpoint, read_checkpoint
-from benchmarl_himpo.runs.run_config import load_run_config, read_origin, save_run_config
+from benchmarl_himpo.runs.origin import read_origin
+from benchmarl_himpo.runs.run_config import load_run_config, save_run_config
 
 
 def adopt_shorter_run(spec: RunSpec, cfg: DictConfig, choices: Mapping[str, str], ledger: Ledger) -> Path | None:

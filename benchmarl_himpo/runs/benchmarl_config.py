@@ -7,6 +7,7 @@ called, and what comes out are texts, numbers and lists, checked like those of a
 from __future__ import annotations
 
 import pickle
+import re
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,7 @@ def _plain(value: Any, place: str) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(inner, f"{place}.{i}") for i, inner in enumerate(value)]
     if isinstance(value, type):
-        return _name(value)
+        return re.sub(r"^torch\.nn\.modules\.(\w+\.)+", "torch.nn.", _name(value))  # as YAML files name it
     if _name(type(value)) == "torch.device":
         return ":".join(map(str, value._arguments))
     raise CheckpointError(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from benchmarl_himpo.runs.checkpoint import CheckpointError, digest_of, newest_checkpoint
+from benchmarl_himpo.runs.checkpoint import CONFIG_FILE, CheckpointError, digest_of, newest_checkpoint
 from benchmarl_himpo.runs.run_config import ORIGIN, find_run
 
 INIT_FROM = "init_from"
@@ -35,8 +35,8 @@ class Origin:
     sha256: str
 
     def __str__(self) -> str:
-        what = "the weights of " if self.option == INIT_FROM else ""
-        return f"{what}{self.run} at {self.frames:,} frames"
+        what = "weights alone" if self.option == INIT_FROM else "everything"
+        return f"{self.run} at {self.frames:,} frames ({what})"
 
 
 def make_origin(option: str, checkpoint: Path, state: Mapping[str, Any]) -> Origin:
@@ -50,6 +50,20 @@ def make_origin(option: str, checkpoint: Path, state: Mapping[str, Any]) -> Orig
     folder = checkpoint.resolve().parent
     name = folder.parent.name if folder.name == "checkpoints" else checkpoint.stem
     return Origin(option, name, int(state["state"]["total_frames"]), digest_of(checkpoint))
+
+
+def read_origin(run: Path) -> Origin | None:
+    """Read which checkpoint of another run a run began from.
+
+    Args:
+        run: the folder of the run.
+
+    Returns:
+        The checkpoint; None: the run began from nothing.
+    """
+    file = run / CONFIG_FILE
+    saved = cast("DictConfig", OmegaConf.load(file)).get(ORIGIN) if file.is_file() else None
+    return None if saved is None else Origin(**saved)
 
 
 def find_checkpoint(init_from: str) -> Path:
@@ -89,5 +103,5 @@ def identify_origin(cfg: DictConfig) -> dict[str, str]:
 
 
 def describe_origin(origin: Mapping[str, Any]) -> str:
-    """Say in a few words what a record's origin is; empty: a run that began from nothing."""
-    return str(Origin(**origin)) if origin else "fresh weights"
+    """Say in a few words what the origin in a record is; empty: the run began from nothing."""
+    return str(Origin(**origin)) if origin else "nothing"

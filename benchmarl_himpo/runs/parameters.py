@@ -60,16 +60,14 @@ def copy_parameters(module: nn.Module, saved: dict[str, Tensor]) -> Fit:
     fit = Fit(unused=[name for name, value in saved.items() if isinstance(value, Tensor) and name not in own])
     for name, value in own.items():
         found = saved.get(name)
-        fits = isinstance(found, Tensor) and found.shape == value.shape
-        if fits:
+        if found is not None and found.shape == value.shape:
             with torch.no_grad():
                 value.copy_(found)
-        if isinstance(value, nn.Parameter):
-            if fits:
+            if isinstance(value, nn.Parameter):
                 fit.taken.append(name)
-            else:
-                reason = "is missing" if found is None else f"has shape {list(found.shape)}"
-                fit.fresh[name] = f"should have shape {list(value.shape)} and {reason}"
+        elif isinstance(value, nn.Parameter):
+            reason = "is missing" if found is None else f"has shape {list(found.shape)}"
+            fit.fresh[name] = f"should have shape {list(value.shape)} and {reason}"
     return fit
 
 

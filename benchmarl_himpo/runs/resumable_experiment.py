@@ -74,7 +74,6 @@ class ResumableExperiment(Experiment):
     origin: Origin | None = None
     """The checkpoint of another run that this one began from in this process."""
     _ended_together: bool = False
-    _random_state: RandomState | None = None
     _random_state_before_reset: RandomState | None = None
 
     def state_dict(self) -> OrderedDict:
@@ -109,6 +108,7 @@ class ResumableExperiment(Experiment):
         """
         super().load_state_dict(state_dict)
         if _is_of_benchmarl(state_dict):
+            self._random_state = capture_random_state(self._train_env)
             self._drop_later_rows()
             self.resumed = self.resumed_from_benchmarl = True
             return
@@ -168,8 +168,8 @@ class ResumableExperiment(Experiment):
         if not fit.taken:
             raise CheckpointError(
                 f"nothing in {checkpoint} fits the networks of {self.algorithm_name} on "
-                f"{self.environment_name}/{self.task_name}: begin from a run of an algorithm with the same networks, on a "
-                "task whose groups have the same names, and observations and actions the same sizes"
+                f"{self.environment_name}/{self.task_name}: begin from a run of an algorithm with the same networks, "
+                "on a task whose groups have the same names, and observations and actions the same sizes"
             )
         if not self.config.collect_with_grad:
             self.collector.update_policy_weights_()  # it has a copy on another device
@@ -216,11 +216,10 @@ class ResumableExperiment(Experiment):
 
     def _collection_loop(self) -> None:
         if self.resumed:
-            state = self._random_state_before_reset or self._random_state
-            if state is not None and not self.config.collect_with_grad:
-                restore_random_state(state, self._train_env)
+            if not self.config.collect_with_grad:
+                restore_random_state(self._random_state_before_reset or self._random_state, self._train_env)
                 self.collector.reset()
-            if self._random_state is not None and self._random_state_before_reset is not None:
+            if self._random_state_before_reset is not None:
                 restore_random_state(self._random_state, self._train_env)
         super()._collection_loop()
 
@@ -261,16 +260,21 @@ class ResumableExperiment(Experiment):
                     f"{path} was written with another {name} ({found.get(name)} instead of {value}) and was not "
                     "loaded: resume it with what it was written with"
                 )
+        coefficients = self._coefficients()
         self.load_state_dict(state)
+        if self.resumed_with_changes:  # the options are the run's, not the checkpoint's
+            self._set_coefficients(coefficients)
         return state
 
     def _load_benchmarl(self, path: Path, state: OrderedDict) -> None:
         """Continue from a checkpoint of BenchMARL's own experiment, and take over the evaluations before it."""
+        coefficients = self._coefficients()
         try:
             self.load_state_dict(state)
         except (RuntimeError, KeyError) as error:
             reason = " ".join(str(error).split())
             raise CheckpointError(f"{path} is of another task, algorithm or architecture: {reason}") from error
+        self._set_coefficients(coefficients)
         run = path.resolve().parents[1]
         file, writer = run / f"{run.name}.json", self.logger.json_writer
         if writer is not None and file.is_file():
@@ -309,6 +313,19 @@ class ResumableExperiment(Experiment):
         """Whether the next step is the first of an episode in every environment, all reset together."""
         is_exact = self.environment_name in EXACT_ENVIRONMENTS and not self.config.collect_with_grad
         return self._ended_together and is_exact
+
+    def _coefficients(self) -> dict[str, dict[str, torch.Tensor]]:
+        """Options that losses keep in their states, by group and name: scalars that are not trained."""
+        return {
+            group: {name: buffer.clone() for name, buffer in loss.named_buffers() if buffer.ndim == 0}
+            for group, loss in self.losses.items()
+        }
+
+    def _set_coefficients(self, coefficients: dict[str, dict[str, torch.Tensor]]) -> None:
+        for group, loss in self.losses.items():
+            for name, buffer in loss.named_buffers():
+                if name in coefficients[group]:
+                    buffer.copy_(coefficients[group][name])
 
     def _summaries(self) -> list[SummaryCallback]:
         return [callback for callback in self.callbacks if isinstance(callback, SummaryCallback)]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import benchmarl
 from benchmarl.algorithms import algorithm_config_registry
@@ -17,6 +18,9 @@ from yaml import YAMLError
 from benchmarl_himpo.config import CONF_DIR, compose, config_dir
 from benchmarl_himpo.runs.benchmarl_config import read_benchmarl_config
 from benchmarl_himpo.runs.checkpoint import BENCHMARL_CONFIG_FILE, CONFIG_FILE, CheckpointError, is_of_benchmarl
+
+if TYPE_CHECKING:
+    from benchmarl_himpo.runs.origin import Origin
 
 TRUSTED_CLASSES = ("torch.nn.", "torch_geometric.nn.")
 """Beginnings of class names that a configuration may import without being asked."""
@@ -45,16 +49,14 @@ WITHOUT_EFFECT_ON_RESULTS = (
 """Beginnings of the experiment's options that say where and how a run is watched and kept: no part of what it is."""
 
 
-def save_run_config(
-    cfg: DictConfig, choices: dict[str, str], folder: Path, origin: Mapping[str, Any] | None = None
-) -> None:
+def save_run_config(cfg: DictConfig, choices: dict[str, str], folder: Path, origin: Origin | None = None) -> None:
     """Write what a run was made of.
 
     Args:
         cfg: the composed config.
         choices: the file chosen for each group, as Hydra names them.
         folder: the folder of the run.
-        origin: the checkpoint of another run that it began from; see :mod:`benchmarl_himpo.runs.origin`.
+        origin: the checkpoint of another run that it began from.
     """
     saved = cast(
         "dict[str, Any]", OmegaConf.to_container(OmegaConf.masked_copy(cfg, [*NODES, *LATER_NODES]), resolve=True)
@@ -62,7 +64,7 @@ def save_run_config(
     saved["experiment"]["restore_file"] = None  # a run that goes on has checkpoints of its own
     saved["choices"] = choices_of_nodes(cfg, choices)
     if origin is not None:
-        saved[ORIGIN] = dict(origin)
+        saved[ORIGIN] = asdict(origin)
     temporary = folder / f"{CONFIG_FILE}.tmp"
     temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(saved)))
     temporary.replace(folder / CONFIG_FILE)
@@ -149,20 +151,6 @@ def load_run_config(folder: Path, overrides: Sequence[str] = ()) -> tuple[DictCo
             reason = str(error).splitlines()[0]
             raise CheckpointError(f"{override} does not fit the configuration in {file}: {reason}") from error
     return cfg, choices
-
-
-def read_origin(folder: Path) -> dict[str, Any] | None:
-    """Read which checkpoint of another run a run began from.
-
-    Args:
-        folder: the folder of the run.
-
-    Returns:
-        The fields of :class:`benchmarl_himpo.runs.origin.Origin`; None: it began from nothing.
-    """
-    file = folder / CONFIG_FILE
-    saved = cast("DictConfig", OmegaConf.load(file)).get(ORIGIN) if file.is_file() else None
-    return None if saved is None else cast("dict[str, Any]", OmegaConf.to_container(saved))
 
 
 def _choose(group: str, name: str) -> str:

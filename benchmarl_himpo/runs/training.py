@@ -5,9 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from benchmarl.environments import TaskClass
 from benchmarl.hydra_config import (
@@ -39,10 +37,10 @@ from benchmarl_himpo.runs.checkpoint import (
     newest_checkpoint,
 )
 from benchmarl_himpo.runs.lock import RunLockedError
-from benchmarl_himpo.runs.origin import INIT_FROM, Origin, find_checkpoint
+from benchmarl_himpo.runs.origin import INIT_FROM, find_checkpoint, read_origin
 from benchmarl_himpo.runs.parameters import Fit
 from benchmarl_himpo.runs.resumable_experiment import ResumableExperiment
-from benchmarl_himpo.runs.run_config import load_run_config, read_origin, save_run_config
+from benchmarl_himpo.runs.run_config import load_run_config, save_run_config
 from benchmarl_himpo.videos.display import RenderError
 
 
@@ -109,10 +107,10 @@ def load_experiment(cfg: DictConfig, choices: Mapping[str, str], resumes: bool =
         callbacks=callbacks,
     )
     if resumes:
-        origin = read_origin(Path(restore_file).resolve().parents[1])
+        experiment.origin = read_origin(Path(restore_file).resolve().parents[1])
     else:
-        origin = _begin(experiment, cfg.init_from, restore_file)
-    save_run_config(cfg, dict(choices), experiment.folder_name, origin)
+        _begin(experiment, cfg.init_from, restore_file)
+    save_run_config(cfg, dict(choices), experiment.folder_name, experiment.origin)
     return experiment
 
 
@@ -136,34 +134,32 @@ def check_beginning(cfg: DictConfig, resumes: bool = False) -> None:
     digest_of(find_checkpoint(cfg.init_from))
 
 
-def _begin(experiment: ResumableExperiment, init_from: str | None, restore_file: str | None) -> dict[str, Any] | None:
-    """Begin a new run from a checkpoint of another, if it is to, and describe that checkpoint."""
+def _begin(experiment: ResumableExperiment, init_from: str | None, restore_file: str | None) -> None:
+    """Begin a new run from a checkpoint of another, if it is to."""
     try:
         if init_from is not None:
-            fit = experiment.take_weights(find_checkpoint(init_from))
-            print(describe_fit(fit, experiment.origin))
+            print(describe_fit(experiment.take_weights(find_checkpoint(init_from)), init_from))
         elif restore_file is not None:
             experiment.branch_from(Path(restore_file))
     except CheckpointError as error:
         experiment.close()
         option = "experiment.restore_file" if init_from is None else INIT_FROM
         raise CheckpointError(f"{option}: {error}") from error
-    return None if experiment.origin is None else asdict(experiment.origin)
 
 
-def describe_fit(fit: Fit, origin: Origin | None) -> str:
+def describe_fit(fit: Fit, init_from: str) -> str:
     """Say which weights a run begins with, and name those that do not fit.
 
     Args:
         fit: what was taken and what was not.
-        origin: where it was taken from.
+        init_from: what it was taken from, as the user said it.
 
     Returns:
         A few lines.
     """
     n_all = len(fit.taken) + len(fit.fresh)
-    lines = [f"init_from: {len(fit.taken)} of {n_all} parameters from {origin}"]
-    lines += [f"  begins fresh: {name} {reason}" for name, reason in fit.fresh.items()]
+    lines = [f"init_from={init_from}: takes {len(fit.taken)} of {n_all} parameters"]
+    lines += [f"  begins fresh: {name} ({reason})" for name, reason in fit.fresh.items()]
     lines += [f"  has no place here: {name}" for name in fit.unused]
     return "\n".join(lines)
 
@@ -218,11 +214,12 @@ def train(cfg: DictConfig, choices: Mapping[str, str], resumes: bool = False) ->
 
 
 def config_to_continue(run: Path, overrides: Sequence[str] = ()) -> tuple[DictConfig, dict[str, str]]:
-    """Compose what continues a run from its newest good checkpoint.
+    """Compose what continues a run from its newest good checkpoint, or goes back to an older one.
 
     Args:
         run: the folder of the run.
-        overrides: values to change, such as ``experiment.max_n_frames=960000``.
+        overrides: values to change, such as ``experiment.max_n_frames=960000``; ``experiment.restore_file`` is the
+            checkpoint to go back to.
 
     Returns:
         The config and the file chosen for each group, for :func:`train` with ``resumes=True``.
@@ -230,7 +227,7 @@ def config_to_continue(run: Path, overrides: Sequence[str] = ()) -> tuple[DictCo
     Raises:
         CheckpointError: if there is no good checkpoint or no configuration, or another beginning is asked for.
     """
-    cfg, choices = load_run_config(run, overrides)
+    cfg, choices = load_run_config(run, ["experiment.restore_file=null", *overrides])
     if cfg.init_from is not None:
         raise CheckpointError(
             f"init_from={cfg.init_from} begins a new run and does not go with resume: give it to "
@@ -239,7 +236,15 @@ def config_to_continue(run: Path, overrides: Sequence[str] = ()) -> tuple[DictCo
     callbacks = own_callbacks(run / BENCHMARL_CONFIG_FILE) if is_of_benchmarl(run) else []
     if callbacks:
         warnings.warn(f"the run goes on without the callbacks of its program: {', '.join(callbacks)}", stacklevel=2)
+    restore_file = cfg.experiment.restore_file
     continue_newest(cfg, run)
+    if restore_file is not None:
+        if Path(restore_file).resolve().parent != (run / "checkpoints").resolve():
+            raise CheckpointError(
+                f"experiment.restore_file={restore_file} is no checkpoint of {run}: to begin a new run from it, give "
+                "it to python -m benchmarl_himpo.run"
+            )
+        cfg.experiment.restore_file = restore_file
     return cfg, choices
 
 
