@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from inspect import signature
 from typing import Any, cast
 
 from benchmarl.environments import Task, TaskClass, task_config_registry
@@ -41,7 +42,7 @@ def load_task(cfg: DictConfig, name: str) -> TaskClass:
     class_name, _, inner_name = name.partition("/")
     task_class = _find_class(class_name)
     if task_class is not None:
-        return task_class(inner_name, cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=True)))
+        return _build(task_class, inner_name, cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=True)))
     if "." in class_name:
         raise ValueError(
             f"the run's task is of the class {class_name}, which this process has not imported: import its module and "
@@ -53,6 +54,17 @@ def load_task(cfg: DictConfig, name: str) -> TaskClass:
         "benchmarl.environments.task_config_registry and call the command's main(), as in python -c 'import my_tasks; "
         "from benchmarl_himpo.run import main; main()' ..."
     )
+
+
+def _build(task_class: type[TaskClass], name: str, config: dict[str, Any]) -> TaskClass:
+    """Build a task as BenchMARL does, or past a constructor of another kind."""
+    try:
+        signature(task_class).bind(name, config)
+    except TypeError:
+        task = task_class.__new__(task_class)
+        TaskClass.__init__(task, name, config)
+        return task
+    return task_class(name, config)
 
 
 def _find_class(name: str) -> type[TaskClass] | None:

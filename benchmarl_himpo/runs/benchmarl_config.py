@@ -44,6 +44,8 @@ def read_benchmarl_config(file: Path) -> dict[str, Any]:
     try:
         parts = _read(file, len(PARTS) - 1)
         algorithm, model = parts["algorithm"], parts["model"]
+        if _name(type(parts["experiment"])) != _name(ExperimentConfig):
+            raise CheckpointError(f"has {_name(type(parts['experiment']))} where BenchMARL puts its ExperimentConfig")
         known = {field.name for field in fields(ExperimentConfig)}.difference(PLACES)
         experiment = {key: value for key, value in vars(parts["experiment"]).items() if key in known}
         return {

@@ -127,7 +127,7 @@ class ResumableExperiment(Experiment):
             generator.set_state(state_dict["test_environment_random_state"].cpu())
         if self.logger.json_writer is not None and state_dict["json"] is not None:
             self.logger.json_writer.run_data.update(state_dict["json"])
-        for callback, value in zip(self._summaries(), state_dict["evaluation_return"], strict=True):
+        for callback, value in zip(self._summaries(), state_dict["evaluation_return"], strict=False):
             callback.evaluation_return = value
         self._drop_later_rows()
         self.resumed = True

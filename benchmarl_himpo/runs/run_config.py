@@ -138,8 +138,10 @@ def load_run_config(folder: Path, overrides: Sequence[str] = ()) -> tuple[DictCo
         choices = {str(group): str(name) for group, name in saved.choices.items()}
         _check_trusted(file, saved, choices, [override.partition("=")[0] for override in overrides])
         cfg = compose([_choose(group, name) for group, name in choices.items()])
+        # A task from Python keeps the types of its values, by which its checkpoints know it
+        replaced = (*MODEL_GROUPS, "task") if of_benchmarl else tuple(MODEL_GROUPS)
         for node in (*NODES, *(node for node in (*LATER_NODES, ORIGIN) if node in saved)):
-            OmegaConf.update(cfg, node, saved[node], merge=node not in MODEL_GROUPS, force_add=True)
+            OmegaConf.update(cfg, node, saved[node], merge=node not in replaced, force_add=True)
     except CheckpointError:
         raise
     except (OSError, ValueError, YAMLError, OmegaConfBaseException, HydraException, AttributeError, KeyError) as error:

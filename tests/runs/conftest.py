@@ -5,13 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
 
 from benchmarl_himpo.config import compose
 from benchmarl_himpo.runs import ResumableExperiment
-from benchmarl_himpo.runs.checkpoint import newest_checkpoint
-from benchmarl_himpo.runs.run_config import load_run_config
-from benchmarl_himpo.runs.training import load_experiment
+from benchmarl_himpo.runs.training import config_to_continue, load_experiment
 
 N_FRAMES = 320
 
@@ -54,9 +51,8 @@ class Runs:
         return Path(experiment.folder_name)
 
     def build_resumed(self, folder: Path, *overrides: str) -> ResumableExperiment:
-        cfg, choices = load_run_config(folder, overrides)
-        restore = {"restore_file": str(newest_checkpoint(folder / "checkpoints")), "save_folder": str(folder.parent)}
-        return load_experiment(OmegaConf.merge(cfg, {"experiment": restore}), choices, resumes=True)
+        cfg, choices = config_to_continue(folder, overrides)
+        return load_experiment(cfg, choices, resumes=True)
 
     def resume(self, folder: Path, *overrides: str) -> ResumableExperiment:
         experiment = self.build_resumed(folder, *overrides)

@@ -110,8 +110,8 @@ def test_what_a_run_leaves_behind_is_set_aside(runs) -> None:
     """Going back to an older checkpoint: later ones are neither resumed from nor counted."""
     folder = runs.run("algorithm=ippo", "experiment.max_n_frames=240")
     older = folder / "checkpoints" / "checkpoint_80.pt"
-    back = [f"experiment.restore_file={older}", f"experiment.save_folder={folder.parent}", "algorithm=ippo"]
-    experiment = runs.build(*back, "experiment.max_n_frames=160")
+    back = [f"experiment.restore_file={older}"]
+    experiment = runs.build_resumed(folder, *back, "experiment.max_n_frames=160")
     assert newest_checkpoint(folder / "checkpoints") == older
     experiment.run()
     assert newest_checkpoint(folder / "checkpoints").name == "checkpoint_160.pt"
