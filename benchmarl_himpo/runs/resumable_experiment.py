@@ -12,8 +12,10 @@ import hashlib
 import shutil
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from benchmarl.experiment import Experiment
@@ -304,10 +306,10 @@ class ResumableExperiment(Experiment):
 
     def _settings(self) -> str:
         """Digest of all options that change what the next iteration does: not how long, where to and how watched."""
-        options = {k: v for k, v in vars(self.config).items() if not k.startswith(WITHOUT_EFFECT_ON_TRAINING)}
+        options = {k: v for k, v in _options(self.config).items() if not k.startswith(WITHOUT_EFFECT_ON_TRAINING)}
         options["annealed"] = None if self.on_policy else self.config.get_exploration_anneal_frames(self.on_policy)
         configs = (self.algorithm_config, self.model_config, self.critic_model_config)
-        return _digest([options, [vars(config) for config in configs], self.seed])
+        return _digest([options, [_options(config) for config in configs], self.seed])
 
     def _is_episode_border(self) -> bool:
         """Whether the next step is the first of an episode in every environment, all reset together."""
@@ -365,6 +367,12 @@ class ResetRecorder(Transform):
 def _is_of_benchmarl(state: object) -> bool:
     """Whether BenchMARL's own experiment wrote a checkpoint."""
     return isinstance(state, dict) and "state" in state and "identity" not in state
+
+
+def _options(config: Any) -> dict[str, Any]:
+    """Options of a configuration, where YAML makes floats of whole numbers and Python need not."""
+    floats = {field.name for field in fields(config) if "float" in str(field.type)}
+    return {k: float(v) if k in floats and type(v) is int else v for k, v in vars(config).items()}
 
 
 def _digest(value: object) -> str:
