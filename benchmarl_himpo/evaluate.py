@@ -7,6 +7,7 @@
 
 RUN_DIR is the folder of a run or the output folder around it. Options and their defaults are in conf/evaluate.yaml;
 anything with a dot changes the run's configuration, and values separated by commas are evaluated one after another.
+`--config-dir DIR` names a folder of YAML files of your own, as for run.
 Every policy plays the same episodes. Nothing is written to a run but the results.
 """
 

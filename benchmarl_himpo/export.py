@@ -4,7 +4,8 @@
     python -m benchmarl_himpo.export RUN_DIR output=my_bundle task.n_agents=5
 
 RUN_DIR is the folder of a run or the output folder around it. Options and their defaults are in conf/export.yaml;
-anything with a dot changes the run's configuration. Prints what each node must receive per step.
+anything with a dot changes the run's configuration. `--config-dir DIR` names a folder of YAML files of your own, as
+for run. Prints what each node must receive per step.
 """
 
 from __future__ import annotations

@@ -5,8 +5,9 @@
 
 Values separated by commas and ranges are combined as `--multirun` does; `protocol=` takes a published comparison from
 conf/protocol. Options of the sweep itself (folder, engine, workers, retries, results, publish, dry_run) and their
-defaults are in conf/sweep.yaml. Each run is a process of one thread with a folder named after what it is: the same
-command again skips what is finished and continues what was begun.
+defaults are in conf/sweep.yaml; `--config-dir DIR` names a folder of YAML files of your own, as for run. Each run is a
+process of one thread with a folder named after what it is: the same command again skips what is finished and continues
+what was begun.
 """
 
 from __future__ import annotations

@@ -70,5 +70,5 @@ def _build(task_class: type[TaskClass], name: str, config: dict[str, Any]) -> Ta
 def _find_class(name: str) -> type[TaskClass] | None:
     """Find a class of tasks among what is imported: a name in a file imports nothing."""
     module, _, attribute = name.rpartition(".")
-    found = getattr(sys.modules.get(module), attribute, None)
+    found = vars(sys.modules[module]).get(attribute) if module in sys.modules else None
     return found if isinstance(found, type) and issubclass(found, TaskClass) else None

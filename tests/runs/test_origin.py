@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,10 @@ import torch
 from run_states import differences, last_state, scalars
 
 from benchmarl_himpo import run
+from benchmarl_himpo.benchmark.expansion import make_specs
+from benchmarl_himpo.benchmark.record import load_record
+from benchmarl_himpo.benchmark.report.fairness import find_provenance
+from benchmarl_himpo.benchmark.run_one import run_one
 from benchmarl_himpo.benchmark.spec import comparable_config, hash_config, label
 from benchmarl_himpo.checks import RequestError
 from benchmarl_himpo.config import compose
@@ -179,3 +184,24 @@ def test_the_weights_a_run_began_with_are_part_of_what_it_is(runs, tmp_path: Pat
     assert f"init_from={digest[:8]}" in label(begun[0])[0]
     new = runs.run("algorithm=ippo", f"init_from={folder}")
     assert hash_config(comparable_config(*load_run_config(new))) == hash_config(begun[0])
+
+
+def test_a_record_and_reports_say_what_a_run_of_a_sweep_began_from(runs, tmp_path: Path) -> None:
+    old = runs.run("algorithm=ippo", "experiment.max_n_frames=80")
+    overrides = [line for line in runs.overrides if not line.startswith("experiment.save_folder")]
+    (spec,) = make_specs([[*overrides, "algorithm=ippo", f"init_from={old.parent}"]], tmp_path / "sweep", "f" * 16)
+    spec.save()
+    assert run_one(spec) == "finished"
+    (file,) = spec.folder.glob("record.json")
+    record = load_record(file)
+    assert record.origin == {
+        "option": "init_from",
+        "run": old.name,
+        "frames": 80,
+        "sha256": record.config["init_from"],
+    }
+    assert str(tmp_path) not in file.read_text()
+    plain = replace(record, origin={})
+    assert find_provenance([record])["begun from"] == f"{old.name} at 80 frames (weights alone)"
+    assert "nothing (1 runs)" in find_provenance([record, plain])["begun from"]
+    assert "begun from" not in find_provenance([plain])
