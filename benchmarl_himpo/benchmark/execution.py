@@ -29,6 +29,11 @@ def check_engine(engine: str, n_workers: object, n_retries: int) -> None:
     """
     if engine not in ENGINES:
         raise SweepError(f"engine={engine} does not exist: choose from {', '.join(ENGINES)}")
+    check_workers(n_workers, n_retries)
+
+
+def check_workers(n_workers: object, n_retries: int) -> None:
+    """Check how many runs are to be done at a time, and how often; see :func:`check_engine`."""
     if n_workers is not None and not (type(n_workers) is int and n_workers >= 1):
         raise SweepError(f"workers={n_workers} must be 1 or more, or null for as many as there are cores")
     if n_retries < 0:
