@@ -41,11 +41,13 @@ def clone(tmp_path: Path) -> Path:
     return root
 
 
-def break_code(clone: Path, config: str) -> None:
-    """Put another algorithm in the place of HiMPPO."""
+def break_code(clone: Path, algorithm: str) -> None:
+    """Let the configuration of HiMPPO build a broken algorithm."""
     shutil.copy(broken_himppo.__file__, clone)
     with (clone / "benchmarl_himpo" / "algorithms" / "__init__.py").open("a") as file:
-        file.write(f'\nimport broken_himppo\nalgorithm_config_registry["himppo"] = broken_himppo.{config}\n')
+        file.write(
+            f"\nimport broken_himppo\nHimppoConfig.associated_class = staticmethod(lambda: broken_himppo.{algorithm})\n"
+        )
 
 
 def run_gate(clone: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -59,9 +61,9 @@ def test_the_toy_task_is_learned_by_the_code_as_it_is(clone: Path) -> None:
     assert "| toy task | ok |" in done.stdout
 
 
-@pytest.mark.parametrize("config", ["WithoutGoalsConfig", "WithFirstGoalsConfig", "WithUntrainedSubManagersConfig"])
-def test_the_toy_task_needs_goals_that_are_sent_renewed_and_learned(config: str, clone: Path) -> None:
-    break_code(clone, config)
+@pytest.mark.parametrize("algorithm", ["WithoutGoals", "WithFirstGoals", "WithUntrainedSubManagers"])
+def test_the_toy_task_needs_goals_that_are_sent_renewed_and_learned(algorithm: str, clone: Path) -> None:
+    break_code(clone, algorithm)
     done = run_gate(clone)
     assert done.returncode == 1, done.stderr
     assert "| toy task | regressed |" in done.stdout
@@ -76,7 +78,7 @@ def test_a_change_of_the_last_digits_passes_the_comparison(clone: Path) -> None:
 
 
 def test_the_reward_of_one_level_turned_round_fails_the_comparison(clone: Path) -> None:
-    break_code(clone, "WithFlippedRewardConfig")
+    break_code(clone, "WithFlippedReward")
     done = run_gate(clone, *SHORT, "toy_threshold=0")  # so that it comes to the comparison
     assert done.returncode == 1, done.stderr
     assert "| both stages | regressed |" in done.stdout
