@@ -27,6 +27,9 @@ def _find_conf_dir() -> Path:
 CONF_DIR = _find_conf_dir()
 """Absolute path of the folder that holds ``config.yaml``."""
 
+GROUPS = ("algorithm", "critic_model", "experiment", "model", "protocol", "task")
+"""What a new run is composed of by naming a file."""
+
 
 def compose(overrides: Sequence[str] = (), *, return_hydra_config: bool = False) -> DictConfig:
     """Compose the primary config as the command line would.
@@ -107,12 +110,34 @@ def sort_arguments(file: str, arguments: Sequence[str]) -> tuple[list[Path], Dic
         The folders, the options over their defaults, and the changes.
 
     Raises:
-        ValueError: if an option does not exist or has another type.
+        ValueError: if an option does not exist or has another type, or a change chooses a file.
     """
+    check_changes([argument for argument in arguments if "=" in argument])
     folders = [Path(argument) for argument in arguments if "=" not in argument]
     pairs = [argument.split("=", 1) for argument in arguments if "=" in argument]
     options = read_options(file, [f"{key}={value}" for key, value in pairs if "." not in key])
     return folders, options, [(key, value) for key, value in pairs if "." in key]
+
+
+def check_changes(changes: Sequence[str]) -> None:
+    """Check that changes of a run that was trained set values of its configuration.
+
+    Args:
+        changes: what was given, such as ``["task.n_agents=5"]``.
+
+    Raises:
+        ValueError: if one has no value, or chooses a file.
+    """
+    for change in changes:
+        key, equals, _ = change.partition("=")
+        if not equals:
+            raise ValueError(f"{change} needs a value: {change}=...")
+        if key in GROUPS or "@" in key or "/" in key:
+            raise ValueError(
+                f"{change} chooses a file, and a trained run keeps those it was made of: change single options, such "
+                "as experiment.max_n_frames=960000 (resume) or task.n_agents=5 (evaluate, export), or start a new run "
+                f"with {change} (init_from=RUN_DIR lets it begin with the networks of this one, where they fit)"
+            )
 
 
 def _like(argument: str, text: str, default: Any) -> Any:
