@@ -62,7 +62,7 @@ def main() -> None:
     try:
         with exit_on_interrupt(RESUMABLE):
             resume(arguments.run_dir, arguments.overrides)
-    except (ValueError, CommandError, OmegaConfBaseException) as error:
+    except (ValueError, OSError, CommandError, OmegaConfBaseException) as error:
         sys.exit(str(error))
 
 

@@ -17,6 +17,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from yaml import YAMLError
 
 from benchmarl_himpo.config import CONF_DIR, check_changes, compose
+from benchmarl_himpo.output import write_whole
 from benchmarl_himpo.runs.checkpoint import CheckpointError
 
 CONFIG_FILE = "run.yaml"
@@ -55,9 +56,7 @@ def save_run_config(cfg: DictConfig, choices: dict[str, str], folder: Path) -> N
         "dict[str, Any]", OmegaConf.to_container(OmegaConf.masked_copy(cfg, [*NODES, *LATER_NODES]), resolve=True)
     )
     saved["choices"] = choices_of_nodes(cfg, choices)
-    temporary = folder / f"{CONFIG_FILE}.tmp"
-    temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(saved)))
-    temporary.replace(folder / CONFIG_FILE)
+    write_whole(folder / CONFIG_FILE, OmegaConf.to_yaml(OmegaConf.create(saved)))
 
 
 def choices_of_nodes(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, str]:
