@@ -91,11 +91,16 @@ def split_arguments(file: str, arguments: Sequence[str]) -> tuple[DictConfig, li
         The options over their defaults, and the overrides.
 
     Raises:
-        ValueError: if an option has another type.
+        ValueError: if an option does not exist or has another type.
     """
     names = read_options(file, []).keys()
     given = [argument for argument in arguments if argument.partition("=")[0] in names]
-    return read_options(file, given), [argument for argument in arguments if argument not in given]
+    overrides = [argument for argument in arguments if argument not in given]
+    of_runs = {*GROUPS, *map(str, OmegaConf.load(CONF_DIR / "config.yaml"))}
+    for key in (argument.partition("=")[0] for argument in overrides):
+        if key.isidentifier() and key not in of_runs:  # Hydra would advise a plus, which adds a key that nobody reads
+            raise ValueError(f"{key} is no option of this command: choose from {', '.join(map(str, names))}")
+    return read_options(file, given), overrides
 
 
 def sort_arguments(file: str, arguments: Sequence[str]) -> tuple[list[Path], DictConfig, list[tuple[str, str]]]:
@@ -115,6 +120,13 @@ def sort_arguments(file: str, arguments: Sequence[str]) -> tuple[list[Path], Dic
     check_changes([argument for argument in arguments if "=" in argument])
     folders = [Path(argument) for argument in arguments if "=" not in argument]
     pairs = [argument.split("=", 1) for argument in arguments if "=" in argument]
+    names = read_options(file, []).keys()
+    for key, _ in pairs:
+        if "." not in key and key not in names:
+            raise ValueError(
+                f"{key} is no option of this command: choose from {', '.join(map(str, names))}, or name an option of "
+                "the run with its dot, such as task.n_agents=5"
+            )
     options = read_options(file, [f"{key}={value}" for key, value in pairs if "." not in key])
     return folders, options, [(key, value) for key, value in pairs if "." in key]
 

@@ -134,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (ValueError, RuntimeError, OSError, OmegaConfBaseException) as error:
         sys.exit(str(error))
     if not is_done:
-        sys.exit("Some runs failed, see the table; their attempts.jsonl say more. The same command tries again.")
+        sys.exit("Some runs failed, see the table; their log.txt say more. The same command tries again.")
 
 
 if __name__ == "__main__":

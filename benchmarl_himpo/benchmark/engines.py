@@ -17,7 +17,6 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 
-from benchmarl_himpo.benchmark.expansion import SweepError
 from benchmarl_himpo.benchmark.ledger import Ledger
 from benchmarl_himpo.benchmark.run_one import EXIT_SYSTEM, Outcome, SystemFailureError, check_fingerprint, run_one
 from benchmarl_himpo.benchmark.spec import RunSpec
@@ -97,14 +96,9 @@ def run_with_ray(
 
     Yields:
         Runs that ended, and None while nothing happens.
-
-    Raises:
-        SweepError: if Ray is not installed.
     """
-    try:
-        import ray
-    except ImportError as error:
-        raise SweepError("engine=ray needs ray: pip install 'benchmarl_himpo[ray]'") from error
+    import ray
+
     is_ours = not ray.is_initialized()
     if is_ours:
         own_cluster = (
@@ -186,7 +180,7 @@ def _note_exit(spec: RunSpec, code: int) -> str:
 
 def _last_line(spec: RunSpec) -> str:
     lines = (spec.folder / LOG_FILE).read_text(errors="replace").strip().splitlines()
-    return lines[-1] if lines else "ended without a word"
+    return lines[-1] if lines else "ended without output"
 
 
 def _ray_reason(spec: RunSpec, error: Exception) -> str:

@@ -130,8 +130,8 @@ def make_specs(runs: Sequence[list[str]], sweep_folder: Path, fingerprint: str) 
 def _compose_checked(overrides: list[str]) -> DictConfig:
     try:
         cfg = compose(overrides, return_hydra_config=True)
-        check_config(cfg, cfg.hydra.runtime.choices)
         check_sweep(cfg.experiment)
+        check_config(cfg, cfg.hydra.runtime.choices)
     except (HydraException, OmegaConfBaseException, RequestError, ValueError) as error:
         raise SweepError(f"{' '.join(overrides)}: {error}") from error
     return cfg

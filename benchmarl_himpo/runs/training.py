@@ -23,7 +23,7 @@ from benchmarl_himpo.callbacks import (
     VideoCallback,
     describe_last_checkpoint,
 )
-from benchmarl_himpo.checks import check_absolute_metric, check_request, model_names_of
+from benchmarl_himpo.checks import RequestError, check_absolute_metric, check_request, model_names_of
 from benchmarl_himpo.environments import accelerate, is_accelerated
 from benchmarl_himpo.environments.tasks import load_task
 from benchmarl_himpo.output import check_output_folder
@@ -49,6 +49,9 @@ def check_config(cfg: DictConfig, choices: Mapping[str, str]) -> None:
     Raises:
         RequestError: if the config contradicts itself or asks for what this machine does not have.
     """
+    if isinstance(cfg.critic_model, str):
+        name = cfg.critic_model
+        raise RequestError(f"critic_model={name} chooses no file: write model@critic_model={name}.")
     config = load_experiment_config_from_hydra(cfg.experiment)
     on_policy = load_algorithm_config_from_hydra(cfg.algorithm).on_policy()
     model_names = {*model_names_of(cfg.model), *model_names_of(cfg.critic_model)}

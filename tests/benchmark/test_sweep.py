@@ -444,5 +444,5 @@ def test_ray_does_no_run_on_a_node_that_computes_other_numbers(tmp_path: Path) -
         ray.shutdown()
         cluster.shutdown()
     (run,) = (path for path in tmp_path.iterdir() if path.is_dir())
-    assert f"the numerics fingerprint {FINGERPRINT}, and this one has" in Ledger(run).events()[-1]["reason"]
+    assert "computes other numbers than this one" in Ledger(run).events()[-1]["reason"]
     assert not (run / RECORD_FILE).exists()
