@@ -45,7 +45,8 @@ def check_request(config: ExperimentConfig, on_policy: bool, task_name: str, mod
         _check_render(config.loggers, task_name)
     if "gnn" in model_names and find_spec("torch_geometric") is None:
         raise RequestError(
-            "model=layers/gnn needs torch_geometric, which is not installed: pip install 'benchmarl_himpo[gnn]'."
+            "a gnn in model or critic_model needs torch_geometric, which is not installed: pip install "
+            "'benchmarl_himpo[gnn]', or choose model=layers/mlp."
         )
     if config.restore_file is not None and not Path(config.restore_file).is_file():
         raise RequestError(
@@ -64,7 +65,9 @@ def check_absolute_metric(config: ExperimentConfig, n_episodes: int) -> None:
         RequestError: if it is no count, or there is nothing to choose the policy by or to keep it in.
     """
     if isinstance(n_episodes, bool) or not isinstance(n_episodes, int) or n_episodes < 0:
-        raise RequestError(f"absolute_metric_episodes={n_episodes} must be a whole number: 0 (off) or more.")
+        raise RequestError(
+            f"absolute_metric_episodes={_as_written(n_episodes)} must be a whole number: 0 (off) or more."
+        )
     if n_episodes and not (config.evaluation and (config.loggers or config.create_json)):
         raise RequestError(
             "absolute_metric_episodes plays the policy of the best evaluation, and none takes place: choose "
@@ -89,10 +92,15 @@ def check_sweep(config: DictConfig) -> None:
     needed = {"create_json": True, "checkpoint_at_end": True, "restore_file": None, "save_folder": None}
     for option, value in needed.items():
         if config[option] != value:
-            said = "null" if value is None else str(value).lower()
-            raise RequestError(f"experiment.{option}={config[option]} does not go with a sweep: leave it at {said}.")
+            given, good = (_as_written(entry) for entry in (config[option], value))
+            raise RequestError(f"experiment.{option}={given} does not go with a sweep: leave it at {good}.")
     if "csv" not in config.loggers:
         raise RequestError(f"experiment.loggers={list(config.loggers)} lacks csv, which a sweep reads: add it.")
+
+
+def _as_written(value: object) -> str:
+    """A value as it stands on the command line."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def model_names_of(model: DictConfig) -> Iterator[str]:
@@ -120,6 +128,10 @@ def _check_batches(config: ExperimentConfig, on_policy: bool) -> None:
     """
     policy = "on_policy" if on_policy else "off_policy"
     frames = f"{policy}_collected_frames_per_batch"
+    batch = f"{policy}_minibatch_size" if on_policy else f"{policy}_train_batch_size"
+    for option in (frames, f"{policy}_n_envs_per_worker", batch, "evaluation_episodes"):
+        if getattr(config, option) < 1:
+            raise RequestError(f"experiment.{option}={getattr(config, option)} must be 1 or more.")
     if config.evaluation and config.evaluation_interval < 1:
         raise RequestError(
             f"experiment.evaluation_interval={config.evaluation_interval} must be positive: choose "

@@ -20,7 +20,6 @@ from benchmarl_himpo.command_line import exit_on_interrupt
 from benchmarl_himpo.evaluation.absolute_metric import measure_absolute_metric
 from benchmarl_himpo.registration import register
 from benchmarl_himpo.run import RESUMABLE, describe_metric, train_and_summarise
-from benchmarl_himpo.runs import CheckpointError
 from benchmarl_himpo.runs.run_config import find_run, load_run_config
 from benchmarl_himpo.runs.training import CommandError, config_to_continue, n_frames_done, n_frames_of
 
@@ -63,7 +62,7 @@ def main() -> None:
     try:
         with exit_on_interrupt(RESUMABLE):
             resume(arguments.run_dir, arguments.overrides)
-    except (CheckpointError, CommandError, OmegaConfBaseException) as error:
+    except (ValueError, OSError, CommandError, OmegaConfBaseException) as error:
         sys.exit(str(error))
 
 

@@ -238,7 +238,7 @@ def test_missing_torch_geometric_names_what_to_install(
     tiny_experiment_config: ExperimentConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checks, "find_spec", lambda name: None)
-    with pytest.raises(checks.RequestError, match=r"model=layers/gnn needs.*\[gnn\]"):
+    with pytest.raises(checks.RequestError, match=r"needs torch_geometric.*\[gnn\].*model=layers/mlp"):
         checks.check_request(tiny_experiment_config, True, "vmas/balance", {"gnn"})
 
 

@@ -259,13 +259,17 @@ class Himppo(Ippo):
     def _get_reader(self, group: str) -> HierarchyReader:
         layout = HierarchyLayout(len(self.group_map[group]), tuple(self.n_nodes), tuple(self.goal_interval))
         neighbours = build_neighbours(self.neighbours, self.n_neighbours, self.neighbour_radius)
-        needs_position = neighbours.needs_position or (layout.top > 0 and self._get_assignment(layout).needs_position)
+        needed_by = {}
+        if layout.top > 0 and self._get_assignment(layout).needs_position:
+            needed_by["assignment"] = self.assignment
+        if neighbours.needs_position:
+            needed_by["neighbours"] = self.neighbours
         entries = self.experiment.test_env.full_observation_spec_unbatched[group]
         task = f"{self.experiment.environment_name}/{self.experiment.task_name}"
         inputs = GroupInputs(
             group=group,
             observation_keys=tuple(self.observation_spec[group].keys(True, True)),
-            position_source=find_position(self.position, task, entries) if needs_position else None,
+            position_source=find_position(self.position, task, entries, needed_by),
             alive_key=find_alive_key(self.alive, entries),
         )
         return HierarchyReader(layout, inputs, HierarchyKeys(group), neighbours)

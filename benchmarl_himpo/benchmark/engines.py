@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from benchmarl_himpo.benchmark.expansion import SweepError
 from benchmarl_himpo.benchmark.ledger import Ledger
 from benchmarl_himpo.benchmark.run_one import EXIT_SYSTEM, Outcome, SystemFailureError, check_fingerprint, run_one
 from benchmarl_himpo.benchmark.spec import RunSpec
@@ -122,14 +121,9 @@ def run_with_ray(
 
     Yields:
         Runs that ended, and None while nothing happens.
-
-    Raises:
-        SweepError: if Ray is not installed.
     """
-    try:
-        import ray
-    except ImportError as error:
-        raise SweepError("engine=ray needs ray: pip install 'benchmarl_himpo[ray]'") from error
+    import ray
+
     is_ours = not ray.is_initialized()
     if is_ours:
         own_cluster = (

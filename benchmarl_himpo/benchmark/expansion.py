@@ -141,8 +141,8 @@ def compose_checked(overrides: list[str]) -> DictConfig:
     """
     try:
         cfg = compose(overrides, return_hydra_config=True)
-        check_config(cfg, cfg.hydra.runtime.choices)
         check_sweep(cfg.experiment)
+        check_config(cfg, cfg.hydra.runtime.choices)
     except (HydraException, OmegaConfBaseException, RequestError, ValueError) as error:
         raise SweepError(f"{' '.join(overrides)}: {error}") from error
     return cfg

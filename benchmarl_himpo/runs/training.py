@@ -23,9 +23,10 @@ from benchmarl_himpo.callbacks import (
     VideoCallback,
     describe_last_checkpoint,
 )
-from benchmarl_himpo.checks import check_absolute_metric, check_request, model_names_of
+from benchmarl_himpo.checks import RequestError, check_absolute_metric, check_request, model_names_of
 from benchmarl_himpo.environments import accelerate, is_accelerated
 from benchmarl_himpo.environments.tasks import load_task
+from benchmarl_himpo.output import check_output_folder
 from benchmarl_himpo.runs.best_policy import BestPolicyCallback
 from benchmarl_himpo.runs.checkpoint import newest_checkpoint
 from benchmarl_himpo.runs.lock import RunLockedError
@@ -48,6 +49,9 @@ def check_config(cfg: DictConfig, choices: Mapping[str, str]) -> None:
     Raises:
         RequestError: if the config contradicts itself or asks for what this machine does not have.
     """
+    if isinstance(cfg.critic_model, str):
+        name = cfg.critic_model
+        raise RequestError(f"critic_model={name} chooses no file: write model@critic_model={name}.")
     config = load_experiment_config_from_hydra(cfg.experiment)
     on_policy = load_algorithm_config_from_hydra(cfg.algorithm).on_policy()
     model_names = {*model_names_of(cfg.model), *model_names_of(cfg.critic_model)}
@@ -70,10 +74,12 @@ def load_experiment(cfg: DictConfig, choices: Mapping[str, str]) -> ResumableExp
         RenderError: if videos are asked for and the task cannot be drawn here.
         CheckpointError: if the run is to continue from a checkpoint that cannot be used.
         RunLockedError: if another process writes to the folder of the run.
+        OutputError: if ``experiment.save_folder`` cannot be written to.
     """
     check_config(cfg, choices)
     config = load_experiment_config_from_hydra(cfg.experiment)
     if config.save_folder is not None:
+        check_output_folder("experiment.save_folder", Path(config.save_folder))
         Path(config.save_folder).mkdir(parents=True, exist_ok=True)
     callbacks = [FiniteCallback(), SummaryCallback(), LifeCallback()]
     callbacks += [VideoCallback()] if config.render else []
@@ -127,8 +133,13 @@ def train(cfg: DictConfig, choices: Mapping[str, str]) -> ResumableExperiment:
     print(f"simulation: {describe_simulation(experiment.task)}")
     try:
         experiment.run()
-    except (FloatingPointError, OSError) as error:
+    except FloatingPointError as error:
         raise CommandError(str(error)) from error
+    except OSError as error:
+        raise CommandError(
+            f"{error}. The run stopped in iteration {experiment.n_iters_performed} with a mean return of "
+            f"{experiment.mean_return:.3f} in the last batch. {describe_last_checkpoint(experiment)}"
+        ) from error
     except Exception as error:
         if _comes_from_interrupt(error):
             raise KeyboardInterrupt from error
