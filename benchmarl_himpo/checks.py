@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
+from benchmarl.environments import (
+    MAgentTask,
+    MeltingPotTask,
+    PettingZooTask,
+    Smacv2Task,
+    Task,
+    task_config_registry,
+)
 from benchmarl.experiment import ExperimentConfig
 from omegaconf import DictConfig
+from packaging.specifiers import SpecifierSet
 
 LOGGERS = {
     "csv": None,
@@ -18,6 +29,36 @@ LOGGERS = {
     "trackio": "pip install trackio",
 }
 """Every logger and what installs it; the package has the logger's name. ``None`` needs nothing."""
+
+
+class Need(NamedTuple):
+    """A package that a task needs beside BenchMARL."""
+
+    module: str
+    fits: str  # versions that work, as pip writes them; "" for all
+    install: str  # what pip is told
+
+
+_PYGAME = Need("pygame", "", "pygame")
+TASK_NEEDS: dict[type[Task] | Task, tuple[Need, ...]] = {
+    # TorchRL does not find the MPE tasks of 1.26, which has no waterworld, and cannot import 1.27, whatever the task;
+    # waterworld fails with numpy 2 in 1.24, and with pymunk 7 in 1.25
+    PettingZooTask: (Need("pettingzoo", "<1.26", "pettingzoo==1.25.0"), _PYGAME),
+    PettingZooTask.MULTIWALKER: (
+        Need("pettingzoo", "<1.27", "pettingzoo==1.25.0"),
+        _PYGAME,
+        Need("Box2D", "", "box2d==2.3.10"),
+    ),
+    PettingZooTask.WATERWORLD: (
+        Need("pettingzoo", ">=1.25,<1.26", "pettingzoo==1.25.0"),
+        _PYGAME,
+        Need("pymunk", "<7", "pymunk<7"),
+    ),
+    MeltingPotTask: (Need("meltingpot", "", "dm-meltingpot"),),
+    MAgentTask: (Need("magent2", "", "magent2"),),
+    Smacv2Task: (Need("smacv2", "", "git+https://github.com/oxwhirl/smacv2.git"),),
+}
+"""What BenchMARL's tasks need, by task or by all tasks of an environment; tasks that are not here need nothing more."""
 
 
 class RequestError(ValueError):
@@ -36,6 +77,7 @@ def check_request(config: ExperimentConfig, on_policy: bool, task_name: str, mod
     Raises:
         RequestError: if options disagree, or a device, a package or a file is missing.
     """
+    _check_task(task_name)
     _check_batches(config, on_policy)
     for option in ("sampling_device", "train_device", "buffer_device"):
         _check_device(option, getattr(config, option))
@@ -114,6 +156,35 @@ def model_names_of(model: DictConfig) -> Iterator[str]:
     """
     for layer in model.get("layers", {"": model}).values():
         yield layer["name"]
+
+
+def _check_task(name: str) -> None:
+    """Check that the packages that a task of BenchMARL needs are there, in versions that work.
+
+    Args:
+        name: name of the task.
+
+    Raises:
+        RequestError: if one is missing or has another version.
+    """
+    task = task_config_registry.get(name)
+    needs = TASK_NEEDS.get(task, TASK_NEEDS.get(type(task), ()))
+    unmet = {need: found for need in needs if (found := _unmet(need))}
+    if unmet:
+        what = ", ".join(f"{need.module}{need.fits} ({found})" for need, found in unmet.items())
+        install = " ".join(f"'{need.install}'" for need in unmet)
+        raise RequestError(f"task={name} needs {what}: pip install {install}.")
+
+
+def _unmet(need: Need) -> str:
+    """Say what is wrong with an installed package; nothing where all is well."""
+    if find_spec(need.module) is None:
+        return "not installed"
+    try:
+        found = version(need.module)
+    except PackageNotFoundError:
+        return ""  # installed under another name, so of no version that is known
+    return "" if SpecifierSet(need.fits).contains(found, prereleases=True) else f"{found} is installed"
 
 
 def _check_batches(config: ExperimentConfig, on_policy: bool) -> None:

@@ -235,15 +235,9 @@ class Himppo(Ippo):
         self.experiment.logger.log(means, step=self.experiment.n_iters_performed)
 
     def _get_training_keys(self, group: str) -> list[NestedKey]:
-        """What a minibatch needs: inputs and outputs of the networks, and the targets of every level."""
+        """What a minibatch needs: what the loss reads."""
         loss = self.get_loss_and_updater(group)[0]
-        policy = self.get_policy_for_loss(group)
-        keys: list[NestedKey] = []
-        for level, (actor, critic) in enumerate(zip(policy.actors, self._critics[group], strict=True)):
-            keys += [*actor.in_keys, *critic.in_keys, *loss.level_losses[level].keys.training_keys]
-        if self.action_mask_spec is not None:
-            keys.append((group, "action_mask"))
-        return list(dict.fromkeys(keys))
+        return list(dict.fromkeys([*loss.in_keys, *loss.mask_keys]))
 
     def _check_finite(self, group: str, level: int, **tensors: Tensor) -> None:
         """Stop the run where a tensor holds NaN or infinity."""

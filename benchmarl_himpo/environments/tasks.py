@@ -29,5 +29,5 @@ def load_task(cfg: DictConfig, name: str) -> TaskClass:
     Raises:
         ValueError: if an option of a task of ours is unknown or out of range.
     """
-    # BenchMARL looks for types of options in its own package, and warns where it has none
+    # BenchMARL's loader would answer an unknown option of ours with a TypeError of its dataclass
     return task_config_registry[name].from_config(cfg) if name in TASKS else load_task_config_from_hydra(cfg, name)

@@ -310,7 +310,7 @@ def test_a_nan_in_a_network_stops_the_run_with_its_level_and_leaves_checkpoints_
         max_n_iters=4, checkpoint_interval=64, callbacks=[BreakParameter(network, level, iteration=2)]
     )
     error = run_until_nan(experiment)
-    key = "state_value" if network == "critic" else "loss_objective"
+    key = "state_value" if network == "critic" else "objective_loss"
     assert str(error).startswith(key)
     assert_one_sentence(error, f" of group 'agents' at level {level} ", "iteration 2")
     assert sorted(checkpoints(tmp_path)) == ["checkpoint_128.pt", "checkpoint_64.pt"]
