@@ -30,6 +30,8 @@ from typing import Any
 
 import torch
 
+from benchmarl_himpo.output import OutputError, check_output_file, write_whole
+
 REFERENCE = "ippo"
 ALGORITHMS: dict[str, list[str]] = {
     REFERENCE: ["algorithm=ippo"],
@@ -351,7 +353,7 @@ def measure_in_a_process(task: dict[str, Any], settings: argparse.Namespace) -> 
 
 
 def measure_all(settings: argparse.Namespace) -> dict[str, Any]:
-    """Measure every row, round after round, and keep each answer at once."""
+    """Measure every row, round after round, and keep each answer at once, or say in the end that it was not kept."""
     rows = plan(settings.tables, settings)
     results = {"settings": vars(settings) | {"output": None}, "machine": describe_machine(settings), "rows": rows}
     for number in range(settings.rounds):
@@ -365,7 +367,10 @@ def measure_all(settings: argparse.Namespace) -> dict[str, Any]:
                 task["steps_per_second"] = measure_foraging(task["name"], task["n_envs"], 15)
             else:
                 merge(task, measure_in_a_process(task, settings))
-            Path(settings.output).write_text(json.dumps(results, indent=1) + "\n")
+            try:
+                write_whole(Path(settings.output), json.dumps(results, indent=1) + "\n")
+            except OSError as error:  # the next answer writes the file again
+                print(f"--output {settings.output} could not be written: {error}", file=sys.stderr)
     return results
 
 
@@ -482,6 +487,10 @@ def main() -> None:
     """Measure all rows, or answer the request of a parent process."""
     settings = parse_arguments()
     if settings.request is None:
+        try:
+            check_output_file("--output", Path(settings.output))
+        except OutputError as error:
+            sys.exit(str(error))
         print(format_tables(measure_all(settings)))
         return
     request = json.loads(settings.request)

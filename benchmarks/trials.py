@@ -10,6 +10,7 @@ listed twice; what is listed stays when the runs are gone.
 from __future__ import annotations
 
 import csv
+import io
 import sys
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from benchmarl_himpo.benchmark.run_files import read_scalars
 from benchmarl_himpo.benchmark.spec import comparable_config, label
+from benchmarl_himpo.output import check_output_file, write_whole
 from benchmarl_himpo.runs import CheckpointError
 from benchmarl_himpo.runs.run_config import CONFIG_FILE, load_run_config
 from benchmarl_himpo.runs.training import n_frames_of
@@ -126,6 +128,7 @@ def key_of(row: dict[str, str], with_labels: bool = True) -> tuple[str, ...]:
 
 def main(folder: Path) -> None:
     """Add the finished runs below a folder."""
+    check_output_file("TRIALS", TRIALS)
     with TRIALS.open(newline="") as file:
         rows = {key_of(row): row for row in csv.DictReader(file)}
     for run in sorted(path.parent for path in folder.rglob(CONFIG_FILE)):
@@ -139,13 +142,17 @@ def main(folder: Path) -> None:
         elif key_of(row) not in rows and key_of(row, with_labels=False) not in rows:
             rows[key_of(row)] = row
             print(f"{run.name}: {row['collection_return']}")
-    with TRIALS.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(sorted(rows.values(), key=lambda row: [row[name] for name in SETTINGS]))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(sorted(rows.values(), key=lambda row: [row[name] for name in SETTINGS]))
+    write_whole(TRIALS, text.getvalue())
 
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit(f"usage: python {sys.argv[0]} FOLDER")
-    main(Path(sys.argv[1]))
+    try:
+        main(Path(sys.argv[1]))
+    except OSError as error:
+        sys.exit(str(error))

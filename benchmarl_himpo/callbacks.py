@@ -96,7 +96,8 @@ class FiniteCallback(PortableCallback):
             return
         raise FloatingPointError(
             f"{key} of group {group!r} holds {int((~finite).sum())} NaN or infinite values out of "
-            f"{value.numel()} in iteration {self.experiment.n_iters_performed}: the run stops. "
+            f"{value.numel()} in iteration {self.experiment.n_iters_performed}: the run stops; look at the environment "
+            "if it is observation or reward, otherwise lower experiment.lr or experiment.clip_grad_val. "
             f"{describe_last_checkpoint(self.experiment)}"
         )
 
@@ -113,7 +114,7 @@ def describe_last_checkpoint(experiment: Experiment) -> str:
     files = (experiment.folder_name / "checkpoints").glob("checkpoint_*.pt")
     newest = max(files, key=lambda file: file.stat().st_mtime, default=None)
     if newest is None:
-        return "No checkpoint had been written; a smaller experiment.checkpoint_interval keeps one."
+        return "No checkpoint had been written: experiment.checkpoint_interval=... says after how many frames one is."
     run = experiment.folder_name
     return f"The last good checkpoint is {newest}: python -m benchmarl_himpo.resume {run} continues from there."
 

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
+from benchmarl.environments import (
+    MAgentTask,
+    MeltingPotTask,
+    PettingZooTask,
+    Smacv2Task,
+    Task,
+    task_config_registry,
+)
 from benchmarl.experiment import ExperimentConfig
 from omegaconf import DictConfig
+from packaging.specifiers import SpecifierSet
 
 LOGGERS = {
     "csv": None,
@@ -18,6 +29,36 @@ LOGGERS = {
     "trackio": "pip install trackio",
 }
 """Every logger and what installs it; the package has the logger's name. ``None`` needs nothing."""
+
+
+class Need(NamedTuple):
+    """A package that a task needs beside BenchMARL."""
+
+    module: str
+    fits: str  # versions that work, as pip writes them; "" for all
+    install: str  # what pip is told
+
+
+_PYGAME = Need("pygame", "", "pygame")
+TASK_NEEDS: dict[type[Task] | Task, tuple[Need, ...]] = {
+    # TorchRL does not find the MPE tasks of 1.26, which has no waterworld, and cannot import 1.27, whatever the task;
+    # waterworld fails with numpy 2 in 1.24, and with pymunk 7 in 1.25
+    PettingZooTask: (Need("pettingzoo", "<1.26", "pettingzoo==1.25.0"), _PYGAME),
+    PettingZooTask.MULTIWALKER: (
+        Need("pettingzoo", "<1.27", "pettingzoo==1.25.0"),
+        _PYGAME,
+        Need("Box2D", "", "box2d==2.3.10"),
+    ),
+    PettingZooTask.WATERWORLD: (
+        Need("pettingzoo", ">=1.25,<1.26", "pettingzoo==1.25.0"),
+        _PYGAME,
+        Need("pymunk", "<7", "pymunk<7"),
+    ),
+    MeltingPotTask: (Need("meltingpot", "", "dm-meltingpot"),),
+    MAgentTask: (Need("magent2", "", "magent2"),),
+    Smacv2Task: (Need("smacv2", "", "git+https://github.com/oxwhirl/smacv2.git"),),
+}
+"""What BenchMARL's tasks need, by task or by all tasks of an environment; tasks that are not here need nothing more."""
 
 
 class RequestError(ValueError):
@@ -36,6 +77,7 @@ def check_request(config: ExperimentConfig, on_policy: bool, task_name: str, mod
     Raises:
         RequestError: if options disagree, or a device, a package or a file is missing.
     """
+    _check_task(task_name)
     _check_batches(config, on_policy)
     for option in ("sampling_device", "train_device", "buffer_device"):
         _check_device(option, getattr(config, option))
@@ -45,7 +87,8 @@ def check_request(config: ExperimentConfig, on_policy: bool, task_name: str, mod
         _check_render(config.loggers, task_name)
     if "gnn" in model_names and find_spec("torch_geometric") is None:
         raise RequestError(
-            "model=layers/gnn needs torch_geometric, which is not installed: pip install 'benchmarl_himpo[gnn]'."
+            "a gnn in model or critic_model needs torch_geometric, which is not installed: pip install "
+            "'benchmarl_himpo[gnn]', or choose model=layers/mlp."
         )
     if config.restore_file is not None and not Path(config.restore_file).is_file():
         raise RequestError(
@@ -64,7 +107,9 @@ def check_absolute_metric(config: ExperimentConfig, n_episodes: int) -> None:
         RequestError: if it is no count, or there is nothing to choose the policy by or to keep it in.
     """
     if isinstance(n_episodes, bool) or not isinstance(n_episodes, int) or n_episodes < 0:
-        raise RequestError(f"absolute_metric_episodes={n_episodes} must be a whole number: 0 (off) or more.")
+        raise RequestError(
+            f"absolute_metric_episodes={_as_written(n_episodes)} must be a whole number: 0 (off) or more."
+        )
     if n_episodes and not (config.evaluation and (config.loggers or config.create_json)):
         raise RequestError(
             "absolute_metric_episodes plays the policy of the best evaluation, and none takes place: choose "
@@ -89,10 +134,15 @@ def check_sweep(config: DictConfig) -> None:
     needed = {"create_json": True, "checkpoint_at_end": True, "restore_file": None, "save_folder": None}
     for option, value in needed.items():
         if config[option] != value:
-            said = "null" if value is None else str(value).lower()
-            raise RequestError(f"experiment.{option}={config[option]} does not go with a sweep: leave it at {said}.")
+            given, good = (_as_written(entry) for entry in (config[option], value))
+            raise RequestError(f"experiment.{option}={given} does not go with a sweep: leave it at {good}.")
     if "csv" not in config.loggers:
         raise RequestError(f"experiment.loggers={list(config.loggers)} lacks csv, which a sweep reads: add it.")
+
+
+def _as_written(value: object) -> str:
+    """A value as it stands on the command line."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def model_names_of(model: DictConfig) -> Iterator[str]:
@@ -108,6 +158,35 @@ def model_names_of(model: DictConfig) -> Iterator[str]:
         yield layer["name"]
 
 
+def _check_task(name: str) -> None:
+    """Check that the packages that a task of BenchMARL needs are there, in versions that work.
+
+    Args:
+        name: name of the task.
+
+    Raises:
+        RequestError: if one is missing or has another version.
+    """
+    task = task_config_registry.get(name)
+    needs = TASK_NEEDS.get(task, TASK_NEEDS.get(type(task), ()))
+    unmet = {need: found for need in needs if (found := _unmet(need))}
+    if unmet:
+        what = ", ".join(f"{need.module}{need.fits} ({found})" for need, found in unmet.items())
+        install = " ".join(f"'{need.install}'" for need in unmet)
+        raise RequestError(f"task={name} needs {what}: pip install {install}.")
+
+
+def _unmet(need: Need) -> str:
+    """Say what is wrong with an installed package; nothing where all is well."""
+    if find_spec(need.module) is None:
+        return "not installed"
+    try:
+        found = version(need.module)
+    except PackageNotFoundError:
+        return ""  # installed under another name, so of no version that is known
+    return "" if SpecifierSet(need.fits).contains(found, prereleases=True) else f"{found} is installed"
+
+
 def _check_batches(config: ExperimentConfig, on_policy: bool) -> None:
     """Check that evaluations and checkpoints fall on the end of an iteration.
 
@@ -120,6 +199,10 @@ def _check_batches(config: ExperimentConfig, on_policy: bool) -> None:
     """
     policy = "on_policy" if on_policy else "off_policy"
     frames = f"{policy}_collected_frames_per_batch"
+    batch = f"{policy}_minibatch_size" if on_policy else f"{policy}_train_batch_size"
+    for option in (frames, f"{policy}_n_envs_per_worker", batch, "evaluation_episodes"):
+        if getattr(config, option) < 1:
+            raise RequestError(f"experiment.{option}={getattr(config, option)} must be 1 or more.")
     if config.evaluation and config.evaluation_interval < 1:
         raise RequestError(
             f"experiment.evaluation_interval={config.evaluation_interval} must be positive: choose "

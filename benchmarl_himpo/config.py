@@ -30,6 +30,9 @@ def _find_conf_dir() -> Path:
 CONF_DIR = _find_conf_dir()
 """Absolute path of the folder that holds ``config.yaml``."""
 
+GROUPS = ("algorithm", "critic_model", "experiment", "model", "protocol", "task")
+"""What a new run is composed of by naming a file."""
+
 
 class _ConfigDir(SearchPathPlugin):
     """The folder of ``--config-dir``, which Hydra reads of its own commands' command lines alone."""
@@ -121,11 +124,16 @@ def split_arguments(file: str, arguments: Sequence[str]) -> tuple[DictConfig, li
         The options over their defaults, and the overrides.
 
     Raises:
-        ValueError: if an option has another type.
+        ValueError: if an option does not exist or has another type.
     """
     names = read_options(file, []).keys()
     given = [argument for argument in arguments if argument.partition("=")[0] in names]
-    return read_options(file, given), [argument for argument in arguments if argument not in given]
+    overrides = [argument for argument in arguments if argument not in given]
+    of_runs = {*GROUPS, *map(str, OmegaConf.load(CONF_DIR / "config.yaml"))}
+    for key in (argument.partition("=")[0] for argument in overrides):
+        if key.isidentifier() and key not in of_runs:  # Hydra would advise a plus, which adds a key that nobody reads
+            raise ValueError(f"{key} is no option of this command: choose from {', '.join(map(str, names))}")
+    return read_options(file, given), overrides
 
 
 def sort_arguments(file: str, arguments: Sequence[str]) -> tuple[list[Path], DictConfig, list[tuple[str, str]]]:
@@ -140,12 +148,41 @@ def sort_arguments(file: str, arguments: Sequence[str]) -> tuple[list[Path], Dic
         The folders, the options over their defaults, and the changes.
 
     Raises:
-        ValueError: if an option does not exist or has another type.
+        ValueError: if an option does not exist or has another type, or a change chooses a file.
     """
+    check_changes([argument for argument in arguments if "=" in argument])
     folders = [Path(argument) for argument in arguments if "=" not in argument]
     pairs = [argument.split("=", 1) for argument in arguments if "=" in argument]
+    names = read_options(file, []).keys()
+    for key, _ in pairs:
+        if "." not in key and key not in names:
+            raise ValueError(
+                f"{key} is no option of this command: choose from {', '.join(map(str, names))}, or name an option of "
+                "the run with its dot, such as task.n_agents=5"
+            )
     options = read_options(file, [f"{key}={value}" for key, value in pairs if "." not in key])
     return folders, options, [(key, value) for key, value in pairs if "." in key]
+
+
+def check_changes(changes: Sequence[str]) -> None:
+    """Check that changes of a run that was trained set values of its configuration.
+
+    Args:
+        changes: what was given, such as ``["task.n_agents=5"]``.
+
+    Raises:
+        ValueError: if one has no value, or chooses a file.
+    """
+    for change in changes:
+        key, equals, _ = change.partition("=")
+        if not equals:
+            raise ValueError(f"{change} needs a value: {change}=...")
+        if key in GROUPS or "@" in key or "/" in key:
+            raise ValueError(
+                f"{change} chooses a file, and a trained run keeps those it was made of: change single options, such "
+                "as experiment.max_n_frames=960000 (resume) or task.n_agents=5 (evaluate, export), or start a new run "
+                f"with {change} (init_from=RUN_DIR lets it begin with the networks of this one, where they fit)"
+            )
 
 
 def _like(argument: str, text: str, default: Any) -> Any:

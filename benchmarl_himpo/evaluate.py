@@ -33,6 +33,7 @@ from benchmarl_himpo.config import sort_arguments
 from benchmarl_himpo.evaluation.audit import AuditRow, audit, judge
 from benchmarl_himpo.evaluation.episodes import load_trained, play
 from benchmarl_himpo.evaluation.statistics import Estimate, estimate_mean
+from benchmarl_himpo.output import OutputError, check_output_file, write_whole
 from benchmarl_himpo.registration import register
 from benchmarl_himpo.runs import CheckpointError, ResumableExperiment
 from benchmarl_himpo.runs.run_config import find_run
@@ -96,26 +97,29 @@ def evaluate(folders: list[Path], options: DictConfig, combinations: list[list[s
         keep: takes what was measured, as soon as it was: the returns of all episodes and their means.
     """
     table = []
-    for run, overrides, experiment in _each(folders, options, combinations):
-        returns = play(experiment, options.seed)
-        means = {
-            "per_agent": estimate_mean(returns.per_agent, options.confidence),
-            "team": estimate_mean(returns.team, options.confidence),
-        }
-        episodes = {"per_agent": returns.per_agent.tolist(), "team": returns.team.tolist()}
-        if returns.life is not None:
-            means["life"] = estimate_mean(returns.life, options.confidence)
-            episodes["life"] = returns.life.tolist()
-        keep(
-            {
-                "run": run,
-                "overrides": overrides,
-                **{name: asdict(mean) for name, mean in means.items()},
-                "episodes": episodes,
+    try:
+        for run, overrides, experiment in _each(folders, options, combinations):
+            returns = play(experiment, options.seed)
+            means = {
+                "per_agent": estimate_mean(returns.per_agent, options.confidence),
+                "team": estimate_mean(returns.team, options.confidence),
             }
-        )
-        table.append((run, " ".join(overrides) or "as trained", means))
-    print(format_returns(table, options))
+            episodes = {"per_agent": returns.per_agent.tolist(), "team": returns.team.tolist()}
+            if returns.life is not None:
+                means["life"] = estimate_mean(returns.life, options.confidence)
+                episodes["life"] = returns.life.tolist()
+            table.append((run, " ".join(overrides) or "as trained", means))
+            keep(
+                {
+                    "run": run,
+                    "overrides": overrides,
+                    **{name: asdict(mean) for name, mean in means.items()},
+                    "episodes": episodes,
+                }
+            )
+    finally:  # what was measured is shown whatever stops the others
+        if table:
+            print(format_returns(table, options))
     if len(combinations) > 1:
         print(f"\n{format_transfer(table)}")
 
@@ -198,10 +202,50 @@ def film_runs(folders: list[Path], options: DictConfig, combinations: list[list[
         check_drawing(f"{experiment.environment_name}/{experiment.task_name}", "video")
         check_display(experiment, "video")
         episode = film_episode(experiment, options.seed)
-        files = write_film(episode, stem if n_films == 1 else stem.with_name(f"{stem.name}_{i}"), options.moment)
         returns = {name: group.external_reward.sum(0).tolist() for name, group in episode.groups.items()}
+        film = stem if n_films == 1 else stem.with_name(f"{stem.name}_{i}")
+        try:
+            files = write_film(episode, film, options.moment)
+        except OSError as error:
+            print(f"{run} {' '.join(overrides)}: returns {returns}")
+            raise OutputError(f"{film}.* could not be written: {error}") from error
         keep({"run": run, "overrides": overrides, "returns": returns, "files": [file.name for file in files]})
         print(f"{run} {' '.join(overrides)}: {', '.join(map(str, files))}")
+
+
+class Results:
+    """The results of one call, as a file that is written anew with each of them.
+
+    Args:
+        file: the file.
+        options: see ``conf/evaluate.yaml``.
+
+    Raises:
+        OutputError: if the file cannot be written.
+    """
+
+    def __init__(self, file: Path, options: DictConfig) -> None:
+        check_output_file("output", file)
+        self.file = file
+        self._settings = {str(name): value for name, value in options.items() if name != "output"}  # no paths
+        self._results: list[dict[str, Any]] = []
+        self._error: OSError | None = None
+
+    def keep(self, result: dict[str, Any]) -> None:
+        """Add a result; a file that cannot be written now stops nothing, since the next result writes it again."""
+        self._results.append(result)
+        try:
+            write_whole(self.file, json.dumps({"settings": self._settings, "results": self._results}, indent=1) + "\n")
+            self._error = None
+        except OSError as error:
+            self._error = error
+
+    def check_kept(self) -> None:
+        """Raise :class:`OutputError` where the file lacks results."""
+        if self._error is not None:
+            raise OutputError(
+                f"output={self.file} could not be written ({self._error}): what is printed is all there is"
+            )
 
 
 def _output(folders: list[Path], options: DictConfig) -> Path:
@@ -236,19 +280,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "Interrupted: what was finished before is in the output file; the runs are as they were."
         ):
             folders, options, combinations = read_arguments(take_config_dir(given))
-            output = _output(folders, options)
-            output.parent.mkdir(parents=True, exist_ok=True)
-            results: list[dict[str, Any]] = []
-
-            def keep(result: dict[str, Any]) -> None:
-                results.append(result)
-                settings = {str(name): value for name, value in options.items() if name != "output"}  # no paths
-                content = {"settings": settings, "results": results}
-                output.write_text(json.dumps(content, indent=1) + "\n")
-
+            results = Results(_output(folders, options), options)
             command = audit_runs if options.audit else film_runs if options.video else evaluate
-            command(folders, options, combinations, keep)
-            print(f"\nresults: {output}")
+            command(folders, options, combinations, results.keep)
+            results.check_kept()
+            print(f"\nresults: {results.file}")
     except (CheckpointError, RenderError, ValueError, OSError, OmegaConfBaseException) as error:
         sys.exit(str(error))
 

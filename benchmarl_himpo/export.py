@@ -22,6 +22,7 @@ from benchmarl_himpo.command_line import exit_on_interrupt, given_arguments, tak
 from benchmarl_himpo.config import sort_arguments
 from benchmarl_himpo.deployment import ExportError, export_run
 from benchmarl_himpo.deployment.report import format_report
+from benchmarl_himpo.output import check_output_folder
 from benchmarl_himpo.registration import register
 from benchmarl_himpo.runs import CheckpointError
 from benchmarl_himpo.runs.run_config import find_run
@@ -59,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             folder, options, changes = read_arguments(take_config_dir(given))
             run = find_run(folder)
             output = Path(str(options.output)) if options.output else run / "bundle"
+            check_output_folder("output", output)
             bundles = export_run(run, output, options.episodes, options.seed, options.tolerance, changes)
             for group, bundle in bundles.items():
                 info = json.loads((bundle / "bundle.json").read_text())

@@ -22,11 +22,6 @@ class LevelKeys:
     actor_mask: tuple[str, str]  # [*B, E, 1], bool: edges whose action trains the actor
     critic_mask: tuple[str, str]  # [*B, E, 1], bool: edges whose value trains the critic
 
-    @property
-    def training_keys(self) -> tuple[tuple[str, str], ...]:
-        """What a loss reads; the value is computed anew."""
-        return (self.action, self.log_prob, self.advantage, self.value_target, self.actor_mask, self.critic_mask)
-
 
 @dataclass(frozen=True)
 class HierarchyKeys:

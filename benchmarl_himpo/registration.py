@@ -2,31 +2,49 @@
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
+
 from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
 from omegaconf import OmegaConf
 
 
 def register() -> None:
     """Make the algorithms and tasks of this package known, and the resolver ``auto_device`` that YAML uses.
 
-    BenchMARL fills Hydra's store once, when it is imported, so each of ours goes both into its
-    registry and into the store. Calling this twice changes nothing.
+    BenchMARL fills Hydra's store once, when it is imported, so each of ours goes both into its registries and into the
+    store. Every Hydra program finds our YAML from then on, after its own. Calling this twice changes nothing.
     """
     # Here, so that `import benchmarl_himpo` stays cheap and the algorithms may import `config`.
     from benchmarl.algorithms import algorithm_config_registry as host_registry
-    from benchmarl.environments import task_config_registry
+    from benchmarl.environments import _task_class_registry, task_config_registry
 
     from benchmarl_himpo.algorithms import algorithm_config_registry
     from benchmarl_himpo.environments.tasks import SCHEMAS, TASKS
+    from benchmarl_himpo.search_path import HimpoSearchPath
 
     store = ConfigStore.instance()
     for name, config_class in algorithm_config_registry.items():
         host_registry[name] = config_class
         store.store(name=f"{name}_config", group="algorithm", node=config_class)
     task_config_registry.update(TASKS)
+    for name, task in TASKS.items():
+        options = task.associated_class().config_class
+        _task_class_registry[name.replace("/", "_")] = options
+        _offer_type_check(name, options)
     for name, schema in SCHEMAS.items():
         store.store(name=name, group="task", node=schema)
+    Plugins.instance().register(HimpoSearchPath)
     OmegaConf.register_new_resolver("auto_device", _auto_device, replace=True)
+
+
+def _offer_type_check(task_name: str, options: type) -> None:
+    """Put the dataclass of a task's options where BenchMARL's loader looks for it, which warns where there is none."""
+    name = f"benchmarl.environments.{task_name.replace('/', '.')}"
+    module = ModuleType(name, "Options of a task of benchmarl_himpo.")
+    vars(module)["TaskConfig"] = options
+    sys.modules.setdefault(name, module)
 
 
 def _auto_device() -> str:

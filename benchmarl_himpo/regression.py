@@ -1,13 +1,12 @@
 """The regression gate: does this code still learn what it learned?
 
-    python -m benchmarl_himpo.regression                                        # the same numbers twice, and a toy task
-    python -m benchmarl_himpo.regression mode=full                              # then three tasks against the baseline
-    python -m benchmarl_himpo.regression mode=baseline reason='first baseline'  # take a new baseline of this machine
+    python -m benchmarl_himpo.regression                      # the same numbers twice, and a toy task
+    python -m benchmarl_himpo.regression mode=full base=main  # then three tasks against the code of another commit
 
-Exit code 0: nothing was lost; 1: something was; 2: inconclusive, with a sentence that says what to do. Options and
-their defaults are in conf/regression.yaml; everything else on the line changes the runs that are compared with the
-baseline, as in a sweep. The same command again goes on where it was stopped. Baselines change only by a reviewed commit
-that says why.
+Exit code 0: no regression detected; 1: returns regressed; 2: inconclusive, with a sentence that says what to do. With
+mode=full the base is checked out into a git worktree, both sides run with the same seeds on this machine, and the pairs
+are tested. Options and their defaults are in conf/regression.yaml; everything else on the line changes the runs of both
+sides, as in a sweep. The same command again goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -21,16 +20,16 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from benchmarl_himpo.benchmark.execution import check_engine
+from benchmarl_himpo.benchmark.execution import check_workers
+from benchmarl_himpo.benchmark.regression.comparison import EXPECTED, format_comparison
 from benchmarl_himpo.benchmark.regression.gate import Gate
-from benchmarl_himpo.benchmark.regression.stages import EXPECTED, format_comparison
 from benchmarl_himpo.benchmark.regression.verdict import Finding, InconclusiveError, Verdict, format_findings
 from benchmarl_himpo.command_line import exit_on_interrupt, given_arguments
 from benchmarl_himpo.config import split_arguments
 from benchmarl_himpo.registration import register
 
 OPTIONS_FILE = "regression.yaml"
-MODES = ("quick", "full", "baseline")
+MODES = ("quick", "full")
 
 
 def read_arguments(arguments: Sequence[str]) -> tuple[DictConfig, list[str]]:
@@ -48,9 +47,13 @@ def read_arguments(arguments: Sequence[str]) -> tuple[DictConfig, list[str]]:
     options, overrides = split_arguments(OPTIONS_FILE, arguments)
     if options.mode not in MODES:
         raise ValueError(f"mode={options.mode} does not exist: choose from {', '.join(MODES)}")
+    if options.mode == "full" and options.base is None:
+        raise ValueError("mode=full needs base=..., the commit, tag or branch to compare with, such as base=main")
+    if options.mode == "quick" and options.base is not None:
+        raise ValueError(f"base={options.base} is compared with in mode=full alone: add mode=full, or leave it out")
     if options.random_episodes < 1:
         raise ValueError(f"random_episodes={options.random_episodes} must be 1 or more")
-    check_engine(options.engine, options.workers, options.retries)
+    check_workers(options.workers, options.retries)
     return options, overrides
 
 
@@ -60,12 +63,11 @@ def run_gate(gate: Gate) -> None:
     Args:
         gate: the gate; what it cannot judge becomes a finding of its own.
     """
-    modes = {"quick": gate.run_quick, "full": gate.run_full, "baseline": gate.take_baseline}
+    modes = {"quick": gate.run_quick, "full": gate.run_full}
     try:
-        written = modes[gate.options.mode]()
+        modes[gate.options.mode]()
     except InconclusiveError as error:
-        gate.findings.append(Finding(error.check, Verdict.INCONCLUSIVE, str(error)))
-        written = None
+        gate.findings.append(Finding("runs", Verdict.INCONCLUSIVE, str(error)))
     stages = [finding for finding in gate.findings if "tasks" in finding.numbers]
     for finding in stages:
         print(f"{format_comparison(finding)}\n")
@@ -73,8 +75,6 @@ def run_gate(gate: Gate) -> None:
     if stages:
         print(f"\n{EXPECTED}")
     print(f"\n{gate.verdict.name.lower()}; results: {gate.save_result()}")
-    if written:
-        print(f"baseline: {written}, to be committed with a message that says why")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

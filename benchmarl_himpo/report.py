@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from benchmarl_himpo.command_line import given_arguments
 from benchmarl_himpo.config import read_options
+from benchmarl_himpo.output import OutputError, check_output_folder
 
 
 def read_arguments(arguments: Sequence[str]) -> tuple[list[Path], DictConfig]:
@@ -46,15 +47,15 @@ def read_arguments(arguments: Sequence[str]) -> tuple[list[Path], DictConfig]:
     return folders, options
 
 
-def report(folders: list[Path], options: DictConfig) -> str:
-    """Read runs, write the report, and say what came out.
+def report(folders: list[Path], options: DictConfig) -> None:
+    """Read runs, print the verdicts and warnings, write the report, and say where it is.
 
     Args:
         folders: folders of runs.
         options: see ``conf/report.yaml``.
 
-    Returns:
-        The verdicts and warnings, and where the report is.
+    Raises:
+        OutputError: if the report cannot be written.
     """
     from benchmarl_himpo.benchmark.anchors import load_anchors
     from benchmarl_himpo.benchmark.comparison import collect
@@ -64,21 +65,26 @@ def report(folders: list[Path], options: DictConfig) -> str:
     from benchmarl_himpo.benchmark.report.verdicts import judge, write_warnings
     from benchmarl_himpo.benchmark.report.writers import write_report
 
+    output = Path(str(options.output)) if options.output else folders[0] / "report"
+    check_output_folder("output", output)
     settings = Settings(options.confidence, options.repetitions, options.seed)
     protocol = load_protocol(options.protocol) if options.protocol else None
     comparison, anchors = collect(folders, protocol.runs if protocol else None), load_anchors()
     content = Content(comparison, analyse(comparison, anchors, settings), anchors, settings, protocol)
-    output = Path(str(options.output)) if options.output else folders[0] / "report"
-    files = write_report(content, output, options.title)
     verdicts = [f"{verdict.task}: {verdict.text}" for verdict in judge(content.analysis)]
-    return "\n\n".join([*verdicts, *write_warnings(content), f"report: {files[0]}"])
+    print("\n\n".join([*verdicts, *write_warnings(content)]))
+    try:
+        files = write_report(content, output, options.title)
+    except OSError as error:
+        raise OutputError(f"output={output} could not be written ({error}): what is printed is all there is") from error
+    print(f"\nreport: {files[0]}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     given = given_arguments(arguments, __doc__)
     try:
-        print(report(*read_arguments(given)))
+        report(*read_arguments(given))
     except ModuleNotFoundError as error:
         sys.exit(f"a report needs {error.name}: pip install 'benchmarl_himpo[report]'")
     except (ValueError, OSError, OmegaConfBaseException) as error:

@@ -65,7 +65,7 @@ def main() -> None:
         search_in(arguments.config_dir)
         with exit_on_interrupt(RESUMABLE):
             resume(arguments.run_dir, arguments.overrides)
-    except (ValueError, CommandError, OmegaConfBaseException) as error:
+    except (ValueError, OSError, CommandError, OmegaConfBaseException) as error:
         sys.exit(str(error))
 
 

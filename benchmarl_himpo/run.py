@@ -115,8 +115,13 @@ def train_and_summarise(cfg: DictConfig, choices: Mapping[str, str], resumes: bo
     """
     started = time.perf_counter()
     experiment = train(cfg, choices, resumes)
-    metric = measure_absolute_metric(Path(experiment.folder_name), cfg, choices)
-    print(f"\n{summarise(experiment, time.perf_counter() - started, metric)}")
+    metric = None
+    try:
+        metric = measure_absolute_metric(Path(experiment.folder_name), cfg, choices)
+    except (ValueError, OSError) as error:
+        raise CommandError(str(error)) from error
+    finally:  # what training gave is shown whatever comes of the metric
+        print(f"\n{summarise(experiment, time.perf_counter() - started, metric)}")
 
 
 @hydra.main(version_base=HYDRA_VERSION_BASE, config_path=str(CONF_DIR), config_name="config")

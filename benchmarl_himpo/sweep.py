@@ -31,6 +31,7 @@ from benchmarl_himpo.benchmark.record import RECORD_FILE, load_record
 from benchmarl_himpo.benchmark.spec import RunSpec
 from benchmarl_himpo.command_line import exit_on_interrupt, given_arguments, take_config_dir
 from benchmarl_himpo.config import split_arguments
+from benchmarl_himpo.output import OutputError, check_output_folder
 from benchmarl_himpo.registration import register
 from benchmarl_himpo.runs.lock import lock_folder
 
@@ -69,35 +70,49 @@ def sweep(options: DictConfig, overrides: list[str]) -> bool:
 
     Raises:
         SweepError: if the sweep cannot be started.
+        OutputError: if a folder cannot be written to.
         RunLockedError: if another sweep uses the folder.
         KeyboardInterrupt: after Ctrl-C, when all runs have been stopped.
     """
+    folder, publish = Path(options.folder), None if options.publish is None else Path(str(options.publish))
+    if not options.dry_run:
+        check_output_folder("folder", folder)
+        if publish is not None:
+            check_output_folder("publish", publish)
     runs = expand(overrides)
     print(f"{len(runs)} runs; taking the numerics fingerprint", file=sys.stderr)
-    folder = Path(options.folder)
     specs = make_specs(runs, folder, fingerprint())
     states = find_done(specs, [Path(results) for results in options.results or []])
     print(f"{len(states)} done before, {len(specs) - len(states)} to do in {folder}", file=sys.stderr)
     if options.dry_run:
         print(format_table(specs, {spec.id: states.get(spec.id, "to do") for spec in specs}))
         return True
-    publish = partial(_publish, folder=None if options.publish is None else Path(str(options.publish)))
     folder.mkdir(parents=True, exist_ok=True)
+    unpublished: list[str] = []
+    copy = partial(_publish, folder=publish, unpublished=unpublished)
     with lock_folder(folder):
         for spec in specs:
-            publish(spec)
+            copy(spec)
         try:
-            do_missing(specs, states, options.engine, options.workers, options.retries, on_done=publish)
+            do_missing(specs, states, options.engine, options.workers, options.retries, on_done=copy)
         finally:
             print(format_table(specs, {spec.id: states.get(spec.id, "not done") for spec in specs}))
+    if unpublished:
+        raise OutputError(
+            f"publish={publish} could not be written to ({unpublished[-1]}): records are complete in {folder}, and the "
+            "same command copies them"
+        )
     return all(state.startswith("done") for state in states.values())
 
 
-def _publish(spec: RunSpec, folder: Path | None) -> None:
-    """Copy the record of a run to a folder, if there are both."""
+def _publish(spec: RunSpec, folder: Path | None, unpublished: list[str]) -> None:
+    """Copy the record of a run to a folder, if there are both; what fails is noted, since other runs go on."""
     if folder is not None and (spec.folder / RECORD_FILE).is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        load_record(spec.folder / RECORD_FILE).save(folder / f"{spec.id}.json")
+        record = load_record(spec.folder / RECORD_FILE)
+        try:
+            record.save(folder / f"{spec.id}.json")
+        except OSError as error:
+            unpublished.append(str(error))
 
 
 def _interrupt(*_: Any) -> NoReturn:
@@ -120,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (ValueError, RuntimeError, OSError, OmegaConfBaseException) as error:
         sys.exit(str(error))
     if not is_done:
-        sys.exit("Some runs failed, see the table; their attempts.jsonl say more. The same command tries again.")
+        sys.exit("Some runs failed, see the table; their log.txt say more. The same command tries again.")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from benchmarl_himpo.config import read_options
+from benchmarl_himpo.config import read_options, sort_arguments, split_arguments
 
 
 def test_values_get_the_type_of_their_defaults() -> None:
@@ -46,6 +46,25 @@ def test_the_last_value_holds_and_null_takes_one_back() -> None:
 def test_another_type_is_refused(file: str, argument: str, words: str) -> None:
     with pytest.raises(ValueError, match=re.escape(f"{argument} {words}")):
         read_options(file, [argument])
+
+
+@pytest.mark.parametrize("file", ["sweep.yaml", "regression.yaml"])
+def test_a_misspelt_option_is_not_taken_for_one_of_the_runs(file: str) -> None:
+    """Hydra would advise a plus before it, with which the command does what was not meant."""
+    with pytest.raises(ValueError, match=r"^dryrun is no option of this command: choose from .*folder"):
+        split_arguments(file, ["dryrun=true", "seed=1"])
+    of_runs = ["algorithm=ippo", "seed=1", "absolute_metric_episodes=3", "task.n_agents=3", "+experiment.x=1"]
+    assert split_arguments(file, ["workers=2", *of_runs, "model@critic_model=layers/mlp"])[1] == [
+        *of_runs,
+        "model@critic_model=layers/mlp",
+    ]
+
+
+@pytest.mark.parametrize("file", ["evaluate.yaml", "export.yaml"])
+def test_an_option_of_the_run_is_named_with_its_dot(file: str) -> None:
+    with pytest.raises(ValueError, match=r"^n_agents is no option of this command: .*episodes.*task\.n_agents=5"):
+        sort_arguments(file, ["run", "n_agents=5"])
+    assert sort_arguments(file, ["run", "task.n_agents=5"])[2] == [("task.n_agents", "5")]
 
 
 def test_an_option_that_does_not_exist_is_refused_with_those_that_do() -> None:

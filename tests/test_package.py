@@ -87,6 +87,7 @@ def test_wheel_trains_outside_the_checkout(
     shipped = {file.relative_to(package / "conf") for file in package.rglob("conf/**/*.yaml")}
     assert shipped == {file.relative_to(ROOT / "conf") for file in YAML_FILES}
     assert (package / "py.typed").is_file()
+    assert [file.name for file in (site / "hydra_plugins").glob("*.py")] == ["benchmarl_himpo.py"]  # a namespace
     assert not (site / "tests").exists()
 
     # PYTHONPATH comes before an installed checkout.

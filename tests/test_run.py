@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from benchmarl.algorithms import algorithm_config_registry as host_registry
-from benchmarl.environments import task_config_registry
+from benchmarl.environments import PettingZooTask, task_config_registry
 from benchmarl.experiment import Callback, Experiment, ExperimentConfig
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -25,6 +28,7 @@ from benchmarl_himpo import checks, register, run
 from benchmarl_himpo.algorithms import algorithm_config_registry
 from benchmarl_himpo.callbacks import SummaryCallback, VideoCallback
 from benchmarl_himpo.config import CONF_DIR, compose
+from benchmarl_himpo.environments.lbf.task import LbfTask
 from benchmarl_himpo.environments.sampling_scenario import SamplingScenario
 from benchmarl_himpo.evaluation.episodes import load_trained
 from benchmarl_himpo.resume import resume
@@ -238,8 +242,101 @@ def test_missing_torch_geometric_names_what_to_install(
     tiny_experiment_config: ExperimentConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checks, "find_spec", lambda name: None)
-    with pytest.raises(checks.RequestError, match=r"model=layers/gnn needs.*\[gnn\]"):
+    with pytest.raises(checks.RequestError, match=r"needs torch_geometric.*\[gnn\].*model=layers/mlp"):
         checks.check_request(tiny_experiment_config, True, "vmas/balance", {"gnn"})
+
+
+def _fake_packages(monkeypatch: pytest.MonkeyPatch, installed: dict[str, str]) -> None:
+    """Let the checks see these packages and no others."""
+    monkeypatch.setattr(checks, "find_spec", lambda name: object() if name in installed else None)
+    monkeypatch.setattr(checks, "version", installed.__getitem__)
+
+
+PETTINGZOO_TASKS = sorted(f"pettingzoo/{task.name.lower()}" for task in PettingZooTask)
+MPE_TASKS = [task for task in PETTINGZOO_TASKS if "/simple_" in task]
+
+
+@pytest.mark.parametrize("task", PETTINGZOO_TASKS)
+def test_a_missing_pettingzoo_is_named_with_the_version_that_works(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    _fake_packages(monkeypatch, {})
+    with pytest.raises(checks.RequestError, match=rf"task={task} .*not installed.*pip install 'pettingzoo==1\.25\.0'"):
+        checks._check_task(task)
+
+
+@pytest.mark.parametrize(
+    ("pettingzoo", "fitting"),
+    [
+        ("1.24.3", [*MPE_TASKS, "pettingzoo/multiwalker"]),
+        ("1.25.0", PETTINGZOO_TASKS),
+        ("1.26.1", ["pettingzoo/multiwalker"]),
+        ("1.27.0", []),
+    ],
+)
+def test_versions_of_pettingzoo_that_do_not_work_are_refused(
+    pettingzoo: str, fitting: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _fake_packages(monkeypatch, {"pettingzoo": pettingzoo, "pygame": "2.6.1", "Box2D": "2.3.10", "pymunk": "6.11.1"})
+    assert len(MPE_TASKS) == 8
+    for task in PETTINGZOO_TASKS:
+        if task in fitting:
+            checks._check_task(task)
+        else:
+            with pytest.raises(
+                checks.RequestError, match=rf"task={task} .*\({pettingzoo} is installed\).*1\.25\.0'\.$"
+            ):
+                checks._check_task(task)
+
+
+def test_waterworld_needs_an_older_pymunk_and_is_not_told_to_install_what_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _fake_packages(monkeypatch, {"pettingzoo": "1.25.0", "pygame": "2.6.1", "pymunk": "7.3.1"})
+    with pytest.raises(checks.RequestError, match=r"needs pymunk<7 \(7.3.1 is installed\): pip install 'pymunk<7'\.$"):
+        checks._check_task("pettingzoo/waterworld")
+
+
+@pytest.mark.parametrize(
+    ("task", "install"),
+    [
+        ("meltingpot/clean_up", "dm-meltingpot"),
+        ("magent/adversarial_pursuit", "magent2"),
+        ("smacv2/zerg_5_vs_5", "git+https://github.com/oxwhirl/smacv2.git"),
+    ],
+)
+def test_a_missing_environment_names_what_to_install(task: str, install: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    _fake_packages(monkeypatch, {})
+    with pytest.raises(checks.RequestError, match=re.escape(f"(not installed): pip install '{install}'.")):
+        checks._check_task(task)
+
+
+def test_a_package_under_another_name_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Box2D is the module of several packages, pygame of two."""
+    _fake_packages(monkeypatch, {"pettingzoo": "1.25.0", "pygame": "", "Box2D": ""})
+
+    def version_of_pettingzoo(name: str) -> str:
+        if name != "pettingzoo":
+            raise PackageNotFoundError(name)
+        return "1.25.0"
+
+    monkeypatch.setattr(checks, "version", version_of_pettingzoo)
+    checks._check_task("pettingzoo/multiwalker")
+
+
+def test_tasks_of_users_need_nothing_that_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task of their own, even in the place of one of BenchMARL's, may bring its own simulation."""
+    _fake_packages(monkeypatch, {})
+    checks._check_task("pettingzoo/my_own")
+    checks._check_task("lbf/foraging_8x8_2p_1f")
+    monkeypatch.setitem(task_config_registry, "pettingzoo/simple_tag", LbfTask.FORAGING_8X8_2P_1F)
+    checks._check_task("pettingzoo/simple_tag")
+
+
+@pytest.mark.skipif(find_spec("pettingzoo") is not None, reason="PettingZoo is installed")
+def test_the_command_says_what_a_task_needs(run_command: RunCommand, tmp_path: Path) -> None:
+    done = run_command("algorithm=ippo", "task=pettingzoo/simple_tag", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "task=pettingzoo/simple_tag needs pettingzoo<1.26 (not installed)" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_layers_of_a_sequence_model_are_found() -> None:

@@ -235,15 +235,9 @@ class Himppo(Ippo):
         self.experiment.logger.log(means, step=self.experiment.n_iters_performed)
 
     def _get_training_keys(self, group: str) -> list[NestedKey]:
-        """What a minibatch needs: inputs and outputs of the networks, and the targets of every level."""
+        """What a minibatch needs: what the loss reads."""
         loss = self.get_loss_and_updater(group)[0]
-        policy = self.get_policy_for_loss(group)
-        keys: list[NestedKey] = []
-        for level, (actor, critic) in enumerate(zip(policy.actors, self._critics[group], strict=True)):
-            keys += [*actor.in_keys, *critic.in_keys, *loss.level_losses[level].keys.training_keys]
-        if self.action_mask_spec is not None:
-            keys.append((group, "action_mask"))
-        return list(dict.fromkeys(keys))
+        return list(dict.fromkeys([*loss.in_keys, *loss.mask_keys]))
 
     def _check_finite(self, group: str, level: int, **tensors: Tensor) -> None:
         """Stop the run where a tensor holds NaN or infinity."""
@@ -259,13 +253,17 @@ class Himppo(Ippo):
     def _get_reader(self, group: str) -> HierarchyReader:
         layout = HierarchyLayout(len(self.group_map[group]), tuple(self.n_nodes), tuple(self.goal_interval))
         neighbours = build_neighbours(self.neighbours, self.n_neighbours, self.neighbour_radius)
-        needs_position = neighbours.needs_position or (layout.top > 0 and self._get_assignment(layout).needs_position)
+        needed_by = {}
+        if layout.top > 0 and self._get_assignment(layout).needs_position:
+            needed_by["assignment"] = self.assignment
+        if neighbours.needs_position:
+            needed_by["neighbours"] = self.neighbours
         entries = self.experiment.test_env.full_observation_spec_unbatched[group]
         task = f"{self.experiment.environment_name}/{self.experiment.task_name}"
         inputs = GroupInputs(
             group=group,
             observation_keys=tuple(self.observation_spec[group].keys(True, True)),
-            position_source=find_position(self.position, task, entries) if needs_position else None,
+            position_source=find_position(self.position, task, entries, needed_by),
             alive_key=find_alive_key(self.alive, entries),
         )
         return HierarchyReader(layout, inputs, HierarchyKeys(group), neighbours)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
@@ -9,11 +10,14 @@ from benchmarl.models import GnnConfig, SequenceModelConfig
 from benchmarl.models.common import ModelConfig
 from torchrl.data import Composite
 
-from benchmarl_himpo.environments import known_position
+from benchmarl_himpo.environments import known_position, observes_no_position
 from benchmarl_himpo.hierarchy import Assignment, Neighbours, assignment_registry, neighbours_registry
 from benchmarl_himpo.models import PositionSource
 
 Builder = TypeVar("Builder")
+
+WITHOUT_POSITIONS = {"assignment": "static", "neighbours": "full"}
+"""Options that may need positions, and the value that a message advises instead."""
 
 
 def build_neighbours(name: str, n_neighbours: int, radius: float) -> Neighbours:
@@ -57,7 +61,9 @@ def _look_up(option: str, name: str, registry: Mapping[str, type[Builder]]) -> t
     return registry[name]
 
 
-def find_position(position: str | None, task: str, entries: Composite) -> PositionSource:
+def find_position(
+    position: str | None, task: str, entries: Composite, needed_by: Mapping[str, str]
+) -> PositionSource | None:
     """Find where the agents of a group have their positions.
 
     Args:
@@ -65,29 +71,56 @@ def find_position(position: str | None, task: str, entries: Composite) -> Positi
             task.
         task: name of the task, such as ``"vmas/sampling"``.
         entries: what the environment emits for the group. Shape ``[n_agents]``.
+        needed_by: values of the options that need positions, such as ``{"assignment": "kmeans"}``.
 
     Returns:
-        The source.
+        The source; None where nothing needs positions.
 
     Raises:
         ValueError: if no position is known or the group has no such entry.
     """
+    if not needed_by:
+        return None
     names = {".".join(key) if isinstance(key, tuple) else key: key for key in entries.keys(True, True)}
+    found = position
     if position == "auto":
-        position = "position" if "position" in names else known_position(*task.split("/", 1))
-    if position is None:
-        raise ValueError(
-            f"algorithm.assignment or algorithm.neighbours needs positions and none are known for task {task}: set "
-            "algorithm.position to where they stand, such as \"algorithm.position='observation[0:2]'\" with both "
-            "quotes, or set algorithm.assignment=static and algorithm.neighbours=full"
-        )
-    source = PositionSource.parse(position)
+        found = "position" if "position" in names else known_position(*task.split("/", 1))
+    if found is None:
+        raise ValueError(_describe_missing_position(position, task, needed_by))
+    source = PositionSource.parse(found)
     if source.key not in names:
         raise ValueError(
             f"algorithm.position={position} names no entry of the agents of task {task}, which have {', '.join(names)}"
             ": name one of these"
         )
+    if position != "auto" and source.key == "observation" and observes_no_position(*task.split("/", 1)):
+        warnings.warn(
+            f"algorithm.position={position} is no position, because agents of task {task} do not observe theirs: "
+            f"{_join(needed_by)} follow two other features; {_without_positions(needed_by)} needs no position",
+            stacklevel=2,
+        )
     return source
+
+
+def _describe_missing_position(position: str | None, task: str, needed_by: Mapping[str, str]) -> str:
+    """Say which options need positions that are not there, and what to set."""
+    needs, instead = f"positions are needed by {_join(needed_by)}", _without_positions(needed_by)
+    if position is None:
+        return f"{needs}, and algorithm.position=null gives none: leave algorithm.position out or set {instead}"
+    if observes_no_position(*task.split("/", 1)):
+        return f"{needs}, and agents of task {task} do not observe theirs: set {instead}"
+    return (
+        f"{needs}, and where those of task {task} stand is not known: set algorithm.position to the two features that "
+        f"hold them, such as \"algorithm.position='observation[0:2]'\" with both quotes, or set {instead}"
+    )
+
+
+def _without_positions(needed_by: Mapping[str, str]) -> str:
+    return _join({option: WITHOUT_POSITIONS[option] for option in needed_by})
+
+
+def _join(options: Mapping[str, str]) -> str:
+    return " and ".join(f"algorithm.{option}={value}" for option, value in options.items())
 
 
 def find_alive_key(alive: str | None, entries: Composite) -> str | None:

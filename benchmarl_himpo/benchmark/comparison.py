@@ -115,7 +115,10 @@ def collect(folders: Sequence[Path], planned: Set[RunLabel] | None = None) -> Co
         begun += [_read_plan(spec) for spec in sorted(folder.rglob(SPEC_FILE)) if _is_unfinished(spec.parent)]
     if not found:
         of_protocol = "" if planned is None else " of the protocol"
-        raise ComparisonError(f"no record of a finished run{of_protocol} below {', '.join(map(str, folders))}")
+        where = ", ".join(map(str, folders))
+        raise ComparisonError(
+            f"no record of a finished run{of_protocol} below {where}: give folders of sweeps or of records"
+        )
     records = [record for record, _ in found.values()]
     records.sort(key=lambda r: (natural_order(r.task_label), natural_order(r.variant), r.seed))
     _check_configs(records)
@@ -176,7 +179,7 @@ def _read_plan(spec: Path) -> Absent:
 def _state(ledger: Ledger) -> str:
     """Say in a few words why a run has no record."""
     if ledger.is_running:
-        return "running, or killed without a word"
+        return "running, or killed (no exit event)"
     if ledger.is_interrupted:
         return "interrupted"
     return f"failed: {ledger.reason}" if ledger.n_attempts else "not started"

@@ -14,10 +14,11 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import closing, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
 
-from benchmarl_himpo.benchmark.expansion import SweepError
 from benchmarl_himpo.benchmark.ledger import Ledger
 from benchmarl_himpo.benchmark.run_one import EXIT_SYSTEM, Outcome, SystemFailureError, check_fingerprint, run_one
 from benchmarl_himpo.benchmark.spec import RunSpec
@@ -43,6 +44,8 @@ class Ended:
     reason: str = ""
 
 
+Job = TypeVar("Job")
+
 Engine = Callable[[Sequence[RunSpec], int | None, int], Generator[Ended | None, None, None]]
 
 
@@ -60,25 +63,46 @@ def run_in_processes(
         Runs that ended, and None while nothing happens.
     """
     waiting = deque((spec, n_retries) for spec in specs)
-    running: dict[subprocess.Popen[bytes], tuple[RunSpec, int]] = {}
+    with closing(run_processes(waiting, lambda job: _start(job[0]), n_workers)) as processes:
+        for ended in processes:
+            if ended is None:
+                yield None
+                continue
+            (spec, retries), code = ended
+            if code == 0:
+                yield Ended(spec, True)
+                continue
+            reason = _note_exit(spec, code)
+            if retries > 0 and (code < 0 or code == EXIT_SYSTEM):
+                waiting.appendleft((spec, retries - 1))
+            else:
+                yield Ended(spec, False, reason)
+
+
+def run_processes(
+    waiting: deque[Job], start: Callable[[Job], subprocess.Popen[bytes]], n_workers: int | None
+) -> Generator[tuple[Job, int] | None, None, None]:
+    """Run processes, some at a time; closing the generator interrupts those that are running.
+
+    Args:
+        waiting: what they are to do; its caller may add to it between two yields.
+        start: starts one.
+        n_workers: processes at a time; None: one for each core this process may use.
+
+    Yields:
+        A job whose process ended with its exit code, negative for a signal, and None while nothing happens.
+    """
+    running: dict[subprocess.Popen[bytes], Job] = {}
     try:
         while waiting or running:
             while waiting and len(running) < (n_workers or n_cores()):
-                spec, retries = waiting.popleft()
-                running[_start(spec)] = spec, retries
+                job = waiting.popleft()
+                running[start(job)] = job
             time.sleep(POLL_SECONDS)
             yield None
             for process in [process for process in running if process.poll() is not None]:
-                spec, retries = running.pop(process)
                 process.communicate()  # closes the pipe
-                if process.returncode == 0:
-                    yield Ended(spec, True)
-                    continue
-                reason = _note_exit(spec, process.returncode)
-                if retries > 0 and (process.returncode < 0 or process.returncode == EXIT_SYSTEM):
-                    waiting.appendleft((spec, retries - 1))
-                else:
-                    yield Ended(spec, False, reason)
+                yield running.pop(process), process.returncode
     finally:
         _stop(list(running))
 
@@ -97,14 +121,9 @@ def run_with_ray(
 
     Yields:
         Runs that ended, and None while nothing happens.
-
-    Raises:
-        SweepError: if Ray is not installed.
     """
-    try:
-        import ray
-    except ImportError as error:
-        raise SweepError("engine=ray needs ray: pip install 'benchmarl_himpo[ray]'") from error
+    import ray
+
     is_ours = not ray.is_initialized()
     if is_ours:
         own_cluster = (
@@ -165,7 +184,7 @@ def _start(spec: RunSpec) -> subprocess.Popen[bytes]:
     with (spec.folder / LOG_FILE).open("ab") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "benchmarl_himpo.benchmark.run_one", str(spec.save())],
-            env={**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", **_search_path(spec)},
+            env={**one_thread(), **_search_path(spec)},
             stdin=subprocess.PIPE,  # its end tells the run that the sweep is gone
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -178,20 +197,31 @@ def _search_path(spec: RunSpec) -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join(sys.path)} if spec.imports else {}
 
 
+def one_thread() -> dict[str, str]:
+    """Environment of a process that computes with one thread."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
 def _note_exit(spec: RunSpec, code: int) -> str:
     """Write an exit code into the ledger, and say why the run ended."""
     ledger = Ledger(spec.folder)
     if code < 0:  # whatever the attempt before said
-        reason = f"killed by signal {-code} ({signal.Signals(-code).name})"
+        reason = describe_signal(-code)
     else:
-        reason = ledger.last_words or _last_line(spec)
+        reason = ledger.last_words or last_line(spec.folder / LOG_FILE)
     ledger.add("exited", exit_code=code, reason=reason)
     return reason
 
 
-def _last_line(spec: RunSpec) -> str:
-    lines = (spec.folder / LOG_FILE).read_text(errors="replace").strip().splitlines()
-    return lines[-1] if lines else "ended without a word"
+def describe_signal(number: int) -> str:
+    """Say that a process was killed, and by what."""
+    return f"killed by signal {number} ({signal.Signals(number).name})"
+
+
+def last_line(log: Path) -> str:
+    """Last line that a process wrote."""
+    lines = log.read_text(errors="replace").strip().splitlines()
+    return lines[-1] if lines else "ended without output"
 
 
 def _ray_reason(spec: RunSpec, error: Exception) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarl_himpo.benchmark.engines import ENGINES
@@ -25,10 +26,17 @@ def check_engine(engine: str, n_workers: object, n_retries: int) -> None:
         n_retries: how often a run is started again.
 
     Raises:
-        SweepError: if a value is out of range, with the option named.
+        SweepError: if a value is out of range or a package is missing, with the option named.
     """
     if engine not in ENGINES:
         raise SweepError(f"engine={engine} does not exist: choose from {', '.join(ENGINES)}")
+    if engine == "ray" and find_spec("ray") is None:
+        raise SweepError("engine=ray needs ray, which is not installed: pip install 'benchmarl_himpo[ray]'")
+    check_workers(n_workers, n_retries)
+
+
+def check_workers(n_workers: object, n_retries: int) -> None:
+    """Check how many runs are to be done at a time, and how often; see :func:`check_engine`."""
     if n_workers is not None and not (type(n_workers) is int and n_workers >= 1):
         raise SweepError(f"workers={n_workers} must be 1 or more, or null for as many as there are cores")
     if n_retries < 0:

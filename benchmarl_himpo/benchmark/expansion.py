@@ -118,7 +118,7 @@ def make_specs(runs: Sequence[list[str]], sweep_folder: Path, fingerprint: str) 
         # Composing takes most of the time, and seeds are many
         others = tuple(line for line in overrides if not line.startswith("seed="))
         if others not in plain:
-            cfg = _compose_checked(list(others))
+            cfg = compose_checked(list(others))
             plain[others] = make_spec(cfg, cfg.hydra.runtime.choices, others, sweep_folder, fingerprint)
         seeds = [line.partition("=")[2] for line in overrides if line.startswith("seed=")]
         seed = _read_seed(seeds[-1]) if seeds else plain[others].seed
@@ -132,11 +132,22 @@ def make_specs(runs: Sequence[list[str]], sweep_folder: Path, fingerprint: str) 
     return sorted(specs, key=lambda spec: spec.seed)
 
 
-def _compose_checked(overrides: list[str]) -> DictConfig:
+def compose_checked(overrides: list[str]) -> DictConfig:
+    """Compose one run of a sweep and check that it can be done.
+
+    Args:
+        overrides: its overrides in Hydra's syntax.
+
+    Returns:
+        The composed config, with Hydra's node.
+
+    Raises:
+        SweepError: if it cannot be composed or done.
+    """
     try:
         cfg = compose(overrides, return_hydra_config=True)
-        check_config(cfg, cfg.hydra.runtime.choices)
         check_sweep(cfg.experiment)
+        check_config(cfg, cfg.hydra.runtime.choices)
     except (HydraException, OmegaConfBaseException, RequestError, ValueError) as error:
         raise SweepError(f"{' '.join(overrides)}: {error}") from error
     return cfg

@@ -6,7 +6,7 @@ change with every comment, and versions of packages do not tell processors apart
 questions, see :data:`GOLDEN_RUNS`.
 
     python -m benchmarl_himpo.benchmark.fingerprint
-    python -m benchmarl_himpo.benchmark.fingerprint host himppo
+    python -m benchmarl_himpo.benchmark.fingerprint fingerprint himppo
 """
 
 from __future__ import annotations
@@ -29,12 +29,10 @@ GOLDEN_RUNS: dict[str, tuple[list[str], ...]] = {
         [SAMPLING, "algorithm=himppo_paper", "algorithm.credit=telescoped", "algorithm.critic_rows=sampled"],
         [SAMPLING, "algorithm=qmix"],
     ),
-    "host": (["task=vmas/balance", "algorithm=ippo"],),
     "himppo": ([SAMPLING, "algorithm=himppo"],),
 }
 """What a digest is taken of. ``fingerprint``: the frozen preset with the credit that reads most of the code, so that
-another default leaves the digest alone. ``host``: an algorithm and a task of BenchMARL's, which tell machines and
-versions apart and are blind to the algorithms of this package. ``himppo``: our default."""
+another default leaves the digest alone. ``himppo``: our default."""
 GOLDEN_OVERRIDES = [
     "task.max_steps=20",
     "seed=0",

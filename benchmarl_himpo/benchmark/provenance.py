@@ -47,15 +47,18 @@ def provenance(devices: set[str]) -> dict[str, Any]:
     }
 
 
-def source_digest() -> str:
-    """Digest of all Python and YAML files of this package: another one where anything in them changed.
+def source_digest(root: Path) -> str:
+    """Digest of all Python and YAML files of the package: another one where anything in them changed.
+
+    Args:
+        root: folder that holds the package, and in a checkout ``conf`` beside it.
 
     Returns:
         16 hexadecimal digits.
     """
     digest = hashlib.sha256()
-    for root, pattern in ((Path(__file__).parents[1], "*.py"), (CONF_DIR, "*.yaml")):
-        for file in sorted(root.rglob(pattern)):
+    for folder, pattern in (("benchmarl_himpo", "*.py"), ("benchmarl_himpo/conf", "*.yaml"), ("conf", "*.yaml")):
+        for file in sorted((root / folder).rglob(pattern)):
             digest.update(f"{file.relative_to(root).as_posix()}\0".encode() + file.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
 

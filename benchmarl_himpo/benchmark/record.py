@@ -6,11 +6,12 @@ It holds what was run, what came out and on what, without machine paths or host 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sized
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
+
+from benchmarl_himpo.output import write_whole
 
 FORMAT = 1
 """Version of the files: raised when a key changes its meaning."""
@@ -151,12 +152,7 @@ class RunRecord:
             text = json.dumps({"format": FORMAT, **asdict(self)}, sort_keys=True, indent=1, allow_nan=False)
         except ValueError as error:
             raise RecordError(f"{self.id} was not written: {error}") from error
-        temporary = path.with_name(f"{path.name}.tmp")
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(f"{text}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        write_whole(path, f"{text}\n")
 
 
 def load_record(path: Path) -> RunRecord:

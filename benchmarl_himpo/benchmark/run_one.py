@@ -83,11 +83,10 @@ def check_fingerprint(spec: RunSpec) -> None:
     Raises:
         CommandError: if its fingerprint is another one.
     """
-    here = fingerprint()
-    if here != spec.fingerprint:
+    if fingerprint() != spec.fingerprint:
         raise CommandError(
-            f"{spec.id} is of a machine with the numerics fingerprint {spec.fingerprint}, and this one has {here}: "
-            "give the sweep machines with the same processors and versions"
+            f"{spec.id} belongs to a machine that computes other numbers than this one: give the sweep machines with "
+            "the same processors and versions"
         )
 
 
@@ -138,7 +137,7 @@ def _run_to_record(spec: RunSpec, cfg: DictConfig, choices: Mapping[str, str], l
     _place_attempt(spec, cfg, choices, ledger)
     n_done = n_frames_done(cfg)
     if ledger.is_running:
-        ledger.add("exited", exit_code=None, reason="its process ended without a word")
+        ledger.add("exited", exit_code=None, reason="its process was killed (no exit event)")
     ledger.add("started", frames=n_done, pid=os.getpid(), git_commit=made_with["git_commit"])
     if n_done < n_frames_of(cfg):
         train(cfg, choices, resumes=cfg.experiment.restore_file is not None)

@@ -49,8 +49,8 @@ class Bundle:
                 self.functions[name] = torch.export.load(folder / function["file"]).module()
             except Exception as error:
                 raise RuntimeError(
-                    f"{folder / function['file']} cannot be read: it was written with torch "
-                    f"{self.info['versions']['torch']} and this is torch {torch.__version__}"
+                    f"{folder / function['file']} cannot be read: it is damaged, or needs torch "
+                    f"{self.info['versions']['torch']}, which wrote it (this is torch {torch.__version__})"
                 ) from error
 
     def start(self, n_envs: int) -> State:

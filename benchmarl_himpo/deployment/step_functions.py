@@ -194,7 +194,8 @@ def export_step(function: StepFunction, example: TensorDictBase, path: Path) -> 
         The program that was saved.
 
     Raises:
-        ExportError: if torch.export cannot follow the computation, or the result would need more than torch.
+        ExportError: if torch.export cannot follow the computation, the result would need more than torch, or the file
+            cannot be written.
     """
     inputs = {name: example.get(key) for name, key in function.keys.items()}
     inputs |= {name: value.squeeze(-1) for name, value in inputs.items() if name == "clock"}
@@ -210,7 +211,13 @@ def export_step(function: StepFunction, example: TensorDictBase, path: Path) -> 
     }
     if foreign:
         raise ExportError(f"{path.stem} calls {', '.join(sorted(foreign))}, which torch alone does not have")
-    torch.export.save(program, path)
+    try:
+        torch.export.save(program, path)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+        reason = str(error).splitlines()[0]
+        raise ExportError(
+            f"{path.name} could not be written to {path.parent} ({reason}): no bundle was kept"
+        ) from error
     return program
 
 

@@ -2,6 +2,6 @@
 
 from benchmarl_himpo.environments.accelerated import accelerate, is_accelerated
 from benchmarl_himpo.environments.carry import carry_hierarchy
-from benchmarl_himpo.environments.positions import known_position
+from benchmarl_himpo.environments.positions import known_position, observes_no_position
 
-__all__ = ["accelerate", "carry_hierarchy", "is_accelerated", "known_position"]
+__all__ = ["accelerate", "carry_hierarchy", "is_accelerated", "known_position", "observes_no_position"]

@@ -15,6 +15,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from benchmarl_himpo.evaluation.episodes import Returns, load_policy, play
+from benchmarl_himpo.output import OutputError, write_whole
 from benchmarl_himpo.runs import CheckpointError
 from benchmarl_himpo.runs.best_policy import STATE_KEY
 from benchmarl_himpo.runs.checkpoint import newest_checkpoint, read_checkpoint
@@ -59,6 +60,7 @@ def measure_absolute_metric(run: Path, cfg: DictConfig, choices: Mapping[str, st
 
     Raises:
         CheckpointError: if no checkpoint holds the best policy.
+        OutputError: if the file cannot be written.
     """
     if cfg.absolute_metric_episodes == 0:
         return None
@@ -69,7 +71,14 @@ def measure_absolute_metric(run: Path, cfg: DictConfig, choices: Mapping[str, st
     seed = cfg.seed + SEED_OFFSET
     metric = AbsoluteMetric(best["frames"], seed, play(experiment, seed))
     experiment.close()
-    _replace_in_json(run / f"{run.name}.json", metric.returns)
+    file = run / f"{run.name}.json"
+    try:
+        _replace_in_json(file, metric.returns)
+    except OSError as error:
+        raise OutputError(
+            f"the absolute metric, {metric.mean:.3f}, could not be written to {file} ({error}): "
+            f"python -m benchmarl_himpo.resume {run} measures it again"
+        ) from error
     return metric
 
 
@@ -80,6 +89,4 @@ def _replace_in_json(file: Path, returns: Returns) -> None:
     content, data = read_run_json(file)
     groups = {f"{group}_return": values.mean(-1).tolist() for group, values in returns.per_group.items()}
     data["absolute_metrics"] = {**groups, "return": returns.per_agent.tolist()}
-    temporary = file.with_suffix(".json.tmp")
-    temporary.write_text(json.dumps(content, indent=4))
-    temporary.replace(file)
+    write_whole(file, json.dumps(content, indent=4))

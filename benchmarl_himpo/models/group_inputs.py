@@ -38,7 +38,7 @@ class PositionSource:
             )
         key, start, stop = match[1], int(match[2] or 0), int(match[3] or 0)
         if match[2] and (stop - start != 2 or start < 0 < stop):
-            raise ValueError(f"algorithm.position={text!r} must select exactly two features, such as {key}[0:2]")
+            raise ValueError(f"algorithm.position={text!r} must select exactly two features, such as '{key}[0:2]'")
         return cls(key, start)
 
     def read(self, group_td: TensorDictBase) -> Tensor:
@@ -52,7 +52,7 @@ class PositionSource:
         if position.shape[-1] != 2:
             raise ValueError(
                 f"algorithm.position asks for two features of {self.key} from number {self.start}, which has "
-                f"{entry.shape[-1]}: choose two that are there, such as {self.key}[0:2]"
+                f"{entry.shape[-1]}: choose two that are there, such as '{self.key}[0:2]'"
             )
         return position if position.is_floating_point() else position.to(torch.get_default_dtype())
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import cast
+from dataclasses import dataclass, field, fields
+from typing import Any, NoReturn, cast
 
 from tensordict import TensorDict, TensorDictBase
-from tensordict.nn import ProbabilisticTensorDictSequential, TensorDictModuleBase, TensorDictParams
+from tensordict.nn import ProbabilisticTensorDictSequential, TensorDictModuleBase, TensorDictParams, dispatch
 from tensordict.utils import NestedKey
 from torch import Tensor, nn
 from torchrl.objectives import ClipPPOLoss, LossModule
@@ -15,19 +16,85 @@ from torchrl.objectives.utils import distance_loss
 from benchmarl_himpo.keys import LevelKeys
 from benchmarl_himpo.objectives.functional import clipped_surrogate, masked_mean
 
+FIXED_OPTIONS: dict[str, Any] = {
+    "reduction": "mean",
+    "normalize_advantage": False,
+    "normalize_advantage_exclude_dims": (),
+    "entropy_bonus": True,
+    "separate_losses": False,
+    "clip_value": None,
+    "log_explained_variance": False,
+}
+"""Options of TorchRL's PPO losses that cannot be chosen here, each with the value that says what is computed."""
+_COEFFICIENTS = ("entropy_coef", "critic_coef")  # TorchRL keeps them under names with one f more
+_LEVEL_OPTIONS = ("clip_epsilon", "entropy_coeff", "critic_coeff", "loss_critic_type", "samples_mc_entropy")
 
-class LevelPPOLoss(ClipPPOLoss):
+
+class _NothingIgnored:
+    """Refuses what a loss of TorchRL lets a user set and what would have no effect on the losses of this module."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        owner = type(self).__name__
+        if name in FIXED_OPTIONS and value != FIXED_OPTIONS[name]:
+            raise ValueError(f"{owner} does not support {name}={value!r}: leave it at {FIXED_OPTIONS[name]!r}")
+        if name in _COEFFICIENTS:
+            raise AttributeError(f"{owner} takes {name} in its constructor: set {name}f of a LevelPPOLoss instead")
+        if name == "value_estimator":
+            self.make_value_estimator(value)
+        super().__setattr__(name, value)
+
+    def make_value_estimator(self, value_type: Any = None, **hyperparams: Any) -> NoReturn:
+        """Refuse: advantages and value targets of a level depend on all levels, and are computed before the loss.
+
+        Args:
+            value_type: of no use.
+            **hyperparams: of no use.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} has no value estimator: write advantages and value targets to the entries that "
+            "tensor_keys names before calling it, as Himppo.process_batch does"
+        )
+
+    def _forward_value_estimator_keys(self, **kwargs: Any) -> None:
+        pass  # no value estimator reads a key
+
+
+class LevelPPOLoss(_NothingIgnored, ClipPPOLoss):
     """TorchRL's clipped PPO loss for one level, over the elements that a mask keeps.
+
+    Where the level's data stand is told by ``set_keys`` and ``tensor_keys``, as in TorchRL. ``in_keys`` are the entries
+    that must be there; the two masks are read too where they are there.
 
     Args:
         actor: policy of the level, with ``get_dist``.
         critic: value network of the level.
-        keys: where the level's data stand in the TensorDict.
+        keys: where the level's data stand in the TensorDict at first.
         clip_epsilon: PPO's clip, in (0, 1).
         entropy_coef: weight of the entropy bonus.
         critic_coef: weight of the critic loss.
         loss_critic_type: ``"l1"``, ``"l2"`` or ``"smooth_l1"``.
+
+    Raises:
+        ValueError: if an option of :data:`FIXED_OPTIONS` is set to another value, or ``set_keys`` is given an unknown
+            name.
+        NotImplementedError: if a value estimator is asked for.
     """
+
+    @dataclass
+    class _AcceptedKeys:
+        action: NestedKey = "action"
+        sample_log_prob: NestedKey = "action_log_prob"
+        value: NestedKey = "state_value"
+        advantage: NestedKey = "advantage"
+        value_target: NestedKey = "value_target"
+        actor_mask: NestedKey = "actor_mask"
+        critic_mask: NestedKey = "critic_mask"
+
+    default_keys = _AcceptedKeys
+    out_keys = TensorDictModuleBase.out_keys
 
     # TorchRL asks every loss class to annotate its networks itself
     actor_network: ProbabilisticTensorDictSequential
@@ -54,40 +121,86 @@ class LevelPPOLoss(ClipPPOLoss):
             entropy_coeff=entropy_coef,
             critic_coeff=critic_coef,
             loss_critic_type=loss_critic_type,
+            log_explained_variance=False,
         )
-        self.keys = keys
+        self._out_keys = list(_LEVEL_OUTPUTS)
+        self.out_keys = _LEVEL_OUTPUTS
         self.set_keys(
             action=keys.action,
             sample_log_prob=keys.log_prob,
+            value=keys.state_value,
             advantage=keys.advantage,
             value_target=keys.value_target,
-            value=keys.state_value,
+            actor_mask=keys.actor_mask,
+            critic_mask=keys.critic_mask,
         )
-        # Rows are copied with what is read of them alone; an action mask is read by the distribution
-        self._actor_keys = [*actor.in_keys, *actor[-1].in_keys, keys.action, keys.log_prob, keys.advantage]
-        self._critic_keys = [*critic.in_keys, keys.value_target]
 
+    @property
+    def in_keys(self) -> list[NestedKey]:
+        """Entries that must be there, without the masks."""
+        return list(dict.fromkeys([*self._actor_keys, *self._critic_keys]))
+
+    @property
+    def mask_keys(self) -> list[NestedKey]:
+        """Entries of the masks, which may be there."""
+        return [self.tensor_keys.actor_mask, self.tensor_keys.critic_mask]
+
+    @property
+    def _actor_keys(self) -> list[NestedKey]:
+        keys = self.tensor_keys
+        return [*self.actor_network.in_keys, keys.action, keys.sample_log_prob, keys.advantage]
+
+    @property
+    def _critic_keys(self) -> list[NestedKey]:
+        return [*self.critic_network.in_keys, self.tensor_keys.value_target]
+
+    @dispatch
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Compute the losses and diagnostics of the level.
 
         Args:
-            tensordict: rows of the batch. Shape ``[n_rows]``, with the level's keys ``[n_rows, E, 1]`` and, optionally,
-                its two masks ``[n_rows, E, 1]``.
+            tensordict: rows of the batch. Shape ``[n_rows]`` or ``[]``, with the level's keys ``[n_rows, E, 1]`` and,
+                optionally, its two masks ``[n_rows, E, 1]``.
 
         Returns:
             Scalars ``loss_objective``, ``loss_entropy``, ``loss_critic``, and the detached ``entropy``, ``kl_approx``,
             ``clip_fraction``. All are zero where no row trains.
+
+        Raises:
+            KeyError: if an entry of ``in_keys`` is missing.
         """
+        rows = tensordict if tensordict.ndim else tensordict.unsqueeze(0)
         nothing = _zero_of(self.actor_network_params)
         out = TensorDict({name: nothing if name.startswith("loss") else nothing.detach() for name in _ACTOR_OUTPUTS})
-        out.update(self._actor_terms(*_select_rows(tensordict, self._actor_keys, self.keys.actor_mask)))
-        out.set("loss_critic", self._critic_term(*_select_rows(tensordict, self._critic_keys, self.keys.critic_mask)))
+        out.update(self._actor_terms(*self._select_rows(rows, self._actor_keys, self.tensor_keys.actor_mask)))
+        out.set(
+            "loss_critic", self._critic_term(*self._select_rows(rows, self._critic_keys, self.tensor_keys.critic_mask))
+        )
         return out
+
+    def _select_rows(
+        self, tensordict: TensorDictBase, keys: list[NestedKey], mask_key: NestedKey
+    ) -> tuple[TensorDictBase, Tensor | None]:
+        """Rows in which at least one edge trains, and the mask of their edges; all rows where there is no mask."""
+        missing = [key for key in keys if key not in tensordict.keys(True)]
+        if missing:
+            raise KeyError(
+                f"{type(self).__name__} reads {', '.join(map(str, missing))}, which the tensordict does not have: "
+                "write what is missing, or name another entry with set_keys"
+            )
+        read = tensordict.select(*keys)
+        mask = tensordict.get(mask_key, None)
+        if mask is None:
+            return read, None
+        row = mask.flatten(1).any(1)
+        if row.all():
+            return read, mask
+        return read[row], mask[row]
 
     def _actor_terms(self, rows: TensorDictBase, mask: Tensor | None) -> dict[str, Tensor]:
         if rows.shape[0] == 0:
             return {}
-        advantage = rows.get(self.keys.advantage)
+        advantage = rows.get(self.tensor_keys.advantage)
         log_weight, dist, kl_approx = self._log_weight(rows, adv_shape=advantage.shape[:-1])
         gain, is_clipped = clipped_surrogate(log_weight, advantage, self.clip_epsilon)
         entropy = self._get_entropy(dist, adv_shape=advantage.shape[:-1])
@@ -100,13 +213,14 @@ class LevelPPOLoss(ClipPPOLoss):
         }
 
     def _critic_term(self, rows: TensorDictBase, mask: Tensor | None) -> Tensor:
-        value_target = rows.get(self.keys.value_target)
+        value_target = rows.get(self.tensor_keys.value_target)
         if rows.shape[0] == 0:
             return _zero_of(self.critic_network_params)
         with self.critic_network_params.to_module(self.critic_network):
-            state_value = self.critic_network(rows).get(self.keys.state_value)
+            state_value = self.critic_network(rows)[self.tensor_keys.value]
         loss = distance_loss(value_target, state_value, loss_function=self.loss_critic_type)
-        return self.critic_coeff * masked_mean(loss, mask)
+        weight = 0.0 if self.critic_coeff is None else self.critic_coeff  # TorchRL keeps None for 0
+        return weight * masked_mean(loss, mask)
 
 
 def _zero_of(params: TensorDictParams) -> Tensor:
@@ -115,24 +229,29 @@ def _zero_of(params: TensorDictParams) -> Tensor:
 
 
 _ACTOR_OUTPUTS = ("loss_objective", "loss_entropy", "entropy", "kl_approx", "clip_fraction")
+_LEVEL_OUTPUTS = (*_ACTOR_OUTPUTS, "loss_critic")
+_LOSSES = ("loss_objective", "loss_critic", "loss_entropy")
 
 
-def _select_rows(
-    tensordict: TensorDictBase, keys: list[NestedKey], mask_key: NestedKey
-) -> tuple[TensorDictBase, Tensor | None]:
-    """Rows in which at least one edge trains, and the mask of their edges; all rows where there is no mask."""
-    read = tensordict.select(*keys, strict=False)
-    mask = tensordict.get(mask_key, None)
-    if mask is None:
-        return read, None
-    row = mask.flatten(1).any(1)
-    if row.all():
-        return read, mask
-    return read[row], mask[row]
+def entry_of_level(name: str, level: int) -> str:
+    """Name what a level's loss returns among the entries of the whole loss, where only what is optimised is ``loss_*``.
+
+    Args:
+        name: name of the level's entry, such as ``"entropy"`` or ``"loss_critic"``.
+        level: number of the level, 0 being the workers.
+
+    Returns:
+        The name, such as ``"entropy_level_0"`` or ``"critic_loss_level_0"``.
+    """
+    is_loss, part = name in _LOSSES, name.removeprefix("loss_")
+    return f"{part}_loss_level_{level}" if is_loss else f"{name}_level_{level}"
 
 
-class HimppoLoss(LossModule):
+class HimppoLoss(_NothingIgnored, LossModule):
     """One :class:`LevelPPOLoss` per level, summed. No gradient crosses levels, since goals and rewards are data.
+
+    ``tensor_keys`` holds lists, one key per level, workers first, and ``set_keys`` takes such lists. ``in_keys`` are
+    the entries that must be there; the masks of every level, ``mask_keys``, are read too where they are there.
 
     Args:
         actors: policies, workers first.
@@ -144,8 +263,21 @@ class HimppoLoss(LossModule):
         loss_critic_type: ``"l1"``, ``"l2"`` or ``"smooth_l1"``.
 
     Raises:
-        ValueError: if the three sequences differ in length or are empty.
+        ValueError: if the three sequences differ in length or are empty, or an option of :data:`FIXED_OPTIONS` is set
+            to another value.
+        AttributeError: if an option of the levels is set here; each of ``level_losses`` has its own.
+        NotImplementedError: if a value estimator is asked for.
     """
+
+    @dataclass(frozen=True)
+    class _AcceptedKeys:
+        action: list[NestedKey] = field(default_factory=list)
+        sample_log_prob: list[NestedKey] = field(default_factory=list)
+        value: list[NestedKey] = field(default_factory=list)
+        advantage: list[NestedKey] = field(default_factory=list)
+        value_target: list[NestedKey] = field(default_factory=list)
+        actor_mask: list[NestedKey] = field(default_factory=list)
+        critic_mask: list[NestedKey] = field(default_factory=list)
 
     def __init__(
         self,
@@ -168,6 +300,56 @@ class HimppoLoss(LossModule):
             LevelPPOLoss(actor, critic, level_keys, clip_epsilon, entropy_coef, critic_coef, loss_critic_type)
             for actor, critic, level_keys in zip(actors, critics, keys, strict=True)
         )
+        of_levels = [entry_of_level(name, level) for level in range(len(keys)) for name in _LEVEL_OUTPUTS]
+        self.out_keys = [*_LOSSES, *of_levels]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _LEVEL_OPTIONS:
+            raise AttributeError(f"HimppoLoss has no {name}: set that of each of its level_losses")
+        super().__setattr__(name, value)
+
+    @property
+    def in_keys(self) -> list[NestedKey]:
+        """Entries that must be there, of all levels, without the masks."""
+        return list(dict.fromkeys(key for level_loss in self._levels for key in level_loss.in_keys))
+
+    @property
+    def mask_keys(self) -> list[NestedKey]:
+        """Entries of the masks of all levels, which may be there."""
+        return [key for level_loss in self._levels for key in level_loss.mask_keys]
+
+    @property
+    def tensor_keys(self) -> _AcceptedKeys:
+        """Where the levels' data stand: for each name a list, one key per level, workers first."""
+        names = [accepted.name for accepted in fields(self._AcceptedKeys)]
+        return self._AcceptedKeys(**{name: [getattr(x.tensor_keys, name) for x in self._levels] for name in names})
+
+    def set_keys(self, **kwargs: NestedKey | list[NestedKey]) -> None:
+        """Tell where the levels' data stand.
+
+        Args:
+            **kwargs: for each name of ``tensor_keys`` a list, one key per level, workers first; a single key is that
+                of every level.
+
+        Raises:
+            ValueError: if a name is unknown or a list has not one key per level; nothing is set then.
+        """
+        n_levels = len(self._levels)
+        names = [accepted.name for accepted in fields(self._AcceptedKeys)]
+        for name, keys in kwargs.items():
+            if name not in names:
+                raise ValueError(f"HimppoLoss has no key {name}: choose from {', '.join(names)}")
+            if isinstance(keys, list) and len(keys) != n_levels:
+                raise ValueError(f"{name} needs one key for each of the {n_levels} levels, got {len(keys)}")
+        for level, level_loss in enumerate(self._levels):
+            level_loss.set_keys(
+                **{name: keys[level] if isinstance(keys, list) else keys for name, keys in kwargs.items()}
+            )
+
+    def reset_parameters_recursive(self) -> None:
+        """Draw the parameters of every level anew."""
+        for level_loss in self._levels:
+            level_loss.reset_parameters_recursive()
 
     @property
     def _levels(self) -> list[LevelPPOLoss]:
@@ -183,20 +365,24 @@ class HimppoLoss(LossModule):
         for level_loss in self._levels:
             yield from level_loss.critic_network_params.flatten_keys().values()
 
+    @dispatch
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Sum the losses of the levels.
 
         Args:
-            tensordict: a minibatch with the keys of every level. Shape ``[n_rows]``.
+            tensordict: a minibatch with the keys of every level. Shape ``[n_rows]`` or ``[]``.
 
         Returns:
             Scalars ``loss_objective``, ``loss_critic`` and ``loss_entropy`` (sums over levels) and, detached, every
-            entry of every level with the suffix ``_level_<l>``.
+            entry of every level under the name that :func:`entry_of_level` gives, such as ``entropy_level_0`` and
+            ``critic_loss_level_0``. The sum of what begins with ``loss_`` is what is optimised.
+
+        Raises:
+            KeyError: if an entry of ``in_keys`` is missing.
         """
         levels = [level_loss(tensordict) for level_loss in self._levels]
-        losses = ("loss_objective", "loss_critic", "loss_entropy")
-        out = TensorDict({name: sum(td.get(name) for td in levels) for name in losses})
+        out = TensorDict({name: sum(td.get(name) for td in levels) for name in _LOSSES})
         for level, td in enumerate(levels):
             for name, value in td.items():
-                out.set(f"{name}_level_{level}", value.detach())
+                out.set(entry_of_level(name, level), value.detach())
         return out

@@ -71,8 +71,8 @@ def read_checkpoint(path: Path, map_location: Any = None) -> Any:
         return torch.load(path, map_location=map_location, weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         raise CheckpointError(
-            f"{path} holds more than tensors and numbers, or is no checkpoint at all, and was not loaded ({error}): "
-            "use a checkpoint that this package wrote"
+            f"{path} holds more than tensors and numbers, or is no checkpoint at all, and was not loaded "
+            f"({str(error).partition(chr(10))[0]}): use a checkpoint that this package wrote"
         ) from error
 
 
@@ -92,7 +92,7 @@ def check_checksum(path: Path) -> None:
         if is_of_benchmarl(path.resolve().parent.parent):
             _check_archive(path)
             return
-        raise CheckpointError(f"{path} has no checksum beside it ({checksum.name}) and was not loaded")
+        raise CheckpointError(f"{path} was not loaded: {checksum.name}, its checksum, is not beside it")
     if checksum.read_text(errors="replace").split(maxsplit=1)[:1] != [_digest(path)]:
         raise CheckpointError(f"{path} does not match its checksum: it is damaged; use an older checkpoint")
 
@@ -145,7 +145,8 @@ def newest_checkpoint(folder: Path) -> Path:
             faults.append(str(error))
             continue
         return path
-    raise CheckpointError(f"{folder} holds no good checkpoint. {'. '.join(faults)}".strip())
+    why = ". ".join(faults) or "the run was stopped before its first (experiment.checkpoint_interval)"
+    raise CheckpointError(f"{folder} holds no good checkpoint: {why}")
 
 
 def list_checkpoints(folder: Path) -> list[Path]:

@@ -36,6 +36,6 @@ def lock_folder(folder: Path) -> TextIO:
         except OSError as error:
             file.close()
             raise RunLockedError(
-                f"another process writes to {folder}: wait for it to end, or copy the folder and resume the copy"
+                f"another process writes to {folder}: wait for it to end, or work in a copy of the folder"
             ) from error
     return file

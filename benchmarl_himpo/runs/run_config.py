@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import benchmarl
 from benchmarl.algorithms import algorithm_config_registry
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError
 
-from benchmarl_himpo.config import CONF_DIR, compose, config_dir
+from benchmarl_himpo.config import CONF_DIR, check_changes, compose, config_dir
+from benchmarl_himpo.output import write_whole
 from benchmarl_himpo.runs.benchmarl_config import read_benchmarl_config
 from benchmarl_himpo.runs.checkpoint import BENCHMARL_CONFIG_FILE, CONFIG_FILE, CheckpointError, is_of_benchmarl
 
@@ -65,9 +68,7 @@ def save_run_config(cfg: DictConfig, choices: dict[str, str], folder: Path, orig
     saved["choices"] = choices_of_nodes(cfg, choices)
     if origin is not None:
         saved[ORIGIN] = asdict(origin)
-    temporary = folder / f"{CONFIG_FILE}.tmp"
-    temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(saved)))
-    temporary.replace(folder / CONFIG_FILE)
+    write_whole(folder / CONFIG_FILE, OmegaConf.to_yaml(OmegaConf.create(saved)))
 
 
 def choices_of_nodes(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, str]:
@@ -129,7 +130,9 @@ def load_run_config(folder: Path, overrides: Sequence[str] = ()) -> tuple[DictCo
 
     Raises:
         CheckpointError: if the file is missing or is no configuration of a run, or an override does not fit it.
+        ValueError: if an override has no value, or chooses a file.
     """
+    check_changes(overrides)
     of_benchmarl = is_of_benchmarl(folder)
     file = folder / (BENCHMARL_CONFIG_FILE if of_benchmarl else CONFIG_FILE)
     try:
@@ -147,11 +150,7 @@ def load_run_config(folder: Path, overrides: Sequence[str] = ()) -> tuple[DictCo
     except (OSError, ValueError, YAMLError, OmegaConfBaseException, HydraException, AttributeError, KeyError) as error:
         raise CheckpointError(f"{file} is not the configuration of a run of this package ({error})") from error
     for override in overrides:
-        try:
-            cfg = cast("DictConfig", OmegaConf.merge(cfg, OmegaConf.from_dotlist([override])))
-        except OmegaConfBaseException as error:
-            reason = str(error).splitlines()[0]
-            raise CheckpointError(f"{override} does not fit the configuration in {file}: {reason}") from error
+        cfg = _change(cfg, override)
     return cfg, choices
 
 
@@ -160,6 +159,37 @@ def _choose(group: str, name: str) -> str:
     given = config_dir()
     roots = FILE_ROOTS if given is None else (*FILE_ROOTS, given)
     return "~task" if group == "task" and not _is_known(group, name, roots) else f"{group}={name}"
+
+
+def _change(cfg: DictConfig, override: str) -> DictConfig:
+    """Set one value; a plus before the key adds it, as for Hydra.
+
+    Raises:
+        CheckpointError: if there is no such option, or it takes other values.
+    """
+    key, _, value = override.partition("=")
+    name = key.lstrip("+")
+    try:
+        if name.partition(".")[0] not in (*NODES, *LATER_NODES):
+            raise ConfigKeyError(name)
+        with open_dict(cfg) if name != key else nullcontext():
+            return cast("DictConfig", OmegaConf.merge(cfg, OmegaConf.from_dotlist([f"{name}={value}"])))
+    except (ConfigKeyError, ConfigAttributeError) as error:
+        raise CheckpointError(_describe_unknown(cfg, name)) from error
+    except (OmegaConfBaseException, YAMLError) as error:
+        raise CheckpointError(f"{override} is not understood: {str(error).splitlines()[0]}") from error
+
+
+def _describe_unknown(cfg: DictConfig, key: str) -> str:
+    """Say which part of a key is no option of a run, and which there are, the similar ones where there are many."""
+    node, known = OmegaConf.masked_copy(cfg, [*NODES, *LATER_NODES]), "a run"
+    for i, part in enumerate(key.split(".")):
+        if part not in node:
+            names = [str(name) for name in node]
+            near = get_close_matches(part, names) or names
+            return f"{key} is no option of this run: {known} has {', '.join(near) or 'none'}"
+        node, known = node[part], ".".join(key.split(".")[: i + 1])
+    return f"{key} is no option of this run"
 
 
 def _check_trusted(file: Path, saved: DictConfig, choices: dict[str, str], overridden: list[str]) -> None:
@@ -200,7 +230,8 @@ def find_run(folder: Path) -> Path:
     if len(found) == 1:
         return found[0]
     if not found:
-        raise CheckpointError(f"{folder} holds no run: give the folder that has {CONFIG_FILE} and checkpoints/ in it")
+        what = "holds no run" if folder.exists() else "does not exist"
+        raise CheckpointError(f"{folder} {what}: give the folder that has {CONFIG_FILE} and checkpoints/ in it")
     raise CheckpointError(f"{folder} holds several runs: give one of {', '.join(map(str, sorted(found)))}")
 
 

@@ -27,6 +27,7 @@ from benchmarl_himpo.callbacks import (
 from benchmarl_himpo.checks import RequestError, check_absolute_metric, check_request, model_names_of
 from benchmarl_himpo.environments import accelerate, is_accelerated
 from benchmarl_himpo.environments.tasks import load_task
+from benchmarl_himpo.output import check_output_folder
 from benchmarl_himpo.runs.benchmarl_config import own_callbacks
 from benchmarl_himpo.runs.best_policy import BestPolicyCallback
 from benchmarl_himpo.runs.checkpoint import (
@@ -59,6 +60,9 @@ def check_config(cfg: DictConfig, choices: Mapping[str, str]) -> None:
         RequestError: if the config contradicts itself or asks for what this machine does not have.
         ValueError: if the task is not known here, or has an option that is out of range.
     """
+    if isinstance(cfg.critic_model, str):
+        name = cfg.critic_model
+        raise RequestError(f"critic_model={name} chooses no file: write model@critic_model={name}.")
     config = load_experiment_config_from_hydra(cfg.experiment)
     on_policy = load_algorithm_config_from_hydra(cfg.algorithm).on_policy()
     model_names = {*model_names_of(cfg.model), *model_names_of(cfg.critic_model)}
@@ -84,6 +88,7 @@ def load_experiment(cfg: DictConfig, choices: Mapping[str, str], resumes: bool =
         RenderError: if videos are asked for and the task cannot be drawn here.
         CheckpointError: if the run is to begin or to continue from a checkpoint that cannot be used.
         RunLockedError: if another process writes to the folder of the run.
+        OutputError: if ``experiment.save_folder`` cannot be written to.
     """
     check_config(cfg, choices)
     check_beginning(cfg, resumes)
@@ -93,6 +98,7 @@ def load_experiment(cfg: DictConfig, choices: Mapping[str, str], resumes: bool =
     if not resumes:
         config.restore_file = None  # BenchMARL would write to the folder of the run that wrote it
     if config.save_folder is not None:
+        check_output_folder("experiment.save_folder", Path(config.save_folder))
         Path(config.save_folder).mkdir(parents=True, exist_ok=True)
     callbacks = [FiniteCallback(), SummaryCallback(), LifeCallback()]
     callbacks += [VideoCallback()] if config.render else []
@@ -200,8 +206,13 @@ def train(cfg: DictConfig, choices: Mapping[str, str], resumes: bool = False) ->
     print(f"simulation: {describe_simulation(experiment.task)}")
     try:
         experiment.run()
-    except (FloatingPointError, OSError) as error:
+    except FloatingPointError as error:
         raise CommandError(str(error)) from error
+    except OSError as error:
+        raise CommandError(
+            f"{error}. The run stopped in iteration {experiment.n_iters_performed} with a mean return of "
+            f"{experiment.mean_return:.3f} in the last batch. {describe_last_checkpoint(experiment)}"
+        ) from error
     except Exception as error:
         if _comes_from_interrupt(error):
             raise KeyboardInterrupt from error
@@ -228,11 +239,6 @@ def config_to_continue(run: Path, overrides: Sequence[str] = ()) -> tuple[DictCo
         CheckpointError: if there is no good checkpoint or no configuration, or another beginning is asked for.
     """
     cfg, choices = load_run_config(run, ["experiment.restore_file=null", *overrides])
-    if cfg.init_from is not None:
-        raise CheckpointError(
-            f"init_from={cfg.init_from} begins a new run and does not go with resume: give it to "
-            "python -m benchmarl_himpo.run"
-        )
     callbacks = own_callbacks(run / BENCHMARL_CONFIG_FILE) if is_of_benchmarl(run) else []
     if callbacks:
         warnings.warn(f"the run goes on without the callbacks of its program: {', '.join(callbacks)}", stacklevel=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,18 @@ from typing import Any
 import pytest
 import torch
 from benchmarl.algorithms.common import AlgorithmConfig
+from benchmarl.environments import VmasTask
 from benchmarl.environments.common import TaskClass
 from benchmarl.experiment import Callback, Experiment
 from benchmarl.models import CnnConfig, DeepsetsConfig, GnnConfig, GruConfig, LstmConfig, MlpConfig, SequenceModelConfig
 from benchmarl.models.common import ModelConfig
 from tensordict import TensorDictBase
+from torchrl.data import Composite, Unbounded
 from torchrl.envs import EnvBase
 from toy_task import ToyTask
+
+from benchmarl_himpo.algorithms.options import find_position
+from benchmarl_himpo.environments import observes_no_position
 
 MakeAlgorithm = Callable[..., AlgorithmConfig]
 
@@ -89,22 +95,54 @@ def test_an_option_that_cannot_work_is_named_before_training(
     assert_one_sentence(error.value, *needed)
 
 
-def test_a_dynamic_graph_on_a_task_without_a_known_position_names_the_option(
-    tiny_experiment: Any, make_algorithm: MakeAlgorithm, make_vmas: Callable[..., TaskClass]
+WITHOUT_POSITION = [task.name.lower() for task in VmasTask if observes_no_position("vmas", task.name.lower())]
+
+
+@pytest.mark.parametrize("name", WITHOUT_POSITION)
+@pytest.mark.parametrize(
+    ("options", "advised"),
+    [
+        ({"assignment": "kmeans"}, {"assignment": "static"}),
+        ({"assignment": "kmeans", "neighbours": "knn"}, {"assignment": "static", "neighbours": "full"}),
+        ({"assignment": "static", "neighbours": "radius"}, {"neighbours": "full"}),
+    ],
+    ids=["assignment", "both", "neighbours"],
+)
+def test_positions_that_a_task_does_not_observe_are_refused_with_options_that_work(
+    name: str,
+    options: dict[str, str],
+    advised: dict[str, str],
+    tiny_experiment: Any,
+    make_algorithm: MakeAlgorithm,
+    make_vmas: Callable[..., TaskClass],
 ) -> None:
-    task = make_vmas("simple_reference")
+    task = make_vmas(name)
     with pytest.raises(ValueError) as error:
-        tiny_experiment(make_algorithm(), task)
-    assert_one_sentence(
-        error.value,
-        "vmas/simple_reference",
-        "algorithm.position",
-        "algorithm.assignment=static",
-        "algorithm.neighbours",
-    )
-    # What the sentence proposes works
-    tiny_experiment(make_algorithm(assignment="static", neighbours="full"), task)
-    tiny_experiment(make_algorithm(position="observation[0:2]"), task)
+        tiny_experiment(make_algorithm(**options), task)
+    fixes = [f"algorithm.{option}={value}" for option, value in advised.items()]
+    needs = [f"algorithm.{option}={value}" for option, value in options.items() if option in advised]
+    assert_one_sentence(error.value, f"vmas/{name}", *fixes, *needs)
+    assert "algorithm.position" not in str(error.value)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        tiny_experiment(make_algorithm(**{**options, **advised}), task)
+
+
+@pytest.mark.parametrize("name", WITHOUT_POSITION)
+def test_two_features_that_are_no_position_are_taken_with_a_warning(
+    name: str, tiny_experiment: Any, make_algorithm: MakeAlgorithm, make_vmas: Callable[..., TaskClass]
+) -> None:
+    with pytest.warns(UserWarning, match=rf"vmas/{name}.*algorithm\.assignment=static"):
+        tiny_experiment(make_algorithm(position="observation[0:2]"), make_vmas(name))
+
+
+def test_a_scenario_that_nobody_measured_is_asked_where_its_positions_stand() -> None:
+    entries = Composite(observation=Unbounded((2, 4)), shape=(2,))
+    with pytest.raises(ValueError) as error:
+        find_position("auto", "vmas/my_scenario", entries, {"assignment": "kmeans"})
+    assert_one_sentence(error.value, "vmas/my_scenario", "algorithm.position='observation[0:2]'")
+    assert find_position("observation[0:2]", "vmas/my_scenario", entries, {"assignment": "kmeans"}) is not None
+    assert find_position("auto", "vmas/my_scenario", entries, {}) is None
 
 
 def test_a_flat_team_without_a_known_position_needs_none(
@@ -272,7 +310,7 @@ def test_a_nan_in_a_network_stops_the_run_with_its_level_and_leaves_checkpoints_
         max_n_iters=4, checkpoint_interval=64, callbacks=[BreakParameter(network, level, iteration=2)]
     )
     error = run_until_nan(experiment)
-    key = "state_value" if network == "critic" else "loss_objective"
+    key = "state_value" if network == "critic" else "objective_loss"
     assert str(error).startswith(key)
     assert_one_sentence(error, f" of group 'agents' at level {level} ", "iteration 2")
     assert sorted(checkpoints(tmp_path)) == ["checkpoint_128.pt", "checkpoint_64.pt"]

@@ -1,4 +1,4 @@
-"""HiMPPO with one part broken, under its own name and configuration: what a faulty change of the code would be."""
+"""HiMPPO with one part broken: what a faulty change of the code would be."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import fields
 from benchmarl.models.common import ModelConfig
 from torch import Tensor
 
-from benchmarl_himpo.algorithms.himppo import Himppo, HimppoConfig
+from benchmarl_himpo.algorithms.himppo import Himppo
 from benchmarl_himpo.evaluation.audit import DisturbedPolicy, FirstGoal, zero
 from benchmarl_himpo.models import HierarchicalPolicy
 from benchmarl_himpo.objectives import HimppoLoss
@@ -68,30 +68,3 @@ class WithFlippedReward(Himppo):
     def _get_reward_assignment(self, group: str) -> RewardAssignment:
         right = super()._get_reward_assignment(group)
         return FlippedReward(**{field.name: getattr(right, field.name) for field in fields(right)})
-
-
-# BenchMARL pickles configurations, so each has a name in a module
-
-
-class WithoutGoalsConfig(HimppoConfig):
-    @staticmethod
-    def associated_class() -> type[Himppo]:
-        return WithoutGoals
-
-
-class WithFirstGoalsConfig(HimppoConfig):
-    @staticmethod
-    def associated_class() -> type[Himppo]:
-        return WithFirstGoals
-
-
-class WithUntrainedSubManagersConfig(HimppoConfig):
-    @staticmethod
-    def associated_class() -> type[Himppo]:
-        return WithUntrainedSubManagers
-
-
-class WithFlippedRewardConfig(HimppoConfig):
-    @staticmethod
-    def associated_class() -> type[Himppo]:
-        return WithFlippedReward

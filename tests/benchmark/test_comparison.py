@@ -78,7 +78,7 @@ def test_unfinished_runs_are_named_with_their_reason(tmp_path: Path) -> None:
     reasons = [absent.reason for absent in collect([tmp_path]).absent]
     assert reasons == [
         "not started",
-        "running, or killed without a word",
+        "running, or killed (no exit event)",
         "failed: the disk is full",
         "interrupted",
     ]

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import os
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -512,6 +513,23 @@ def test_files_for_programs(ragged: Path) -> None:
         "vmas/balance": "none",
     }
     assert len(data["absent"]) == 4
+
+
+def test_a_report_that_cannot_be_written_prints_its_verdicts_and_leaves_the_old_one(
+    ragged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command.main([str(ragged), "repetitions=200", f"output={tmp_path}"])
+    verdicts = capsys.readouterr().out.partition("\n\nreport: ")[0]
+    old = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+
+    def raise_disk_full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", raise_disk_full)
+    with pytest.raises(SystemExit, match=rf"^output={tmp_path} could not be written .*No space left"):
+        command.main([str(ragged), "repetitions=100", f"output={tmp_path}"])
+    assert capsys.readouterr().out.strip().splitlines()[0] == verdicts.splitlines()[0]
+    assert old == {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
 
 
 @pytest.mark.parametrize(

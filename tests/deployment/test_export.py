@@ -87,7 +87,7 @@ def test_the_command_and_its_bundle_in_a_process_with_torch_and_vmas_alone(
         (["RUN", "episodes=0"], "episodes=0 must be 1 or more"),
         (["RUN", "tolerance=-1"], "tolerance=-1 must be 0 or more"),
         (["RUN", "RUN"], "give the folder of one run"),
-        (["nowhere"], "holds no run"),
+        (["nowhere"], "nowhere does not exist"),
         (["RUN", "output=RUN"], "exists and is no bundle"),
         (["RUN", "output=b", "model.num_cells=[8,9]"], "cannot be taken to this task"),
     ],

@@ -4,7 +4,7 @@ import pytest
 import torch
 from benchmarl.environments import VmasTask
 
-from benchmarl_himpo.environments import accelerate, known_position
+from benchmarl_himpo.environments import accelerate, known_position, observes_no_position
 from benchmarl_himpo.models import PositionSource
 
 WITHOUT_POSITION = {
@@ -23,6 +23,7 @@ def test_the_table_covers_every_vmas_task():
     known = {task.name.lower(): known_position("vmas", task.name.lower()) for task in VmasTask}
     assert len(known) == 28
     assert {name for name, source in known.items() if source is None} == WITHOUT_POSITION
+    assert {name for name in known if observes_no_position("vmas", name)} == WITHOUT_POSITION
     assert {name for name, source in known.items() if source == "observation[2:4]"} == BEHIND_THE_VELOCITY
     assert sum(source == "observation[0:2]" for source in known.values()) == 19
 
@@ -57,6 +58,7 @@ def test_the_observation_holds_the_position_where_the_table_says(task):
         ("vmas", "sampling", "observation[0:2]"),
         ("vmas", "football", "observation[2:4]"),
         ("vmas", "wind_flocking", None),
+        ("vmas", "my_scenario", None),
         ("smacv2", "protoss_5_vs_5", "observation[-5:-3]"),
         ("pettingzoo", "simple_tag", None),
         ("lbf", "anything", None),
@@ -73,3 +75,8 @@ def test_every_source_in_the_table_can_be_read():
         source = known_position("vmas", task.name.lower())
         assert source is None or PositionSource.parse(source).key == "observation"
     assert PositionSource.parse(known_position("smacv2", "zerg_5_vs_5")).start == -5
+
+
+def test_of_an_unknown_task_nothing_is_claimed():
+    """Neither where its positions stand nor that it has none."""
+    assert not any(observes_no_position(*name) for name in [("vmas", "my_scenario"), ("smacv2", "any"), ("lbf", "any")])

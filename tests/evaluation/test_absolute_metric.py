@@ -79,7 +79,7 @@ def test_the_best_policy_outlives_an_interruption(tmp_path: Path) -> None:
     state[STATE_KEY]["evaluation_return"] = 1e6
     write_checkpoint(state, path)
     cfg, choices = config_to_continue(run, ["experiment.max_n_frames=240"])
-    load_experiment(cfg, choices).run()
+    load_experiment(cfg, choices, resumes=True).run()
     best = read_checkpoint(newest_checkpoint(run / "checkpoints"))[STATE_KEY]
     assert (best["frames"], best["evaluation_return"]) == (80, 1e6)
     for name, value in state[STATE_KEY]["policy"].items():
@@ -94,4 +94,4 @@ def test_off_it_leaves_no_trace_and_cannot_be_turned_on_later(tmp_path: Path) ->
     assert measure_absolute_metric(run, *load_run_config(run)) is None
     cfg, choices = config_to_continue(run, ["experiment.max_n_frames=240", "absolute_metric_episodes=3"])
     with pytest.raises(CheckpointError, match="resume with absolute_metric_episodes=0"):
-        load_experiment(cfg, choices)
+        load_experiment(cfg, choices, resumes=True)

@@ -116,7 +116,7 @@ def test_the_audit_as_table_and_file(himppo_run: Path, capsys) -> None:
         (["RUN", "episodes=3", "task.agents=3"], "agents"),
         (["RUN", "episodes=3", "model.num_cells=[8,9]"], "cannot be taken to this task"),
         (["episodes=3"], "give at least one folder"),
-        (["nowhere", "episodes=3"], "holds no run"),
+        (["nowhere", "episodes=3"], "nowhere does not exist"),
     ],
 )
 def test_what_cannot_be_evaluated_ends_with_a_sentence(arguments: list[str], message: str, himppo_run: Path) -> None:

@@ -9,16 +9,19 @@ from tensordict.nn import ProbabilisticTensorDictModule, ProbabilisticTensorDict
 from tensordict.nn.distributions import NormalParamExtractor
 from torch import Tensor, nn
 from torchrl.modules import IndependentNormal
-from torchrl.objectives import ClipPPOLoss
+from torchrl.objectives import ClipPPOLoss, ValueEstimators
 
 from benchmarl_himpo.keys import HierarchyKeys, LevelKeys
 from benchmarl_himpo.objectives import HimppoLoss, LevelPPOLoss
+from benchmarl_himpo.objectives.himppo_loss import FIXED_OPTIONS
 
 KEYS = HierarchyKeys("agents")
 N_ROWS, N_EDGES, OBS_DIM, ACTION_DIM = 6, 3, 4, 2
 # Numbers that float32 holds exactly: TorchRL keeps them in buffers of that dtype
 OPTIONS = {"clip_epsilon": 0.25, "entropy_coef": 0.125, "critic_coef": 0.5, "loss_critic_type": "l2"}
 LEVEL_OUTPUTS = {"loss_objective", "loss_entropy", "loss_critic", "entropy", "kl_approx", "clip_fraction"}
+LOSSES = {"loss_objective": "objective_loss", "loss_entropy": "entropy_loss", "loss_critic": "critic_loss"}
+"""What is optimised, and the first part of the names under which the whole loss reports it by level."""
 
 
 def _input_key(level: int) -> tuple[str, str]:
@@ -235,7 +238,7 @@ def test_the_whole_loss_is_the_sum_over_levels():
         torch.testing.assert_close(out[name], sum(td[name] for td in alone), rtol=0, atol=1e-12)
     for level in range(3):
         for name in LEVEL_OUTPUTS:
-            entry = out[f"{name}_level_{level}"]
+            entry = out[f"{LOSSES.get(name, name)}_level_{level}"]
             torch.testing.assert_close(entry, alone[level][name].detach(), rtol=0, atol=1e-12)
             assert not entry.requires_grad
 
@@ -281,7 +284,7 @@ def test_the_entries_are_the_same_whichever_levels_train(absent):
         mask = torch.full((N_ROWS, N_EDGES), level not in absent)
         td = _set_masks(td, KEYS[level], mask, mask)
     out = loss(td)
-    expected = {f"{name}_level_{level}" for name in LEVEL_OUTPUTS for level in range(3)}
+    expected = {f"{LOSSES.get(name, name)}_level_{level}" for name in LEVEL_OUTPUTS for level in range(3)}
     assert set(out.keys()) == expected | {"loss_objective", "loss_critic", "loss_entropy"}
     assert all(value.isfinite() and value.shape == () for value in out.values())
 
@@ -302,3 +305,212 @@ def test_an_advantage_without_the_trailing_one_is_refused():
     td.set(KEYS[0].advantage, td[KEYS[0].advantage].squeeze(-1))
     with pytest.raises(ValueError, match="shapes must be equal"):
         LevelPPOLoss(actor, critic, KEYS[0], **OPTIONS)(td)
+
+
+# TorchRL's contract of a loss
+
+
+def _level() -> LevelPPOLoss:
+    (actor,), (critic,) = _networks()
+    return LevelPPOLoss(actor, critic, KEYS[0], **OPTIONS)
+
+
+def _whole() -> HimppoLoss:
+    return _three_levels()[0]
+
+
+both_losses = pytest.mark.parametrize("make_loss", [_level, _whole])
+
+
+@both_losses
+def test_the_entries_called_loss_add_up_to_what_is_optimised(make_loss):
+    """TorchRL's users sum them; the parts of the levels have other names and no gradient."""
+    loss = make_loss()
+    out = loss(_minibatch(3))
+    assert {name for name in out.keys() if name.startswith("loss_")} == set(LOSSES)
+    assert all(value.requires_grad == name.startswith("loss_") for name, value in out.items())
+    total = sum(value for name, value in out.items() if name.startswith("loss_"))
+    levels = [loss] if isinstance(loss, LevelPPOLoss) else loss.level_losses
+    expected = sum(level_loss(_minibatch(3))[name] for level_loss in levels for name in LOSSES)
+    torch.testing.assert_close(total, expected, rtol=0, atol=1e-12)
+    total.backward()
+    assert all(parameter.grad is not None for parameter in loss.parameters())
+
+
+@both_losses
+def test_in_keys_are_enough_and_out_keys_are_what_is_returned(make_loss):
+    loss, td = make_loss(), _minibatch(3)
+    out = loss(td.select(*loss.in_keys))
+    assert list(out.keys()) == [key for key in out.keys() if key in loss.out_keys]
+    assert set(out.keys()) == set(loss.out_keys)
+    assert len(loss.out_keys) == len(set(loss.out_keys))
+    assert (out == loss(td)).all()
+    for key in loss.in_keys:
+        with pytest.raises(KeyError, match=str(key[-1])):
+            loss(td.exclude(key))
+
+
+@both_losses
+def test_masks_are_read_though_they_may_be_missing(make_loss):
+    loss, td = make_loss(), _minibatch(3)
+    for level in range(3):
+        td = _set_masks(td, KEYS[level], _random_mask(level), _random_mask(level + 10))
+    masked = loss(td.select(*loss.in_keys, *loss.mask_keys))
+    assert (masked == loss(td)).all()
+    assert masked["loss_objective"] != loss(td.select(*loss.in_keys))["loss_objective"]
+
+
+@both_losses
+@pytest.mark.parametrize(
+    "name", ["action", "sample_log_prob", "advantage", "value_target", "actor_mask", "critic_mask"]
+)
+def test_a_key_that_is_set_is_read_and_the_old_one_no_more(make_loss, name):
+    """The entry moved elsewhere and told gives the loss of before, whatever stands in its old place."""
+    loss, td = make_loss(), _minibatch(3)
+    for level in range(3):
+        td = _set_masks(td, KEYS[level], _random_mask(level), _random_mask(level + 10))
+    expected, old = loss(td), getattr(loss.tensor_keys, name)
+    old = old if isinstance(old, list) else [old]
+    new = [(key[0], f"other_{key[-1]}") for key in old]
+    for before, after in zip(old, new, strict=True):
+        td.set(after, td[before].clone())
+        td.set(before, ~td[before] if td[before].dtype == torch.bool else 1 - 2 * td[before])
+    changed = loss(td)
+    assert any(changed[entry] != expected[entry] for entry in LOSSES)
+    loss.set_keys(**{name: new if len(new) > 1 else new[0]})
+    assert getattr(loss.tensor_keys, name) == (new if len(new) > 1 else new[0])
+    assert (loss(td) == expected).all()
+    assert all(key in [*loss.in_keys, *loss.mask_keys] for key in new)
+    assert not any(key in [*loss.in_keys, *loss.mask_keys] for key in old)
+
+
+@both_losses
+def test_the_value_is_read_where_set_keys_says(make_loss):
+    loss = make_loss()
+    loss.set_keys(value=("agents", "elsewhere"))
+    with pytest.raises(KeyError, match="elsewhere"):
+        loss(_minibatch(3))
+
+
+def test_one_key_for_the_whole_loss_is_that_of_every_level():
+    loss, td = _whole(), _minibatch(3)
+    td.set("shared", td[KEYS[0].advantage].clone())
+    loss.set_keys(advantage="shared")
+    assert loss.tensor_keys.advantage == ["shared"] * 3
+    expected = loss(td)
+    for level in (1, 2):
+        td.set(KEYS[level].advantage, td["shared"].clone())
+    loss.set_keys(advantage=[KEYS[level].advantage for level in range(3)])
+    assert (loss(td) == expected).all()
+
+
+@both_losses
+@pytest.mark.parametrize("name", ["nonsense", "reward", "done", "terminated"])
+def test_a_key_that_nothing_reads_is_refused(make_loss, name):
+    with pytest.raises(ValueError, match=name):
+        make_loss().set_keys(**{name: "somewhere"})
+
+
+def test_keys_that_cannot_be_set_change_nothing_in_the_whole_loss():
+    loss = _whole()
+    before = loss.tensor_keys
+    with pytest.raises(ValueError, match="advantage needs one key for each of the 3 levels, got 2"):
+        loss.set_keys(action="a", advantage=["a", "b"])
+    with pytest.raises(ValueError, match="nonsense"):
+        loss.set_keys(action="a", nonsense="b")
+    assert loss.tensor_keys == before
+    with pytest.raises(AttributeError, match="advantage"):
+        loss.tensor_keys.advantage = "a"
+
+
+OTHER_VALUES = {
+    "reduction": "sum",
+    "normalize_advantage": True,
+    "normalize_advantage_exclude_dims": (0,),
+    "entropy_bonus": False,
+    "separate_losses": True,
+    "clip_value": 0.2,
+    "log_explained_variance": True,
+}
+
+
+@both_losses
+@pytest.mark.parametrize(("name", "value"), OTHER_VALUES.items())
+def test_an_option_of_torchrl_that_would_have_no_effect_is_refused(make_loss, name, value):
+    assert OTHER_VALUES.keys() == FIXED_OPTIONS.keys()
+    loss = make_loss()
+    with pytest.raises(ValueError, match=f"{name}=.*leave it at"):
+        setattr(loss, name, value)
+    setattr(loss, name, FIXED_OPTIONS[name])
+    assert getattr(_level(), name) == FIXED_OPTIONS[name]
+
+
+@pytest.mark.parametrize("name", ["clip_epsilon", "entropy_coeff", "critic_coeff", "loss_critic_type"])
+def test_an_option_of_the_levels_is_set_on_the_levels(name):
+    loss, td = _whole(), _minibatch(3)
+    before, value = loss(td), "l1" if name == "loss_critic_type" else torch.tensor(0.0625)
+    with pytest.raises(AttributeError, match="level_losses"):
+        setattr(loss, name, value)
+    for level_loss in loss.level_losses:
+        setattr(level_loss, name, value)
+    after = loss(td)
+    assert any(before[entry] != after[entry] for entry in LOSSES)
+
+
+@both_losses
+@pytest.mark.parametrize("name", ["entropy_coef", "critic_coef"])
+def test_a_coefficient_is_set_under_the_name_that_has_an_effect(make_loss, name):
+    with pytest.raises(AttributeError, match=f"{name}f"):
+        setattr(make_loss(), name, 0.5)
+
+
+@both_losses
+def test_a_value_estimator_is_refused(make_loss):
+    """Advantages depend on all levels: one that is computed in here would be read by nothing, or be wrong."""
+    loss = make_loss()
+    with pytest.raises(NotImplementedError, match="no value estimator"):
+        loss.make_value_estimator(ValueEstimators.GAE, gamma=0.9, lmbda=0.9)
+    with pytest.raises(NotImplementedError, match="no value estimator"):
+        loss.value_estimator = object()
+
+
+@both_losses
+def test_selected_out_keys_are_returned_alone_until_they_are_reset(make_loss):
+    loss, td = make_loss(), _minibatch(3)
+    full = loss(td)
+    loss.select_out_keys("loss_objective", "loss_critic")
+    assert set(loss(td).keys()) == {"loss_objective", "loss_critic"}
+    loss.reset_out_keys()
+    assert (loss(td) == full).all()
+    assert set(loss.out_keys) == set(full.keys())
+
+
+@both_losses
+def test_the_loss_is_called_with_entries_by_name(make_loss):
+    loss, td = make_loss(), _minibatch(3)
+    out = loss(**{"_".join(key): td[key] for key in loss.in_keys})
+    expected = loss(td)
+    assert len(out) == len(loss.out_keys)
+    for name, value in zip(loss.out_keys, out, strict=True):
+        torch.testing.assert_close(value, expected[name], rtol=0, atol=1e-12)
+
+
+@both_losses
+def test_one_row_without_a_batch_dimension_is_a_minibatch_of_one(make_loss):
+    loss, td = make_loss(), _minibatch(3)
+    assert (loss(td[0]) == loss(td[:1])).all()
+
+
+@both_losses
+def test_parameters_are_drawn_anew_at_every_level(make_loss):
+    loss = make_loss()
+    before = [parameter.detach().clone() for parameter in loss.parameters()]
+    loss.reset_parameters_recursive()
+    assert not any(torch.equal(old, new) for old, new in zip(before, loss.parameters(), strict=True))
+
+
+def test_a_critic_of_weight_zero_has_a_loss_of_zero():
+    (actor,), (critic,) = _networks()
+    out = LevelPPOLoss(actor, critic, KEYS[0], **(OPTIONS | {"critic_coef": 0.0}))(_minibatch())
+    assert out["loss_critic"] == 0
+    assert all((gradient == 0).all() for gradient in _gradients(out["loss_critic"], critic))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 from omegaconf import OmegaConf
-from run_states import last_state
+from run_states import differences, last_state
 
-from benchmarl_himpo import resume
+from benchmarl_himpo import evaluate, export, resume
 from benchmarl_himpo.runs import CheckpointError, RunLockedError, checkpoint
 from benchmarl_himpo.runs.checkpoint import (
     list_checkpoints,
@@ -146,12 +147,48 @@ def test_a_foreign_configuration_imports_nothing_it_should_not(key: str, value: 
         load_run_config(folder)
 
 
-@pytest.mark.parametrize("override", ["hydra.run.dir=elsewhere", "task.n_agent=7", "experiment.lr=fast"])
-def test_a_change_that_does_not_fit_the_configuration_is_named(override: str, runs) -> None:
+@pytest.mark.parametrize(
+    ("override", "needed"),
+    [
+        ("hydra.run.dir=elsewhere", "hydra.run.dir is no option of this run: a run has experiment, algorithm, task"),
+        ("sweep_folder=elsewhere", "sweep_folder is no option of this run"),
+        ("task.n_agent=7", "task.n_agent is no option of this run: task has n_agents"),
+        ("model.num_cell=[8]", "model has num_cells"),
+        ("experiment.adam_extra_kwargs.weight_decay=1", "weight_decay is no option of this run"),
+        ("experiment.lr=fast", "experiment.lr=fast is not understood"),
+        ("experiment.lr=[1", "experiment.lr=[1 is not understood"),
+        ("experiment.lr", "experiment.lr needs a value"),
+    ],
+)
+def test_a_change_that_does_not_fit_the_configuration_is_named(override: str, needed: str, runs) -> None:
     folder = runs.run("algorithm=himppo", "experiment.max_n_frames=80")
-    with pytest.raises(CheckpointError, match=rf"{override} does not fit the configuration in .*run\.yaml: ") as raised:
+    with pytest.raises(ValueError, match=re.escape(needed)) as raised:
         load_run_config(folder, [override])
     assert "\n" not in str(raised.value)
+
+
+CHOICES = ["task=vmas/balance", "algorithm=ippo", "model=layers/gru", "model@critic_model=layers/mlp", "experiment=gpu"]
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_a_run_keeps_its_files(choice: str, runs) -> None:
+    folder = runs.run("algorithm=himppo", "experiment.max_n_frames=80")
+    before = last_state(folder, 80)
+    commands = {
+        "resume": lambda: resume.resume(folder, [choice, "experiment.max_n_frames=160"]),
+        "evaluate": lambda: evaluate.read_arguments([str(folder), choice]),
+        "export": lambda: export.read_arguments([str(folder), choice]),
+    }
+    for command in commands.values():
+        with pytest.raises(ValueError, match=rf"^{choice} chooses a file.*init_from=RUN_DIR"):
+            command()
+    assert newest_checkpoint(folder / "checkpoints").name == "checkpoint_80.pt"
+    assert differences(before, last_state(folder, 80)) == []
+    # What the sentence says can be changed
+    evaluate.read_arguments([str(folder), "task.n_agents=5"])
+    export.read_arguments([str(folder), "task.n_agents=5"])
+    resume.resume(folder, ["experiment.max_n_frames=160", "+experiment.adam_extra_kwargs.weight_decay=1e-4"])
+    assert newest_checkpoint(folder / "checkpoints").name == "checkpoint_160.pt"
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("write failed")])

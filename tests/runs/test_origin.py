@@ -157,13 +157,13 @@ def test_options_of_the_loss_are_the_new_runs(runs) -> None:
 def test_bad_beginnings_end_before_training_with_one_sentence(runs, tmp_path: Path) -> None:
     folder = runs.run("algorithm=ippo", "experiment.max_n_frames=80")
     checkpoint = folder / "checkpoints" / "checkpoint_80.pt"
-    with pytest.raises(CheckpointError, match=r"init_from=nowhere: nowhere holds no run"):
+    with pytest.raises(CheckpointError, match=r"init_from=nowhere: nowhere does not exist"):
         runs.build("init_from=nowhere")
     with pytest.raises(RequestError, match=r"init_from .* and experiment\.restore_file .*: give one of them"):
         runs.build(f"init_from={folder}", f"experiment.restore_file={checkpoint}")
     with pytest.raises(CheckpointError, match=r"init_from: nothing in .* fits the networks of qmix on vmas/sampling"):
         runs.build("algorithm=qmix", f"init_from={folder}")
-    with pytest.raises(CheckpointError, match="begins a new run and does not go with resume"):
+    with pytest.raises(CheckpointError, match="init_from is no option of this run"):
         config_to_continue(folder, [f"init_from={folder}"])
     checkpoint.write_bytes(b"half a fi")
     with pytest.raises(CheckpointError, match="does not match its checksum"):

@@ -19,15 +19,6 @@ class Verdict(IntEnum):
 class InconclusiveError(RuntimeError):
     """The gate cannot judge; the message says what to do."""
 
-    check = "runs"
-    """Name of the finding that this becomes."""
-
-
-class UnknownMachineError(InconclusiveError):
-    """There is no baseline of this kind of machine, which is no fault of the code."""
-
-    check = "machine"
-
 
 @dataclass(frozen=True)
 class Finding:

@@ -20,6 +20,7 @@ from benchmarl_himpo.benchmark.report.document import Content, Section, Table
 from benchmarl_himpo.benchmark.report.figures import inline
 from benchmarl_himpo.benchmark.report.results import write_results
 from benchmarl_himpo.benchmark.report.verdicts import judge, summarise, write_warnings
+from benchmarl_himpo.output import write_whole
 
 FORMAT = 1
 """Version of ``report.json``: raised when a key changes its meaning."""
@@ -48,9 +49,8 @@ def write_report(content: Content, folder: Path, title: str) -> list[Path]:
         "marl_eval.json": f"{json.dumps(as_marl_eval(content), sort_keys=True, allow_nan=False)}\n",
     }
     texts |= {f"{FIGURES}/{p.name}.svg": p.svg for section in sections for p in section.pictures}
-    (folder / FIGURES).mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8", newline="\n")
+        write_whole(folder / name, text)
     return [folder / name for name in texts]
 
 

@@ -43,15 +43,13 @@ class LbfConfig:
     def _check_levels(self) -> None:
         low, high = self.min_agent_level, self.max_agent_level
         _check(high >= low, "max_agent_level", high, f"must not be below task.min_agent_level={low}")
-        if self.force_coop:
-            return  # a food is then always as strong as it can be
-        if self.max_food_level is None:
+        low, high = self.min_food_level, self.max_food_level
+        if high is not None:
+            _check(high >= low, "max_food_level", high, f"must not be below task.min_food_level={low}")
+        elif not self.force_coop:  # a food is otherwise as strong as it can be
             weakest = self.min_agent_level * min(N_LOWEST, self.n_agents)
             fix = f"must be at most {weakest}, the {N_LOWEST} lowest levels of a weak team: or set task.max_food_level"
-            _check(self.min_food_level <= weakest, "min_food_level", self.min_food_level, fix)
-        else:
-            fix = f"must not be below task.min_food_level={self.min_food_level}"
-            _check(self.max_food_level >= self.min_food_level, "max_food_level", self.max_food_level, fix)
+            _check(low <= weakest, "min_food_level", low, fix)
 
     def _check_space(self) -> None:
         capacity = food_capacity(*self.field_size)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import product
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -68,6 +69,31 @@ def reference_of(config: LbfConfig) -> ForagingEnv:
         normalize_reward=config.normalise_reward,
         penalty=config.penalty,
     )
+
+
+def _is_refused(make: Callable[[], object], error: type[Exception]) -> bool:
+    try:
+        make()
+    except error:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("force_coop", [False, True])
+def test_levels_that_lbforaging_refuses_are_refused(force_coop: bool) -> None:
+    """And no others, but those with which it cannot draw a food: a lowest level that the team may not reach."""
+    n_refused = 0
+    for low, high, agent_low, agent_high in product((1, 2, 3), (None, 1, 2, 3), (1, 2), (1, 2)):
+        levels = {"min_food_level": low, "max_food_level": high, "force_coop": force_coop}
+        options = SimpleNamespace(
+            **vars(PLAIN) | levels | {"min_agent_level": agent_low, "max_agent_level": agent_high, "n_agents": 2}
+        )
+        ours = _is_refused(lambda options=options: LbfConfig(**vars(options)), ValueError)
+        theirs = _is_refused(lambda options=options: reference_of(options), AssertionError)
+        is_out_of_reach = high is None and not force_coop and low > 2 * agent_low
+        assert ours == (theirs or is_out_of_reach), vars(options)
+        n_refused += theirs
+    assert 0 < n_refused < 48
 
 
 def copy_state(reference: ForagingEnv, env: LbfEnv) -> None:

@@ -89,6 +89,10 @@ def test_the_table_of_difficulties() -> None:
         ({"min_food_level": 0}, "task.min_food_level=0"),
         ({"min_food_level": 7}, "task.min_food_level=7 must be at most 3"),
         ({"min_food_level": 3, "max_food_level": 2}, "task.max_food_level=2 must not be below task.min_food_level=3"),
+        (
+            {"min_food_level": 3, "max_food_level": 2, "force_coop": True},
+            "task.max_food_level=2 must not be below task.min_food_level=3",
+        ),
         ({"penalty": -0.1}, "task.penalty=-0.1"),
         ({"max_steps": 0}, "task.max_steps=0"),
         ({"energy_cost": 0.0}, "task.energy_cost=0.0 must be positive"),

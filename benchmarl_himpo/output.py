@@ -1,0 +1,76 @@
+"""Where results go: checked before anything is computed, and written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+
+class OutputError(OSError):
+    """Results cannot be written; the message names the option and says why."""
+
+
+def check_output_file(option: str, file: Path) -> None:
+    """Check that a file can be written, and leave nothing behind.
+
+    Args:
+        option: the option that names it, for the message.
+        file: the file; what stands there may be replaced.
+
+    Raises:
+        OutputError: if it cannot.
+    """
+    if file.is_dir():
+        raise OutputError(f"{option}={file} is a folder: name a file")
+    _check_folder(f"{option}={file} cannot be written", "another file", file.absolute().parent)
+
+
+def check_output_folder(option: str, folder: Path) -> None:
+    """Check that files can be written into a folder, which need not exist, and leave nothing behind.
+
+    Args:
+        option: the option that names it, for the message.
+        folder: the folder.
+
+    Raises:
+        OutputError: if they cannot.
+    """
+    _check_folder(f"{option}={folder} cannot be written to", "another folder", folder.absolute())
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Write a file so that a full disk or a crash leaves the old one or the new one; missing folders are made.
+
+    Args:
+        file: the file; a link to one stays a link.
+        text: what it is to hold.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    target = file.resolve()
+    if target.exists() and not target.is_file():  # a device or a pipe has no other to take its place
+        target.write_text(text, encoding="utf-8", newline="\n")
+        return
+    temporary = target.with_name(f"{target.name}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8", newline="\n") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(target)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _check_folder(problem: str, other: str, folder: Path) -> None:
+    """Try a file without a name in the nearest folder that exists."""
+    nearest = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+    try:
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        raise OutputError(f"{problem} ({nearest}: {error.strerror}): name {other}") from error
