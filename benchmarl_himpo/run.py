@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from benchmarl_himpo.benchmark.record import RunRecord
 from benchmarl_himpo.benchmark.run_one import run_composed
+from benchmarl_himpo.benchmark.single_run import SingleRun
 from benchmarl_himpo.callbacks import SummaryCallback
+from benchmarl_himpo.checks import describe_lack_of_record
 from benchmarl_himpo.command_line import exit_on_interrupt
 from benchmarl_himpo.config import CONF_DIR, HYDRA_VERSION_BASE
-from benchmarl_himpo.evaluation.absolute_metric import AbsoluteMetric, measure_absolute_metric
+from benchmarl_himpo.evaluation.absolute_metric import AbsoluteMetric
 from benchmarl_himpo.registration import register
 from benchmarl_himpo.runs import ResumableExperiment
 from benchmarl_himpo.runs.training import CommandError, describe_simulation, load_experiment, train
@@ -98,21 +100,28 @@ def summarise(experiment: ResumableExperiment, wall_time: float, metric: Absolut
     return "\n".join(f"{name:<{width}}  {text}" for name, text in lines.items())
 
 
-def train_and_summarise(cfg: DictConfig, choices: Mapping[str, str]) -> None:
-    """Run an experiment to its end, measure what its config asks for, and print what came out.
+def train_and_summarise(cfg: DictConfig, choices: Mapping[str, str]) -> RunRecord | None:
+    """Run an experiment to its end, measure what its config asks for, leave a record, and print what came out.
 
     Args:
         cfg: the composed config.
         choices: the file chosen for each group.
+
+    Returns:
+        The record; None: the run has not logged what a record is made of.
 
     Raises:
         CommandError: with one sentence, where a request cannot be met or a run has to stop.
         KeyboardInterrupt: after Ctrl-C.
     """
     started = time.perf_counter()
-    experiment = train(cfg, choices)
-    metric = measure_absolute_metric(Path(experiment.folder_name), cfg, choices)
+    run = SingleRun(cfg, choices)
+    experiment = train(cfg, choices, watch=run.watch)
+    metric, record = run.finish(experiment)
     print(f"\n{summarise(experiment, time.perf_counter() - started, metric)}")
+    if record is None:
+        print(f"no record for reports: {describe_lack_of_record(cfg.experiment)}")
+    return record
 
 
 @hydra.main(version_base=HYDRA_VERSION_BASE, config_path=str(CONF_DIR), config_name="config")

@@ -115,12 +115,9 @@ def _run_locked(spec: RunSpec, cfg: DictConfig, choices: Mapping[str, str]) -> O
             return "skipped"
         ledger = Ledger(spec.folder)
         try:
-            _run_to_record(spec, cfg, choices, ledger)
-        except KeyboardInterrupt:
-            ledger.add("interrupted")
-            raise
+            with ledger.note_failure():
+                _run_to_record(spec, cfg, choices, ledger)
         except Exception as error:
-            ledger.add("failed", reason=f"{type(error).__name__}: {error}")
             if isinstance(error, OSError) or isinstance(error.__cause__, OSError):
                 raise SystemFailureError(str(error)) from error
             raise
@@ -133,9 +130,7 @@ def _run_to_record(spec: RunSpec, cfg: DictConfig, choices: Mapping[str, str], l
     made_with = provenance({cfg.experiment.sampling_device, cfg.experiment.train_device})
     _place_attempt(spec, cfg, choices, ledger)
     n_done = n_frames_done(cfg)
-    if ledger.is_running:
-        ledger.add("exited", exit_code=None, reason="its process ended without a word")
-    ledger.add("started", frames=n_done, pid=os.getpid(), git_commit=made_with["git_commit"])
+    ledger.add_start(n_done, git_commit=made_with["git_commit"])
     if n_done < n_frames_of(cfg):
         train(cfg, choices)
         ledger.add("trained", peak_memory=peak_memory())
@@ -145,6 +140,7 @@ def _run_to_record(spec: RunSpec, cfg: DictConfig, choices: Mapping[str, str], l
     metric = measure_absolute_metric(run, cfg, choices)
     experiment = build_quietly(cfg, choices, n_episodes=1)
     collect_record(spec, run, experiment, metric, made_with).save(spec.folder / RECORD_FILE)
+    experiment.close()
 
 
 def _place_attempt(spec: RunSpec, cfg: DictConfig, choices: Mapping[str, str], ledger: Ledger) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import TypeAlias
 
 from benchmarl.environments import TaskClass
 from benchmarl.hydra_config import (
@@ -32,6 +34,9 @@ from benchmarl_himpo.runs.lock import RunLockedError
 from benchmarl_himpo.runs.resumable_experiment import ResumableExperiment
 from benchmarl_himpo.runs.run_config import load_run_config, save_run_config
 from benchmarl_himpo.videos.display import RenderError
+
+Watch: TypeAlias = Callable[[ResumableExperiment], AbstractContextManager[object]]
+"""Gives the context in which an experiment runs."""
 
 
 class CommandError(CompactHydraException):
@@ -106,12 +111,13 @@ def describe_simulation(task: TaskClass) -> str:
     return "the task's own"
 
 
-def train(cfg: DictConfig, choices: Mapping[str, str]) -> ResumableExperiment:
+def train(cfg: DictConfig, choices: Mapping[str, str], watch: Watch = nullcontext) -> ResumableExperiment:
     """Build an experiment and run it to its end.
 
     Args:
         cfg: the composed config.
         choices: the file chosen for each group.
+        watch: gives the context in which the experiment runs.
 
     Returns:
         The experiment, finished and closed.
@@ -125,6 +131,13 @@ def train(cfg: DictConfig, choices: Mapping[str, str]) -> ResumableExperiment:
     except (ValueError, ImportError, OSError, RenderError, RunLockedError, OmegaConfBaseException) as error:
         raise CommandError(str(error)) from error
     print(f"simulation: {describe_simulation(experiment.task)}")
+    with watch(experiment):
+        _run(experiment)
+    return experiment
+
+
+def _run(experiment: ResumableExperiment) -> None:
+    """Run an experiment to its end; what may stop it becomes an error of the command."""
     try:
         experiment.run()
     except (FloatingPointError, OSError) as error:
@@ -137,7 +150,6 @@ def train(cfg: DictConfig, choices: Mapping[str, str]) -> ResumableExperiment:
             file=sys.stderr,
         )
         raise
-    return experiment
 
 
 def config_to_continue(run: Path, overrides: Sequence[str] = ()) -> tuple[DictConfig, dict[str, str]]:

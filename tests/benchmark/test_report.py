@@ -547,7 +547,7 @@ def test_marl_eval_itself_makes_matrices_of_its_json(absolute_metric: str, write
     processing = pytest.importorskip(
         "marl_eval.utils.data_processing_utils", reason="needs marl-eval: pip install id-marl-eval==0.0.4"
     )
-    measured, changes = METRICS[absolute_metric]
+    _, changes = METRICS[absolute_metric]
     folder = write(*[r for v in MARL_EVAL_VARIANTS for r in make_runs(v, 20, range(2), n_evaluations=12, **changes)])
     page_of(folder)
     raw = json.loads((folder / "report" / "marl_eval.json").read_text())

@@ -162,12 +162,12 @@ def as_csv(content: Content) -> str:
                 "last_collection": record.last_collection,
                 "last_evaluation": record.last_evaluation,
                 "mean_life": record.life,
-                "n_agents": record.n_agents,
-                "frames": record.frames[-1] if record.frames else 0,
-                "seconds": record.seconds[-1] if record.seconds else 0,
+                "n_agents": record.n_agents or None,
+                "frames": record.n_frames,
+                "seconds": record.seconds[-1] if record.seconds else None,
                 "peak_memory": record.peak_memory,
                 "gradient_steps": record.gradient_steps,
-                "parameters": sum(record.parameters.values()),
+                "parameters": sum(record.parameters.values()) or None,
                 "resumed": record.resumed,
                 "attempts": record.attempts,
                 "config_hash": record.config_hash,
@@ -196,7 +196,11 @@ def as_marl_eval(content: Content) -> dict[str, Any]:
             continue
         environment, _, task = record.task_label.partition("/")
         steps: dict[str, Any] = {
-            f"step_{i}": {"step_count": frames, "elapsed_time": seconds, "return": returns}
+            f"step_{i}": {
+                "step_count": frames,
+                **({} if seconds is None else {"elapsed_time": seconds}),
+                "return": returns,
+            }
             for i, (frames, seconds, returns) in enumerate(
                 zip(record.evaluation_frames, record.evaluation_seconds, record.evaluation_returns, strict=True)
             )
