@@ -14,11 +14,12 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from benchmarl_himpo.benchmark.objective import check_objective, maximise_by_default, objective_of
 from benchmarl_himpo.benchmark.record import RunRecord
 from benchmarl_himpo.benchmark.run_one import run_composed
 from benchmarl_himpo.benchmark.single_run import SingleRun
 from benchmarl_himpo.callbacks import SummaryCallback
-from benchmarl_himpo.checks import describe_lack_of_record
+from benchmarl_himpo.checks import RequestError, describe_lack_of_record
 from benchmarl_himpo.command_line import exit_on_interrupt
 from benchmarl_himpo.config import CONF_DIR, HYDRA_VERSION_BASE
 from benchmarl_himpo.evaluation.absolute_metric import AbsoluteMetric
@@ -125,24 +126,33 @@ def train_and_summarise(cfg: DictConfig, choices: Mapping[str, str]) -> RunRecor
 
 
 @hydra.main(version_base=HYDRA_VERSION_BASE, config_path=str(CONF_DIR), config_name="config")
-def _run_from_hydra(cfg: DictConfig) -> None:
+def _run_from_hydra(cfg: DictConfig) -> float | None:
     """Run one experiment, one job of a ``--multirun``.
 
     Args:
         cfg: the composed config.
+
+    Returns:
+        The objective, for a sweeper that optimises.
     """
     register()  # a job may run in a process of its own
     job = HydraConfig.get()
     choices = job.runtime.choices
-    if cfg.sweep_folder is None:
-        train_and_summarise(cfg, choices)
-    else:
-        run_composed(cfg, choices, list(job.overrides.task))
+    try:
+        check_objective(cfg, job)
+        if cfg.sweep_folder is None:
+            record = train_and_summarise(cfg, choices)
+        else:
+            record = run_composed(cfg, choices, list(job.overrides.task))
+        return objective_of(record, cfg, job)
+    except RequestError as error:
+        raise CommandError(str(error)) from error
 
 
 def main() -> None:
     """Run the command."""
     register()
+    maximise_by_default()
     with exit_on_interrupt(RESUMABLE):
         _run_from_hydra()
 

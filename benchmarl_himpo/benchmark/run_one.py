@@ -22,7 +22,7 @@ from benchmarl_himpo.benchmark.collect import collect_record
 from benchmarl_himpo.benchmark.fingerprint import fingerprint
 from benchmarl_himpo.benchmark.ledger import Ledger
 from benchmarl_himpo.benchmark.provenance import peak_memory, provenance
-from benchmarl_himpo.benchmark.record import RECORD_FILE
+from benchmarl_himpo.benchmark.record import RECORD_FILE, RunRecord, load_record
 from benchmarl_himpo.benchmark.run_files import find_begun_run
 from benchmarl_himpo.benchmark.shorter_run import adopt_shorter_run
 from benchmarl_himpo.benchmark.spec import RunSpec, comparable_config, hash_config, load_spec, make_spec
@@ -87,13 +87,16 @@ def check_fingerprint(spec: RunSpec) -> None:
         )
 
 
-def run_composed(cfg: DictConfig, choices: Mapping[str, str], overrides: list[str]) -> None:
+def run_composed(cfg: DictConfig, choices: Mapping[str, str], overrides: list[str]) -> RunRecord:
     """Do the same as one job of a launcher of Hydra's, which composed the config itself.
 
     Args:
         cfg: the composed config; ``sweep_folder`` is where the run's folder is.
         choices: the file chosen for each group.
         overrides: what the config was composed of.
+
+    Returns:
+        The record of the run.
 
     Raises:
         CommandError: with one sentence, where the run cannot be done or has to stop.
@@ -106,6 +109,7 @@ def run_composed(cfg: DictConfig, choices: Mapping[str, str], overrides: list[st
     except (ValueError, RuntimeError) as error:
         raise CommandError(str(error)) from error
     print(f"{spec.id}: {outcome}, {spec.folder / RECORD_FILE}")
+    return load_record(spec.folder / RECORD_FILE)
 
 
 def _run_locked(spec: RunSpec, cfg: DictConfig, choices: Mapping[str, str]) -> Outcome:
