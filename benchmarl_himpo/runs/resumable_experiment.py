@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -49,6 +49,10 @@ from benchmarl_himpo.runs.run_json import read_run_json
 
 WITHOUT_EFFECT_ON_TRAINING = (*WITHOUT_EFFECT_ON_RESULTS, "evaluation", "exploration_anneal_frames", "max_n_")
 """Beginnings of the experiment's options that may differ between a checkpoint and the run that goes on from it."""
+COMPARED = ("version of benchmarl_himpo", "task", "algorithm", "architecture")
+"""What of a checkpoint's identity must be the experiment's."""
+TASK_OPTIONS = "task options"
+"""Entry of a checkpoint's identity with the task's options by name, which older checkpoints lack."""
 EXACT_ENVIRONMENTS = ("vmas", "lbf", "lbfws")
 """Environments that draw from generators :mod:`benchmarl_himpo.runs.random_state` knows, and from no others."""
 
@@ -256,11 +260,12 @@ class ResumableExperiment(Experiment):
             self._load_benchmarl(path, state)
             return state
         found = state.get("identity", {}) if isinstance(state, dict) else {}
-        for name, value in self._identity().items():
-            if found.get(name) != value:
+        own = self._identity()
+        for name in COMPARED:
+            if found.get(name) != own[name]:
                 raise CheckpointError(
-                    f"{path} was written with another {name} ({found.get(name)} instead of {value}) and was not "
-                    "loaded: resume it with what it was written with"
+                    f"{path} was written with another {name} ({self._describe_mismatch(name, own, found, state)}) and "
+                    "was not loaded: resume it with what it was written with"
                 )
         coefficients = self._coefficients()
         self.load_state_dict(state)
@@ -289,20 +294,34 @@ class ResumableExperiment(Experiment):
     def _train_env(self) -> EnvBase:
         return self.rollout_env if self.config.collect_with_grad else self.collector.env
 
-    def _identity(self) -> dict[str, str]:
-        """What a checkpoint must agree with: software, task, algorithm, and names and shapes of all parameters."""
-        shapes = [
-            (group, key, tuple(value.shape))
-            for group, loss in self.losses.items()
-            for key, value in sorted(loss.state_dict().items())
-            if isinstance(value, torch.Tensor)
-        ]
+    def _identity(self) -> dict[str, Any]:
+        """What a checkpoint must agree with, see :data:`COMPARED`, and the task's options to tell which one differs."""
         return {
             "version of benchmarl_himpo": __version__,
             "task": f"{self.environment_name}/{self.task_name} with {_digest(self.task.config)}",
             "algorithm": self.algorithm_name,
-            "architecture": _digest(shapes),
+            "architecture": _digest([(*key, shape) for key, shape in _shapes(self._loss_states()).items()]),
+            TASK_OPTIONS: {key: repr(value) for key, value in (self.task.config or {}).items()},
         }
+
+    def _describe_mismatch(self, name: str, own: dict[str, Any], found: dict[str, Any], state: dict[str, Any]) -> str:
+        """Name what differs, a checkpoint's value before this experiment's."""
+        if name == "architecture":
+            losses = {group: state.get(f"loss_{group}", {}) for group in self.losses}
+            for parameter, other, value in _differences(_shapes(losses), _shapes(self._loss_states())):
+                return f"{' '.join(parameter)} has shape {other} instead of {value}"
+        other, value = (str(identity.get(name)).partition(" with ")[0] for identity in (found, own))
+        if name != "task" or other != value:
+            return f"{other} instead of {value}"
+        if TASK_OPTIONS not in found:
+            return f"{value} with other options, which this checkpoint, of an older version, does not name"
+        options = [
+            f"task.{key}={o} instead of {v}" for key, o, v in _differences(found[TASK_OPTIONS], own[TASK_OPTIONS])
+        ]
+        return ", ".join(options) or f"the options of {value} in another order"
+
+    def _loss_states(self) -> dict[str, dict[str, Any]]:
+        return {group: loss.state_dict() for group, loss in self.losses.items()}
 
     def _settings(self) -> str:
         """Digest of all options that change what the next iteration does: not how long, where to and how watched."""
@@ -377,6 +396,23 @@ def _options(config: Any) -> dict[str, Any]:
 
 def _digest(value: object) -> str:
     return hashlib.sha256(repr(value).encode()).hexdigest()[:16]
+
+
+def _shapes(losses: dict[str, dict[str, Any]]) -> dict[tuple[str, str], tuple[int, ...]]:
+    """Shapes of the tensors in the states of losses, by group and name."""
+    return {
+        (group, key): tuple(value.shape)
+        for group, loss in losses.items()
+        for key, value in sorted(loss.items())
+        if isinstance(value, torch.Tensor)
+    }
+
+
+def _differences(found: Mapping[Any, Any], own: Mapping[Any, Any]) -> Iterator[tuple[Any, Any, Any]]:
+    """Yield the keys whose values differ, with both values; a missing one is said to be ``missing``."""
+    for key in [*own, *(key for key in found if key not in own)]:
+        if found.get(key) != own.get(key):
+            yield key, found.get(key, "missing"), own.get(key, "missing")
 
 
 def _build(env_func: Callable[[], EnvBase], transform: Transform) -> EnvBase:
