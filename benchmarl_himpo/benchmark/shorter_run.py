@@ -82,7 +82,7 @@ def _can_go_on(record: RunRecord, run: Path) -> bool:
     try:
         is_as_recorded = hash_config(comparable_config(*load_run_config(run))) == record.config_hash
         checkpoint = newest_checkpoint(run / "checkpoints")
-        is_exact = read_checkpoint(checkpoint, map_location="cpu").get("random_state_before_reset") is not None
+        is_exact = read_checkpoint(checkpoint, map_location="cpu").get("episodes") is not None
     except CheckpointError:
         return False
     return is_as_recorded and is_exact and checkpoint.stem == f"checkpoint_{record.frames[-1]}"
