@@ -2,13 +2,12 @@
 
 A simulation is a web of Python objects, of which all that can be reached is recorded: tensors with the memory they are
 views of, numbers and strings, containers, the attributes of objects, and what refers to what. Functions, classes and
-other constants are not recorded but looked up in the simulation that goes on; so are objects, each at the shortest path
-that leads to it. A web that holds anything else, or objects that it was not built with, is not recorded at all.
+other constants are not recorded but looked up in the simulation that goes on; so are objects, each at the path that led
+to it when the simulation was built. A web that holds anything else, or objects that came later, is not recorded at all.
 """
 
 from __future__ import annotations
 
-import copyreg
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
@@ -28,6 +27,10 @@ LOOKED_UP = ("object", "function", "generator")
 """Kinds of values that are found by their path and then filled."""
 
 
+MAKE_BARE_OBJECT = object().__reduce_ex__(4)[0]
+"""With what Python begins to copy an object that has attributes alone."""
+
+
 class SimulationState:
     """Records the state of an environment's simulation, and restores it into one that was built alike.
 
@@ -36,6 +39,8 @@ class SimulationState:
     """
 
     def __init__(self, env: EnvBase) -> None:
+        self._owner: Any
+        self._names: tuple[str, ...]
         self._owner, self._names = find_simulation(env) or (None, ())
         self._batch_size = list(env.batch_size)
         try:
@@ -57,7 +62,7 @@ class SimulationState:
         """
         roots = self._roots()
         try:
-            found = _walk(roots)
+            found = _walk(roots, {id(value): path for path, value in self._looked_up.items()})
         except _UnknownKindError:
             return None
         recorder = _Recorder(found)
@@ -81,10 +86,10 @@ class SimulationState:
         if state is None or not self._fits(state):
             return False
         builder = _Builder(state, self._looked_up, self._constants)
-        contents = [(value, builder.contents(path)) for path, value in self._looked_up.items() if path in state["nodes"]]
+        contents = {path: builder.contents(path) for path in self._looked_up if path in state["nodes"]}
         roots = {name: builder.value(reference) for name, reference in state["roots"].items()}
-        for value, content in contents:
-            _fill(value, content)
+        for path, content in contents.items():
+            _fill(self._looked_up[path], content)
         for name in self._names:
             vars(self._owner).pop(name, None)
         vars(self._owner).update(roots)
@@ -185,8 +190,19 @@ class _Builder:
         return getattr(constant, "_make", constant)([entry for _, entry in self._entries(node)])
 
 
-def _walk(roots: Mapping[str, Any]) -> dict[str, Any]:
-    """All values that can be reached, plain ones aside, by the shortest path to each, the nearest first."""
+def _walk(roots: Mapping[str, Any], names: Mapping[int, str] | None = None) -> dict[str, Any]:
+    """Find all values that can be reached, plain ones aside, by the shortest path to each, the nearest first.
+
+    Args:
+        roots: where to begin, by path.
+        names: paths of objects that keep theirs, wherever they are found, by ``id``.
+
+    Returns:
+        The values by path.
+
+    Raises:
+        _UnknownKindError: if the state of a value cannot be read, or its path is that of an object that keeps it.
+    """
     found: dict[str, Any] = {}
     seen: set[int] = set()
     queue = deque(roots.items())
@@ -195,6 +211,9 @@ def _walk(roots: Mapping[str, Any]) -> dict[str, Any]:
         if type(value) in PLAIN or id(value) in seen:
             continue
         seen.add(id(value))
+        path = (names or {}).get(id(value), path)
+        if path in found:
+            raise _UnknownKindError(f"two values at {path}")
         found[path] = value
         for number, (key, entry) in enumerate(_entries(value)):
             queue.append((f"{path}[{repr(key) if type(key) in PLAIN else number}]", entry))
@@ -232,11 +251,11 @@ def _kind(value: Any) -> str:
 def _is_told_by_attributes(value: Any) -> bool:
     """Whether Python itself would copy an object by its attributes and by nothing else."""
     try:
-        make, arguments, _, *items = value.__reduce_ex__(4)
+        make, arguments, state, *items = value.__reduce_ex__(4)
     except (TypeError, ValueError):
         return False
-    is_bare = make is copyreg.__newobj__ and arguments == (type(value),) and items == [None, None]
-    return is_bare and hasattr(value, "__dict__") and not copyreg._slotnames(type(value))
+    is_bare = make is MAKE_BARE_OBJECT and arguments == (type(value),) and items == [None, None]
+    return is_bare and hasattr(value, "__dict__") and (state is None or isinstance(state, dict))
 
 
 def _entries(value: Any) -> Iterable[tuple[Any, Any]]:
@@ -279,10 +298,8 @@ def _cells(function: FunctionType) -> list[tuple[str, Any]]:
 
 
 def _name(value: Any) -> str:
-    """What a constant, or the class of an object, is called."""
-    if isinstance(value, ModuleType):
-        return value.__name__
-    if isinstance(value, MethodType):
+    """What a constant is called, a plain value, or the class of an object."""
+    if isinstance(value, (ModuleType, MethodType)):
         return value.__name__
     if isinstance(value, FunctionType):
         return f"{value.__module__}.{value.__qualname__}:{value.__code__.co_firstlineno}"
@@ -290,4 +307,5 @@ def _name(value: Any) -> str:
         return f"{value.__module__}.{value.__qualname__}"
     if isinstance(value, Enum):
         return f"{_name(type(value))}.{value.name}"
-    return f"{_name(type(value))} {value}" if isinstance(value, CONSTANTS) or type(value) in PLAIN else _name(type(value))
+    is_told = isinstance(value, CONSTANTS) or type(value) in PLAIN
+    return f"{_name(type(value))} {value}" if is_told else _name(type(value))

@@ -16,6 +16,7 @@ import torch
 from benchmarl.environments import VmasTask
 from benchmarl.experiment import Callback
 from run_states import differences, last_state, scalars
+from tensordict import LazyStackedTensorDict, TensorDict
 from vmas.simulator.core import World
 
 from benchmarl_himpo.callbacks import SummaryCallback
@@ -108,6 +109,16 @@ def test_a_scenario_whose_state_cannot_be_read_begins_new_episodes_and_the_run_s
     assert last_state(half, 160)["episodes"] is None
     resumed = runs.resume(half, f"experiment.max_n_frames={N_FRAMES}")
     assert (resumed.resumed, resumed.resumed_exactly, resumed.total_frames) == (True, False, N_FRAMES)
+
+
+def test_agents_of_a_group_that_observe_differently_begin_new_episodes(runs) -> None:
+    """TorchRL cannot write down what its collector carries then."""
+    experiment = runs.build("algorithm=ippo")
+    assert experiment.state_dict()["episodes"] is not None
+    agents = [TensorDict({"observation": torch.zeros(4, size)}, [4]) for size in (2, 3)]
+    experiment.collector._carrier["agents"] = LazyStackedTensorDict(*agents, stack_dim=1)
+    assert experiment.state_dict()["episodes"] is None
+    experiment.close()
 
 
 def test_with_another_number_of_environments_new_episodes_begin_on_boards_that_come_next(runs) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from enum import Enum
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import pytest
@@ -127,10 +128,30 @@ def test_containers_may_hold_themselves() -> None:
     assert after.extra[0] is after.extra
 
 
+class Slotted:
+    __slots__ = ("__dict__", "place")
+
+    def __init__(self) -> None:
+        self.place = 1
+
+
+class Numbers(list):
+    pass
+
+
 @pytest.mark.parametrize(
     "value",
-    [iter(()), torch.nn.Parameter(torch.zeros(1)), bytearray(1), [].append, {World()}, type("Numbers", (list,), {})()],
-    ids=["iterator", "parameter", "bytes", "builtin method", "set of objects", "subclass of list"],
+    [
+        iter(()),
+        torch.nn.Parameter(torch.zeros(1)),
+        bytearray(1),
+        [].append,
+        partial(print, []),
+        {World()},
+        Numbers(),
+        Slotted(),
+    ],
+    ids=lambda value: type(value).__name__,
 )
 def test_a_simulation_that_holds_what_cannot_be_read_is_not_recorded(value: Any) -> None:
     simulation = Simulation()
@@ -147,6 +168,26 @@ def test_objects_that_a_simulation_was_not_built_with_are_not_recorded() -> None
     assert recorder.capture() is None
     simulation.world.bodies.pop()
     assert recorder.capture() is not None
+
+
+def test_objects_may_change_places_and_be_replaced() -> None:
+    def swap_and_replace(simulation: Simulation) -> None:
+        first, second = simulation.world.bodies
+        simulation.world.bodies = [second, first]
+        simulation.extra = Body(9.0)
+
+    before, after = Simulation(Body(3.0)), Simulation(Body(3.0))
+    first, second = after.world.bodies
+    assert copy_state(before, after, swap_and_replace)
+    assert after.world.bodies == [second, first]
+    assert [body.place[0, 0].item() for body in (first, second, after.extra)] == [1, 2, 9]
+
+
+def test_an_object_in_the_place_of_one_that_moved_is_not_recorded() -> None:
+    simulation = Simulation()
+    recorder = SimulationState(simulation)
+    simulation.world.bodies = [Body(3.0), simulation.world.bodies[0]]
+    assert recorder.capture() is None
 
 
 def test_a_state_is_restored_into_a_simulation_that_was_built_alike_or_not_at_all(monkeypatch) -> None:

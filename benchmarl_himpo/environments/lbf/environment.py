@@ -48,7 +48,7 @@ class LbfEnv(EnvBase):
 
     Attributes:
         generator: random numbers of this environment alone.
-        simulation: names of the attributes that change, see :func:`~benchmarl_himpo.environments.simulation.find_simulation`.
+        simulation: names of the attributes that hold the state of the simulation, for checkpoints.
     """
 
     batch_locked = True
