@@ -60,8 +60,11 @@ class ResumableExperiment(Experiment):
     """Whether this process continues a run."""
     resumed_with_changes: bool = False
     """Whether it does so with options that training depends on and that are not the run's."""
+    resumed_without_buffers: bool = False
+    """Whether it does so with empty replay buffers that had been left out of the checkpoint."""
     resumed_exactly: bool = False
-    """Whether it does so to the last bit: the options are the same and all environments go on with their episodes."""
+    """Whether it does so to the last bit: the options and buffers are the same, and all environments go on with their
+    episodes."""
     _episodes_go_on: bool = False
 
     def state_dict(self) -> OrderedDict:
@@ -118,7 +121,10 @@ class ResumableExperiment(Experiment):
         self._drop_later_rows()
         self.resumed = True
         self.resumed_with_changes = state_dict["settings"] != self._settings()
-        self.resumed_exactly = self._episodes_go_on and not self.resumed_with_changes
+        buffers = [state_dict[f"buffer_{group}"] for group in self.group_map]
+        self.resumed_without_buffers = not self.on_policy and None in buffers
+        is_another = self.resumed_with_changes or self.resumed_without_buffers
+        self.resumed_exactly = self._episodes_go_on and not is_another
 
     def close(self) -> None:
         """Close the experiment and let others write to its folder."""

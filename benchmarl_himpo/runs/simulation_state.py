@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
-from types import FunctionType, MethodType, ModuleType
+from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import torch
@@ -25,10 +25,8 @@ CONTAINERS = (list, dict, tuple, torch.Size, set, frozenset)
 CONSTANTS = (type, Enum, torch.device, torch.dtype, ModuleType)
 LOOKED_UP = ("object", "function", "generator")
 """Kinds of values that are found by their path and then filled."""
-
-
 MAKE_BARE_OBJECT = object().__reduce_ex__(4)[0]
-"""With what Python begins to copy an object that has attributes alone."""
+"""What Python begins with when it copies an object that has attributes alone."""
 
 
 class SimulationState:
@@ -238,7 +236,7 @@ def _kind(value: Any) -> str:
     elif type(value) in CONTAINERS or (isinstance(value, tuple) and hasattr(value, "_make")):
         kind = "container"
     elif isinstance(value, FunctionType):
-        kind = "function"
+        kind = "function" if _is_told_by_cells(value) else kind
     elif isinstance(value, MethodType):
         kind = "method" if getattr(value.__self__, value.__name__, None) == value else kind
     elif _is_told_by_attributes(value):
@@ -252,10 +250,17 @@ def _is_told_by_attributes(value: Any) -> bool:
     """Whether Python itself would copy an object by its attributes and by nothing else."""
     try:
         make, arguments, state, *items = value.__reduce_ex__(4)
-    except (TypeError, ValueError):
+    except Exception:  # whatever those who cannot be copied answer
         return False
     is_bare = make is MAKE_BARE_OBJECT and arguments == (type(value),) and items == [None, None]
     return is_bare and hasattr(value, "__dict__") and (state is None or isinstance(state, dict))
+
+
+def _is_told_by_cells(function: FunctionType) -> bool:
+    """Whether what a function remembers from call to call is in variables of the functions around it."""
+    defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+    is_constant = all(type(value) in PLAIN or isinstance(value, CONSTANTS) for value in defaults)
+    return is_constant and not vars(function) and CellType() not in (function.__closure__ or ())
 
 
 def _entries(value: Any) -> Iterable[tuple[Any, Any]]:

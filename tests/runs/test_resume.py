@@ -48,7 +48,7 @@ MID_EPISODE = {
     "lbfws": ["task=lbfws/easy", "task.initial_energy=6", "task.max_steps=30"],
     "toy": ["task=toy/cue", "task.max_steps=30"],
     "sampling": ["task=vmas/sampling", "task.max_steps=30"],
-    "stock sampling": ["task=vmas/sampling", "task.max_steps=30", "accelerated=false"],
+    "stock sampling": ["task=vmas/sampling", "task.max_steps=30", "task.grid_spacing=0.2", "accelerated=false"],
 }
 """Tasks of which a checkpoint of 160 frames, 40 steps, falls in the middle of episodes."""
 
@@ -69,8 +69,9 @@ def test_episodes_that_end_at_different_times_go_on(task, runs) -> None:
     experiment.close()
 
 
-@pytest.mark.parametrize("task", ["navigation", "joint_passage"])
+@pytest.mark.parametrize("task", ["give_way", "simple_reference"])
 def test_vmas_tasks_resume_exactly_in_the_middle_of_episodes(task, runs) -> None:
+    """One with controllers that integrate errors, one that draws which landmark an agent's goal is."""
     check_resumes_exactly(runs, "algorithm=himppo", f"task=vmas/{task}", "task.max_steps=30")
 
 
@@ -109,6 +110,13 @@ def test_a_scenario_whose_state_cannot_be_read_begins_new_episodes_and_the_run_s
     assert last_state(half, 160)["episodes"] is None
     resumed = runs.resume(half, f"experiment.max_n_frames={N_FRAMES}")
     assert (resumed.resumed, resumed.resumed_exactly, resumed.total_frames) == (True, False, N_FRAMES)
+
+
+def test_without_the_replay_buffers_a_run_does_not_say_that_it_is_the_same(runs) -> None:
+    half = runs.run("algorithm=iql", "experiment.max_n_frames=80", "experiment.exclude_buffer_from_checkpoint=true")
+    resumed = runs.build_resumed(half)
+    assert (resumed.resumed, resumed.resumed_without_buffers, resumed.resumed_exactly) == (True, True, False)
+    resumed.close()
 
 
 def test_agents_of_a_group_that_observe_differently_begin_new_episodes(runs) -> None:

@@ -139,6 +139,23 @@ class Numbers(list):
     pass
 
 
+class Rude:
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise RuntimeError("not me")
+
+
+def count(calls: list[int] = []) -> None:  # noqa: B006
+    calls.append(1)
+
+
+def unfinished() -> Any:
+    def function() -> Any:
+        return later
+
+    yield function
+    later = 1
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -150,8 +167,11 @@ class Numbers(list):
         {World()},
         Numbers(),
         Slotted(),
+        Rude(),
+        count,
+        next(unfinished()),
     ],
-    ids=lambda value: type(value).__name__,
+    ids=lambda value: f"{type(value).__name__} {getattr(value, '__name__', '')}".strip(),
 )
 def test_a_simulation_that_holds_what_cannot_be_read_is_not_recorded(value: Any) -> None:
     simulation = Simulation()
