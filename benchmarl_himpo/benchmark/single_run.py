@@ -74,18 +74,27 @@ class SingleRun:
         # The largest size of the process is this run's only if it grew
         ledger.add("trained", peak_memory=after if after > before else None)
 
-    def finish(self, experiment: ResumableExperiment) -> tuple[AbsoluteMetric | None, RunRecord | None]:
-        """Measure the absolute metric of a run that is trained, where its config asks for it, and leave the record.
+    def measure(self) -> AbsoluteMetric | None:
+        """Measure the absolute metric of the run, which is trained.
+
+        Returns:
+            The metric; None: the run was configured without.
+        """
+        with Ledger(self.spec.folder).note_failure():
+            return measure_absolute_metric(self.spec.folder, self.cfg, self.choices)
+
+    def save_record(self, experiment: ResumableExperiment, metric: AbsoluteMetric | None) -> RunRecord | None:
+        """Leave the record of the run.
 
         Args:
             experiment: the experiment that was watched.
+            metric: the absolute metric, where it was measured.
 
         Returns:
-            The metric and the record; None: not asked for, and the run has not logged what a record is made of.
+            The record; None: the run has not logged what a record is made of.
         """
         with Ledger(self.spec.folder).note_failure():
-            metric = measure_absolute_metric(Path(experiment.folder_name), self.cfg, self.choices)
-            return metric, _save_record(self.spec, self.cfg, experiment, metric)
+            return _save_record(self.spec, self.cfg, experiment, metric)
 
 
 def finish_run(run: Path, cfg: DictConfig, choices: Mapping[str, str]) -> AbsoluteMetric | None:

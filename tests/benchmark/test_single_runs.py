@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from benchmarl_himpo.benchmark.record import RUN_RECORD_FILE, RunRecord, load_re
 from benchmarl_himpo.config import compose
 from benchmarl_himpo.run import train_and_summarise
 from benchmarl_himpo.runs.run_config import find_run
+from benchmarl_himpo.runs.training import CommandError
 
 N_STEPS = N_FRAMES // 80 * 2 * 3  # iterations, epochs, minibatches of at most 30 of 80 frames
 
@@ -147,6 +149,24 @@ def test_a_run_without_the_logs_that_a_record_is_made_of_says_so(
     reasons = [Ledger(find_run(tmp_path / name)).reason for name in ("0", "1")]
     assert "experiment.loggers=[] lacks csv" in reasons[0]
     assert "experiment.create_json=false" in reasons[1]
+
+
+def test_a_record_that_cannot_be_written_ends_with_a_sentence_and_what_the_run_gave(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor can the ledger from then on."""
+
+    def raise_disk_full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    def save(*_: object) -> None:
+        monkeypatch.setattr(Ledger, "add", raise_disk_full)
+        raise_disk_full()
+
+    monkeypatch.setattr(RunRecord, "save", save)
+    with pytest.raises(CommandError, match="No space left on device"):
+        run("0", "algorithm=ippo")
+    assert re.search(r"^absolute metric .* 5 fresh episodes", capsys.readouterr().out, flags=re.MULTILINE)
 
 
 def test_a_process_that_needed_more_before_does_not_give_a_runs_memory(
