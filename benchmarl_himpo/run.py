@@ -53,6 +53,8 @@ def describe_resume(experiment: ResumableExperiment) -> str:
         return "true, as if it had not been interrupted"
     if experiment.resumed_with_changes:
         return "true, with changed options"
+    if experiment.resumed_without_buffers:
+        return "true, with empty replay buffers (experiment.exclude_buffer_from_checkpoint=true)"
     return "true, with environments that began new episodes"
 
 

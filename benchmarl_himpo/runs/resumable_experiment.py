@@ -19,8 +19,8 @@ from typing import Any
 
 import torch
 from benchmarl.experiment import Experiment
-from tensordict import TensorDictBase
-from torchrl.envs import EnvBase, Transform
+from tensordict import LazyStackedTensorDict, TensorDictBase
+from torchrl.envs import EnvBase
 from torchrl.record.loggers.csv import CSVLogger
 
 from benchmarl_himpo import __version__
@@ -37,7 +37,6 @@ from benchmarl_himpo.runs.lock import lock_folder
 from benchmarl_himpo.runs.origin import INIT_FROM, RESTORE_FILE, Origin, make_origin
 from benchmarl_himpo.runs.parameters import Fit, copy_networks
 from benchmarl_himpo.runs.random_state import (
-    RandomState,
     capture_random_state,
     own_generator,
     restore_random_state,
@@ -46,6 +45,7 @@ from benchmarl_himpo.runs.random_state import (
 )
 from benchmarl_himpo.runs.run_config import WITHOUT_EFFECT_ON_RESULTS
 from benchmarl_himpo.runs.run_json import read_run_json
+from benchmarl_himpo.runs.simulation_state import SimulationState
 
 WITHOUT_EFFECT_ON_TRAINING = (*WITHOUT_EFFECT_ON_RESULTS, "evaluation", "exploration_anneal_frames", "max_n_")
 """Beginnings of the experiment's options that may differ between a checkpoint and the run that goes on from it."""
@@ -53,8 +53,6 @@ COMPARED = ("version of benchmarl_himpo", "task", "algorithm", "architecture")
 """What of a checkpoint's identity must be the experiment's."""
 TASK_OPTIONS = "task options"
 """Entry of a checkpoint's identity with the task's options by name, which older checkpoints lack."""
-EXACT_ENVIRONMENTS = ("vmas", "lbf", "lbfws")
-"""Environments that draw from generators :mod:`benchmarl_himpo.runs.random_state` knows, and from no others."""
 
 
 class ResumableExperiment(Experiment):
@@ -72,15 +70,16 @@ class ResumableExperiment(Experiment):
     """Whether this process continues a run."""
     resumed_with_changes: bool = False
     """Whether it does so with options that training depends on and that are not the run's."""
+    resumed_without_buffers: bool = False
+    """Whether it does so with empty replay buffers that had been left out of the checkpoint."""
     resumed_exactly: bool = False
-    """Whether it does so to the last bit: the options are the same and the checkpoint fell on an episode border of
-    every environment."""
+    """Whether it does so to the last bit: the options and buffers are the same, and all environments go on with their
+    episodes."""
     resumed_from_benchmarl: bool = False
     """Whether it does so from a checkpoint of BenchMARL's own experiment, which lacks optimisers and random numbers."""
     origin: Origin | None = None
     """The checkpoint of another run that this one began from in this process."""
-    _ended_together: bool = False
-    _random_state_before_reset: RandomState | None = None
+    _episodes_go_on: bool = False
 
     def state_dict(self) -> OrderedDict:
         """All that the rest of the run depends on: BenchMARL's state, and what it leaves out."""
@@ -97,10 +96,12 @@ class ResumableExperiment(Experiment):
             for group, optimizers in self.optimizers.items()
         }
         state["random_state"] = capture_random_state(self._train_env)
-        state["random_state_before_reset"] = self._reset_recorder.before_reset if self._is_episode_border() else None
+        state["episodes"] = self._capture_episodes()
         state["evaluation_random_state"] = self._evaluation_random_state
         generator = own_generator(self.test_env)
         state["test_environment_random_state"] = None if generator is None else generator.get_state()
+        # A reset need not set all of a simulation
+        state["test_simulation"] = self._test_simulation.capture()
         writer = self.logger.json_writer
         state["json"] = None if writer is None else writer.run_data
         state["evaluation_return"] = [callback.evaluation_return for callback in self._summaries()]
@@ -126,11 +127,12 @@ class ResumableExperiment(Experiment):
                 for param_group in optimizer.param_groups:  # the options are the run's, not the checkpoint's
                     param_group.update(lr=self.config.lr, eps=self.config.adam_eps, **self.config.adam_extra_kwargs)
         self._random_state = state_dict["random_state"]
-        self._random_state_before_reset = state_dict["random_state_before_reset"]
+        self._episodes_go_on = self._restore_episodes(state_dict.get("episodes"))
         self._evaluation_random_state = state_dict["evaluation_random_state"]
         generator = own_generator(self.test_env)
         if generator is not None:
             generator.set_state(state_dict["test_environment_random_state"].cpu())
+        self._test_simulation.restore(state_dict.get("test_simulation"))
         if self.logger.json_writer is not None and state_dict["json"] is not None:
             self.logger.json_writer.run_data.update(state_dict["json"])
         for callback, value in zip(self._summaries(), state_dict["evaluation_return"], strict=False):
@@ -138,7 +140,10 @@ class ResumableExperiment(Experiment):
         self._drop_later_rows()
         self.resumed = True
         self.resumed_with_changes = state_dict["settings"] != self._settings()
-        self.resumed_exactly = self._random_state_before_reset is not None and not self.resumed_with_changes
+        buffers = [state_dict[f"buffer_{group}"] for group in self.group_map]
+        self.resumed_without_buffers = not self.on_policy and None in buffers
+        is_another = self.resumed_with_changes or self.resumed_without_buffers
+        self.resumed_exactly = self._episodes_go_on and not is_another
 
     def branch_from(self, checkpoint: Path) -> None:
         """Go on, in this run's own folder, from a checkpoint of another run, which stays as it is.
@@ -211,22 +216,18 @@ class ResumableExperiment(Experiment):
     def _setup_algorithm(self) -> None:
         self.env_func: Callable[[], EnvBase]
         super()._setup_algorithm()
-        self._reset_recorder = ResetRecorder()
-        self.env_func = partial(_build, self.env_func, self._reset_recorder)
+        self.env_func = partial(_build, self.env_func)
         self.test_env.set_spec_lock_()
 
-    def _on_batch_collected(self, batch: TensorDictBase) -> None:
-        super()._on_batch_collected(batch)
-        done = batch.get(("next", "done"), None)
-        self._ended_together = done is not None and bool(done[:, -1].all())
+    def _setup_collector(self) -> None:
+        super()._setup_collector()
+        self._simulation, self._test_simulation = SimulationState(self._train_env), SimulationState(self.test_env)
 
     def _collection_loop(self) -> None:
         if self.resumed:
-            if not self.config.collect_with_grad:
-                restore_random_state(self._random_state_before_reset or self._random_state, self._train_env)
+            restore_random_state(self._random_state, self._train_env)
+            if not self._episodes_go_on and not self.config.collect_with_grad:
                 self.collector.reset()
-            if self._random_state_before_reset is not None:
-                restore_random_state(self._random_state, self._train_env)
         super()._collection_loop()
 
     def _evaluation_loop(self) -> None:
@@ -330,10 +331,26 @@ class ResumableExperiment(Experiment):
         configs = (self.algorithm_config, self.model_config, self.critic_model_config)
         return _digest([options, [_options(config) for config in configs], self.seed])
 
-    def _is_episode_border(self) -> bool:
-        """Whether the next step is the first of an episode in every environment, all reset together."""
-        is_exact = self.environment_name in EXACT_ENVIRONMENTS and not self.config.collect_with_grad
-        return self._ended_together and is_exact
+    def _capture_episodes(self) -> dict[str, Any] | None:
+        """Where the environments are in their episodes; None where that cannot be told."""
+        simulation = None if self.config.collect_with_grad else self._simulation.capture()
+        if simulation is None or _is_ragged(self.collector._carrier):
+            return None
+        n_trajectories = self.collector._traj_pool._traj_id
+        return {
+            "simulation": simulation,
+            "carried": self.collector._carrier.state_dict(),
+            "n_trajectories": n_trajectories.item(),
+        }
+
+    def _restore_episodes(self, episodes: dict[str, Any] | None) -> bool:
+        """Go on with episodes; tells whether that is possible."""
+        if episodes is None or self.config.collect_with_grad or not self._simulation.restore(episodes["simulation"]):
+            return False
+        empty = self.collector._carrier.empty(recurse=True)
+        self.collector._carrier = empty.load_state_dict(episodes["carried"], strict=False, assign=True)
+        self.collector._traj_pool._traj_id.fill_(episodes["n_trajectories"])
+        return True
 
     def _coefficients(self) -> dict[str, dict[str, torch.Tensor]]:
         """Options that losses keep in their states, by group and name: scalars that are not trained."""
@@ -357,30 +374,6 @@ class ResumableExperiment(Experiment):
             if isinstance(logger, CSVLogger):
                 for file in Path(logger.experiment.log_dir, "scalars").rglob("*.csv"):
                     _keep_rows_before(file, self.n_iters_performed)
-
-
-class ResetRecorder(Transform):
-    """Remember the random numbers that the last reset of all environments together began with.
-
-    Attributes:
-        before_reset: the state of all generators then; None before the first such reset.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.before_reset: RandomState | None = None
-
-    def _reset_env_preprocess(self, tensordict: TensorDictBase) -> TensorDictBase:
-        is_reset = None if tensordict is None else tensordict.get("_reset", None)
-        if is_reset is None or bool(is_reset.all()):
-            self.before_reset = capture_random_state(self.container)
-        return super()._reset_env_preprocess(tensordict)
-
-    def _reset(self, tensordict: TensorDictBase, tensordict_reset: TensorDictBase) -> TensorDictBase:
-        return tensordict_reset
-
-    def _call(self, next_tensordict: TensorDictBase) -> TensorDictBase:
-        return next_tensordict
 
 
 def _is_of_benchmarl(state: object) -> bool:
@@ -415,9 +408,14 @@ def _differences(found: Mapping[Any, Any], own: Mapping[Any, Any]) -> Iterator[t
             yield key, found.get(key, "missing"), own.get(key, "missing")
 
 
-def _build(env_func: Callable[[], EnvBase], transform: Transform) -> EnvBase:
-    """Build an environment with one more transform, and keep what TorchRL derives from its specs from step to step."""
-    return env_func().append_transform(transform).set_spec_lock_()
+def _build(env_func: Callable[[], EnvBase]) -> EnvBase:
+    """Build an environment that keeps what TorchRL derives from its specs from step to step."""
+    return env_func().set_spec_lock_()
+
+
+def _is_ragged(tensordict: TensorDictBase) -> bool:
+    """Whether agents of a group have entries of different shapes."""
+    return any(isinstance(value, LazyStackedTensorDict) for value in tensordict.values(include_nested=True))
 
 
 def _keep_rows_before(file: Path, iteration: int) -> None:
