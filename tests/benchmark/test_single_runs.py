@@ -18,6 +18,7 @@ from benchmarl_himpo.benchmark.ledger import LEDGER_FILE, Ledger
 from benchmarl_himpo.benchmark.record import RUN_RECORD_FILE, RunRecord, load_record
 from benchmarl_himpo.config import compose
 from benchmarl_himpo.run import train_and_summarise
+from benchmarl_himpo.runs.checkpoint import newest_checkpoint
 from benchmarl_himpo.runs.run_config import find_run
 from benchmarl_himpo.runs.training import CommandError
 
@@ -105,6 +106,20 @@ def test_a_longer_run_counts_its_attempts_and_is_unfinished_until_its_end(
     (record,) = collect([tmp_path]).records
     assert record.frames == [80, 160, 240, 320]
     assert (record.attempts, record.resumed, record.gradient_steps) == (2, True, N_STEPS)
+
+
+def test_a_run_that_began_from_another_is_another_variant_and_stays_it(run: Run, tmp_path: Path) -> None:
+    run("0", "algorithm=ippo", f"experiment.max_n_frames={N_FRAMES // 2}")
+    checkpoint = newest_checkpoint(find_run(tmp_path / "0") / "checkpoints")
+    branch = run("1", "algorithm=ippo", f"experiment.restore_file={checkpoint}")
+    assert branch is not None
+    assert "restore_file=" in branch.variant
+    assert branch.frames == [80, 160, 240, 320]
+    assert (branch.attempts, branch.resumed) == (1, True)
+    resume.resume(tmp_path / "1", [f"experiment.max_n_frames={N_FRAMES + 80}"])
+    longer = load_record(find_run(tmp_path / "1") / RUN_RECORD_FILE)
+    assert (longer.variant, longer.attempts) == (branch.variant, 2)
+    assert str(tmp_path) not in (find_run(tmp_path / "1") / RUN_RECORD_FILE).read_text()
 
 
 def test_of_a_run_that_went_on_with_other_batches_gradient_steps_are_not_known(run: Run, tmp_path: Path) -> None:
