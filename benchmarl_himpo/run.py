@@ -127,10 +127,11 @@ def train_and_summarise(cfg: DictConfig, choices: Mapping[str, str], resumes: bo
     experiment = train(cfg, choices, resumes, run.watch)
     metric = record = None
     try:
-        metric, record = run.finish(experiment)
+        metric = run.measure()
+        record = run.save_record(experiment, metric)
     except (ValueError, OSError) as error:
         raise CommandError(str(error)) from error
-    finally:  # what training gave is shown whatever comes of the metric
+    finally:  # what training gave is shown whatever comes of the metric and the record
         print(f"\n{summarise(experiment, time.perf_counter() - started, metric)}")
     if record is None:
         print(f"no record for reports: {describe_lack_of_record(cfg.experiment)}")

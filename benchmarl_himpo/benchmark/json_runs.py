@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarl_himpo.benchmark.labels import join_label
-from benchmarl_himpo.benchmark.record import RunRecord
+from benchmarl_himpo.benchmark.record import RUN_RECORD_FILE, RunRecord
 from benchmarl_himpo.runs.run_config import CONFIG_FILE
 from benchmarl_himpo.runs.run_json import read_run_json
 
@@ -27,7 +27,7 @@ def read_json_runs(folder: Path) -> list[tuple[RunRecord, Path]]:
         so are copies of a file under the same name.
     """
     found: dict[str, tuple[RunRecord, Path]] = {}
-    own = {file.parent.name for file in folder.rglob(CONFIG_FILE)}
+    own = {file.parent.name for name in (CONFIG_FILE, RUN_RECORD_FILE) for file in folder.rglob(name)}
     for file in sorted(folder.rglob("*.json")):
         if file.name != REPORT_FILE and file.stem not in own and file.stem not in found:
             record = _read(file)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -53,14 +53,16 @@ class Ledger:
 
     @contextmanager
     def note_failure(self) -> Iterator[None]:
-        """Append how the attempt ended, where an exception ends it."""
+        """Append how the attempt ended, where an exception ends it; a full disk does not hide that exception."""
         try:
             yield
         except KeyboardInterrupt:
-            self.add("interrupted")
+            with suppress(OSError):
+                self.add("interrupted")
             raise
         except Exception as error:
-            self.add("failed", reason=f"{type(error).__name__}: {error}")
+            with suppress(OSError):
+                self.add("failed", reason=f"{type(error).__name__}: {error}")
             raise
 
     def events(self) -> list[dict[str, Any]]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from benchmarl.experiment import ExperimentConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from benchmarl_himpo.benchmark.collect import collect_record, gradient_steps_of_iteration
 from benchmarl_himpo.benchmark.ledger import Ledger
@@ -20,6 +20,8 @@ from benchmarl_himpo.checks import describe_lack_of_record
 from benchmarl_himpo.evaluation.absolute_metric import AbsoluteMetric, measure_absolute_metric
 from benchmarl_himpo.evaluation.episodes import build_quietly
 from benchmarl_himpo.runs import ResumableExperiment
+from benchmarl_himpo.runs.origin import read_origin
+from benchmarl_himpo.runs.run_config import ORIGIN
 
 
 def is_recorded(run: Path) -> bool:
@@ -74,18 +76,27 @@ class SingleRun:
         # The largest size of the process is this run's only if it grew
         ledger.add("trained", peak_memory=after if after > before else None)
 
-    def finish(self, experiment: ResumableExperiment) -> tuple[AbsoluteMetric | None, RunRecord | None]:
-        """Measure the absolute metric of a run that is trained, where its config asks for it, and leave the record.
+    def measure(self) -> AbsoluteMetric | None:
+        """Measure the absolute metric of the run, which is trained.
+
+        Returns:
+            The metric; None: the run was configured without.
+        """
+        with Ledger(self.spec.folder).note_failure():
+            return measure_absolute_metric(self.spec.folder, self.cfg, self.choices)
+
+    def save_record(self, experiment: ResumableExperiment, metric: AbsoluteMetric | None) -> RunRecord | None:
+        """Leave the record of the run.
 
         Args:
             experiment: the experiment that was watched.
+            metric: the absolute metric, where it was measured.
 
         Returns:
-            The metric and the record; None: not asked for, and the run has not logged what a record is made of.
+            The record; None: the run has not logged what a record is made of.
         """
         with Ledger(self.spec.folder).note_failure():
-            metric = measure_absolute_metric(Path(experiment.folder_name), self.cfg, self.choices)
-            return metric, _save_record(self.spec, self.cfg, experiment, metric)
+            return _save_record(self.spec, self.cfg, experiment, metric)
 
 
 def finish_run(run: Path, cfg: DictConfig, choices: Mapping[str, str]) -> AbsoluteMetric | None:
@@ -125,7 +136,11 @@ def _save_record(
 
 
 def _spec_of(run: Path, cfg: DictConfig, choices: Mapping[str, str]) -> RunSpec:
-    """Name a run by its folder, which BenchMARL named."""
+    """Name a run by its folder, which BenchMARL named; what it began from is part of its configuration."""
+    origin = read_origin(run)
+    if origin is not None:
+        cfg = cfg.copy()
+        OmegaConf.update(cfg, ORIGIN, asdict(origin), force_add=True)
     return replace(make_spec(cfg, choices, [], run.parent, fingerprint=None), id=run.name)
 
 

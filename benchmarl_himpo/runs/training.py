@@ -212,8 +212,11 @@ def train(
     except (ValueError, ImportError, OSError, RenderError, RunLockedError, OmegaConfBaseException) as error:
         raise CommandError(str(error)) from error
     print(f"simulation: {describe_simulation(experiment.task)}")
-    with watch(experiment):
-        _run(experiment)
+    try:
+        with watch(experiment):
+            _run(experiment)
+    except OSError as error:  # of the watch, which writes too
+        raise CommandError(str(error)) from error
     return experiment
 
 

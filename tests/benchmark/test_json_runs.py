@@ -70,11 +70,10 @@ def test_runs_that_were_evaluated_otherwise_have_no_verdict(tmp_path: Path, caps
 def test_they_stand_beside_runs_with_a_record_on_a_task_of_their_own(tmp_path: Path) -> None:
     make_record("mappo").save(tmp_path / "record.json")
     write_json(tmp_path, "mappo", seed=0)
-    comparison = collect([tmp_path])
-    assert [(run.variant, run.task_label) for run in comparison.records] == [
-        ("mappo", "vmas/sampling"),
-        ("mappo", TASK),
-    ]
+    recorded = write_json(tmp_path, "ippo", seed=0)
+    make_record("ippo").save(recorded.parent / "record.jsonl")
+    runs = [(run.variant, run.task_label) for run in collect([tmp_path]).records]
+    assert runs == [("ippo", "vmas/sampling"), ("mappo", "vmas/sampling"), ("mappo", TASK)]
     report.main([str(tmp_path), "repetitions=200"])
     assert (tmp_path / "report" / "report.html").is_file()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from benchmarl_himpo.benchmark.ledger import LEDGER_FILE, Ledger
 from benchmarl_himpo.benchmark.record import RUN_RECORD_FILE, RunRecord, load_record
 from benchmarl_himpo.config import compose
 from benchmarl_himpo.run import train_and_summarise
+from benchmarl_himpo.runs.checkpoint import newest_checkpoint
 from benchmarl_himpo.runs.run_config import find_run
+from benchmarl_himpo.runs.training import CommandError
 
 N_STEPS = N_FRAMES // 80 * 2 * 3  # iterations, epochs, minibatches of at most 30 of 80 frames
 
@@ -105,6 +108,20 @@ def test_a_longer_run_counts_its_attempts_and_is_unfinished_until_its_end(
     assert (record.attempts, record.resumed, record.gradient_steps) == (2, True, N_STEPS)
 
 
+def test_a_run_that_began_from_another_is_another_variant_and_stays_it(run: Run, tmp_path: Path) -> None:
+    run("0", "algorithm=ippo", f"experiment.max_n_frames={N_FRAMES // 2}")
+    checkpoint = newest_checkpoint(find_run(tmp_path / "0") / "checkpoints")
+    branch = run("1", "algorithm=ippo", f"experiment.restore_file={checkpoint}")
+    assert branch is not None
+    assert "restore_file=" in branch.variant
+    assert branch.frames == [80, 160, 240, 320]
+    assert (branch.attempts, branch.resumed) == (1, True)
+    resume.resume(tmp_path / "1", [f"experiment.max_n_frames={N_FRAMES + 80}"])
+    longer = load_record(find_run(tmp_path / "1") / RUN_RECORD_FILE)
+    assert (longer.variant, longer.attempts) == (branch.variant, 2)
+    assert str(tmp_path) not in (find_run(tmp_path / "1") / RUN_RECORD_FILE).read_text()
+
+
 def test_of_a_run_that_went_on_with_other_batches_gradient_steps_are_not_known(run: Run, tmp_path: Path) -> None:
     run("0", "algorithm=ippo", f"experiment.max_n_frames={N_FRAMES // 2}")
     change = "experiment.on_policy_n_minibatch_iters=4"
@@ -147,6 +164,24 @@ def test_a_run_without_the_logs_that_a_record_is_made_of_says_so(
     reasons = [Ledger(find_run(tmp_path / name)).reason for name in ("0", "1")]
     assert "experiment.loggers=[] lacks csv" in reasons[0]
     assert "experiment.create_json=false" in reasons[1]
+
+
+def test_a_record_that_cannot_be_written_ends_with_a_sentence_and_what_the_run_gave(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor can the ledger from then on."""
+
+    def raise_disk_full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    def save(*_: object) -> None:
+        monkeypatch.setattr(Ledger, "add", raise_disk_full)
+        raise_disk_full()
+
+    monkeypatch.setattr(RunRecord, "save", save)
+    with pytest.raises(CommandError, match="No space left on device"):
+        run("0", "algorithm=ippo")
+    assert re.search(r"^absolute metric .* 5 fresh episodes", capsys.readouterr().out, flags=re.MULTILINE)
 
 
 def test_a_process_that_needed_more_before_does_not_give_a_runs_memory(
