@@ -61,7 +61,7 @@ def _build(task_class: type[TaskClass], name: str, config: dict[str, Any]) -> Ta
     try:
         signature(task_class).bind(name, config)
     except TypeError:
-        task = task_class.__new__(task_class)
+        task: TaskClass = object.__new__(task_class)
         TaskClass.__init__(task, name, config)
         return task
     return task_class(name, config)
