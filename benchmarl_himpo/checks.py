@@ -145,6 +145,22 @@ def _as_written(value: object) -> str:
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def describe_lack_of_record(config: DictConfig) -> str | None:
+    """Say what keeps a run from having a record.
+
+    Args:
+        config: the ``experiment`` node of a composed config.
+
+    Returns:
+        A few words that name the option; None: nothing does.
+    """
+    if "csv" not in config.loggers:
+        return f"experiment.loggers={list(config.loggers)} lacks csv, which it is read from"
+    if config.evaluation and not config.create_json:
+        return "experiment.create_json=false keeps no returns of evaluations, which it is read from"
+    return None
+
+
 def model_names_of(model: DictConfig) -> Iterator[str]:
     """Yield the name of a model, or of each layer of a sequence model.
 

@@ -4,8 +4,9 @@
     python -m benchmarl_himpo.report outputs/sweep outputs/continuous output=my_report
     python -m benchmarl_himpo.report outputs/continuous protocol=sampling_continuous
 
-RUNS are folders of sweeps or of records; every record below them is read, of a protocol's runs alone where one is
-given, and what is unfinished or missing is named.
+RUNS are folders of sweeps, of runs (such as that of a --multirun) or of records; every record below them is read, of a
+protocol's runs alone where one is given, and what is unfinished or missing is named. Of runs of BenchMARL's own, which
+leave a JSON file of evaluations and no record, that file is read.
 Options and their defaults are in conf/report.yaml. Written are report.html (one file, nothing is fetched), report.md,
 report.json, report.csv, marl_eval.json and figures/*.svg; the same runs give the same bytes.
 """

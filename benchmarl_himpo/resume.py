@@ -16,9 +16,9 @@ from pathlib import Path
 
 from omegaconf.errors import OmegaConfBaseException
 
+from benchmarl_himpo.benchmark.single_run import finish_run
 from benchmarl_himpo.command_line import exit_on_interrupt
 from benchmarl_himpo.config import search_in
-from benchmarl_himpo.evaluation.absolute_metric import measure_absolute_metric
 from benchmarl_himpo.registration import register
 from benchmarl_himpo.run import RESUMABLE, describe_metric, train_and_summarise
 from benchmarl_himpo.runs.run_config import find_run, load_run_config
@@ -41,7 +41,7 @@ def resume(folder: Path, overrides: list[str]) -> None:
     n_done, n_frames = n_frames_done(cfg), n_frames_of(cfg)
     if n_done >= n_frames:
         trusted = [override for override in overrides if override.partition("=")[0].endswith("class")]
-        metric = measure_absolute_metric(run, *load_run_config(run, trusted))  # a run may have been stopped in it
+        metric = finish_run(run, *load_run_config(run, trusted))  # which may have been stopped after its training
         print(
             f"{run} is finished: {n_done:,} of {n_frames:,} frames. For more, add experiment.max_n_frames=... "
             "(and experiment.max_n_iters=..., where that was set) with a larger number."

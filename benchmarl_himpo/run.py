@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from pathlib import Path
+from typing import cast
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from benchmarl_himpo.benchmark.objective import check_objective, maximise_by_default, objective_of
+from benchmarl_himpo.benchmark.record import RunRecord
 from benchmarl_himpo.benchmark.run_one import run_composed
+from benchmarl_himpo.benchmark.single_run import SingleRun
 from benchmarl_himpo.callbacks import SummaryCallback
+from benchmarl_himpo.checks import RequestError, describe_lack_of_record
 from benchmarl_himpo.command_line import exit_on_interrupt
 from benchmarl_himpo.config import CONF_DIR, HYDRA_VERSION_BASE
-from benchmarl_himpo.evaluation.absolute_metric import AbsoluteMetric, measure_absolute_metric
+from benchmarl_himpo.evaluation.absolute_metric import AbsoluteMetric
 from benchmarl_himpo.registration import register
 from benchmarl_himpo.runs import ResumableExperiment
 from benchmarl_himpo.runs.training import CommandError, describe_simulation, load_experiment, train
@@ -49,6 +53,8 @@ def describe_resume(experiment: ResumableExperiment) -> str:
         return "true, as if it had not been interrupted"
     if experiment.resumed_with_changes:
         return "true, with changed options"
+    if experiment.resumed_without_buffers:
+        return "true, with empty replay buffers (experiment.exclude_buffer_from_checkpoint=true)"
     return "true, with environments that began new episodes"
 
 
@@ -101,48 +107,64 @@ def summarise(experiment: ResumableExperiment, wall_time: float, metric: Absolut
     return "\n".join(f"{name:<{width}}  {text}" for name, text in lines.items())
 
 
-def train_and_summarise(cfg: DictConfig, choices: Mapping[str, str], resumes: bool = False) -> None:
-    """Run an experiment to its end, measure what its config asks for, and print what came out.
+def train_and_summarise(cfg: DictConfig, choices: Mapping[str, str], resumes: bool = False) -> RunRecord | None:
+    """Run an experiment to its end, measure what its config asks for, leave a record, and print what came out.
 
     Args:
         cfg: the composed config.
         choices: the file chosen for each group.
         resumes: whether the run of ``experiment.restore_file`` goes on in its folder.
 
+    Returns:
+        The record; None: the run has not logged what a record is made of.
+
     Raises:
         CommandError: with one sentence, where a request cannot be met or a run has to stop.
         KeyboardInterrupt: after Ctrl-C.
     """
     started = time.perf_counter()
-    experiment = train(cfg, choices, resumes)
-    metric = None
+    run = SingleRun(cfg, choices)
+    experiment = train(cfg, choices, resumes, run.watch)
+    metric = record = None
     try:
-        metric = measure_absolute_metric(Path(experiment.folder_name), cfg, choices)
+        metric, record = run.finish(experiment)
     except (ValueError, OSError) as error:
         raise CommandError(str(error)) from error
     finally:  # what training gave is shown whatever comes of the metric
         print(f"\n{summarise(experiment, time.perf_counter() - started, metric)}")
+    if record is None:
+        print(f"no record for reports: {describe_lack_of_record(cfg.experiment)}")
+    return record
 
 
 @hydra.main(version_base=HYDRA_VERSION_BASE, config_path=str(CONF_DIR), config_name="config")
-def _run_from_hydra(cfg: DictConfig) -> None:
+def _run_from_hydra(cfg: DictConfig) -> float | None:
     """Run one experiment, one job of a ``--multirun``.
 
     Args:
         cfg: the composed config.
+
+    Returns:
+        The objective, for a sweeper that optimises.
     """
     register()  # a job may run in a process of its own
-    job = HydraConfig.get()
+    job = cast("DictConfig", HydraConfig.get())
     choices = job.runtime.choices
-    if cfg.sweep_folder is None:
-        train_and_summarise(cfg, choices)
-    else:
-        run_composed(cfg, choices, list(job.overrides.task))
+    try:
+        check_objective(cfg, job)
+        if cfg.sweep_folder is None:
+            record = train_and_summarise(cfg, choices)
+        else:
+            record = run_composed(cfg, choices, list(job.overrides.task))
+        return objective_of(record, cfg, job)
+    except RequestError as error:
+        raise CommandError(str(error)) from error
 
 
 def main() -> None:
     """Run the command."""
     register()
+    maximise_by_default()
     with exit_on_interrupt(RESUMABLE):
         _run_from_hydra()
 

@@ -31,7 +31,7 @@ def collect_record(
     Args:
         spec: what was run.
         run: the folder in which BenchMARL wrote.
-        experiment: what was run, trained or not; it is closed.
+        experiment: what was run, trained or not.
         metric: the absolute metric, where it was measured.
         made_with: what :func:`benchmarl_himpo.benchmark.provenance.provenance` gave.
 
@@ -42,13 +42,16 @@ def collect_record(
     started = [event for event in events if event["event"] == "started"]
     ended = [event for event in events if event["event"] == "trained"]
     adopted = [event for event in events if event["event"] == "adopted"]
+    of_iteration = {gradient_steps_of_iteration(experiment)}
+    of_iteration |= {event["gradient_steps"] for event in started if "gradient_steps" in event}
+    is_known = bool(started) and events[0]["event"] != "unrecorded"
     seconds, evaluation_seconds = _seconds(run)
     frames = {i: int(value) for i, value in read_scalars(run, "counters/total_frames").items()}
     seconds_at = dict(zip(frames.values(), (seconds[i] for i in frames), strict=True))
     collection_return = read_scalars(run, "collection/reward/episode_reward_mean")
     evaluations = _evaluations(run)
     origin = read_origin(run)
-    record = RunRecord(
+    return RunRecord(
         id=spec.id,
         variant=spec.variant,
         algorithm=spec.choice("algorithm"),
@@ -73,20 +76,22 @@ def collect_record(
             "training": sum(read_scalars(run, "timers/training_time").values()),
             "evaluation": evaluation_seconds,
         },
-        peak_memory=max((event["peak_memory"] for event in (*adopted, *ended)), default=0),
-        gradient_steps=_count_gradient_steps(experiment, len(frames)),
-        resumed=any(event["frames"] for event in started),
-        attempts=len(started),
+        peak_memory=_largest([event["peak_memory"] for event in (*adopted, *ended)]) if is_known else None,
+        gradient_steps=len(frames) * of_iteration.pop() if is_known and len(of_iteration) == 1 else None,
+        resumed=any(event["frames"] for event in started) if started else None,
+        attempts=len(started) if is_known else None,
         provenance={
             **made_with,
-            **(_begun_with(adopted[-1], made_with) if adopted else {"started": started[0]["time"]}),
-            "ended": ended[-1]["time"] if ended else now(),
+            **(
+                _begun_with(adopted[-1], made_with)
+                if adopted
+                else {"started": started[0]["time"] if is_known else None}
+            ),
+            "ended": ended[-1]["time"] if ended else now() if started else None,
         },
         evaluation_life=_mean_lives(run, experiment.group_map),
         origin={} if origin is None else asdict(origin),
     )
-    experiment.close()
-    return record
 
 
 def _begun_with(adopted: dict[str, Any], made_with: dict[str, Any]) -> dict[str, Any]:
@@ -99,6 +104,12 @@ def _begun_with(adopted: dict[str, Any], made_with: dict[str, Any]) -> dict[str,
     }
 
 
+def _largest(sizes: list[int | None]) -> int | None:
+    """The largest size; None where one is not known."""
+    known = [size for size in sizes if size is not None]
+    return max(known, default=None) if len(known) == len(sizes) else None
+
+
 def _seconds(run: Path) -> tuple[dict[int, float], float]:
     """Wall-clock of collection and training up to each iteration, and that of all evaluations."""
     collection, training = (read_scalars(run, f"timers/{name}_time") for name in ("collection", "training"))
@@ -108,7 +119,10 @@ def _seconds(run: Path) -> tuple[dict[int, float], float]:
 
 def _evaluations(run: Path) -> dict[int, list[float]]:
     """Returns of the episodes of each evaluation, by the frames collected at it."""
-    _, data = read_run_json(run / f"{run.name}.json")
+    file = run / f"{run.name}.json"
+    if not file.is_file():  # BenchMARL's writer begins it with the first evaluation
+        return {}
+    _, data = read_run_json(file)
     steps = [value for name, value in data.items() if name.startswith("step_")]
     return {step["step_count"]: step["return"] for step in sorted(steps, key=lambda step: step["step_count"])}
 
@@ -146,11 +160,11 @@ def _count_parameters(experiment: ResumableExperiment) -> dict[str, int]:
     return counts
 
 
-def _count_gradient_steps(experiment: ResumableExperiment, n_iterations: int) -> int:
-    """Count the minibatches of all agent groups that were trained on."""
+def gradient_steps_of_iteration(experiment: ResumableExperiment) -> int:
+    """Count the minibatches of all agent groups that an iteration trains on."""
     config, on_policy = experiment.config, experiment.on_policy
     n_minibatches = math.ceil(config.train_batch_size(on_policy) / config.train_minibatch_size(on_policy))
-    return n_iterations * config.n_optimizer_steps(on_policy) * n_minibatches * len(experiment.train_group_map)
+    return int(config.n_optimizer_steps(on_policy) * n_minibatches * len(experiment.train_group_map))
 
 
 def _finite(value: float | None) -> float | None:

@@ -1,4 +1,4 @@
-"""The runs of a comparison: every record below some folders, what is unfinished, and what is missing."""
+"""The runs of a comparison: every record and run below some folders, what is unfinished, and what is missing."""
 
 from __future__ import annotations
 
@@ -10,11 +10,20 @@ from pathlib import Path
 import yaml
 
 from benchmarl_himpo.benchmark.anchors import OF_RUNS
+from benchmarl_himpo.benchmark.json_runs import read_json_runs
 from benchmarl_himpo.benchmark.labels import strip_common
 from benchmarl_himpo.benchmark.ledger import Ledger
 from benchmarl_himpo.benchmark.protocol import RunLabel
-from benchmarl_himpo.benchmark.record import RECORD_FILE, RecordError, RunRecord, load_record
+from benchmarl_himpo.benchmark.record import (
+    RECORD_FILE,
+    RUN_RECORD_FILE,
+    RecordError,
+    RunRecord,
+    load_record,
+)
+from benchmarl_himpo.benchmark.single_run import is_recorded
 from benchmarl_himpo.benchmark.spec import SPEC_FILE
+from benchmarl_himpo.runs.run_config import CONFIG_FILE
 
 RECORD_NAME = re.compile(r"-s\d+-[0-9a-f]{8}$")
 """End of a record's id, which is its file name where records are kept without their runs."""
@@ -85,10 +94,10 @@ def natural_order(text: str) -> list[tuple[int, str]]:
 
 
 def collect(folders: Sequence[Path], planned: Set[RunLabel] | None = None) -> Comparison:
-    """Read every record below some folders.
+    """Read every record below some folders, and every run of BenchMARL's own that left its JSON file.
 
     Args:
-        folders: folders of sweeps or of records, or files of records.
+        folders: folders of sweeps, of runs or of records, or files of records.
         planned: the runs of a protocol, which alone are taken; None: all, and variants should have the same seeds.
 
     Returns:
@@ -102,9 +111,9 @@ def collect(folders: Sequence[Path], planned: Set[RunLabel] | None = None) -> Co
     begun: list[Absent] = []
     for folder in folders:
         if not folder.exists():
-            raise ComparisonError(f"{folder} does not exist: give folders of sweeps or of records")
-        for path in _record_files(folder):
-            record = load_record(path)
+            raise ComparisonError(f"{folder} does not exist: give folders of sweeps, of runs or of records")
+        recorded = [(load_record(path), path) for path in _record_files(folder)]
+        for record, path in [*recorded, *read_json_runs(folder)]:
             name = str(path.relative_to(folder)) if path != folder else path.name
             key = (record.task_label, record.variant, record.seed)
             if planned is not None and key not in planned:
@@ -113,11 +122,14 @@ def collect(folders: Sequence[Path], planned: Set[RunLabel] | None = None) -> Co
             if other != record:
                 raise ComparisonError(_describe_clash(other, other_name, record, name))
         begun += [_read_plan(spec) for spec in sorted(folder.rglob(SPEC_FILE)) if _is_unfinished(spec.parent)]
+        begun += [_read_beginning(run) for run in _single_runs(folder) if not is_recorded(run)]
     if not found:
         of_protocol = "" if planned is None else " of the protocol"
         where = ", ".join(map(str, folders))
+        named = "; ".join(sorted(map(str, begun)))
         raise ComparisonError(
-            f"no record of a finished run{of_protocol} below {where}: give folders of sweeps or of records"
+            f"no record of a finished run{of_protocol} below {where}"
+            f"{f', where these are unfinished: {named}' if named else ': give folders of runs, sweeps or records'}"
         )
     records = [record for record, _ in found.values()]
     records.sort(key=lambda r: (natural_order(r.task_label), natural_order(r.variant), r.seed))
@@ -139,7 +151,7 @@ def collect(folders: Sequence[Path], planned: Set[RunLabel] | None = None) -> Co
 def _shorten_labels(comparison: Comparison) -> Comparison:
     """Take out of the labels what all variants have, and of runs and their evaluations what all tasks have."""
     labels = [(r.variant, r.task_label) for r in comparison.records] + [(a.variant, a.task) for a in comparison.absent]
-    options = {record.variant: record.config["experiment"] for record in comparison.records}
+    options = {record.variant: record.config["experiment"] for record in comparison.records if record.config}
 
     def concerns(difference: str, variant: str) -> bool:
         option = difference.partition("=")[0].removeprefix("experiment.")
@@ -159,7 +171,32 @@ def _record_files(folder: Path) -> list[Path]:
     """Files that claim to be records: by their name, since runs leave other JSON files too."""
     if folder.is_file():
         return [folder]
-    return sorted(p for p in folder.rglob("*.json") if p.name == RECORD_FILE or RECORD_NAME.search(p.stem))
+    of_sweeps = (p for p in folder.rglob("*.json") if p.name == RECORD_FILE or RECORD_NAME.search(p.stem))
+    single = (p for p in folder.rglob(RUN_RECORD_FILE) if is_recorded(p.parent))
+    return sorted([*of_sweeps, *single])
+
+
+def _single_runs(folder: Path) -> list[Path]:
+    """Folders of runs that are of no sweep."""
+    runs = (file.parent for file in sorted(folder.rglob(CONFIG_FILE)))
+    return [run for run in runs if not any((around / SPEC_FILE).is_file() for around in run.resolve().parents)]
+
+
+def _read_beginning(run: Path) -> Absent:
+    """Read what a run of no sweep was to be, where it has no record."""
+    ledger = Ledger(run)
+    started = [event for event in ledger.events() if "task_label" in event]
+    if started:
+        labels = {name: started[-1][name] for name in ("task_label", "variant", "seed")}
+        return Absent(labels["task_label"], labels["variant"], labels["seed"], _state(ledger), planned=True)
+    try:
+        config = yaml.safe_load((run / CONFIG_FILE).read_text(encoding="utf-8"))
+        choices, seed = config["choices"], int(config["seed"])
+        unknown = "no record yet, which python -m benchmarl_himpo.resume leaves when it has ended the run"
+        reason = _state(ledger) if ledger.events() else unknown
+        return Absent(choices["task"], choices["algorithm"], seed, reason, planned=True)
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise RecordError(f"{run / CONFIG_FILE} does not say what its run was to be: {error}") from error
 
 
 def _is_unfinished(folder: Path) -> bool:
@@ -180,6 +217,8 @@ def _state(ledger: Ledger) -> str:
     """Say in a few words why a run has no record."""
     if ledger.is_running:
         return "running, or killed (no exit event)"
+    if ledger.events() and not ledger.is_unfinished:
+        return ledger.reason or "finished, and its record is gone"
     if ledger.is_interrupted:
         return "interrupted"
     return f"failed: {ledger.reason}" if ledger.n_attempts else "not started"

@@ -1,14 +1,17 @@
 """What happened to a run, one line of JSON per event, through every attempt at it.
 
 Events: ``adopted`` (the ``run`` that a longer one begins after, with its ``peak_memory`` and the beginning of its
-``provenance``), ``started`` (with the ``frames`` of the checkpoint it goes on from), ``trained`` (with
-``peak_memory``), ``finished``, ``failed`` (with a ``reason``), ``interrupted``, and, from whoever watches the process,
-``exited`` (with an ``exit_code`` and a ``reason``).
+``provenance``), ``unrecorded`` (there were attempts before the ledger), ``started`` (with the ``frames`` of the
+checkpoint it goes on from), ``trained`` (with ``peak_memory``), ``finished``, ``failed`` (with a ``reason``),
+``interrupted``, and, from whoever watches the process, ``exited`` (with an ``exit_code`` and a ``reason``).
 """
 
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -37,6 +40,29 @@ class Ledger:
         with self.file.open("a") as file:
             file.write(f"{line}\n")
 
+    def add_start(self, frames: int, **content: Any) -> None:
+        """Append that an attempt started, and before it that the last one has ended, where nobody said so.
+
+        Args:
+            frames: those of the checkpoint it goes on from.
+            content: what else is known of it, JSON.
+        """
+        if self.is_running:
+            self.add("exited", exit_code=None, reason="its process was killed (no exit event)")
+        self.add("started", frames=frames, pid=os.getpid(), **content)
+
+    @contextmanager
+    def note_failure(self) -> Iterator[None]:
+        """Append how the attempt ended, where an exception ends it."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.add("interrupted")
+            raise
+        except Exception as error:
+            self.add("failed", reason=f"{type(error).__name__}: {error}")
+            raise
+
     def events(self) -> list[dict[str, Any]]:
         """All events, oldest first; a line that was cut by a crash is left out."""
         if not self.file.is_file():
@@ -59,6 +85,12 @@ class Ledger:
         """Whether nobody has said that the last attempt ended."""
         events = self.events()
         return bool(events) and events[-1]["event"] in ("started", "trained")
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether something happened after which the run has not finished."""
+        events = self.events()
+        return bool(events) and events[-1]["event"] != "finished"
 
     @property
     def is_interrupted(self) -> bool:

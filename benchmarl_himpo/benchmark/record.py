@@ -20,7 +20,11 @@ LAST_ITERATIONS = 5
 """Iterations at the end of a run whose collection return is averaged."""
 
 RECORD_FILE = "record.json"
-"""Name of the record in the folder of a run."""
+"""Name of the record in the folder of a run of a sweep."""
+
+RUN_RECORD_FILE = "record.jsonl"
+"""Name of the record in the folder that BenchMARL writes to, where the run is of no sweep: BenchMARL's reader of a
+multirun takes every ``.json`` for results in marl-eval's format."""
 
 
 class RecordError(ValueError):
@@ -34,7 +38,8 @@ class RunRecord:
     Returns are undiscounted, per episode, and averaged over agents, then groups: BenchMARL's ``episode_reward``.
 
     Args:
-        id: ``<algorithm>-<task>-s<seed>-<hash8>``, with ``_`` for ``/``.
+        id: ``<algorithm>-<task>-s<seed>-<hash8>``, with ``_`` for ``/``; of a run that is of no sweep the name of its
+            folder.
         variant: label in reports, unique per configuration within a task: the algorithm's choice, with the overrides
             that differ from its plain configuration in brackets.
         algorithm: choice of Hydra's group, such as ``himppo``.
@@ -43,25 +48,26 @@ class RunRecord:
         task_label: the task with its overrides in brackets, such as ``vmas/sampling[n_agents=7]``.
         seed: seed of the run.
         group_sizes: number of agents by group.
-        config: the resolved configuration, without machine paths.
+        config: the resolved configuration, without machine paths; empty where BenchMARL's JSON alone tells of the run.
         config_hash: SHA-256 of the canonical JSON of ``config`` without its seed, hex.
         fingerprint: what tells apart machines and versions that compute other numbers, hex; None: not taken.
         frames: frames collected at the end of each iteration.
         seconds: wall-clock of collection and training up to there, evaluations excluded.
         collection_return: mean return of the episodes that ended in each iteration; None where none did.
         evaluation_frames: frames collected at each evaluation.
-        evaluation_seconds: wall-clock of collection and training up to there.
+        evaluation_seconds: wall-clock of collection and training up to there; None: not known.
         evaluation_returns: return of each episode of each evaluation.
         absolute_metric: ``frames`` of the best evaluated policy, the ``seed`` of its fresh episodes, their
             ``returns`` and, where the environment tells lives, the mean ``life`` of an agent in them; None: not
             measured.
         parameters: number of parameters by ``<group>/<loss>/<network or level>``.
         timers: seconds of ``collection``, ``training`` and ``evaluation``.
-        peak_memory: resident memory, in bytes.
-        gradient_steps: number of optimiser steps.
-        resumed: whether the run was continued from a checkpoint.
-        attempts: how often it was started.
-        provenance: versions, commit, processor, threads, start and end.
+        peak_memory: resident memory, in bytes; None: not known, such as of a later job of a process that needed more
+            for an earlier one.
+        gradient_steps: number of optimiser steps; None: not known.
+        resumed: whether the run was continued from a checkpoint; None: not known.
+        attempts: how often it was started; None: not known.
+        provenance: versions, commit, processor, threads, start and end; what is not known is None or missing.
         evaluation_life: mean life of an agent at each evaluation, in env steps; empty where the environment tells no
             lives.
         origin: the checkpoint of another run that it began from, as in :class:`benchmarl_himpo.runs.origin.Origin`;
@@ -83,15 +89,15 @@ class RunRecord:
     seconds: list[float]
     collection_return: list[float | None]
     evaluation_frames: list[int]
-    evaluation_seconds: list[float]
+    evaluation_seconds: list[float | None]
     evaluation_returns: list[list[float]]
     absolute_metric: dict[str, Any] | None
     parameters: dict[str, int]
     timers: dict[str, float]
-    peak_memory: int
-    gradient_steps: int
-    resumed: bool
-    attempts: int
+    peak_memory: int | None
+    gradient_steps: int | None
+    resumed: bool | None
+    attempts: int | None
     provenance: dict[str, Any]
     evaluation_life: list[float] = field(default_factory=list)
     origin: dict[str, Any] = field(default_factory=dict)
@@ -117,8 +123,13 @@ class RunRecord:
 
     @property
     def n_agents(self) -> int:
-        """Number of agents of all groups."""
+        """Number of agents of all groups; 0: not known."""
         return sum(self.group_sizes.values())
+
+    @property
+    def n_frames(self) -> int:
+        """Frames collected in all; of a run that only its evaluations tell of, up to the last of them."""
+        return next((counts[-1] for counts in (self.frames, self.evaluation_frames) if counts), 0)
 
     @property
     def last_collection(self) -> float | None:
@@ -149,7 +160,8 @@ class RunRecord:
             OSError: if the file cannot be written.
         """
         try:
-            text = json.dumps({"format": FORMAT, **asdict(self)}, sort_keys=True, indent=1, allow_nan=False)
+            indent = None if path.suffix == ".jsonl" else 1
+            text = json.dumps({"format": FORMAT, **asdict(self)}, sort_keys=True, indent=indent, allow_nan=False)
         except ValueError as error:
             raise RecordError(f"{self.id} was not written: {error}") from error
         write_whole(path, f"{text}\n")

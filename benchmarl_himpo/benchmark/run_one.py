@@ -23,7 +23,7 @@ from benchmarl_himpo.benchmark.collect import collect_record
 from benchmarl_himpo.benchmark.fingerprint import fingerprint
 from benchmarl_himpo.benchmark.ledger import Ledger
 from benchmarl_himpo.benchmark.provenance import peak_memory, provenance
-from benchmarl_himpo.benchmark.record import RECORD_FILE
+from benchmarl_himpo.benchmark.record import RECORD_FILE, RunRecord, load_record
 from benchmarl_himpo.benchmark.run_files import find_begun_run
 from benchmarl_himpo.benchmark.shorter_run import adopt_shorter_run
 from benchmarl_himpo.benchmark.spec import RunSpec, comparable_config, hash_config, load_spec, make_spec
@@ -90,13 +90,16 @@ def check_fingerprint(spec: RunSpec) -> None:
         )
 
 
-def run_composed(cfg: DictConfig, choices: Mapping[str, str], overrides: list[str]) -> None:
+def run_composed(cfg: DictConfig, choices: Mapping[str, str], overrides: list[str]) -> RunRecord:
     """Do the same as one job of a launcher of Hydra's, which composed the config itself.
 
     Args:
         cfg: the composed config; ``sweep_folder`` is where the run's folder is.
         choices: the file chosen for each group.
         overrides: what the config was composed of.
+
+    Returns:
+        The record of the run.
 
     Raises:
         CommandError: with one sentence, where the run cannot be done or has to stop.
@@ -109,6 +112,7 @@ def run_composed(cfg: DictConfig, choices: Mapping[str, str], overrides: list[st
     except (ValueError, RuntimeError) as error:
         raise CommandError(str(error)) from error
     print(f"{spec.id}: {outcome}, {spec.folder / RECORD_FILE}")
+    return load_record(spec.folder / RECORD_FILE)
 
 
 def _run_locked(spec: RunSpec, cfg: DictConfig, choices: Mapping[str, str]) -> Outcome:
@@ -118,12 +122,9 @@ def _run_locked(spec: RunSpec, cfg: DictConfig, choices: Mapping[str, str]) -> O
             return "skipped"
         ledger = Ledger(spec.folder)
         try:
-            _run_to_record(spec, cfg, choices, ledger)
-        except KeyboardInterrupt:
-            ledger.add("interrupted")
-            raise
+            with ledger.note_failure():
+                _run_to_record(spec, cfg, choices, ledger)
         except Exception as error:
-            ledger.add("failed", reason=f"{type(error).__name__}: {error}")
             if isinstance(error, OSError) or isinstance(error.__cause__, OSError):
                 raise SystemFailureError(str(error)) from error
             raise
@@ -136,9 +137,7 @@ def _run_to_record(spec: RunSpec, cfg: DictConfig, choices: Mapping[str, str], l
     made_with = provenance({cfg.experiment.sampling_device, cfg.experiment.train_device})
     _place_attempt(spec, cfg, choices, ledger)
     n_done = n_frames_done(cfg)
-    if ledger.is_running:
-        ledger.add("exited", exit_code=None, reason="its process was killed (no exit event)")
-    ledger.add("started", frames=n_done, pid=os.getpid(), git_commit=made_with["git_commit"])
+    ledger.add_start(n_done, git_commit=made_with["git_commit"])
     if n_done < n_frames_of(cfg):
         train(cfg, choices, resumes=cfg.experiment.restore_file is not None)
         ledger.add("trained", peak_memory=peak_memory())
@@ -148,6 +147,7 @@ def _run_to_record(spec: RunSpec, cfg: DictConfig, choices: Mapping[str, str], l
     metric = measure_absolute_metric(run, cfg, choices)
     experiment = build_quietly(cfg, choices, n_episodes=1)
     collect_record(spec, run, experiment, metric, made_with).save(spec.folder / RECORD_FILE)
+    experiment.close()
 
 
 def _place_attempt(spec: RunSpec, cfg: DictConfig, choices: Mapping[str, str], ledger: Ledger) -> None:

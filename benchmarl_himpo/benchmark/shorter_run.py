@@ -25,7 +25,7 @@ def adopt_shorter_run(spec: RunSpec, cfg: DictConfig, choices: Mapping[str, str]
     """Copy what the longest of the shorter finished runs left into the folder of a run that has not begun.
 
     Only where the run goes on as if nobody had stopped it: not for off-policy algorithms, which explore on another
-    schedule from their first frame, nor where an environment's episodes were cut by the end.
+    schedule from their first frame, nor where the episodes that the end cut cannot go on.
 
     Args:
         spec: the run, with nothing in its folder yet.
@@ -77,13 +77,13 @@ def _without_length(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _can_go_on(record: RunRecord, run: Path) -> bool:
-    """Whether a run is still as its record says, by this version, and ended where all episodes did."""
+    """Whether a run is still as its record says, by this version, and its episodes can go on."""
     if record.provenance.get("benchmarl_himpo") != __version__:
         return False
     try:
         is_as_recorded = hash_config(comparable_config(*load_run_config(run))) == record.config_hash
         checkpoint = newest_checkpoint(run / "checkpoints")
-        is_exact = read_checkpoint(checkpoint, map_location="cpu").get("random_state_before_reset") is not None
+        is_exact = read_checkpoint(checkpoint, map_location="cpu").get("episodes") is not None
     except CheckpointError:
         return False
     return is_as_recorded and is_exact and checkpoint.stem == f"checkpoint_{record.frames[-1]}"

@@ -51,7 +51,7 @@ class RunSpec:
         task_label: label of the task, such as ``vmas/sampling[n_agents=7]``.
         config: the resolved configuration, without what has no effect on results and without machine paths.
         config_hash: SHA-256 of the canonical JSON of ``config`` without its seed, hex.
-        fingerprint: see :mod:`benchmarl_himpo.benchmark.fingerprint`.
+        fingerprint: see :mod:`benchmarl_himpo.benchmark.fingerprint`; None: not taken.
         n_frames: length of the run.
         overrides: what the configuration is composed of again, in Hydra's syntax.
         sweep_folder: where the run's folder is, an absolute path.
@@ -64,7 +64,7 @@ class RunSpec:
     task_label: str
     config: dict[str, Any]
     config_hash: str
-    fingerprint: str
+    fingerprint: str | None
     n_frames: int
     overrides: list[str]
     sweep_folder: str
@@ -107,7 +107,7 @@ def load_spec(file: Path) -> RunSpec:
 
 
 def make_spec(
-    cfg: DictConfig, choices: Mapping[str, str], overrides: Sequence[str], sweep_folder: Path, fingerprint: str
+    cfg: DictConfig, choices: Mapping[str, str], overrides: Sequence[str], sweep_folder: Path, fingerprint: str | None
 ) -> RunSpec:
     """Name a run.
 
@@ -116,7 +116,7 @@ def make_spec(
         choices: the file chosen for each group.
         overrides: what it was composed of.
         sweep_folder: where the run's folder is to be.
-        fingerprint: the numerics fingerprint.
+        fingerprint: the numerics fingerprint; None: not taken.
 
     Returns:
         The spec; the same id for the same configuration, whatever the order of its keys, on the same numerics.
@@ -148,7 +148,7 @@ def _own_modules(cfg: DictConfig, choices: Mapping[str, str]) -> list[str]:
     return sorted(name for name in modules if name.partition(".")[0] not in known)
 
 
-def _run_id(config: Mapping[str, Any], config_hash: str, fingerprint: str) -> str:
+def _run_id(config: Mapping[str, Any], config_hash: str, fingerprint: str | None) -> str:
     digest = hashlib.sha256(f"{config_hash}{fingerprint}".encode()).hexdigest()[:8]
     choices = config["choices"]
     return f"{choices['algorithm']}-{choices['task']}-s{config['seed']}-{digest}".replace("/", "_")

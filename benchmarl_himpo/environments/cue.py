@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from benchmarl.environments.common import TaskClass
@@ -52,9 +52,11 @@ class CueEnv(EnvBase):
 
     Attributes:
         generator: random numbers of this environment alone.
+        simulation: names of the attributes that hold the state of the simulation, for checkpoints.
     """
 
     batch_locked = True
+    simulation: ClassVar[tuple[str, ...]] = ("target", "step_count")
 
     def __init__(self, config: CueConfig, n_envs: int, seed: int | None = None, device: DEVICE_TYPING = "cpu") -> None:
         super().__init__(device=device, batch_size=[n_envs])

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -19,8 +19,8 @@ from typing import Any
 
 import torch
 from benchmarl.experiment import Experiment
-from tensordict import TensorDictBase
-from torchrl.envs import EnvBase, Transform
+from tensordict import LazyStackedTensorDict, TensorDictBase
+from torchrl.envs import EnvBase
 from torchrl.record.loggers.csv import CSVLogger
 
 from benchmarl_himpo import __version__
@@ -37,7 +37,6 @@ from benchmarl_himpo.runs.lock import lock_folder
 from benchmarl_himpo.runs.origin import INIT_FROM, RESTORE_FILE, Origin, make_origin
 from benchmarl_himpo.runs.parameters import Fit, copy_networks
 from benchmarl_himpo.runs.random_state import (
-    RandomState,
     capture_random_state,
     own_generator,
     restore_random_state,
@@ -46,11 +45,14 @@ from benchmarl_himpo.runs.random_state import (
 )
 from benchmarl_himpo.runs.run_config import WITHOUT_EFFECT_ON_RESULTS
 from benchmarl_himpo.runs.run_json import read_run_json
+from benchmarl_himpo.runs.simulation_state import SimulationState
 
 WITHOUT_EFFECT_ON_TRAINING = (*WITHOUT_EFFECT_ON_RESULTS, "evaluation", "exploration_anneal_frames", "max_n_")
 """Beginnings of the experiment's options that may differ between a checkpoint and the run that goes on from it."""
-EXACT_ENVIRONMENTS = ("vmas", "lbf", "lbfws")
-"""Environments that draw from generators :mod:`benchmarl_himpo.runs.random_state` knows, and from no others."""
+COMPARED = ("version of benchmarl_himpo", "task", "algorithm", "architecture")
+"""What of a checkpoint's identity must be the experiment's."""
+TASK_OPTIONS = "task options"
+"""Entry of a checkpoint's identity with the task's options by name, which older checkpoints lack."""
 
 
 class ResumableExperiment(Experiment):
@@ -68,15 +70,16 @@ class ResumableExperiment(Experiment):
     """Whether this process continues a run."""
     resumed_with_changes: bool = False
     """Whether it does so with options that training depends on and that are not the run's."""
+    resumed_without_buffers: bool = False
+    """Whether it does so with empty replay buffers that had been left out of the checkpoint."""
     resumed_exactly: bool = False
-    """Whether it does so to the last bit: the options are the same and the checkpoint fell on an episode border of
-    every environment."""
+    """Whether it does so to the last bit: the options and buffers are the same, and all environments go on with their
+    episodes."""
     resumed_from_benchmarl: bool = False
     """Whether it does so from a checkpoint of BenchMARL's own experiment, which lacks optimisers and random numbers."""
     origin: Origin | None = None
     """The checkpoint of another run that this one began from in this process."""
-    _ended_together: bool = False
-    _random_state_before_reset: RandomState | None = None
+    _episodes_go_on: bool = False
 
     def state_dict(self) -> OrderedDict:
         """All that the rest of the run depends on: BenchMARL's state, and what it leaves out."""
@@ -93,10 +96,12 @@ class ResumableExperiment(Experiment):
             for group, optimizers in self.optimizers.items()
         }
         state["random_state"] = capture_random_state(self._train_env)
-        state["random_state_before_reset"] = self._reset_recorder.before_reset if self._is_episode_border() else None
+        state["episodes"] = self._capture_episodes()
         state["evaluation_random_state"] = self._evaluation_random_state
         generator = own_generator(self.test_env)
         state["test_environment_random_state"] = None if generator is None else generator.get_state()
+        # A reset need not set all of a simulation
+        state["test_simulation"] = self._test_simulation.capture()
         writer = self.logger.json_writer
         state["json"] = None if writer is None else writer.run_data
         state["evaluation_return"] = [callback.evaluation_return for callback in self._summaries()]
@@ -122,11 +127,12 @@ class ResumableExperiment(Experiment):
                 for param_group in optimizer.param_groups:  # the options are the run's, not the checkpoint's
                     param_group.update(lr=self.config.lr, eps=self.config.adam_eps, **self.config.adam_extra_kwargs)
         self._random_state = state_dict["random_state"]
-        self._random_state_before_reset = state_dict["random_state_before_reset"]
+        self._episodes_go_on = self._restore_episodes(state_dict.get("episodes"))
         self._evaluation_random_state = state_dict["evaluation_random_state"]
         generator = own_generator(self.test_env)
         if generator is not None:
             generator.set_state(state_dict["test_environment_random_state"].cpu())
+        self._test_simulation.restore(state_dict.get("test_simulation"))
         if self.logger.json_writer is not None and state_dict["json"] is not None:
             self.logger.json_writer.run_data.update(state_dict["json"])
         for callback, value in zip(self._summaries(), state_dict["evaluation_return"], strict=False):
@@ -134,7 +140,10 @@ class ResumableExperiment(Experiment):
         self._drop_later_rows()
         self.resumed = True
         self.resumed_with_changes = state_dict["settings"] != self._settings()
-        self.resumed_exactly = self._random_state_before_reset is not None and not self.resumed_with_changes
+        buffers = [state_dict[f"buffer_{group}"] for group in self.group_map]
+        self.resumed_without_buffers = not self.on_policy and None in buffers
+        is_another = self.resumed_with_changes or self.resumed_without_buffers
+        self.resumed_exactly = self._episodes_go_on and not is_another
 
     def branch_from(self, checkpoint: Path) -> None:
         """Go on, in this run's own folder, from a checkpoint of another run, which stays as it is.
@@ -207,22 +216,18 @@ class ResumableExperiment(Experiment):
     def _setup_algorithm(self) -> None:
         self.env_func: Callable[[], EnvBase]
         super()._setup_algorithm()
-        self._reset_recorder = ResetRecorder()
-        self.env_func = partial(_build, self.env_func, self._reset_recorder)
+        self.env_func = partial(_build, self.env_func)
         self.test_env.set_spec_lock_()
 
-    def _on_batch_collected(self, batch: TensorDictBase) -> None:
-        super()._on_batch_collected(batch)
-        done = batch.get(("next", "done"), None)
-        self._ended_together = done is not None and bool(done[:, -1].all())
+    def _setup_collector(self) -> None:
+        super()._setup_collector()
+        self._simulation, self._test_simulation = SimulationState(self._train_env), SimulationState(self.test_env)
 
     def _collection_loop(self) -> None:
         if self.resumed:
-            if not self.config.collect_with_grad:
-                restore_random_state(self._random_state_before_reset or self._random_state, self._train_env)
+            restore_random_state(self._random_state, self._train_env)
+            if not self._episodes_go_on and not self.config.collect_with_grad:
                 self.collector.reset()
-            if self._random_state_before_reset is not None:
-                restore_random_state(self._random_state, self._train_env)
         super()._collection_loop()
 
     def _evaluation_loop(self) -> None:
@@ -256,11 +261,12 @@ class ResumableExperiment(Experiment):
             self._load_benchmarl(path, state)
             return state
         found = state.get("identity", {}) if isinstance(state, dict) else {}
-        for name, value in self._identity().items():
-            if found.get(name) != value:
+        own = self._identity()
+        for name in COMPARED:
+            if found.get(name) != own[name]:
                 raise CheckpointError(
-                    f"{path} was written with another {name} ({found.get(name)} instead of {value}) and was not "
-                    "loaded: resume it with what it was written with"
+                    f"{path} was written with another {name} ({self._describe_mismatch(name, own, found, state)}) and "
+                    "was not loaded: resume it with what it was written with"
                 )
         coefficients = self._coefficients()
         self.load_state_dict(state)
@@ -289,20 +295,34 @@ class ResumableExperiment(Experiment):
     def _train_env(self) -> EnvBase:
         return self.rollout_env if self.config.collect_with_grad else self.collector.env
 
-    def _identity(self) -> dict[str, str]:
-        """What a checkpoint must agree with: software, task, algorithm, and names and shapes of all parameters."""
-        shapes = [
-            (group, key, tuple(value.shape))
-            for group, loss in self.losses.items()
-            for key, value in sorted(loss.state_dict().items())
-            if isinstance(value, torch.Tensor)
-        ]
+    def _identity(self) -> dict[str, Any]:
+        """What a checkpoint must agree with, see :data:`COMPARED`, and the task's options to tell which one differs."""
         return {
             "version of benchmarl_himpo": __version__,
             "task": f"{self.environment_name}/{self.task_name} with {_digest(self.task.config)}",
             "algorithm": self.algorithm_name,
-            "architecture": _digest(shapes),
+            "architecture": _digest([(*key, shape) for key, shape in _shapes(self._loss_states()).items()]),
+            TASK_OPTIONS: {key: repr(value) for key, value in (self.task.config or {}).items()},
         }
+
+    def _describe_mismatch(self, name: str, own: dict[str, Any], found: dict[str, Any], state: dict[str, Any]) -> str:
+        """Name what differs, a checkpoint's value before this experiment's."""
+        if name == "architecture":
+            losses = {group: state.get(f"loss_{group}", {}) for group in self.losses}
+            for parameter, other, value in _differences(_shapes(losses), _shapes(self._loss_states())):
+                return f"{' '.join(parameter)} has shape {other} instead of {value}"
+        other, value = (str(identity.get(name)).partition(" with ")[0] for identity in (found, own))
+        if name != "task" or other != value:
+            return f"{other} instead of {value}"
+        if TASK_OPTIONS not in found:
+            return f"{value} with other options, which this checkpoint, of an older version, does not name"
+        options = [
+            f"task.{key}={o} instead of {v}" for key, o, v in _differences(found[TASK_OPTIONS], own[TASK_OPTIONS])
+        ]
+        return ", ".join(options) or f"the options of {value} in another order"
+
+    def _loss_states(self) -> dict[str, dict[str, Any]]:
+        return {group: loss.state_dict() for group, loss in self.losses.items()}
 
     def _settings(self) -> str:
         """Digest of all options that change what the next iteration does: not how long, where to and how watched."""
@@ -311,10 +331,26 @@ class ResumableExperiment(Experiment):
         configs = (self.algorithm_config, self.model_config, self.critic_model_config)
         return _digest([options, [_options(config) for config in configs], self.seed])
 
-    def _is_episode_border(self) -> bool:
-        """Whether the next step is the first of an episode in every environment, all reset together."""
-        is_exact = self.environment_name in EXACT_ENVIRONMENTS and not self.config.collect_with_grad
-        return self._ended_together and is_exact
+    def _capture_episodes(self) -> dict[str, Any] | None:
+        """Where the environments are in their episodes; None where that cannot be told."""
+        simulation = None if self.config.collect_with_grad else self._simulation.capture()
+        if simulation is None or _is_ragged(self.collector._carrier):
+            return None
+        n_trajectories = self.collector._traj_pool._traj_id
+        return {
+            "simulation": simulation,
+            "carried": self.collector._carrier.state_dict(),
+            "n_trajectories": n_trajectories.item(),
+        }
+
+    def _restore_episodes(self, episodes: dict[str, Any] | None) -> bool:
+        """Go on with episodes; tells whether that is possible."""
+        if episodes is None or self.config.collect_with_grad or not self._simulation.restore(episodes["simulation"]):
+            return False
+        empty = self.collector._carrier.empty(recurse=True)
+        self.collector._carrier = empty.load_state_dict(episodes["carried"], strict=False, assign=True)
+        self.collector._traj_pool._traj_id.fill_(episodes["n_trajectories"])
+        return True
 
     def _coefficients(self) -> dict[str, dict[str, torch.Tensor]]:
         """Options that losses keep in their states, by group and name: scalars that are not trained."""
@@ -340,30 +376,6 @@ class ResumableExperiment(Experiment):
                     _keep_rows_before(file, self.n_iters_performed)
 
 
-class ResetRecorder(Transform):
-    """Remember the random numbers that the last reset of all environments together began with.
-
-    Attributes:
-        before_reset: the state of all generators then; None before the first such reset.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.before_reset: RandomState | None = None
-
-    def _reset_env_preprocess(self, tensordict: TensorDictBase) -> TensorDictBase:
-        is_reset = None if tensordict is None else tensordict.get("_reset", None)
-        if is_reset is None or bool(is_reset.all()):
-            self.before_reset = capture_random_state(self.container)
-        return super()._reset_env_preprocess(tensordict)
-
-    def _reset(self, tensordict: TensorDictBase, tensordict_reset: TensorDictBase) -> TensorDictBase:
-        return tensordict_reset
-
-    def _call(self, next_tensordict: TensorDictBase) -> TensorDictBase:
-        return next_tensordict
-
-
 def _is_of_benchmarl(state: object) -> bool:
     """Whether BenchMARL's own experiment wrote a checkpoint."""
     return isinstance(state, dict) and "state" in state and "identity" not in state
@@ -379,9 +391,31 @@ def _digest(value: object) -> str:
     return hashlib.sha256(repr(value).encode()).hexdigest()[:16]
 
 
-def _build(env_func: Callable[[], EnvBase], transform: Transform) -> EnvBase:
-    """Build an environment with one more transform, and keep what TorchRL derives from its specs from step to step."""
-    return env_func().append_transform(transform).set_spec_lock_()
+def _shapes(losses: dict[str, dict[str, Any]]) -> dict[tuple[str, str], tuple[int, ...]]:
+    """Shapes of the tensors in the states of losses, by group and name."""
+    return {
+        (group, key): tuple(value.shape)
+        for group, loss in losses.items()
+        for key, value in sorted(loss.items())
+        if isinstance(value, torch.Tensor)
+    }
+
+
+def _differences(found: Mapping[Any, Any], own: Mapping[Any, Any]) -> Iterator[tuple[Any, Any, Any]]:
+    """Yield the keys whose values differ, with both values; a missing one is said to be ``missing``."""
+    for key in [*own, *(key for key in found if key not in own)]:
+        if found.get(key) != own.get(key):
+            yield key, found.get(key, "missing"), own.get(key, "missing")
+
+
+def _build(env_func: Callable[[], EnvBase]) -> EnvBase:
+    """Build an environment that keeps what TorchRL derives from its specs from step to step."""
+    return env_func().set_spec_lock_()
+
+
+def _is_ragged(tensordict: TensorDictBase) -> bool:
+    """Whether agents of a group have entries of different shapes."""
+    return any(isinstance(value, LazyStackedTensorDict) for value in tensordict.values(include_nested=True))
 
 
 def _keep_rows_before(file: Path, iteration: int) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import TypeAlias
 
 from benchmarl.environments import TaskClass
 from benchmarl.hydra_config import (
@@ -43,6 +45,9 @@ from benchmarl_himpo.runs.parameters import Fit
 from benchmarl_himpo.runs.resumable_experiment import ResumableExperiment
 from benchmarl_himpo.runs.run_config import load_run_config, save_run_config
 from benchmarl_himpo.videos.display import RenderError
+
+Watch: TypeAlias = Callable[[ResumableExperiment], AbstractContextManager[object]]
+"""Gives the context in which an experiment runs."""
 
 
 class CommandError(CompactHydraException):
@@ -184,13 +189,16 @@ def describe_simulation(task: TaskClass) -> str:
     return "the task's own"
 
 
-def train(cfg: DictConfig, choices: Mapping[str, str], resumes: bool = False) -> ResumableExperiment:
+def train(
+    cfg: DictConfig, choices: Mapping[str, str], resumes: bool = False, watch: Watch = nullcontext
+) -> ResumableExperiment:
     """Build an experiment and run it to its end.
 
     Args:
         cfg: the composed config.
         choices: the file chosen for each group.
         resumes: whether the run of ``experiment.restore_file`` goes on in its folder.
+        watch: gives the context in which the experiment runs.
 
     Returns:
         The experiment, finished and closed.
@@ -204,6 +212,13 @@ def train(cfg: DictConfig, choices: Mapping[str, str], resumes: bool = False) ->
     except (ValueError, ImportError, OSError, RenderError, RunLockedError, OmegaConfBaseException) as error:
         raise CommandError(str(error)) from error
     print(f"simulation: {describe_simulation(experiment.task)}")
+    with watch(experiment):
+        _run(experiment)
+    return experiment
+
+
+def _run(experiment: ResumableExperiment) -> None:
+    """Run an experiment to its end; what may stop it becomes an error of the command."""
     try:
         experiment.run()
     except FloatingPointError as error:
@@ -221,7 +236,6 @@ def train(cfg: DictConfig, choices: Mapping[str, str], resumes: bool = False) ->
             file=sys.stderr,
         )
         raise
-    return experiment
 
 
 def config_to_continue(run: Path, overrides: Sequence[str] = ()) -> tuple[DictConfig, dict[str, str]]:

@@ -532,6 +532,60 @@ def test_a_report_that_cannot_be_written_prints_its_verdicts_and_leaves_the_old_
     assert old == {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
 
 
+def assert_marl_eval_reads(file: Path, measured: Callable[[RunRecord], list[float]], records: list[RunRecord]) -> None:
+    """Steps in order, then the absolute metrics; no comma in names. marl-eval makes matrices of nothing else."""
+    content = json.loads(file.read_text())
+    for record in records:
+        environment, _, task = record.task_label.partition("/")
+        steps = content[environment][task][record.variant.replace(",", " ")][f"seed_{record.seed}"]
+        assert list(steps) == [*(f"step_{i}" for i in range(len(record.evaluation_frames))), "absolute_metrics"]
+        assert [step["step_count"] for step in list(steps.values())[:-1]] == record.evaluation_frames
+        assert steps["absolute_metrics"] == {"return": measured(record)}
+
+
+METRICS = {
+    "measured": (lambda r: r.absolute_metric["returns"], {}),
+    "not measured": (lambda r: r.evaluation_returns[-1], {"absolute_metric": None}),
+}
+MARL_EVAL_VARIANTS = ("himppo[goal_interval=10,2]", "ippo")
+
+
+@pytest.mark.parametrize("absolute_metric", METRICS)
+def test_marl_eval_json_has_an_absolute_metric_for_every_run(absolute_metric: str, write: Write) -> None:
+    """Of twelve evaluations, whose names do not sort by their numbers."""
+    measured, changes = METRICS[absolute_metric]
+    runs = [r for v in MARL_EVAL_VARIANTS for r in make_runs(v, 20, range(2), n_evaluations=12, **changes)]
+    folder = write(*runs)
+    page_of(folder)
+    assert_marl_eval_reads(folder / "report" / "marl_eval.json", measured, runs)
+
+
+@pytest.mark.parametrize("absolute_metric", METRICS)
+def test_marl_eval_itself_makes_matrices_of_its_json(absolute_metric: str, write: Write) -> None:
+    processing = pytest.importorskip(
+        "marl_eval.utils.data_processing_utils", reason="needs marl-eval: pip install id-marl-eval==0.0.4"
+    )
+    _, changes = METRICS[absolute_metric]
+    folder = write(*[r for v in MARL_EVAL_VARIANTS for r in make_runs(v, 20, range(2), n_evaluations=12, **changes)])
+    page_of(folder)
+    raw = json.loads((folder / "report" / "marl_eval.json").read_text())
+    data = processing.data_process_pipeline(raw, ["return"])
+    final, over_steps = processing.create_matrices_for_rliable(data, "vmas", ["return"])
+    assert {name: runs.shape for name, runs in final["mean_norm_return"].items()} == {
+        "himppo[goal_interval=10 2]": (2, 1),
+        "ippo": (2, 1),
+    }
+    assert over_steps["mean_norm_return"]["ippo"].shape == (2, 1, 12)
+    (first, *_, last) = (over_steps["mean_norm_return"]["ippo"][0, 0, i] for i in range(12))
+    assert first < last  # returns grow
+
+
+def test_marl_eval_json_has_no_runs_that_the_report_leaves_out(write: Write) -> None:
+    folder = write(*make_runs("himppo", 20, range(2)), make_record("ippo", absolute_metric=None))
+    page_of(folder)
+    assert set(json.loads((folder / "report" / "marl_eval.json").read_text())["vmas"]["sampling"]) == {"himppo"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

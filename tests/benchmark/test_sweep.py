@@ -269,7 +269,7 @@ def test_no_run_begins_where_one_ended_that_cannot_be_continued_as_it_was(change
     elif change == "no checkpoint":
         shutil.rmtree(run / "checkpoints")
     else:
-        write_checkpoint({**read_checkpoint(checkpoint), "random_state_before_reset": None}, checkpoint)
+        write_checkpoint({**read_checkpoint(checkpoint), "episodes": None}, checkpoint)
     assert adopt(copy, "algorithm=himppo", LONG) is None
 
 

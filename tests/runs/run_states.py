@@ -9,15 +9,15 @@ import torch
 
 
 def differences(a: Any, b: Any, path: str = "") -> list[str]:
-    """Where two nested states differ, wall time, devices and the collector's numbers of trajectories aside."""
+    """Where two nested states differ, wall time and devices aside."""
     if isinstance(a, dict):
         found = [f"{path}: {key}" for key in a.keys() ^ b.keys()]
-        kept = (key for key in a.keys() & b.keys() if key not in ("total_time", "__device", "traj_ids"))
+        kept = (key for key in a.keys() & b.keys() if key not in ("total_time", "__device"))
         return found + [place for key in kept for place in differences(a[key], b[key], f"{path}/{key}")]
     if isinstance(a, (list, tuple)):
         pairs = enumerate(zip(a, b, strict=True))
         return [place for i, (x, y) in pairs for place in differences(x, y, f"{path}/{i}")]
-    is_equal = torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
+    is_equal = torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b or (a != a and b != b)  # NaN is not NaN
     return [] if is_equal else [path]
 
 

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from run_states import differences, last_state
 
 from benchmarl_himpo import evaluate, export, resume
-from benchmarl_himpo.runs import CheckpointError, RunLockedError, checkpoint
+from benchmarl_himpo.runs import CheckpointError, ResumableExperiment, RunLockedError, checkpoint
 from benchmarl_himpo.runs.checkpoint import (
     list_checkpoints,
     newest_checkpoint,
@@ -235,6 +235,38 @@ def test_a_checkpoint_of_something_else_is_refused(
         )
     with pytest.raises(CheckpointError, match=f"was written with another {what}"):
         runs.build_resumed(folder, *overrides)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (
+            ["task.n_agents=5", "task.shared_rew=true"],
+            "(task.n_agents=3 instead of 5, task.shared_rew=False instead of True)",
+        ),
+        (["task=vmas/balance", "task.max_steps=20"], "(vmas/sampling instead of vmas/balance)"),
+        (["critic_model.num_cells=[16]"], "bias has shape (8,) instead of (16,))"),
+        (["experiment.share_policy_params=false"], "has shape"),
+    ],
+)
+def test_what_differs_from_a_checkpoint_is_named_with_both_values(overrides: list[str], words: str, runs) -> None:
+    folder = runs.run("algorithm=ippo", "experiment.max_n_frames=80")
+    restore_file = newest_checkpoint(folder / "checkpoints")
+    with pytest.raises(CheckpointError) as raised:
+        runs.build("algorithm=ippo", *overrides, f"experiment.restore_file={restore_file}")
+    assert words in str(raised.value)
+
+
+def test_a_checkpoint_without_the_options_of_its_task_is_continued_and_tells_what_it_can(runs, monkeypatch) -> None:
+    """As older versions wrote them."""
+    cls, identity = "benchmarl_himpo.runs.resumable_experiment.ResumableExperiment", ResumableExperiment._identity
+    with monkeypatch.context() as patch:
+        patch.setattr(f"{cls}._identity", lambda e: {k: v for k, v in identity(e).items() if k != "task options"})
+        folder = runs.run("algorithm=ippo", "experiment.max_n_frames=80")
+    assert runs.resume(folder, "experiment.max_n_frames=160").resumed
+    restore_file = folder / "checkpoints" / "checkpoint_80.pt"
+    with pytest.raises(CheckpointError, match=r"another task \(vmas/sampling with other options"):
+        runs.build("algorithm=ippo", "task.n_agents=5", f"experiment.restore_file={restore_file}")
 
 
 def test_a_folder_is_written_to_by_one_process(runs) -> None:

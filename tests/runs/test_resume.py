@@ -9,15 +9,21 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from benchmarl.environments import VmasTask
 from benchmarl.experiment import Callback
 from run_states import differences, last_state, scalars
+from tensordict import LazyStackedTensorDict, TensorDict
+from vmas.simulator.core import World
 
 from benchmarl_himpo.callbacks import SummaryCallback
 from benchmarl_himpo.environments.lbf.observation import observe
 from benchmarl_himpo.environments.lbf.placement import new_boards
+from benchmarl_himpo.environments.sampling_scenario import SamplingScenario
+from benchmarl_himpo.runs import ResumableExperiment
 
 N_FRAMES = 320
 
@@ -25,12 +31,7 @@ N_FRAMES = 320
 @pytest.mark.parametrize("algorithm", ["himppo", "himppo_paper", "mappo", "qmix"])
 def test_half_a_run_resumed_is_the_whole_run(algorithm, runs) -> None:
     """Weights, Adam states, random numbers, buffers, counters and evaluations, to the last bit."""
-    whole = runs.run(f"algorithm={algorithm}")
-    half = runs.run(f"algorithm={algorithm}", "experiment.max_n_frames=160")
-    resumed = runs.resume(half, f"experiment.max_n_frames={N_FRAMES}")
-    assert (resumed.resumed, resumed.resumed_exactly) == (True, True)
-    assert differences(last_state(whole, N_FRAMES), last_state(half, N_FRAMES)) == []
-    assert scalars(whole) == scalars(half)
+    resumed = check_resumes_exactly(runs, f"algorithm={algorithm}")
     (summary,) = (callback for callback in resumed.callbacks if isinstance(callback, SummaryCallback))
     assert summary.evaluation_return is not None
 
@@ -42,30 +43,94 @@ def test_what_torchrl_derives_from_specs_is_kept_from_step_to_step(make_experime
     experiment.close()
 
 
-@pytest.mark.parametrize("task", ["vmas/balance", "vmas/navigation"])
-def test_other_tasks_resume_exactly_too(task, runs) -> None:
-    whole = runs.run("algorithm=himppo", f"task={task}", "task.max_steps=20")
-    half = runs.run("algorithm=himppo", f"task={task}", "task.max_steps=20", "experiment.max_n_frames=160")
-    assert runs.resume(half, f"experiment.max_n_frames={N_FRAMES}").resumed_exactly
+MID_EPISODE = {
+    "lbf": ["task=lbf/foraging_8x8_2p_1f", "task.field_size=[5,5]", "task.max_steps=30"],
+    "lbfws": ["task=lbfws/easy", "task.initial_energy=6", "task.max_steps=30"],
+    "toy": ["task=toy/cue", "task.max_steps=30"],
+    "sampling": ["task=vmas/sampling", "task.max_steps=30"],
+    "stock sampling": ["task=vmas/sampling", "task.max_steps=30", "task.grid_spacing=0.2", "accelerated=false"],
+}
+"""Tasks of which a checkpoint of 160 frames, 40 steps, falls in the middle of episodes."""
+
+
+@pytest.mark.parametrize("algorithm", ["himppo", "iql"])
+@pytest.mark.parametrize("task", MID_EPISODE)
+def test_a_run_resumes_exactly_in_the_middle_of_episodes(task, algorithm, runs) -> None:
+    check_resumes_exactly(runs, f"algorithm={algorithm}", *MID_EPISODE[task])
+
+
+@pytest.mark.parametrize("task", ["lbf", "lbfws"])
+def test_episodes_that_end_at_different_times_go_on(task, runs) -> None:
+    """The checkpoints of the test above hold boards that are at different steps."""
+    folder = runs.run("algorithm=ippo", "experiment.max_n_frames=160", *MID_EPISODE[task])
+    experiment = runs.build_resumed(folder)
+    steps = experiment.collector.env.base_env.state.step_count.tolist()
+    assert len(set(steps)) > 1 and max(steps) > 0
+    experiment.close()
+
+
+@pytest.mark.parametrize("task", ["give_way", "simple_reference"])
+def test_vmas_tasks_resume_exactly_in_the_middle_of_episodes(task, runs) -> None:
+    """One with controllers that integrate errors, one that draws which landmark an agent's goal is."""
+    check_resumes_exactly(runs, "algorithm=himppo", f"task=vmas/{task}", "task.max_steps=30")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("actions", ["continuous", "discrete"])
+@pytest.mark.parametrize("task", [task.name.lower() for task in VmasTask])
+def test_every_vmas_task_resumes_exactly_in_the_middle_of_episodes(task, actions, runs) -> None:
+    is_continuous = f"experiment.prefer_continuous_actions={actions == 'continuous'}"
+    check_resumes_exactly(runs, "algorithm=ippo", f"task=vmas/{task}", "task.max_steps=30", is_continuous)
+
+
+def check_resumes_exactly(runs, *overrides: str) -> ResumableExperiment:
+    """Half a run, resumed, leaves what the whole run leaves."""
+    whole = runs.run(*overrides)
+    half = runs.run(*overrides, "experiment.max_n_frames=160")
+    resumed = runs.resume(half, f"experiment.max_n_frames={N_FRAMES}")
+    assert (resumed.resumed, resumed.resumed_exactly) == (True, True)
     assert differences(last_state(whole, N_FRAMES), last_state(half, N_FRAMES)) == []
-
-
-@pytest.mark.parametrize("algorithm", ["himppo", "qmix"])
-def test_tasks_with_random_numbers_of_their_own_resume_exactly_where_all_episodes_end_with_the_batch(
-    algorithm, runs
-) -> None:
-    task = ["task=lbfws/medium", "task.max_steps=20", f"algorithm={algorithm}"]
-    whole = runs.run(*task)
-    half = runs.run(*task, "experiment.max_n_frames=160")
-    assert runs.resume(half, f"experiment.max_n_frames={N_FRAMES}").resumed_exactly
-    states = last_state(whole, N_FRAMES), last_state(half, N_FRAMES)
-    assert differences(*states) == []
-    assert not torch.equal(states[0]["random_state"]["environment"], states[0]["test_environment_random_state"])
     assert scalars(whole) == scalars(half)
+    return resumed
 
 
-def test_random_numbers_of_a_task_go_on_where_episodes_end_at_different_times(runs) -> None:
-    """The environments begin new episodes, on the boards that the generator would have given next."""
+def test_tasks_with_random_numbers_of_their_own_evaluate_on_others(runs) -> None:
+    state = last_state(runs.run("task=lbfws/medium", "algorithm=ippo", "experiment.max_n_frames=80"), 80)
+    assert not torch.equal(state["random_state"]["environment"], state["test_environment_random_state"])
+
+
+def test_a_scenario_whose_state_cannot_be_read_begins_new_episodes_and_the_run_says_so(runs, monkeypatch) -> None:
+    def make_world(scenario: SamplingScenario, *args: Any, **kwargs: Any) -> World:
+        scenario.stream = iter(range(3))
+        return original(scenario, *args, **kwargs)
+
+    original = SamplingScenario.make_world
+    monkeypatch.setattr(SamplingScenario, "make_world", make_world)
+    half = runs.run("algorithm=himppo", "experiment.max_n_frames=160")
+    assert last_state(half, 160)["episodes"] is None
+    resumed = runs.resume(half, f"experiment.max_n_frames={N_FRAMES}")
+    assert (resumed.resumed, resumed.resumed_exactly, resumed.total_frames) == (True, False, N_FRAMES)
+
+
+def test_without_the_replay_buffers_a_run_does_not_say_that_it_is_the_same(runs) -> None:
+    half = runs.run("algorithm=iql", "experiment.max_n_frames=80", "experiment.exclude_buffer_from_checkpoint=true")
+    resumed = runs.build_resumed(half)
+    assert (resumed.resumed, resumed.resumed_without_buffers, resumed.resumed_exactly) == (True, True, False)
+    resumed.close()
+
+
+def test_agents_of_a_group_that_observe_differently_begin_new_episodes(runs) -> None:
+    """TorchRL cannot write down what its collector carries then."""
+    experiment = runs.build("algorithm=ippo")
+    assert experiment.state_dict()["episodes"] is not None
+    agents = [TensorDict({"observation": torch.zeros(4, size)}, [4]) for size in (2, 3)]
+    experiment.collector._carrier["agents"] = LazyStackedTensorDict(*agents, stack_dim=1)
+    assert experiment.state_dict()["episodes"] is None
+    experiment.close()
+
+
+def test_with_another_number_of_environments_new_episodes_begin_on_boards_that_come_next(runs) -> None:
+    """On those that the generator would have given next."""
 
     class FirstSight(Callback):
         observation = None
@@ -75,22 +140,17 @@ def test_random_numbers_of_a_task_go_on_where_episodes_end_at_different_times(ru
                 self.observation = batch[:, 0]["agents", "observation"]
 
     half = runs.run("task=lbfws/medium", "task.max_steps=200", "algorithm=ippo", "experiment.max_n_frames=160")
-    resumed = runs.build_resumed(half, f"experiment.max_n_frames={N_FRAMES}")
+    resumed = runs.build_resumed(
+        half, f"experiment.max_n_frames={N_FRAMES}", "experiment.on_policy_n_envs_per_worker=5"
+    )
     resumed.callbacks.append(FirstSight())
     resumed.run()
-    assert (resumed.resumed, resumed.resumed_exactly) == (True, False)
+    assert (resumed.resumed, resumed.resumed_exactly, resumed.resumed_with_changes) == (True, False, True)
     generator = torch.Generator()
     generator.set_state(last_state(half, 160)["random_state"]["environment"])
-    boards = new_boards(4, resumed.task.options, generator)
+    boards = new_boards(5, resumed.task.options, generator)
     sight = observe(boards._replace(energy=30 * boards.energy), resumed.task.options)
     assert torch.equal(resumed.callbacks[-1].observation, sight)
-
-
-def test_in_the_middle_of_an_episode_environments_begin_new_ones_and_the_run_says_so(runs) -> None:
-    half = runs.run("algorithm=himppo", "task.max_steps=30", "experiment.max_n_frames=160")
-    resumed = runs.resume(half, f"experiment.max_n_frames={N_FRAMES}")
-    assert (resumed.resumed, resumed.resumed_exactly) == (True, False)
-    assert resumed.total_frames == N_FRAMES
 
 
 def test_changed_options_take_effect_and_the_run_says_that_it_is_another(runs) -> None:

@@ -92,7 +92,7 @@ class TaskResult:
     """What came out on a task."""
 
     label: str
-    n_agents: int
+    n_agents: int  # 0: not known
     anchors: Anchors | None
     rows: list[Row]  # best first
     improvement: dict[str, dict[str, Estimate]]  # probability that a run of the first beats one of the second
@@ -100,6 +100,11 @@ class TaskResult:
     rivals: list[Rival]  # of the leader, best first
     not_judged: list[str]  # variants of a single run, where others have several
     unequal: list[str]  # settings that should be equal and are not
+
+    @property
+    def heading(self) -> str:
+        """The task and its number of agents, where that is known."""
+        return f"{self.label}, {self.n_agents} agents" if self.n_agents else self.label
 
 
 @dataclass(frozen=True)

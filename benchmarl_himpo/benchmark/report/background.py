@@ -13,6 +13,9 @@ from benchmarl_himpo.benchmark.record import RunRecord
 from benchmarl_himpo.benchmark.report.document import Content, Section, Table
 from benchmarl_himpo.benchmark.report.fairness import ABSENT, NOT_COMPARED, find_differences, find_provenance
 
+UNKNOWN = "-"
+"""Stands for what is not known of a run."""
+
 
 def write_background(content: Content) -> list[Section]:
     """Write the sections on what stands behind the results.
@@ -26,16 +29,16 @@ def write_background(content: Content) -> list[Section]:
     return [_cost(content.comparison), _fairness(content), _provenance(content), _runs(content)]
 
 
-COSTS: dict[str, Callable[[RunRecord], float]] = {
-    "frames/s": lambda r: r.frames[-1] / r.seconds[-1] if r.seconds and r.seconds[-1] else 0.0,
-    "collection s": lambda r: r.timers.get("collection", 0.0),
-    "training s": lambda r: r.timers.get("training", 0.0),
-    "evaluation s": lambda r: r.timers.get("evaluation", 0.0),
-    "peak memory MiB": lambda r: r.peak_memory / 2**20,
-    "gradient steps": lambda r: float(r.gradient_steps),
-    "parameters": lambda r: float(sum(r.parameters.values())),
+COSTS: dict[str, Callable[[RunRecord], float | None]] = {
+    "frames/s": lambda r: r.frames[-1] / r.seconds[-1] if r.seconds and r.seconds[-1] else None,
+    "collection s": lambda r: r.timers.get("collection"),
+    "training s": lambda r: r.timers.get("training"),
+    "evaluation s": lambda r: r.timers.get("evaluation"),
+    "peak memory MiB": lambda r: None if r.peak_memory is None else r.peak_memory / 2**20,
+    "gradient steps": lambda r: r.gradient_steps,
+    "parameters": lambda r: sum(r.parameters.values()) or None,
 }
-"""What a run cost, by column."""
+"""What a run cost, by column; None: not known."""
 
 
 def _cost(comparison: Comparison) -> Section:
@@ -49,17 +52,20 @@ def _cost(comparison: Comparison) -> Section:
             [part, *(f"{of[0].parameters[part]:,}" if part in of[0].parameters else "" for of in runs.values())]
             for part in parts
         ]
-        tables.append(Table(f"{task}: parameters", ["group, loss, level", *runs], counts))
+        if counts:
+            tables.append(Table(f"{task}: parameters", ["group, loss, level", *runs], counts))
     text = (
-        "Mean over runs, and in brackets the range where it is wider than a tenth of the mean. Frames per second of "
-        "collection and training. Ratios mean something only where the machine, its load and the runs beside it were "
-        "the same."
+        "Mean over runs, and in brackets the range where it is wider than a tenth of the mean; a dash where nothing is "
+        "known. Frames per second of collection and training. Ratios mean something only where the machine, its load "
+        "and the runs beside it were the same."
     )
     return Section("Cost", [text], tables)
 
 
-def _range(runs: list[RunRecord], value_of: Callable[[RunRecord], float]) -> str:
-    values = [value_of(record) for record in runs]
+def _range(runs: list[RunRecord], value_of: Callable[[RunRecord], float | None]) -> str:
+    values = [value for value in map(value_of, runs) if value is not None]
+    if not values:
+        return UNKNOWN
     mean, low, high = float(np.mean(values)), min(values), max(values)
     digits = 0 if abs(mean) >= 10 else 1
     spread = f" ({low:,.{digits}f}-{high:,.{digits}f})" if high - low > 0.1 * abs(mean) else ""
@@ -80,7 +86,8 @@ def _fairness(content: Content) -> Section:
         for variant in variants:
             config = comparison.runs(task, variant)[0].config
             shown = {key: value for key, value in config.items() if key not in NOT_COMPARED}
-            folded.append((f"configuration of {variant} on {task}", yaml.safe_dump(shown, sort_keys=True)))
+            if shown:
+                folded.append((f"configuration of {variant} on {task}", yaml.safe_dump(shown, sort_keys=True)))
     text = "Resolved configurations; what is not listed is the same for all variants of a task."
     named = [
         replace(table, caption=f"{', '.join(tasks[said])}: {table.caption}")
@@ -117,7 +124,7 @@ def _provenance(content: Content) -> Section:
     found = find_provenance(content.comparison.records)
     rows = [[key, text] for key, text in found.items()]
     text = []
-    if len({record.fingerprint for record in content.comparison.records}) > 1:
+    if len({record.fingerprint for record in content.comparison.records} - {None}) > 1:
         text = ["Runs have different numerics fingerprints: they were made with other versions or on other processors."]
     return Section("Provenance", text, [Table("Versions and machines", ["what", "value"], rows)])
 
@@ -128,10 +135,10 @@ def _runs(content: Content) -> Section:
         [
             record.id,
             f"{values[record.id]:.2f}" if record.id in values else "none",
-            f"{record.frames[-1] if record.frames else 0:,}",
-            f"{record.seconds[-1] if record.seconds else 0:,.0f}",
-            "yes" if record.resumed else "no",
-            str(record.attempts),
+            f"{record.n_frames:,}",
+            f"{record.seconds[-1]:,.0f}" if record.seconds else UNKNOWN,
+            UNKNOWN if record.resumed is None else "yes" if record.resumed else "no",
+            UNKNOWN if record.attempts is None else str(record.attempts),
             comparison.files[record.id],
         ]
         for record in comparison.records

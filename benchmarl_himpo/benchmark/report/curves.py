@@ -59,10 +59,10 @@ def draw_from(record: RunRecord, evaluated: bool) -> tuple[list[float], list[flo
         evaluated: take evaluations; else the mean return of the episodes that ended in each batch.
 
     Returns:
-        Frames, minutes of collection and training, and mean returns per agent.
+        Frames, minutes of collection and training, which are none where they are not known, and mean returns per agent.
     """
     if evaluated:
-        minutes = [seconds / 60 for seconds in record.evaluation_seconds]
+        minutes = [seconds / 60 for seconds in record.evaluation_seconds if seconds is not None]
         return list(record.evaluation_frames), minutes, [float(np.mean(r)) for r in record.evaluation_returns]
     kept = [i for i, value in enumerate(record.collection_return) if value is not None]
     returns = [value for value in record.collection_return if value is not None]
@@ -78,7 +78,8 @@ def task_curves(comparison: Comparison, task: str, confidence: float) -> TaskCur
         confidence: coverage of the intervals, in (0, 1).
 
     Returns:
-        The curves, over frames at every point that a run has, over minutes at equal steps up to the shortest run's end.
+        The curves, over frames at every point that a run has, over minutes, where they are known, at equal
+        steps up to the shortest run's end.
     """
     evaluated = has_evaluations(comparison)
     over_frames, over_minutes = {}, {}
@@ -87,11 +88,14 @@ def task_curves(comparison: Comparison, task: str, confidence: float) -> TaskCur
         for record in comparison.runs(task, variant):
             at_frames, at_minutes, returns = draw_from(record, evaluated)
             if returns:
-                frames[record.seed], minutes[record.seed] = (at_frames, returns), (at_minutes, returns)
+                frames[record.seed] = (at_frames, returns)
+            if at_minutes:
+                minutes[record.seed] = (at_minutes, returns)
         if frames:
             over_frames[variant] = _average(
                 frames, sorted({x for line in frames.values() for x in line[0]}), confidence
             )
+        if minutes:
             last = min(line[0][-1] for line in minutes.values())
             first = max(line[0][0] for line in minutes.values())
             over_minutes[variant] = _average(minutes, np.linspace(first, last, N_TIMES).tolist(), confidence)

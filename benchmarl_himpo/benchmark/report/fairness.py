@@ -34,15 +34,18 @@ def find_unequal_settings(records: list[RunRecord]) -> list[str]:
         records: the runs of one task.
 
     Returns:
-        A sentence for each: the task's own configuration, evaluations, episodes and fresh episodes, frames.
+        A sentence for each: the task's own configuration, evaluations, episodes and fresh episodes, frames. Of runs
+        whose configuration is not known, the frames and the episodes of evaluations.
     """
     configs = {record.id: dict(flatten(record.config)) for record in records}
     keys = {key for config in configs.values() for key in config if key.startswith("task.")} | set(EQUAL_SETTINGS)
     seen: dict[str, dict[str, list[str]]] = {}
     for record in records:
         measured = {key: configs[record.id].get(key) for key in keys}
-        measured["frames"] = record.frames[-1] if record.frames else 0
+        measured["frames"] = record.n_frames
         measured["fresh episodes"] = len(record.absolute_metric["returns"]) if record.absolute_metric else None
+        if not record.config:
+            measured["episodes per evaluation"] = len(record.evaluation_returns[-1])
         for key, value in measured.items():
             seen.setdefault(key, {}).setdefault(json.dumps(value), []).append(record.variant)
     return [

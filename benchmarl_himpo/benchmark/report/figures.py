@@ -78,7 +78,7 @@ def draw_curves(number: int, label: str, curves: TaskCurves, anchors: Anchors | 
         style: how variants are drawn.
 
     Returns:
-        Two pictures.
+        Two pictures, or one where the wall-clock of no run is known.
     """
 
     def draw(axes: Axes, of_variants: dict[str, Curve], scale: float, xlabel: str) -> None:
@@ -101,6 +101,7 @@ def draw_curves(number: int, label: str, curves: TaskCurves, anchors: Anchors | 
             _render(label, lambda axes, what=what: draw(axes, *what)),  # type: ignore[misc]
         )
         for name, what in over.items()
+        if what[0]
     ]
 
 

@@ -50,7 +50,7 @@ def _returns(content: Content, style: Style) -> Section:
         if any(row.life is not None for row in result.rows):
             columns.append("mean life of an agent, env steps")
             rows = [[*cells, _text(row.life)] for cells, row in zip(rows, result.rows, strict=True)]
-        tables.append(Table(f"{result.label}, {result.n_agents} agents", columns, rows))
+        tables.append(Table(result.heading, columns, rows))
         values = {
             row.variant: [
                 content.analysis.values[r.id]
@@ -120,13 +120,15 @@ def _curves(content: Content, style: Style) -> Section:
         )
         for number, result in enumerate(content.analysis.tasks)
     ]
-    pictures = [picture for one_axis in zip(*pairs, strict=True) for picture in one_axis]  # over frames, then minutes
+    pictures = [
+        picture for over in ("frames", "minutes") for pair in pairs for picture in pair if picture.name.endswith(over)
+    ]
     evaluated = (
         "of each evaluation" if has_evaluations(content.comparison) else "of the episodes that ended in each batch"
     )
     text = (
-        f"Mean returns {evaluated}. Wall-clock is that of collection and training, without evaluations, and as good as "
-        "the machines were free: see the load average below."
+        f"Mean returns {evaluated}. Wall-clock, where it is known, is that of collection and training, without "
+        "evaluations, and as good as the machines were free: see the load average below."
     )
     return Section("Learning curves", [text], pictures=pictures)
 
@@ -135,7 +137,7 @@ def _ends(content: Content) -> Section:
     columns = ["variant", "runs", f"last {LAST_ITERATIONS} batches, actions sampled", "last evaluation"]
     tables = [
         Table(
-            f"{result.label}, {result.n_agents} agents",
+            result.heading,
             columns,
             [
                 [row.variant, str(len(row.seeds)), _text(row.last_collection), _text(row.last_evaluation)]

@@ -115,7 +115,7 @@ def _compare_with_script(result: TaskResult) -> str:
 def summarise(content: Content) -> str:
     """Say in a sentence what was compared, and how to read its numbers."""
     comparison, settings = content.comparison, content.settings
-    lengths = sorted({record.frames[-1] for record in comparison.records if record.frames})
+    lengths = sorted({record.n_frames for record in comparison.records if record.n_frames})
     counts = {"run": len(comparison.records), "variant": len(comparison.variants), "task": len(comparison.tasks)}
     runs, variants, tasks = (f"{n} {what}{'s' if n > 1 else ''}" for what, n in counts.items())
     frames = " to ".join(f"{n:,}" for n in dict.fromkeys([*lengths[:1], *lengths[-1:]])) or "0"
@@ -133,6 +133,14 @@ def write_warnings(content: Content) -> list[str]:
         said.append(
             f"Few runs: some variants have fewer than {FEW_RUNS} on a task. Bootstrap intervals of so few cover less "
             "than they say (about 75 to 90 %), so the verdict on a task also asks for Welch's interval."
+        )
+    n_json = sum(not record.config for record in content.comparison.records)
+    if n_json:
+        said.append(
+            f"BenchMARL's JSON file alone tells of {n_json} run{'s' if n_json > 1 else ''}. It holds evaluations, but "
+            "no configuration, so that there are no scores and nobody can check that variants were run alike, no "
+            "returns of collection, no wall-clock, no cost, and not whether the run finished. Its absolute_metrics, "
+            "the best single evaluation episode, is not used."
         )
     for what, planned in (("Unfinished", True), ("Unequal seeds", False)):
         runs = [run for run in content.comparison.absent if run.planned == planned]

@@ -15,6 +15,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from benchmarl_himpo.benchmark.report.analysis import MEASURES
 from benchmarl_himpo.benchmark.report.background import write_background
 from benchmarl_himpo.benchmark.report.document import Content, Section, Table
 from benchmarl_himpo.benchmark.report.figures import inline
@@ -46,7 +47,7 @@ def write_report(content: Content, folder: Path, title: str) -> list[Path]:
         "report.md": as_markdown(content, sections, title),
         "report.json": f"{json.dumps(data, sort_keys=True, indent=1, allow_nan=False)}\n",
         "report.csv": as_csv(content),
-        "marl_eval.json": f"{json.dumps(as_marl_eval(content), sort_keys=True, allow_nan=False)}\n",
+        "marl_eval.json": f"{json.dumps(as_marl_eval(content), allow_nan=False)}\n",
     }
     texts |= {f"{FIGURES}/{p.name}.svg": p.svg for section in sections for p in section.pictures}
     for name, text in texts.items():
@@ -161,12 +162,12 @@ def as_csv(content: Content) -> str:
                 "last_collection": record.last_collection,
                 "last_evaluation": record.last_evaluation,
                 "mean_life": record.life,
-                "n_agents": record.n_agents,
-                "frames": record.frames[-1] if record.frames else 0,
-                "seconds": record.seconds[-1] if record.seconds else 0,
+                "n_agents": record.n_agents or None,
+                "frames": record.n_frames,
+                "seconds": record.seconds[-1] if record.seconds else None,
                 "peak_memory": record.peak_memory,
                 "gradient_steps": record.gradient_steps,
-                "parameters": sum(record.parameters.values()),
+                "parameters": sum(record.parameters.values()) or None,
                 "resumed": record.resumed,
                 "attempts": record.attempts,
                 "config_hash": record.config_hash,
@@ -181,21 +182,31 @@ def as_csv(content: Content) -> str:
 
 
 def as_marl_eval(content: Content) -> dict[str, Any]:
-    """Give all evaluations in the format of marl-eval: environment, task, algorithm, seed, step.
+    """Give the evaluations in the format of marl-eval: environment, task, algorithm, seed, step.
 
-    The absolute metric is the return of fresh episodes, as marl-eval means it.
+    That format asks every run for an entry ``absolute_metrics`` after its steps, which are read in the order they
+    stand in, and allows no comma in the name of an algorithm. The entry holds the episodes behind the value that a run
+    has in this report: those of the absolute metric, or of the last evaluation where no run measured it. Runs without
+    that value, or without evaluations, are left out.
     """
+    returns_of = MEASURES[content.analysis.measure]
     found: dict[str, Any] = {}
     for record in content.comparison.records:
+        if record.id not in content.analysis.values or not record.evaluation_returns:
+            continue
         environment, _, task = record.task_label.partition("/")
         steps: dict[str, Any] = {
-            f"step_{i}": {"step_count": frames, "elapsed_time": seconds, "return": returns}
+            f"step_{i}": {
+                "step_count": frames,
+                **({} if seconds is None else {"elapsed_time": seconds}),
+                "return": returns,
+            }
             for i, (frames, seconds, returns) in enumerate(
                 zip(record.evaluation_frames, record.evaluation_seconds, record.evaluation_returns, strict=True)
             )
         }
-        if record.absolute_metric is not None:
-            steps["absolute_metrics"] = {"return": record.absolute_metric["returns"]}
-        seeds = found.setdefault(environment, {}).setdefault(task, {}).setdefault(record.variant, {})
+        steps["absolute_metrics"] = {"return": returns_of(record)}
+        algorithm = record.variant.replace(",", " ")
+        seeds = found.setdefault(environment, {}).setdefault(task, {}).setdefault(algorithm, {})
         seeds[f"seed_{record.seed}"] = steps
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from tensordict import TensorDict, TensorDictBase
@@ -48,9 +48,11 @@ class LbfEnv(EnvBase):
 
     Attributes:
         generator: random numbers of this environment alone.
+        simulation: names of the attributes that hold the state of the simulation, for checkpoints.
     """
 
     batch_locked = True
+    simulation: ClassVar[tuple[str, ...]] = ("_state", "_seen", "_stock", "_n_taken")
     _stock: tuple[State, Seen]
     _n_taken: int
 

@@ -43,13 +43,14 @@ class LbfConfig:
     def _check_levels(self) -> None:
         low, high = self.min_agent_level, self.max_agent_level
         _check(high >= low, "max_agent_level", high, f"must not be below task.min_agent_level={low}")
-        low, high = self.min_food_level, self.max_food_level
-        if high is not None:
-            _check(high >= low, "max_food_level", high, f"must not be below task.min_food_level={low}")
+        lowest, highest = self.min_food_level, self.max_food_level
+        if highest is not None:
+            fix = f"must not be below task.min_food_level={lowest}"
+            _check(highest >= lowest, "max_food_level", highest, fix)
         elif not self.force_coop:  # a food is otherwise as strong as it can be
             weakest = self.min_agent_level * min(N_LOWEST, self.n_agents)
             fix = f"must be at most {weakest}, the {N_LOWEST} lowest levels of a weak team: or set task.max_food_level"
-            _check(low <= weakest, "min_food_level", low, fix)
+            _check(lowest <= weakest, "min_food_level", lowest, fix)
 
     def _check_space(self) -> None:
         capacity = food_capacity(*self.field_size)

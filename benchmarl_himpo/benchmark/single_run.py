@@ -1,0 +1,135 @@
+"""A run of the command that is of no sweep: its ledger and its record are in the folder that BenchMARL writes to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from benchmarl.experiment import ExperimentConfig
+from omegaconf import DictConfig
+
+from benchmarl_himpo.benchmark.collect import collect_record, gradient_steps_of_iteration
+from benchmarl_himpo.benchmark.ledger import Ledger
+from benchmarl_himpo.benchmark.provenance import peak_memory, provenance
+from benchmarl_himpo.benchmark.record import RUN_RECORD_FILE, RunRecord
+from benchmarl_himpo.benchmark.spec import RunSpec, make_spec
+from benchmarl_himpo.checks import describe_lack_of_record
+from benchmarl_himpo.evaluation.absolute_metric import AbsoluteMetric, measure_absolute_metric
+from benchmarl_himpo.evaluation.episodes import build_quietly
+from benchmarl_himpo.runs import ResumableExperiment
+
+
+def is_recorded(run: Path) -> bool:
+    """Tell whether a run has a record, and was not begun again since.
+
+    Args:
+        run: the folder of the run.
+
+    Returns:
+        Whether its record says how it ended.
+    """
+    return (run / RUN_RECORD_FILE).is_file() and not Ledger(run).is_unfinished
+
+
+class SingleRun:
+    """Keeps what happens to a run, from when its folder is there, and its record at the end.
+
+    Args:
+        cfg: the composed config.
+        choices: the file chosen for each group.
+    """
+
+    def __init__(self, cfg: DictConfig, choices: Mapping[str, str]) -> None:
+        self.cfg, self.choices = cfg, choices
+
+    @contextmanager
+    def watch(self, experiment: ResumableExperiment) -> Iterator[None]:
+        """Note that an experiment starts, and how its training ends.
+
+        Args:
+            experiment: the experiment, about to run.
+
+        Yields:
+            Nothing.
+        """
+        self.spec = _spec_of(Path(experiment.folder_name), self.cfg, self.choices)
+        ledger = Ledger(self.spec.folder)
+        if not ledger.events() and _goes_on_in(self.spec.folder, experiment.config):
+            ledger.add("unrecorded")
+        ledger.add_start(
+            experiment.total_frames,
+            variant=self.spec.variant,
+            task_label=self.spec.task_label,
+            seed=self.spec.seed,
+            gradient_steps=gradient_steps_of_iteration(experiment),
+            provenance=provenance({experiment.config.sampling_device, experiment.config.train_device}),
+        )
+        before = peak_memory()
+        with ledger.note_failure():
+            yield
+        after = peak_memory()
+        # The largest size of the process is this run's only if it grew
+        ledger.add("trained", peak_memory=after if after > before else None)
+
+    def finish(self, experiment: ResumableExperiment) -> tuple[AbsoluteMetric | None, RunRecord | None]:
+        """Measure the absolute metric of a run that is trained, where its config asks for it, and leave the record.
+
+        Args:
+            experiment: the experiment that was watched.
+
+        Returns:
+            The metric and the record; None: not asked for, and the run has not logged what a record is made of.
+        """
+        with Ledger(self.spec.folder).note_failure():
+            metric = measure_absolute_metric(Path(experiment.folder_name), self.cfg, self.choices)
+            return metric, _save_record(self.spec, self.cfg, experiment, metric)
+
+
+def finish_run(run: Path, cfg: DictConfig, choices: Mapping[str, str]) -> AbsoluteMetric | None:
+    """Do what is left of a run that another process trained: its absolute metric and its record.
+
+    Args:
+        run: the folder of the run.
+        cfg: its composed config.
+        choices: the file chosen for each group.
+
+    Returns:
+        The metric; None: the run was configured without.
+    """
+    metric = measure_absolute_metric(run, cfg, choices)
+    if not is_recorded(run):
+        experiment = build_quietly(cfg, choices, n_episodes=1)
+        _save_record(_spec_of(run, cfg, choices), cfg, experiment, metric)
+        experiment.close()
+    return metric
+
+
+def _save_record(
+    spec: RunSpec, cfg: DictConfig, experiment: ResumableExperiment, metric: AbsoluteMetric | None
+) -> RunRecord | None:
+    ledger = Ledger(spec.folder)
+    lack = describe_lack_of_record(cfg.experiment)
+    if lack is not None:
+        ledger.add("finished", reason=f"finished without a record: {lack}")
+        return None
+    made_with: dict[str, Any] = next(
+        (event["provenance"] for event in reversed(ledger.events()) if "provenance" in event), {}
+    )
+    record = collect_record(spec, spec.folder, experiment, metric, made_with)
+    record.save(spec.folder / RUN_RECORD_FILE)
+    ledger.add("finished")
+    return record
+
+
+def _spec_of(run: Path, cfg: DictConfig, choices: Mapping[str, str]) -> RunSpec:
+    """Name a run by its folder, which BenchMARL named."""
+    return replace(make_spec(cfg, choices, [], run.parent, fingerprint=None), id=run.name)
+
+
+def _goes_on_in(run: Path, config: ExperimentConfig) -> bool:
+    """Tell whether an experiment goes on from a checkpoint in its own folder."""
+    file = config.restore_file
+    return file is not None and Path(file).resolve().parents[1] == run.resolve()

@@ -1,0 +1,31 @@
+"""Where environments keep the state of what they simulate: all that a step or a reset reads and another one wrote."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torchrl.envs import EnvBase, TransformedEnv
+from torchrl.envs.libs.vmas import VmasWrapper
+
+VMAS_SIMULATION = ("world", "scenario", "steps")
+"""Attributes of VMAS's environment that change; the others are options and spaces."""
+
+
+def find_simulation(env: EnvBase) -> tuple[Any, tuple[str, ...]] | None:
+    """Find the state of an environment's simulation.
+
+    VMAS keeps it in one object. Environments of this package, and others that do the same, name the attributes that
+    hold it in an attribute of their class, ``simulation``; random generators are not among them.
+
+    Args:
+        env: the environment.
+
+    Returns:
+        The object that holds the state, and the names of its attributes; None: the environment does not tell.
+    """
+    while isinstance(env, TransformedEnv):
+        env = env.base_env
+    if isinstance(env, VmasWrapper):
+        return vars(env)["_env"], VMAS_SIMULATION
+    names = getattr(type(env), "simulation", None)
+    return None if names is None else (env, names)
