@@ -20,6 +20,7 @@ from benchmarl_himpo.checks import describe_lack_of_record
 from benchmarl_himpo.evaluation.absolute_metric import AbsoluteMetric, measure_absolute_metric
 from benchmarl_himpo.evaluation.episodes import build_quietly
 from benchmarl_himpo.runs import ResumableExperiment
+from benchmarl_himpo.runs.origin import add_origin, read_origin
 
 
 def is_recorded(run: Path) -> bool:
@@ -125,8 +126,9 @@ def _save_record(
 
 
 def _spec_of(run: Path, cfg: DictConfig, choices: Mapping[str, str]) -> RunSpec:
-    """Name a run by its folder, which BenchMARL named."""
-    return replace(make_spec(cfg, choices, [], run.parent, fingerprint=None), id=run.name)
+    """Name a run by its folder, which BenchMARL named; what it began from is part of what it is."""
+    known = add_origin(cfg, read_origin(run))
+    return replace(make_spec(known, choices, [], run.parent, fingerprint=None), id=run.name)
 
 
 def _goes_on_in(run: Path, config: ExperimentConfig) -> bool:
