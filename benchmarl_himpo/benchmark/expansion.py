@@ -98,13 +98,16 @@ def read_values(key: str, text: str) -> list[Any]:
         raise SweepError(str(error)) from error
 
 
-def make_specs(runs: Sequence[list[str]], sweep_folder: Path, fingerprint: str) -> list[RunSpec]:
+def make_specs(
+    runs: Sequence[list[str]], sweep_folder: Path, fingerprint: str, are_to_run: bool = True
+) -> list[RunSpec]:
     """Compose, check and name all runs of a sweep.
 
     Args:
         runs: the overrides of each.
         sweep_folder: where their folders are to be.
         fingerprint: the numerics fingerprint.
+        are_to_run: whether this machine has to be able to do them: it may lack a device or a package.
 
     Returns:
         The specs, lowest seeds first, so that a sweep that is stopped has something of everything.
@@ -118,7 +121,7 @@ def make_specs(runs: Sequence[list[str]], sweep_folder: Path, fingerprint: str) 
         # Composing takes most of the time, and seeds are many
         others = tuple(line for line in overrides if not line.startswith("seed="))
         if others not in plain:
-            cfg = compose_checked(list(others))
+            cfg = compose_checked(list(others), are_to_run)
             plain[others] = make_spec(cfg, cfg.hydra.runtime.choices, others, sweep_folder, fingerprint)
         seeds = [line.partition("=")[2] for line in overrides if line.startswith("seed=")]
         seed = _read_seed(seeds[-1]) if seeds else plain[others].seed
@@ -132,11 +135,12 @@ def make_specs(runs: Sequence[list[str]], sweep_folder: Path, fingerprint: str) 
     return sorted(specs, key=lambda spec: spec.seed)
 
 
-def compose_checked(overrides: list[str]) -> DictConfig:
+def compose_checked(overrides: list[str], is_to_run: bool = True) -> DictConfig:
     """Compose one run of a sweep and check that it can be done.
 
     Args:
         overrides: its overrides in Hydra's syntax.
+        is_to_run: whether this machine has to be able to do it: it may lack a device or a package.
 
     Returns:
         The composed config, with Hydra's node.
@@ -147,7 +151,8 @@ def compose_checked(overrides: list[str]) -> DictConfig:
     try:
         cfg = compose(overrides, return_hydra_config=True)
         check_sweep(cfg.experiment)
-        check_config(cfg, cfg.hydra.runtime.choices)
+        if is_to_run:
+            check_config(cfg, cfg.hydra.runtime.choices)
     except (HydraException, OmegaConfBaseException, RequestError, ValueError) as error:
         raise SweepError(f"{' '.join(overrides)}: {error}") from error
     return cfg

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,11 @@ from benchmarl_himpo.algorithms.options import find_position
 from benchmarl_himpo.environments import observes_no_position
 
 MakeAlgorithm = Callable[..., AlgorithmConfig]
+
+needs_gnn = pytest.mark.skipif(
+    find_spec("torch_geometric") is None,
+    reason="torch_geometric is not installed: pip install 'benchmarl_himpo[gnn]'",
+)
 
 
 def assert_one_sentence(error: BaseException, *needed: str) -> None:
@@ -78,12 +84,17 @@ def assert_one_sentence(error: BaseException, *needed: str) -> None:
         ({"position": None}, ("algorithm.position", "algorithm.assignment=static")),
         ({"gnn_class": "NoSuchConv"}, ("algorithm.gnn_class=NoSuchConv", "null")),
         ({"gnn_class": "no_such_module.Conv"}, ("algorithm.gnn_class=no_such_module.Conv", "null")),
-        (
+        pytest.param(
             {"gnn_class": "GATv2Conv", "gnn_kwargs": {"heads": 2}},
             ("algorithm.gnn_class=GATv2Conv", "algorithm.gnn_kwargs"),
+            marks=needs_gnn,
         ),
-        ({"gnn_class": "GATv2Conv", "gnn_kwargs": {"hats": 2}}, ("algorithm.gnn_kwargs", "hats", "GATv2Conv")),
-        ({"gnn_class": "PointNetConv"}, ("algorithm.gnn_class=PointNetConv", "GATv2Conv")),
+        pytest.param(
+            {"gnn_class": "GATv2Conv", "gnn_kwargs": {"hats": 2}},
+            ("algorithm.gnn_kwargs", "hats", "GATv2Conv"),
+            marks=needs_gnn,
+        ),
+        pytest.param({"gnn_class": "PointNetConv"}, ("algorithm.gnn_class=PointNetConv", "GATv2Conv"), marks=needs_gnn),
     ],
     ids=lambda value: re.sub(r"[{}' ]", "", str(value)) if isinstance(value, dict) else "",
 )

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from sweeps import FINGERPRINT
 
+from benchmarl_himpo import checks
 from benchmarl_himpo.benchmark.expansion import SweepError, expand, make_specs
+from benchmarl_himpo.benchmark.protocol import load_protocol
 from benchmarl_himpo.benchmark.spec import RunSpec
 from benchmarl_himpo.config import CONF_DIR, compose
 
@@ -55,6 +57,8 @@ def test_runs_of_the_gate_are_the_same_with_and_without_a_gpu_and_evaluated_at_t
 
 @pytest.mark.parametrize(("protocol", "n_runs"), PROTOCOLS.items())
 def test_protocols_can_be_done_and_say_how_all_was_tuned(protocol: str, n_runs: int) -> None:
+    if protocol == "sampling_ablations":
+        pytest.importorskip("torch_geometric", reason="one of its methods needs the gnn extra")
     specs = specs_of(f"protocol={protocol}")
     assert len(specs) == n_runs
     algorithms = {spec.choice("algorithm") for spec in specs}
@@ -66,12 +70,20 @@ def test_protocols_can_be_done_and_say_how_all_was_tuned(protocol: str, n_runs: 
     assert len({spec.n_frames for spec in specs}) == 1
 
 
+def test_a_machine_that_cannot_do_the_runs_of_a_protocol_can_report_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "find_spec", lambda name: None)
+    assert len(load_protocol("sampling_ablations").runs) == PROTOCOLS["sampling_ablations"]
+    with pytest.raises(SweepError, match="needs torch_geometric"):
+        specs_of("protocol=sampling_ablations")
+
+
 def test_a_value_on_the_command_line_replaces_that_of_a_protocol() -> None:
     specs = specs_of("protocol=sampling_discrete", "algorithm=qmix", "seed=7,8")
     assert [(spec.variant, spec.seed) for spec in specs] == [("qmix[experiment.lr=0.0003]", seed) for seed in (7, 8)]
 
 
 def test_algorithms_on_the_command_line_choose_among_those_of_a_protocol() -> None:
+    pytest.importorskip("torch_geometric", reason="one of the methods needs the gnn extra")
     ablation = specs_of("protocol=sampling_ablations", "algorithm=himppo_sg,ippo", "seed=0")
     assert {(spec.variant, spec.task_label) for spec in ablation} == {
         ("himppo_sg", "vmas/sampling"),
