@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from benchmarl.experiment import ExperimentConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from benchmarl_himpo.benchmark.collect import collect_record, gradient_steps_of_iteration
 from benchmarl_himpo.benchmark.ledger import Ledger
@@ -20,8 +20,7 @@ from benchmarl_himpo.checks import describe_lack_of_record
 from benchmarl_himpo.evaluation.absolute_metric import AbsoluteMetric, measure_absolute_metric
 from benchmarl_himpo.evaluation.episodes import build_quietly
 from benchmarl_himpo.runs import ResumableExperiment
-from benchmarl_himpo.runs.origin import read_origin
-from benchmarl_himpo.runs.run_config import ORIGIN
+from benchmarl_himpo.runs.origin import add_origin, read_origin
 
 
 def is_recorded(run: Path) -> bool:
@@ -136,12 +135,9 @@ def _save_record(
 
 
 def _spec_of(run: Path, cfg: DictConfig, choices: Mapping[str, str]) -> RunSpec:
-    """Name a run by its folder, which BenchMARL named; what it began from is part of its configuration."""
-    origin = read_origin(run)
-    if origin is not None:
-        cfg = cfg.copy()
-        OmegaConf.update(cfg, ORIGIN, asdict(origin), force_add=True)
-    return replace(make_spec(cfg, choices, [], run.parent, fingerprint=None), id=run.name)
+    """Name a run by its folder, which BenchMARL named; what it began from is part of what it is."""
+    known = add_origin(cfg, read_origin(run))
+    return replace(make_spec(known, choices, [], run.parent, fingerprint=None), id=run.name)
 
 
 def _goes_on_in(run: Path, config: ExperimentConfig) -> bool:

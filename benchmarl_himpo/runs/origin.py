@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -83,6 +83,22 @@ def find_checkpoint(init_from: str) -> Path:
         return path if path.is_file() else newest_checkpoint(find_run(path) / "checkpoints")
     except CheckpointError as error:
         raise CheckpointError(f"{INIT_FROM}={init_from}: {error}") from error
+
+
+def add_origin(cfg: DictConfig, origin: Origin | None) -> DictConfig:
+    """Add to a config which checkpoint its run began from, as :func:`identify_origin` reads it.
+
+    Args:
+        cfg: the composed config, which is not changed.
+        origin: the checkpoint; None: the run began from nothing.
+
+    Returns:
+        A config with the origin.
+    """
+    known = cfg.copy()
+    if origin is not None:
+        OmegaConf.update(known, ORIGIN, asdict(origin), force_add=True)
+    return known
 
 
 def identify_origin(cfg: DictConfig) -> dict[str, str]:

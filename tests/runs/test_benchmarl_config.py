@@ -16,7 +16,8 @@ from benchmarl.models import GruConfig, MlpConfig, SequenceModelConfig
 from tiny_experiment import TinyExperiment, mlp_config
 from toy_task import ToyTask
 
-from benchmarl_himpo import evaluate, export
+from benchmarl_himpo import evaluate, export, resume
+from benchmarl_himpo.benchmark.record import RUN_RECORD_FILE, load_record
 from benchmarl_himpo.evaluation.episodes import load_trained
 from benchmarl_himpo.runs import CheckpointError, ResumableExperiment
 from benchmarl_himpo.runs.benchmarl_config import PARTS, own_callbacks
@@ -53,6 +54,9 @@ def test_it_is_evaluated_and_exported(trained: Experiment, capsys: pytest.Captur
     export.main([str(run), "episodes=2"])
     assert "agents: largest difference to the policy" in capsys.readouterr().out
     assert (run / "bundle" / "bundle.json").is_file()
+    resume.resume(run, [])  # is finished: leaves a record
+    record = load_record(run / RUN_RECORD_FILE)
+    assert (record.frames, record.task, record.algorithm) == ([64, 128], "toy_task.ToyTask/TOY", "himppo")
 
 
 def test_it_goes_on_with_new_optimisers_and_all_that_was_logged(trained: Experiment) -> None:

@@ -87,6 +87,22 @@ def test_only_what_is_asked_of_resume_goes_back_in_a_run(runs) -> None:
     assert cfg.experiment.restore_file == str(older)
 
 
+def test_the_record_of_a_branch_is_not_that_of_the_run_it_came_from(runs, tmp_path: Path) -> None:
+    old = runs.run("algorithm=ippo")
+    checkpoint = old / "checkpoints" / "checkpoint_160.pt"
+    records = []
+    for override in ("experiment.restore_file=null", f"experiment.restore_file={checkpoint}"):
+        cfg = compose([*runs.overrides, "algorithm=ippo", override], return_hydra_config=True)
+        records.append(run.train_and_summarise(cfg, cfg.hydra.runtime.choices))
+    plain, branch = records
+    digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    assert (plain.origin, branch.origin["run"], branch.origin["frames"]) == ({}, old.name, 160)
+    assert branch.config == {**plain.config, "restore_file": digest}
+    assert f"restore_file={digest[:8]}" in branch.variant
+    assert branch.frames == plain.frames == [80, 160, 240, 320]
+    assert branch.evaluation_frames == plain.evaluation_frames
+
+
 # Weights alone
 
 
