@@ -23,7 +23,7 @@ def test_values_get_the_type_of_their_defaults() -> None:
 )
 def test_text_is_taken_as_it_is(text: str) -> None:
     assert read_options("report.yaml", [f"title={text}"]).title == text
-    assert str(read_options("regression.yaml", [f"reason={text}"]).reason) == text
+    assert str(read_options("sweep.yaml", [f"publish={text}"]).publish) == text
 
 
 def test_the_last_value_holds_and_null_takes_one_back() -> None:

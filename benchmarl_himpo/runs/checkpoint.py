@@ -92,7 +92,7 @@ def check_checksum(path: Path) -> None:
         if is_of_benchmarl(path.resolve().parent.parent):
             _check_archive(path)
             return
-        raise CheckpointError(f"{path} was not loaded: {checksum.name}, its checksum, is not beside it")
+        raise CheckpointError(f"{path} has no checksum beside it ({checksum.name}) and was not loaded")
     if checksum.read_text(errors="replace").split(maxsplit=1)[:1] != [_digest(path)]:
         raise CheckpointError(f"{path} does not match its checksum: it is damaged; use an older checkpoint")
 

@@ -33,7 +33,7 @@ PROTOCOLS = {
     "sampling_long": 50,
     "sampling_width": 40,
 }
-OF_THE_GATE = {"regression": 3, "regression_cue": 1}
+OF_THE_GATE = {"regression": 3, "regression_cue": 3}
 
 
 def test_every_protocol_is_tested() -> None:
