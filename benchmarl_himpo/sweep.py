@@ -48,13 +48,15 @@ def read_arguments(arguments: Sequence[str]) -> tuple[DictConfig, list[str]]:
         The options over their defaults, and the overrides.
 
     Raises:
-        SweepError: if an option is out of range.
+        SweepError: if an option is out of range, or has no effect in a sweep.
     """
     options, overrides = split_arguments(OPTIONS_FILE, arguments)
     check_engine(options.engine, options.workers, options.retries)
     missing = [folder for folder in options.results or [] if not Path(folder).is_dir()]
     if missing and any(argument.startswith("results=") for argument in arguments):
         raise SweepError(f"results: {missing[0]} does not exist; name folders of records, or none with results=[]")
+    if any(override.partition("=")[0] == "objective" for override in overrides):
+        raise SweepError("objective=... is for Hydra's sweepers that optimise (run --multirun); a sweep does every run")
     return options, overrides
 
 

@@ -118,7 +118,7 @@ def test_a_run_without_an_evaluation_at_its_end_is_inconclusive(
     run = project.root / "benchmarl_himpo" / "run.py"
     run.write_text(run.read_text().replace('int(given["experiment.max_n_frames"])', "1_000"))
     assert run_gate() == 2
-    assert "not evaluated at its end, 390,000 frames" in capsys.readouterr().out
+    assert "not evaluated at its end, 360,000 frames" in capsys.readouterr().out
 
 
 def test_ctrl_c_ends_the_runs_and_has_the_exit_code_of_shells(run_gate, project) -> None:
