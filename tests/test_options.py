@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from benchmarl_himpo import sweep
 from benchmarl_himpo.config import read_options, sort_arguments, split_arguments
 
 
@@ -70,3 +71,8 @@ def test_an_option_of_the_run_is_named_with_its_dot(file: str) -> None:
 def test_an_option_that_does_not_exist_is_refused_with_those_that_do() -> None:
     with pytest.raises(ValueError, match=r"^out is no option of this command: choose from output, title, "):
         read_options("report.yaml", ["out=elsewhere"])
+
+
+def test_a_sweep_refuses_an_objective_which_it_would_not_read() -> None:
+    with pytest.raises(ValueError, match="^objective="):
+        sweep.read_arguments(["algorithm=ippo", "objective=collection_auc"])
