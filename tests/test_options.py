@@ -74,5 +74,5 @@ def test_an_option_that_does_not_exist_is_refused_with_those_that_do() -> None:
 
 
 def test_a_sweep_refuses_an_objective_which_it_would_not_read() -> None:
-    with pytest.raises(ValueError, match="^objective="):
+    with pytest.raises(ValueError, match=r"^objective="):
         sweep.read_arguments(["algorithm=ippo", "objective=collection_auc"])
