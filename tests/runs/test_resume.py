@@ -48,7 +48,14 @@ MID_EPISODE = {
     "lbfws": ["task=lbfws/easy", "task.initial_energy=6", "task.max_steps=30"],
     "toy": ["task=toy/cue", "task.max_steps=30"],
     "sampling": ["task=vmas/sampling", "task.max_steps=30"],
-    "stock sampling": ["task=vmas/sampling", "task.max_steps=30", "accelerated=false", "experiment.evaluation=false"],
+    # VMAS's own loops over Gaussians and cells are slow
+    "stock sampling": [
+        "task=vmas/sampling",
+        "task.max_steps=30",
+        "task.n_gaussians=1",
+        "accelerated=false",
+        "experiment.evaluation=false",
+    ],
 }
 """Tasks of which a checkpoint of 160 frames, 40 steps, falls in the middle of episodes."""
 
