@@ -28,6 +28,9 @@ from benchmarl_himpo.runs.training import load_experiment
 Policy: TypeAlias = TensorDictModuleBase | Callable[[TensorDictBase], TensorDictBase]
 """Writes actions next to the observations that it is given."""
 
+QUIET: dict[str, Any] = {"loggers": [], "create_json": False, "render": False, "restore_file": None}
+"""Options of an experiment that is only played with."""
+
 
 @dataclass(frozen=True)
 class Returns:
@@ -77,6 +80,7 @@ def load_trained(
     Raises:
         CheckpointError: if there is no good checkpoint or the parameters do not fit the changed task.
     """
+    _check_effective(overrides)
     run = find_run(folder)
     state = read_checkpoint(newest_checkpoint(run / "checkpoints"), map_location="cpu")
     cfg, choices = load_run_config(run, overrides)
@@ -88,6 +92,21 @@ def load_trained(
         for group, loss in experiment.losses.items():
             load_parameters(loss, state[f"loss_{group}"])
     return experiment
+
+
+def _check_effective(overrides: Sequence[str]) -> None:
+    """Refuse changes of what playing sets itself.
+
+    Raises:
+        CheckpointError: naming the option.
+    """
+    of_playing = {f"experiment.{name}" for name in (*QUIET, "save_folder", "evaluation_episodes")}
+    for key in (override.partition("=")[0].lstrip("+") for override in overrides):
+        if key in of_playing:
+            raise CheckpointError(
+                f"{key} has no effect here: leave it out; options of the command itself, such as episodes=..., say how "
+                "many episodes are played and where results go"
+            )
 
 
 def load_policy(
@@ -128,14 +147,7 @@ def build_quietly(cfg: DictConfig, choices: Mapping[str, str], n_episodes: int) 
         The experiment, for :func:`play`.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        quiet: dict[str, Any] = {
-            "loggers": [],
-            "create_json": False,
-            "render": False,
-            "restore_file": None,
-            "save_folder": scratch,
-            "evaluation_episodes": n_episodes,
-        }
+        quiet = {**QUIET, "save_folder": scratch, "evaluation_episodes": n_episodes}
         changes = {"experiment": quiet, "absolute_metric_episodes": 0, "init_from": None}
         return load_experiment(cast("DictConfig", OmegaConf.merge(cfg, changes)), choices)
 

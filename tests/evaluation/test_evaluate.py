@@ -123,3 +123,9 @@ def test_what_cannot_be_evaluated_ends_with_a_sentence(arguments: list[str], mes
     with pytest.raises(SystemExit) as exit_info:
         evaluate.main([str(himppo_run) if argument == "RUN" else argument for argument in arguments])
     assert message in str(exit_info.value.code)
+
+
+@pytest.mark.parametrize("option", ["evaluation_episodes=7", "render=true", "save_folder=x", "loggers=[csv]"])
+def test_options_of_a_run_that_playing_sets_itself_are_refused(option: str, himppo_run: Path) -> None:
+    with pytest.raises(CheckpointError, match=rf"^experiment\.{option.partition('=')[0]} has no effect"):
+        load_trained(himppo_run, n_episodes=2, overrides=[f"experiment.{option}"])
