@@ -75,7 +75,7 @@ def sign_flip_test(differences: Sequence[np.ndarray]) -> float:
     scaled = [task / np.sqrt(np.mean(task**2)) if np.any(task) else task for task in differences]
     result = stats.permutation_test(
         (np.concatenate(scaled),),
-        lambda pairs, axis: pairs.sum(axis),
+        lambda pairs, axis: pairs.sum(axis).round(9),  # so that equal sums tie whatever their last bits
         permutation_type="samples",
         alternative="less",
         n_resamples=N_FLIPS,
