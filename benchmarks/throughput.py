@@ -30,7 +30,7 @@ from typing import Any
 
 import torch
 
-from benchmarl_himpo.output import OutputError, check_output_file, write_whole
+from benchmarl_himpo.harness.output import OutputError, check_output_file, write_whole
 
 REFERENCE = "ippo"
 ALGORITHMS: dict[str, list[str]] = {
@@ -73,8 +73,8 @@ def measure(overrides: list[str], n_iters: int, count_flops: bool) -> dict[str, 
         Seconds per 1,000 frames of every part and iteration, parameters, memory in MiB and, where asked for,
         floating-point operations per frame.
     """
-    from benchmarl_himpo.config import compose
-    from benchmarl_himpo.runs.training import load_experiment
+    from benchmarl_himpo.harness.composition import compose
+    from benchmarl_himpo.harness.runs.training import load_experiment
 
     cfg = compose(overrides, return_hydra_config=True)
     n_frames = cfg.experiment.on_policy_collected_frames_per_batch
@@ -104,8 +104,8 @@ def measure_environment(overrides: list[str], n_iters: int) -> dict[str, Any]:
     Returns:
         Seconds per 1,000 frames, as ``collection`` and ``total``.
     """
-    from benchmarl_himpo.config import compose
-    from benchmarl_himpo.runs.training import load_experiment
+    from benchmarl_himpo.harness.composition import compose
+    from benchmarl_himpo.harness.runs.training import load_experiment
 
     cfg = compose(overrides, return_hydra_config=True)
     experiment = load_experiment(cfg, cfg.hydra.runtime.choices)

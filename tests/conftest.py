@@ -15,8 +15,8 @@ from hypothesis import settings
 from omegaconf import OmegaConf
 
 import benchmarl_himpo
-from benchmarl_himpo.config import compose
-from benchmarl_himpo.runs.training import load_experiment
+from benchmarl_himpo.harness.composition import compose
+from benchmarl_himpo.harness.runs.training import load_experiment
 
 ROOT = Path(__file__).parent.parent
 TINY_TASK = "vmas/balance"

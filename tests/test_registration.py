@@ -21,9 +21,10 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 
 from benchmarl_himpo import register
 from benchmarl_himpo.algorithms import algorithm_config_registry
-from benchmarl_himpo.config import CONF_DIR, compose
+from benchmarl_himpo.config import CONF_DIR
 from benchmarl_himpo.environments.tasks import TASKS
-from benchmarl_himpo.search_path import HimpoSearchPath
+from benchmarl_himpo.harness.composition import compose
+from benchmarl_himpo.registration import HimpoSearchPath
 
 ROOT = Path(__file__).parent.parent
 HOST_CONF = Path(benchmarl.__file__).parent / "conf"

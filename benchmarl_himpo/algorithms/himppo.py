@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from benchmarl.algorithms.common import Algorithm
@@ -28,15 +28,14 @@ from benchmarl_himpo.algorithms.options import (
     find_alive_key,
     find_position,
 )
-from benchmarl_himpo.callbacks import describe_last_checkpoint
-from benchmarl_himpo.config import compose
-from benchmarl_himpo.diagnostics import level_diagnostics
-from benchmarl_himpo.environments import carry_hierarchy
+from benchmarl_himpo.config import load_yaml
 from benchmarl_himpo.hierarchy import Assignment, HierarchyLayout
-from benchmarl_himpo.keys import HierarchyKeys
+from benchmarl_himpo.hierarchy.keys import HierarchyKeys
 from benchmarl_himpo.models import GroupInputs, HierarchicalPolicy, HierarchyReader, LevelModels
+from benchmarl_himpo.models.carry import carry_hierarchy
 from benchmarl_himpo.models.level_models import MIN_GOAL_SCALE
 from benchmarl_himpo.objectives import HimppoLoss
+from benchmarl_himpo.objectives.diagnostics import level_diagnostics
 from benchmarl_himpo.objectives.functional import Credit, CriticRows
 from benchmarl_himpo.objectives.reward_assignment import LevelTargets, LocalReward, RewardAssignment, Trajectories
 
@@ -246,8 +245,7 @@ class Himppo(Ippo):
             raise FloatingPointError(
                 f"{' and '.join(bad)} of group {group!r} at level {level} holds NaN or infinity in iteration "
                 f"{self.experiment.n_iters_performed}: training stopped; look at the environment if it is observation "
-                "or reward, otherwise lower experiment.lr or experiment.clip_grad_val. "
-                f"{describe_last_checkpoint(self.experiment)}"
+                "or reward, otherwise lower experiment.lr or experiment.clip_grad_val."
             )
 
     def _get_reader(self, group: str) -> HierarchyReader:
@@ -376,17 +374,16 @@ class HimppoConfig(IppoConfig):
         """Load the configuration from YAML.
 
         Args:
-            path: full path of a YAML file with every option; None takes the package's own for this class, with
-                inheritance resolved by Hydra.
+            path: full path of a YAML file with every option; None takes the package's own for this class, together
+                with the files it inherits.
 
         Returns:
             The loaded configuration.
         """
         if path is not None:
             return super().get_from_yaml(path)
-        config = OmegaConf.to_object(compose([f"algorithm={cls.yaml_name()}"]).algorithm)
-        assert isinstance(config, cls)  # the schema of the file
-        return config
+        values = OmegaConf.merge(OmegaConf.structured(cls), load_yaml("algorithm", cls.yaml_name()))
+        return cast("HimppoConfig", OmegaConf.to_object(values))
 
     @classmethod
     def yaml_name(cls) -> str:

@@ -1,7 +1,6 @@
 """What the package knows about tasks, what it adds to environments, and its own simulations."""
 
 from benchmarl_himpo.environments.accelerated import accelerate, is_accelerated
-from benchmarl_himpo.environments.carry import carry_hierarchy
 from benchmarl_himpo.environments.positions import known_position, observes_no_position
 
-__all__ = ["accelerate", "carry_hierarchy", "is_accelerated", "known_position", "observes_no_position"]
+__all__ = ["accelerate", "is_accelerated", "known_position", "observes_no_position"]

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from torchrl.data import Composite
 from torchrl.envs import EnvBase
 
-from benchmarl_himpo.config import compose
+from benchmarl_himpo.config import load_yaml
 from benchmarl_himpo.environments.entries import GROUP
 
 
@@ -20,7 +20,7 @@ class OwnTask(Task):
     def get_from_yaml(self, path: str | None = None) -> TaskClass:
         """Load the task's options, from YAML of this package unless a full path is given."""
         if path is None:
-            return self.from_config(compose([f"task={self.env_name()}/{self.name.lower()}"]).task)
+            return self.from_config(load_yaml("task", f"{self.env_name()}/{self.name.lower()}"))
         return self.from_config(cast("DictConfig", OmegaConf.load(path)))
 
     def from_config(self, cfg: DictConfig) -> TaskClass:

@@ -47,12 +47,12 @@ def load_task(cfg: DictConfig, name: str) -> TaskClass:
         raise ValueError(
             f"the run's task is of the class {class_name}, which this process has not imported: import its module and "
             f"call the command's main(), as in python -c 'import {class_name.rpartition('.')[0]}; "
-            "from benchmarl_himpo.evaluate import main; main()' RUN_DIR"
+            "from benchmarl_himpo.harness.commands.evaluate import main; main()' RUN_DIR"
         )
     raise ValueError(
         f"task={name} is not registered in this process: import the module that adds it to "
         "benchmarl.environments.task_config_registry and call the command's main(), as in python -c 'import my_tasks; "
-        "from benchmarl_himpo.run import main; main()' ..."
+        "from benchmarl_himpo.harness.commands.run import main; main()' ..."
     )
 
 

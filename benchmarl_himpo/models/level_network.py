@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchrl.modules import MLP
 
 from benchmarl_himpo.hierarchy import HierarchyGraph, HierarchyLayout, Neighbours
-from benchmarl_himpo.keys import HierarchyKeys
+from benchmarl_himpo.hierarchy.keys import HierarchyKeys
 from benchmarl_himpo.models.group_inputs import GroupInputs
 from benchmarl_himpo.models.message_passing import MessagePassing
 

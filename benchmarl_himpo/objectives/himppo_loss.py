@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchrl.objectives import ClipPPOLoss, LossModule
 from torchrl.objectives.utils import distance_loss
 
-from benchmarl_himpo.keys import LevelKeys
+from benchmarl_himpo.hierarchy.keys import LevelKeys
 from benchmarl_himpo.objectives.functional import clipped_surrogate, masked_mean
 
 FIXED_OPTIONS: dict[str, Any] = {

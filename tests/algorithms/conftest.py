@@ -9,7 +9,7 @@ import pytest
 from benchmarl.algorithms.common import AlgorithmConfig
 from benchmarl.environments.common import TaskClass
 from benchmarl.models import MlpConfig
-from tiny_experiment import TinyExperiment, algorithm_config, mlp_config, vmas_task
+from support.tiny_experiment import TinyExperiment, algorithm_config, mlp_config, vmas_task
 
 
 @pytest.fixture

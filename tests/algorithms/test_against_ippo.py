@@ -12,10 +12,10 @@ import torch
 from benchmarl.algorithms import IppoConfig
 from benchmarl.algorithms.common import AlgorithmConfig
 from benchmarl.experiment import Experiment
+from support.toy_task import ToyTask
 from tensordict import TensorDictBase
-from toy_task import ToyTask
 
-from benchmarl_himpo.keys import HierarchyKeys
+from benchmarl_himpo.hierarchy.keys import HierarchyKeys
 from benchmarl_himpo.objectives import HimppoLoss
 
 GAMMA, LMBDA, ENTROPY_COEF, CRITIC_COEF, CLIP_EPSILON = 0.9, 0.7, 0.05, 0.8, 0.15

@@ -17,10 +17,10 @@ from benchmarl.environments.common import TaskClass
 from benchmarl.experiment import Callback, Experiment
 from benchmarl.models import CnnConfig, DeepsetsConfig, GnnConfig, GruConfig, LstmConfig, MlpConfig, SequenceModelConfig
 from benchmarl.models.common import ModelConfig
+from support.toy_task import ToyTask
 from tensordict import TensorDictBase
 from torchrl.data import Composite, Unbounded
 from torchrl.envs import EnvBase
-from toy_task import ToyTask
 
 from benchmarl_himpo.algorithms.options import find_position
 from benchmarl_himpo.environments import observes_no_position

@@ -10,13 +10,13 @@ import pytest
 import torch
 from benchmarl.algorithms.common import AlgorithmConfig
 from benchmarl.experiment import Experiment
+from support.toy_task import ToyTask
 from tensordict import TensorDictBase
 from torch import Tensor
 from torchrl.envs.utils import ExplorationType, set_exploration_type
-from toy_task import ToyTask
 
 from benchmarl_himpo.algorithms.batch_reader import read_trajectories
-from benchmarl_himpo.keys import HierarchyKeys
+from benchmarl_himpo.hierarchy.keys import HierarchyKeys
 from benchmarl_himpo.objectives.reward_assignment import Trajectories
 
 KEYS = HierarchyKeys("agents")

@@ -13,11 +13,11 @@ import torch
 from benchmarl.algorithms.common import AlgorithmConfig
 from benchmarl.environments.common import TaskClass
 from benchmarl.experiment import Experiment
+from support.toy_task import ToyTask
 from tensordict import TensorDictBase
 from torchrl.envs.utils import ExplorationType, set_exploration_type
-from toy_task import ToyTask
 
-from benchmarl_himpo.keys import HierarchyKeys
+from benchmarl_himpo.hierarchy.keys import HierarchyKeys
 
 KEYS = HierarchyKeys("agents")
 

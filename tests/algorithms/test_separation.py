@@ -10,10 +10,10 @@ import pytest
 import torch
 from benchmarl.algorithms.common import AlgorithmConfig
 from benchmarl.experiment import Experiment
+from support.toy_task import ToyTask
 from tensordict import TensorDictBase
-from toy_task import ToyTask
 
-from benchmarl_himpo.keys import HierarchyKeys
+from benchmarl_himpo.hierarchy.keys import HierarchyKeys
 
 KEYS = HierarchyKeys("agents")
 

@@ -15,10 +15,10 @@ from benchmarl.benchmark import Benchmark
 from benchmarl.environments.common import TaskClass
 from benchmarl.experiment import Callback, Experiment
 from benchmarl.models import MlpConfig
+from support.toy_task import ToyTask
 from tensordict import TensorDictBase
-from toy_task import ToyTask
 
-from benchmarl_himpo.keys import HierarchyKeys
+from benchmarl_himpo.hierarchy.keys import HierarchyKeys
 from benchmarl_himpo.objectives.functional import CREDITS
 from benchmarl_himpo.objectives.reward_assignment import LOCAL_REWARDS
 

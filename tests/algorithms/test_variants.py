@@ -12,7 +12,7 @@ from benchmarl.environments.common import TaskClass
 from omegaconf import OmegaConf
 
 from benchmarl_himpo.algorithms import algorithm_config_registry
-from benchmarl_himpo.config import compose
+from benchmarl_himpo.harness.composition import compose
 
 NAMES = ("himppo", "paper", "fl", "nl", "sg", "2l", "nomsg", "haven", "flat")
 ALGORITHMS = [name if name == "himppo" else f"himppo_{name}" for name in NAMES]

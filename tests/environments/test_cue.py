@@ -20,7 +20,7 @@ from torchrl.envs.utils import ExplorationType, check_env_specs, set_exploration
 
 from benchmarl_himpo.algorithms import algorithm_config_registry
 from benchmarl_himpo.environments.cue import LISTENER, SPEAKER, CueConfig, CueEnv, CueTask
-from benchmarl_himpo.evaluation.audit import Change, DisturbedPolicy, shuffle_environments, zero
+from benchmarl_himpo.harness.evaluation.audit import Change, DisturbedPolicy, shuffle_environments, zero
 
 OPTIMUM, CHANCE = 1.0, 0.25
 N_EPISODES = 1_000  # standard error of a score at chance: 0.014

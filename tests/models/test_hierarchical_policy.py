@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from hierarchy_builders import ACTION_DIM, GROUP, LOGITS, TinyHierarchy, is_heard
+from support.hierarchy_builders import ACTION_DIM, GROUP, LOGITS, TinyHierarchy, is_heard
 from tensordict import TensorDict
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 

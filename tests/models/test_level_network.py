@@ -4,7 +4,9 @@ from functools import cache
 
 import pytest
 import torch
-from hierarchy_builders import (
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.hierarchy_builders import (
     ACTION_DIM,
     GOAL_DIM,
     GROUP,
@@ -14,8 +16,6 @@ from hierarchy_builders import (
     TinyHierarchy,
     is_heard,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from tensordict import TensorDict
 from torchrl.data import Composite, Unbounded
 

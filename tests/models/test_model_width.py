@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from benchmarl.models import CnnConfig, DeepsetsConfig, GnnConfig, MlpConfig, SequenceModelConfig
 from benchmarl.models.common import ModelConfig
-from hierarchy_builders import MLP_CONFIG, TinyHierarchy
+from support.hierarchy_builders import MLP_CONFIG, TinyHierarchy
 from torch import nn
 
 from benchmarl_himpo.hierarchy import HierarchyLayout

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain_loops import advantage_loop, interval_bounds, pay_loop, target_loop
+from support.plain_loops import advantage_loop, interval_bounds, pay_loop, target_loop
 from torch import Tensor
 
 from benchmarl_himpo.objectives.functional import (

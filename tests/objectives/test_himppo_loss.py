@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchrl.modules import IndependentNormal
 from torchrl.objectives import ClipPPOLoss, ValueEstimators
 
-from benchmarl_himpo.keys import HierarchyKeys, LevelKeys
+from benchmarl_himpo.hierarchy.keys import HierarchyKeys, LevelKeys
 from benchmarl_himpo.objectives import HimppoLoss, LevelPPOLoss
 from benchmarl_himpo.objectives.himppo_loss import FIXED_OPTIONS
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain_loops import advantage_loop
+from support.plain_loops import advantage_loop
 from torchrl.objectives.value.functional import generalized_advantage_estimate
 
 from benchmarl_himpo.objectives.functional import Intervals, interval_starts

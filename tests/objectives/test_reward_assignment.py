@@ -6,8 +6,8 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from plain_loops import assign_rewards_loop
-from random_batches import Shapes, random_trajectories
+from support.plain_loops import assign_rewards_loop
+from support.random_batches import Shapes, random_trajectories
 from torch import Tensor
 
 from benchmarl_himpo.hierarchy import HierarchyGraph, HierarchyLayout

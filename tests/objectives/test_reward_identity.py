@@ -15,8 +15,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain_loops import ancestor, local_reward_of
-from random_batches import Shapes, cut_steps, episodes, random_trajectories
+from support.plain_loops import ancestor, local_reward_of
+from support.random_batches import Shapes, cut_steps, episodes, random_trajectories
 from torch import Tensor
 
 from benchmarl_himpo.hierarchy import HierarchyLayout

@@ -16,7 +16,7 @@ from benchmarl_himpo.environments.entries import GROUP, LIFE_KEY
 from benchmarl_himpo.environments.lbf.environment import LbfEnv
 from benchmarl_himpo.environments.lbf.options import LbfConfig, LbfwsConfig
 from benchmarl_himpo.environments.own_task import OwnTask, OwnTaskClass, select_entry
-from benchmarl_himpo.keys import HierarchyKeys
+from benchmarl_himpo.hierarchy.keys import HierarchyKeys
 
 
 class LbfClass(OwnTaskClass):

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from boards import PLAIN, act, board, make
 from lbforaging.foraging.environment import Action, ForagingEnv
+from support.boards import PLAIN, act, board, make
 
 from benchmarl_himpo.environments.lbf.environment import LbfEnv
 from benchmarl_himpo.environments.lbf.options import LbfConfig

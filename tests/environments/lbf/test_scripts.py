@@ -7,12 +7,12 @@ from functools import cache
 
 import pytest
 import torch
-from boards import PLAIN, board, make
+from support.boards import PLAIN, board, make
 
-from benchmarl_himpo.benchmark.anchor_measurement import Anchor, measure_anchors
 from benchmarl_himpo.environments.lbf.rules import EAST, LOAD, NONE, find_choices
 from benchmarl_himpo.environments.lbf.scripts import SCRIPTS, scripted_policies
-from benchmarl_himpo.evaluation.episodes import read_returns
+from benchmarl_himpo.harness.evaluation.episodes import read_returns
+from benchmarl_himpo.harness.reference_returns.measurement import Anchor, measure_anchors
 
 
 @cache

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from boards import PLAIN, SURVIVAL, act, board, likely_actions, make, random_actions
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.boards import PLAIN, SURVIVAL, act, board, likely_actions, make, random_actions
 from tensordict import TensorDict
 from torch import Tensor
 

@@ -14,20 +14,20 @@ from benchmarl.algorithms import algorithm_config_registry as host_registry
 from benchmarl.environments import task_config_registry
 from benchmarl.experiment import Callback, Experiment
 from benchmarl.hydra_config import load_task_config_from_hydra
-from boards import PLAIN, SURVIVAL, act, board, make
 from hydra.errors import ConfigCompositionException
+from support.boards import PLAIN, SURVIVAL, act, board, make
 from torchrl.envs.utils import check_env_specs
 
 from benchmarl_himpo.algorithms import algorithm_config_registry
-from benchmarl_himpo.config import compose
 from benchmarl_himpo.environments.lbf.environment import LbfEnv
 from benchmarl_himpo.environments.lbf.options import LbfConfig, LbfwsConfig, food_capacity
 from benchmarl_himpo.environments.lbf.render import CELL, CLUSTERS, DEAD, FOOD
 from benchmarl_himpo.environments.lbf.rules import NONE
 from benchmarl_himpo.environments.lbf.task import LbfClass, LbfTask, LbfwsTask
 from benchmarl_himpo.environments.tasks import TASKS
-from benchmarl_himpo.evaluation.episodes import load_trained, play
-from benchmarl_himpo.runs import CheckpointError
+from benchmarl_himpo.harness.composition import compose
+from benchmarl_himpo.harness.evaluation.episodes import load_trained, play
+from benchmarl_himpo.harness.runs import CheckpointError
 
 MakeExperiment = Callable[..., Experiment]
 ALGORITHMS = sorted({*algorithm_config_registry, "mappo", "ippo", "qmix", "vdn", "iql"} & {*host_registry})

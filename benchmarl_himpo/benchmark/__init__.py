@@ -1,1 +1,0 @@
-"""Comparisons of algorithms: the record of a run, statistics over many, and the report."""

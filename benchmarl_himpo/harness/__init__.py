@@ -1,0 +1,1 @@
+"""What serves any BenchMARL algorithm: runs, evaluation, sweeps, reports, films, bundles, commands."""

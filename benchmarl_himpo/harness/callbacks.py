@@ -1,0 +1,207 @@
+"""Callbacks of the command: stop on non-finite numbers, write videos, keep the last evaluation.
+
+None of them changes what is learned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from benchmarl.experiment import Callback, Experiment
+from tensordict import TensorDictBase
+from torch import Tensor
+from torchrl.record.loggers.csv import CSVExperiment, CSVLogger
+
+from benchmarl_himpo.environments.entries import LIFE_KEY, group_entry
+from benchmarl_himpo.harness.rendering.display import check_display
+from benchmarl_himpo.harness.rendering.encode import write_mp4
+
+VIDEO_STEPS_PER_SECOND = 20
+"""Playing speed of a video, in environment steps per second, the one BenchMARL uses."""
+
+
+class PortableCallback(Callback):
+    """A callback that BenchMARL can pickle into ``config.pkl``: its experiment stays out."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the attributes without the experiment."""
+        return {**self.__dict__, "experiment": None}
+
+
+class FiniteCallback(PortableCallback):
+    """Stop the run at the first NaN or infinity, before it reaches a checkpoint.
+
+    Collected observations and rewards are checked before they are trained on, losses and gradient
+    norms before BenchMARL saves anything. Other entries of the training tensordict are diagnostics
+    and may be anything.
+    """
+
+    def on_batch_collected(self, batch: TensorDictBase) -> None:
+        """Check observations and rewards.
+
+        Args:
+            batch: what was collected in this iteration. Shape ``[n_envs, T]``.
+
+        Raises:
+            FloatingPointError: if a value is NaN or infinite.
+        """
+        for group in self.experiment.group_map:
+            observations = [
+                key if isinstance(key, tuple) else (key,)
+                for key in self.experiment.observation_spec[group].keys(True, True)
+            ]
+            keys = [
+                *((group, *key) for key in observations),
+                *(("next", group, *key) for key in observations),
+                ("next", group, "reward"),
+                ("next", "reward"),
+            ]
+            for key in keys:
+                value = batch.get(key, None)
+                if value is not None:
+                    self._check_finite(key, value, group)
+
+    def on_train_end(self, training_td: TensorDictBase, group: str) -> None:
+        """Check losses and gradient norms.
+
+        Args:
+            training_td: what each optimiser step logged. Shape ``[n_optimizer_steps]``.
+            group: the agent group that was trained.
+
+        Raises:
+            FloatingPointError: if a value is NaN or infinite.
+        """
+        for key, value in training_td.items():
+            if key.startswith(("loss", "grad_norm")):
+                self._check_finite(key, value, group)
+
+    def _check_finite(self, key: str | tuple[str, ...], value: Tensor, group: str) -> None:
+        """Check one entry.
+
+        Args:
+            key: where the entry is, for the message.
+            value: the entry, any shape.
+            group: the agent group it belongs to, for the message.
+
+        Raises:
+            FloatingPointError: if a value is NaN or infinite.
+        """
+        if not value.is_floating_point():
+            return
+        finite = torch.isfinite(value)
+        if finite.all():
+            return
+        raise FloatingPointError(
+            f"{key} of group {group!r} holds {int((~finite).sum())} NaN or infinite values out of "
+            f"{value.numel()} in iteration {self.experiment.n_iters_performed}: the run stops; look at the environment "
+            "if it is observation or reward, otherwise lower experiment.lr or experiment.clip_grad_val."
+        )
+
+
+def describe_last_checkpoint(experiment: Experiment) -> str:
+    """Say in a sentence which checkpoint was written last.
+
+    Args:
+        experiment: the experiment that stops.
+
+    Returns:
+        The sentence, with the path, or with the option to set where there is no checkpoint.
+    """
+    files = (experiment.folder_name / "checkpoints").glob("checkpoint_*.pt")
+    newest = max(files, key=lambda file: file.stat().st_mtime, default=None)
+    if newest is None:
+        return "No checkpoint had been written: experiment.checkpoint_interval=... says after how many frames one is."
+    run = experiment.folder_name
+    return f"The last good checkpoint is {newest}: python -m benchmarl_himpo.resume {run} continues from there."
+
+
+class VideoCallback(PortableCallback):
+    """Write the films of evaluations as mp4 files into the CSV logger's ``videos`` folder.
+
+    TorchRL's CSV logger writes mp4 through a function that torchvision no longer has, so it is told
+    to save plain tensors, and each is encoded here.
+    """
+
+    def on_setup(self) -> None:
+        """Draw once where that is possible, and tell the CSV loggers to save tensors.
+
+        Raises:
+            RenderError: if the task cannot be drawn.
+        """
+        check_display(self.experiment, "experiment.render")
+        for writer in self._writers():
+            writer.video_format = "pt"
+
+    def on_evaluation_end(self, rollouts: list[TensorDictBase]) -> None:
+        """Encode what the evaluation just saved.
+
+        Args:
+            rollouts: the episodes of the evaluation; not used.
+        """
+        for writer in self._writers():
+            for saved in sorted(Path(writer.log_dir, "videos").glob("*.pt")):
+                # [1, T, channels, height, width], uint8
+                write_mp4(torch.load(saved)[0], saved.with_suffix(".mp4"), VIDEO_STEPS_PER_SECOND)
+                saved.unlink()
+
+    def _writers(self) -> list[CSVExperiment]:
+        """List the objects with which the CSV loggers of the experiment write."""
+        return [logger.experiment for logger in self.experiment.logger.loggers if isinstance(logger, CSVLogger)]
+
+
+class SummaryCallback(PortableCallback):
+    """Keep the result of the last evaluation.
+
+    Attributes:
+        evaluation_return: mean over episodes and groups of the agents' mean return, ``None`` before
+            an evaluation.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.evaluation_return: float | None = None
+
+    def on_evaluation_end(self, rollouts: list[TensorDictBase]) -> None:
+        """Average the returns.
+
+        Args:
+            rollouts: the episodes of the evaluation, each cut at its end. Shape ``[T]`` each.
+        """
+        self.evaluation_return = mean_return(rollouts, self.experiment.group_map)
+
+
+class LifeCallback(PortableCallback):
+    """Log the mean life of an agent in evaluations, where the environment tells it.
+
+    BenchMARL asks a task what to log beside the returns (``log_info``) in collection alone.
+    """
+
+    def on_evaluation_end(self, rollouts: list[TensorDictBase]) -> None:
+        """Average the lives.
+
+        Args:
+            rollouts: the episodes of the evaluation, each cut at its end. Shape ``[T]`` each.
+        """
+        for group in self.experiment.group_map:
+            lives = [rollout.get(("next", group, LIFE_KEY), None) for rollout in rollouts]
+            known = [life[-1].double().mean() for life in lives if life is not None]
+            if known:
+                entry = {f"eval/{group}/life_mean": torch.stack(known).mean().item()}
+                self.experiment.logger.log(entry, step=self.experiment.n_iters_performed)
+
+
+def mean_return(rollouts: list[TensorDictBase], groups: Iterable[str]) -> float:
+    """Average returns over agents, groups and episodes.
+
+    Args:
+        rollouts: episodes, each cut at its end. Shape ``[T]`` each.
+        groups: names of the agent groups.
+
+    Returns:
+        The mean of BenchMARL's ``episode_reward``.
+    """
+    returns = [group_entry(rollout, group, "reward").sum(0).mean() for rollout in rollouts for group in groups]
+    return torch.stack(returns).mean().item()

@@ -1,0 +1,96 @@
+"""Compare finished runs: verdicts, curves, tables with intervals, cost, configurations and provenance, in one page.
+
+    python -m benchmarl_himpo.report RUNS
+    python -m benchmarl_himpo.report outputs/sweep outputs/continuous output=my_report
+    python -m benchmarl_himpo.report outputs/continuous protocol=sampling_continuous
+
+RUNS are folders of sweeps, of runs (such as that of a --multirun) or of records; every record below them is read, of a
+protocol's runs alone where one is given, and what is unfinished or missing is named. Of runs of BenchMARL's own, which
+leave a JSON file of evaluations and no record, that file is read.
+Options and their defaults are in conf/report.yaml. Written are report.html (one file, nothing is fetched), report.md,
+report.json, report.csv, marl_eval.json and figures/*.svg; the same runs give the same bytes.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from benchmarl_himpo.harness.command_line import given_arguments
+from benchmarl_himpo.harness.commands.options import read_options
+from benchmarl_himpo.harness.output import OutputError, check_output_folder
+
+
+def read_arguments(arguments: Sequence[str]) -> tuple[list[Path], DictConfig]:
+    """Sort a command line into folders and options.
+
+    Args:
+        arguments: the command line.
+
+    Returns:
+        The folders, and the options over their defaults.
+
+    Raises:
+        ValueError: if an option does not exist, has another type or is out of range, or no folder is given.
+    """
+    folders = [Path(argument) for argument in arguments if "=" not in argument]
+    options = read_options("report.yaml", [argument for argument in arguments if "=" in argument])
+    if not folders:
+        raise ValueError("give at least one folder of runs")
+    if not 0 < options.confidence < 1:
+        raise ValueError(f"confidence={options.confidence} must lie between 0 and 1")
+    if options.repetitions < 100:
+        raise ValueError(f"repetitions={options.repetitions} must be 100 or more: fewer say nothing of an interval")
+    return folders, options
+
+
+def report(folders: list[Path], options: DictConfig) -> None:
+    """Read runs, print the verdicts and warnings, write the report, and say where it is.
+
+    Args:
+        folders: folders of runs.
+        options: see ``conf/report.yaml``.
+
+    Raises:
+        OutputError: if the report cannot be written.
+    """
+    from benchmarl_himpo.harness.reference_returns.reference_returns import load_anchors
+    from benchmarl_himpo.harness.report.analysis import Settings, analyse
+    from benchmarl_himpo.harness.report.comparison import collect
+    from benchmarl_himpo.harness.report.document import Content
+    from benchmarl_himpo.harness.report.verdicts import judge, write_warnings
+    from benchmarl_himpo.harness.report.writers import write_report
+    from benchmarl_himpo.harness.sweeps.protocol import load_protocol
+
+    output = Path(str(options.output)) if options.output else folders[0] / "report"
+    check_output_folder("output", output)
+    settings = Settings(options.confidence, options.repetitions, options.seed)
+    protocol = load_protocol(options.protocol) if options.protocol else None
+    comparison, anchors = collect(folders, protocol.runs if protocol else None), load_anchors()
+    content = Content(comparison, analyse(comparison, anchors, settings), anchors, settings, protocol)
+    verdicts = [f"{verdict.task}: {verdict.text}" for verdict in judge(content.analysis)]
+    print("\n\n".join([*verdicts, *write_warnings(content)]))
+    try:
+        files = write_report(content, output, options.title)
+    except OSError as error:
+        raise OutputError(f"output={output} could not be written ({error}): what is printed is all there is") from error
+    print(f"\nreport: {files[0]}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    given = given_arguments(arguments, __doc__)
+    try:
+        report(*read_arguments(given))
+    except ModuleNotFoundError as error:
+        sys.exit(f"a report needs {error.name}: pip install 'benchmarl_himpo[report]'")
+    except (ValueError, OSError, OmegaConfBaseException) as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,175 @@
+"""The main command: train one algorithm on one task.
+
+    python -m benchmarl_himpo.run algorithm=himppo task=vmas/sampling experiment=quick seed=1
+
+Every algorithm, task and model of BenchMARL composes here too. README.md shows how to override.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import cast
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from benchmarl_himpo.config import CONF_DIR
+from benchmarl_himpo.harness.callbacks import SummaryCallback
+from benchmarl_himpo.harness.checks import RequestError, describe_lack_of_record
+from benchmarl_himpo.harness.command_line import exit_on_interrupt
+from benchmarl_himpo.harness.composition import HYDRA_VERSION_BASE
+from benchmarl_himpo.harness.evaluation.absolute_metric import AbsoluteMetric
+from benchmarl_himpo.harness.records.record import RunRecord
+from benchmarl_himpo.harness.records.single_run import SingleRun
+from benchmarl_himpo.harness.runs import ResumableExperiment
+from benchmarl_himpo.harness.runs.training import CommandError, describe_simulation, load_experiment, train
+from benchmarl_himpo.harness.sweeps.objective import check_objective, maximise_by_default, objective_of
+from benchmarl_himpo.harness.sweeps.run_one import run_composed
+from benchmarl_himpo.registration import register
+
+__all__ = ["RESUMABLE", "CommandError", "load_experiment", "main", "train", "train_and_summarise"]
+
+RESUMABLE = (
+    "Interrupted: what was logged is in the folder of the run, and python -m benchmarl_himpo.resume continues it from "
+    "its last checkpoint, if it has one yet (experiment.checkpoint_interval)."
+)
+
+
+def describe_resume(experiment: ResumableExperiment) -> str:
+    """Say whether a run went on from a checkpoint, and how.
+
+    Args:
+        experiment: the experiment.
+
+    Returns:
+        A few words.
+    """
+    if not experiment.resumed:
+        return "false"
+    if experiment.resumed_from_benchmarl:
+        return "true, from a checkpoint of BenchMARL's own experiment: optimisers and random numbers began anew"
+    if experiment.resumed_exactly:
+        return "true, as if it had not been interrupted"
+    if experiment.resumed_with_changes:
+        return "true, with changed options"
+    if experiment.resumed_without_buffers:
+        return "true, with empty replay buffers (experiment.exclude_buffer_from_checkpoint=true)"
+    return "true, with environments that began new episodes"
+
+
+def describe_metric(metric: AbsoluteMetric) -> str:
+    """Say what the absolute metric is, and of which policy.
+
+    Args:
+        metric: the metric.
+
+    Returns:
+        A few words.
+    """
+    n_episodes = len(metric.returns.per_agent)
+    return f"{metric.mean:.3f} (mean over {n_episodes} fresh episodes of the best policy, of {metric.frames:,} frames)"
+
+
+def summarise(experiment: ResumableExperiment, wall_time: float, metric: AbsoluteMetric | None = None) -> str:
+    """Describe a finished run in a few aligned lines.
+
+    Args:
+        experiment: the finished experiment.
+        wall_time: seconds the run took, all included.
+        metric: the absolute metric, where it was measured.
+
+    Returns:
+        The text, without a newline at the end.
+    """
+    evaluations = [
+        callback.evaluation_return
+        for callback in experiment.callbacks
+        if isinstance(callback, SummaryCallback) and callback.evaluation_return is not None
+    ]
+    task = f"{experiment.environment_name}/{experiment.task_name}"
+    speed = experiment.total_frames / max(experiment.total_time, 1e-9)
+    lines = {
+        "run": f"{experiment.algorithm_name} on {task}, seed {experiment.seed}",
+        "simulation": describe_simulation(experiment.task),
+        "return, training": f"{experiment.mean_return:.3f} (mean over the last batch)",
+        "return, evaluation": f"{evaluations[-1]:.3f} (mean over the last evaluation)"
+        if evaluations
+        else "none (no evaluation took place)",
+        **({} if metric is None else {"absolute metric": describe_metric(metric)}),
+        **({} if experiment.origin is None else {"begun from": str(experiment.origin)}),
+        "resumed": describe_resume(experiment),
+        "frames": f"{experiment.total_frames:,} at {speed:,.0f} per second",
+        "wall time": f"{wall_time:.0f} s",
+        "results": str(experiment.folder_name),
+    }
+    width = max(map(len, lines))
+    return "\n".join(f"{name:<{width}}  {text}" for name, text in lines.items())
+
+
+def train_and_summarise(cfg: DictConfig, choices: Mapping[str, str], resumes: bool = False) -> RunRecord | None:
+    """Run an experiment to its end, measure what its config asks for, leave a record, and print what came out.
+
+    Args:
+        cfg: the composed config.
+        choices: the file chosen for each group.
+        resumes: whether the run of ``experiment.restore_file`` goes on in its folder.
+
+    Returns:
+        The record; None: the run has not logged what a record is made of.
+
+    Raises:
+        CommandError: with one sentence, where a request cannot be met or a run has to stop.
+        KeyboardInterrupt: after Ctrl-C.
+    """
+    started = time.perf_counter()
+    run = SingleRun(cfg, choices)
+    experiment = train(cfg, choices, resumes, run.watch)
+    metric = record = None
+    try:
+        metric = run.measure()
+        record = run.save_record(experiment, metric)
+    except (ValueError, OSError) as error:
+        raise CommandError(str(error)) from error
+    finally:  # what training gave is shown whatever comes of the metric and the record
+        print(f"\n{summarise(experiment, time.perf_counter() - started, metric)}")
+    if record is None:
+        print(f"no record for reports: {describe_lack_of_record(cfg.experiment)}")
+    return record
+
+
+@hydra.main(version_base=HYDRA_VERSION_BASE, config_path=str(CONF_DIR), config_name="config")
+def _run_from_hydra(cfg: DictConfig) -> float | None:
+    """Run one experiment, one job of a ``--multirun``.
+
+    Args:
+        cfg: the composed config.
+
+    Returns:
+        The objective, for a sweeper that optimises.
+    """
+    register()  # a job may run in a process of its own
+    job = cast("DictConfig", HydraConfig.get())
+    choices = job.runtime.choices
+    try:
+        check_objective(cfg, job)
+        if cfg.sweep_folder is None:
+            record = train_and_summarise(cfg, choices)
+        else:
+            record = run_composed(cfg, choices, list(job.overrides.task))
+        return objective_of(record, cfg, job)
+    except RequestError as error:
+        raise CommandError(str(error)) from error
+
+
+def main() -> None:
+    """Run the command."""
+    register()
+    maximise_by_default()
+    with exit_on_interrupt(RESUMABLE):
+        _run_from_hydra()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""Run every combination of algorithms, tasks and seeds, and lose nothing.
+
+    python -m benchmarl_himpo.sweep algorithm=himppo,mappo task=vmas/sampling 'seed=range(0,5)'
+    python -m benchmarl_himpo.sweep protocol=sampling_continuous folder=outputs/continuous
+
+Values separated by commas and ranges are combined as `--multirun` does; `protocol=` takes a published comparison from
+conf/protocol. Options of the sweep itself (folder, engine, workers, retries, results, publish, dry_run) and their
+defaults are in conf/sweep.yaml; `--config-dir DIR` names a folder of YAML files of your own, as for run. Each run is a
+process of one thread with a folder named after what it is: the same command again skips what is finished and continues
+what was begun.
+"""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
+
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from benchmarl_himpo.harness.command_line import exit_on_interrupt, given_arguments, take_config_dir
+from benchmarl_himpo.harness.commands.options import split_arguments
+from benchmarl_himpo.harness.output import OutputError, check_output_folder
+from benchmarl_himpo.harness.records.fingerprint import fingerprint
+from benchmarl_himpo.harness.records.record import RECORD_FILE, load_record
+from benchmarl_himpo.harness.records.spec import RunSpec
+from benchmarl_himpo.harness.runs.lock import lock_folder
+from benchmarl_himpo.harness.sweeps.execution import check_engine, do_missing, find_done
+from benchmarl_himpo.harness.sweeps.expansion import SweepError, expand, make_specs
+from benchmarl_himpo.harness.sweeps.progress import format_table
+from benchmarl_himpo.registration import register
+
+OPTIONS_FILE = "sweep.yaml"
+
+
+def read_arguments(arguments: Sequence[str]) -> tuple[DictConfig, list[str]]:
+    """Sort a command line into options of the sweep and overrides of its runs.
+
+    Args:
+        arguments: the command line.
+
+    Returns:
+        The options over their defaults, and the overrides.
+
+    Raises:
+        SweepError: if an option is out of range, or has no effect in a sweep.
+    """
+    options, overrides = split_arguments(OPTIONS_FILE, arguments)
+    check_engine(options.engine, options.workers, options.retries)
+    missing = [folder for folder in options.results or [] if not Path(folder).is_dir()]
+    if missing and any(argument.startswith("results=") for argument in arguments):
+        raise SweepError(f"results: {missing[0]} does not exist; name folders of records, or none with results=[]")
+    if any(override.partition("=")[0] == "objective" for override in overrides):
+        raise SweepError("objective=... is for Hydra's sweepers that optimise (run --multirun); a sweep does every run")
+    return options, overrides
+
+
+def sweep(options: DictConfig, overrides: list[str]) -> bool:
+    """Do all runs that are not done, and print what came of them.
+
+    Args:
+        options: see ``conf/sweep.yaml``.
+        overrides: the runs, in Hydra's syntax.
+
+    Returns:
+        Whether all runs are done.
+
+    Raises:
+        SweepError: if the sweep cannot be started.
+        OutputError: if a folder cannot be written to.
+        RunLockedError: if another sweep uses the folder.
+        KeyboardInterrupt: after Ctrl-C, when all runs have been stopped.
+    """
+    folder, publish = Path(options.folder), None if options.publish is None else Path(str(options.publish))
+    if not options.dry_run:
+        check_output_folder("folder", folder)
+        if publish is not None:
+            check_output_folder("publish", publish)
+    runs = expand(overrides)
+    print(f"{len(runs)} runs; taking the numerics fingerprint", file=sys.stderr)
+    specs = make_specs(runs, folder, fingerprint())
+    states = find_done(specs, [Path(results) for results in options.results or []])
+    print(f"{len(states)} done before, {len(specs) - len(states)} to do in {folder}", file=sys.stderr)
+    if options.dry_run:
+        print(format_table(specs, {spec.id: states.get(spec.id, "to do") for spec in specs}))
+        return True
+    folder.mkdir(parents=True, exist_ok=True)
+    unpublished: list[str] = []
+    copy = partial(_publish, folder=publish, unpublished=unpublished)
+    with lock_folder(folder):
+        for spec in specs:
+            copy(spec)
+        try:
+            do_missing(specs, states, options.engine, options.workers, options.retries, on_done=copy)
+        finally:
+            print(format_table(specs, {spec.id: states.get(spec.id, "not done") for spec in specs}))
+    if unpublished:
+        raise OutputError(
+            f"publish={publish} could not be written to ({unpublished[-1]}): records are complete in {folder}, and the "
+            "same command copies them"
+        )
+    return all(state.startswith("done") for state in states.values())
+
+
+def _publish(spec: RunSpec, folder: Path | None, unpublished: list[str]) -> None:
+    """Copy the record of a run to a folder, if there are both; what fails is noted, since other runs go on."""
+    if folder is not None and (spec.folder / RECORD_FILE).is_file():
+        record = load_record(spec.folder / RECORD_FILE)
+        try:
+            record.save(folder / f"{spec.id}.json")
+        except OSError as error:
+            unpublished.append(str(error))
+
+
+def _interrupt(*_: Any) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    given = given_arguments(arguments, __doc__)
+    register()
+    signal.signal(signal.SIGTERM, _interrupt)
+    message = (
+        "Interrupted: finished runs are kept, begun ones continue from their last checkpoint. To go on:\n"
+        f"python -m benchmarl_himpo.sweep {shlex.join(given)}"
+    )
+    try:
+        with exit_on_interrupt(message):
+            options, overrides = read_arguments(take_config_dir(given))
+            is_done = sweep(options, overrides)
+    except (ValueError, RuntimeError, OSError, OmegaConfBaseException) as error:
+        sys.exit(str(error))
+    if not is_done:
+        sys.exit("Some runs failed, see the table; their log.txt say more. The same command tries again.")
+
+
+if __name__ == "__main__":
+    main()

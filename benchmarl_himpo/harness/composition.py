@@ -1,0 +1,109 @@
+"""Composes the config of a run outside the command line, as the command line does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import ClassVar
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import DictConfig
+
+from benchmarl_himpo.config import CONF_DIR
+from benchmarl_himpo.registration import register
+
+HYDRA_VERSION_BASE = "1.3"
+"""Hydra behaviour this package is written for, the same in the command and in the compose API."""
+
+GROUPS = ("algorithm", "critic_model", "experiment", "model", "protocol", "task")
+"""What a new run is composed of by naming a file."""
+
+
+class _ConfigDir(SearchPathPlugin):
+    """The folder of ``--config-dir``, which Hydra reads of its own commands' command lines alone."""
+
+    folder: ClassVar[Path | None] = None
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        if self.folder is not None:
+            search_path.append("command-line", f"file://{self.folder}")
+
+
+def search_in(folder: Path | None) -> None:
+    """Let :func:`compose` find files of the user's own too, as ``--config-dir`` does: after those of this package.
+
+    Args:
+        folder: the folder, instead of the one that was given before; None: none.
+
+    Raises:
+        ValueError: if there is no such folder.
+    """
+    if folder is not None and not folder.is_dir():
+        raise ValueError(f"--config-dir {folder} does not exist: give a folder of YAML files, such as task/mine.yaml")
+    _ConfigDir.folder = None if folder is None else folder.resolve()
+    Plugins.instance().register(_ConfigDir)
+
+
+def config_dir() -> Path | None:
+    """The folder that :func:`search_in` was given."""
+    return _ConfigDir.folder
+
+
+def compose(overrides: Sequence[str] = (), *, return_hydra_config: bool = False) -> DictConfig:
+    """Compose the primary config as the command line would.
+
+    Works inside a program that already runs under ``@hydra.main``: Hydra's global state is put
+    back afterwards.
+
+    Args:
+        overrides: overrides in Hydra's syntax, such as ``["algorithm=mappo", "seed=1"]``.
+        return_hydra_config: keep the ``hydra`` node, which holds the names of the chosen files.
+
+    Returns:
+        The composed config, with ``experiment``, ``algorithm``, ``task``, ``model``,
+        ``critic_model`` and ``seed``.
+    """
+    register()
+    with (
+        _set_aside_hydra(),
+        initialize_config_dir(config_dir=str(CONF_DIR), version_base=HYDRA_VERSION_BASE),
+    ):
+        return hydra_compose("config", list(overrides), return_hydra_config=return_hydra_config)
+
+
+def check_changes(changes: Sequence[str]) -> None:
+    """Check that changes of a run that was trained set values of its configuration.
+
+    Args:
+        changes: what was given, such as ``["task.n_agents=5"]``.
+
+    Raises:
+        ValueError: if one has no value, or chooses a file.
+    """
+    for change in changes:
+        key, equals, _ = change.partition("=")
+        if not equals:
+            raise ValueError(f"{change} needs a value: {change}=...")
+        if key in GROUPS or "@" in key or "/" in key:
+            raise ValueError(
+                f"{change} chooses a file, and a trained run keeps those it was made of: change single options, such "
+                "as experiment.max_n_frames=960000 (resume) or task.n_agents=5 (evaluate, export), or start a new run "
+                f"with {change} (init_from=RUN_DIR lets it begin with the networks of this one, where they fit)"
+            )
+
+
+@contextmanager
+def _set_aside_hydra() -> Iterator[None]:
+    """Take away Hydra's global instance, if there is one, and put it back afterwards."""
+    running = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        yield
+    finally:
+        GlobalHydra.instance().hydra = running

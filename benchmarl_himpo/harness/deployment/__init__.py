@@ -1,0 +1,17 @@
+"""Bundles: a trained policy as step functions that need torch alone, and what its nodes have to tell each other."""
+
+from benchmarl_himpo.harness.deployment.exporter import export_run
+from benchmarl_himpo.harness.deployment.messages import Flow, MessageReport
+from benchmarl_himpo.harness.deployment.run_bundle import Bundle
+from benchmarl_himpo.harness.deployment.step_functions import AssignmentStep, ExportError, LevelStep, export_step
+
+__all__ = [
+    "AssignmentStep",
+    "Bundle",
+    "ExportError",
+    "Flow",
+    "LevelStep",
+    "MessageReport",
+    "export_run",
+    "export_step",
+]

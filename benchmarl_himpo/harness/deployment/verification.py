@@ -1,0 +1,79 @@
+"""Plays a bundle beside the policy that it was made from."""
+
+from __future__ import annotations
+
+import torch
+from tensordict import TensorDictBase
+from tensordict.nn import TensorDictModuleBase
+from tensordict.utils import NestedKey
+from torch import Tensor
+
+from benchmarl_himpo.harness.deployment.messages import MessageReport
+from benchmarl_himpo.harness.deployment.run_bundle import Bundle, State
+from benchmarl_himpo.models import HierarchicalPolicy
+
+
+class ComparedPolicy(TensorDictModuleBase):
+    """The policy of one group, with its bundle stepped on the same entries; the policy's actions are played.
+
+    Args:
+        policy: the policy.
+        bundle: its bundle.
+        entries: key of every entry that the bundle reads, by name.
+        report: counts the messages.
+
+    Attributes:
+        difference: largest absolute difference of goals, distribution parameters and continuous actions; of discrete
+            actions, by how much the policy's own logits prefer its choice to the bundle's; infinite where assignments
+            differ.
+        n_steps: env steps compared, of all environments.
+    """
+
+    def __init__(
+        self, policy: HierarchicalPolicy, bundle: Bundle, entries: dict[str, NestedKey], report: MessageReport
+    ) -> None:
+        super().__init__()
+        self.policy, self.bundle, self.entries, self.report = policy, bundle, entries, report
+        self.in_keys, self.out_keys = policy.in_keys, policy.out_keys
+        self.difference, self.n_steps = 0.0, 0
+        self._state: State | None = None
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Step both and compare."""
+        tensordict = self.policy(tensordict)
+        td = tensordict if tensordict.batch_dims else tensordict.unsqueeze(0)
+        state = self.bundle.start(td.shape[0]) if self._state is None else self._state
+        if state:  # a carried clock of zero says that an episode begins
+            keys = self.policy.reader.keys
+            state = self.bundle.restart(state, td.get(keys.carried(keys.clock)).squeeze(-1) == 0)
+        outputs, self._state = self.bundle.step({name: td.get(key) for name, key in self.entries.items()}, state)
+        self.difference = max(self.difference, *self._differences(td, outputs, self._state))
+        self.n_steps += td.shape[0]
+        self.report.watch(td)
+        return tensordict
+
+    def _differences(self, td: TensorDictBase, outputs: dict[str, Tensor], state: State) -> list[float]:
+        keys, group = self.policy.reader.keys, self.policy.reader.inputs.group
+        pairs = [(td.get(key), state[key[-1]]) for key in self.policy.held_keys if key != keys.clock]
+        pairs += [(td.get((group, name)), value) for name, value in outputs.items()]
+        differences = [_distance(own, other) for own, other in pairs if own.is_floating_point()]
+        if keys.parent_index in self.policy.held_keys:
+            differences.append(0.0 if torch.equal(td.get(keys.parent_index), state["parent_index"]) else torch.inf)
+        if not outputs["action"].is_floating_point():
+            differences.append(self._preference(td, outputs["action"]))
+        return differences
+
+    def _preference(self, td: TensorDictBase, other: Tensor) -> float:
+        """By how much the policy's logits prefer its own discrete action; a forbidden one is infinitely worse."""
+        group = self.policy.reader.inputs.group
+        logits = td.get((group, "logits"))
+        mask = td.get((group, "action_mask"), torch.ones_like(logits, dtype=torch.bool))
+        logits = logits.masked_fill(~mask.bool(), -torch.inf)
+        return _distance(
+            *(logits.gather(-1, choice.unsqueeze(-1)) for choice in (td.get(self.policy.reader.keys[0].action), other))
+        )
+
+
+def _distance(own: Tensor, other: Tensor) -> float:
+    """Largest absolute difference; infinity where something is not a number."""
+    return float((own - other).abs().nan_to_num(nan=torch.inf, posinf=torch.inf).max())

@@ -1,0 +1,230 @@
+"""Is the hierarchy used? Play the same policy on the same episodes with one part of it disturbed at a time.
+
+A level whose goals can be zeroed, frozen or shuffled without any effect on the return is not used, however well the
+team does. Every disturbance changes what is received and nothing else: senders, clocks and carried goals stay as they
+are.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from tensordict import TensorDictBase
+from tensordict.nn import TensorDictSequential
+from torch import Tensor
+from tqdm import tqdm
+
+from benchmarl_himpo.harness.evaluation.episodes import Returns, play, seed_environment
+from benchmarl_himpo.harness.evaluation.statistics import Estimate, estimate_difference, estimate_mean
+from benchmarl_himpo.harness.runs import ResumableExperiment
+from benchmarl_himpo.hierarchy import HierarchyGraph, StaticAssignment
+from benchmarl_himpo.models import HierarchicalPolicy, HierarchyReader
+from benchmarl_himpo.models.level_network import LevelNetwork
+
+Change = Callable[[Tensor, Tensor], Tensor]
+"""Takes goals ``[*B, E, goal_dim]`` and the steps since reset ``[*B]``, gives what is received instead."""
+
+
+@dataclass(frozen=True)
+class Disturbance:
+    """One part of a hierarchy, disturbed.
+
+    Args:
+        name: what is done, for the table.
+        level: the level whose goals are changed on their way down; None where something else is disturbed.
+        build: makes the disturbed policy of a group; every call makes a fresh one.
+    """
+
+    name: str
+    level: int | None
+    build: Callable[[HierarchicalPolicy], HierarchicalPolicy]
+
+
+@dataclass(frozen=True)
+class AuditRow:
+    """What a disturbance did to the return per agent."""
+
+    name: str
+    level: int | None
+    value: Estimate  # of the disturbed policy
+    effect: Estimate  # disturbed less intact, on the same episodes
+    corrected: Estimate  # the effect, its interval widened for as many disturbances as its level has (Bonferroni)
+
+
+class DisturbedPolicy(HierarchicalPolicy):
+    """A policy one level of which receives changed goals.
+
+    Args:
+        policy: the policy whose networks are used.
+        level: the level whose goals are changed on their way down.
+        change: the change.
+    """
+
+    def __init__(self, policy: HierarchicalPolicy, level: int, change: Change) -> None:
+        super().__init__(policy.reader, policy.assignment, policy.policies)
+        self.level = level
+        self.change = change
+
+    def read(self, tensordict: TensorDictBase, level: int) -> TensorDictBase:
+        """What the actor of a level reads, with the goals changed where they come from the disturbed level."""
+        read = super().read(tensordict, level)
+        if level + 1 == self.level:
+            key = self.reader.keys[self.level].action
+            clock = tensordict.get(self.reader.keys.clock).squeeze(-1)
+            read.set(key, self.change(read.get(key), clock))
+        return read
+
+
+class FirstGoal:
+    """Holds the goals of an episode's first step for the whole episode."""
+
+    def __init__(self) -> None:
+        self.goal: Tensor | None = None
+
+    def __call__(self, goal: Tensor, clock: Tensor) -> Tensor:
+        """Give the first goals."""
+        if self.goal is None:
+            self.goal = goal
+        self.goal = torch.where((clock == 0)[..., None, None], goal, self.goal)
+        return self.goal
+
+
+class SilentReader(HierarchyReader):
+    """A reader of a hierarchy in which nobody hears a neighbour, at any level."""
+
+    def adjacency(self, tensordict: TensorDictBase, graph: HierarchyGraph, level: int) -> Tensor:
+        """No edges. Shape ``[*B, nodes, nodes]``, bool."""
+        return torch.zeros_like(super().adjacency(tensordict, graph, level))
+
+
+def zero(goal: Tensor, clock: Tensor) -> Tensor:
+    """No goal."""
+    return torch.zeros_like(goal)
+
+
+def shuffle_edges(goal: Tensor, clock: Tensor) -> Tensor:
+    """The goal that was meant for the next subordinate."""
+    return goal.roll(1, dims=-2)
+
+
+def shuffle_environments(goal: Tensor, clock: Tensor) -> Tensor:
+    """The goals of the team in the next environment."""
+    return goal.roll(1, dims=0)
+
+
+def list_disturbances(policy: HierarchicalPolicy, has_batch: bool) -> Iterator[Disturbance]:
+    """List what can be disturbed in a policy, the workers' goals first.
+
+    Args:
+        policy: the policy of one group.
+        has_batch: whether several environments are stepped together, whose goals can be exchanged.
+
+    Yields:
+        One disturbance after another; goals of a single edge are not shuffled across edges.
+    """
+    layout = policy.reader.layout
+    for level in range(1, layout.n_levels):
+        changes: dict[str, Callable[[], Change]] = {
+            "the top is silent" if level == layout.top else "goals zeroed": lambda: zero,
+            "goals frozen at the first": FirstGoal,
+        }
+        if has_batch:
+            changes["goals shuffled across environments"] = lambda: shuffle_environments
+        if layout.edges_at(level) > 1:
+            changes["goals shuffled across subordinates"] = lambda: shuffle_edges
+        for name, make_change in changes.items():
+            yield Disturbance(name, level, partial(_with_changed_goals, level, make_change))
+    if layout.top > 0:
+        yield Disturbance("graph made static", None, _with_static_graph)
+    yield Disturbance("messages cut", None, _without_messages)
+
+
+def audit(experiment: ResumableExperiment, seed: int, confidence: float) -> tuple[Estimate, list[AuditRow]]:
+    """Play the intact and every disturbed policy on the same episodes.
+
+    Args:
+        experiment: what :func:`~benchmarl_himpo.harness.evaluation.episodes.load_trained` gave.
+        seed: seed of the episodes.
+        confidence: coverage of the intervals, in (0, 1).
+
+    Returns:
+        The return of the intact policy per agent, and a row for each disturbance.
+
+    Raises:
+        ValueError: if the run has no hierarchy, or its environment cannot play the same episodes again.
+    """
+    policies = list(experiment.policy)
+    if not all(isinstance(policy, HierarchicalPolicy) for policy in policies):
+        raise ValueError(f"audit=true asks for a hierarchy, which {experiment.algorithm_name} has not: leave it out")
+    if not seed_environment(experiment, seed):
+        raise ValueError(f"audit=true compares the same episodes, which {experiment.environment_name} cannot repeat")
+    intact = play(experiment, seed).per_agent
+    has_batch = experiment.test_env.batch_size != ()
+    disturbances = list(list_disturbances(policies[0], has_batch))
+    n_at_level = Counter(disturbance.level for disturbance in disturbances if disturbance.level is not None)
+    rows = []
+    for disturbance in tqdm(disturbances, desc="disturbances"):
+        disturbed = TensorDictSequential(*(disturbance.build(policy) for policy in policies))
+        returns: Returns = play(experiment, seed, disturbed)
+        rows.append(
+            AuditRow(
+                name=disturbance.name,
+                level=disturbance.level,
+                value=estimate_mean(returns.per_agent, confidence),
+                effect=estimate_difference(returns.per_agent, intact, confidence),
+                corrected=estimate_difference(
+                    returns.per_agent, intact, 1 - (1 - confidence) / n_at_level.get(disturbance.level, 1)
+                ),
+            )
+        )
+    return estimate_mean(intact, confidence), rows
+
+
+def judge(rows: list[AuditRow]) -> list[str]:
+    """Say of each level in a sentence whether its goals are used, with intervals corrected for several looks at it.
+
+    Args:
+        rows: what :func:`audit` gave.
+
+    Returns:
+        One verdict per level, and one for messages and graph each.
+    """
+    verdicts = []
+    for level in sorted({row.level for row in rows if row.level is not None}):
+        harmful = [row for row in rows if row.level == level and row.corrected.high < 0]
+        if harmful:
+            worst = min(harmful, key=lambda row: row.corrected.value)
+            verdicts.append(f"level {level}: its goals are used; {worst.name}, the return changes by {worst.corrected}")
+        else:
+            verdicts.append(f"level {level}: no use of its goals is seen; nothing done to them lowers the return")
+    for row in rows:
+        if row.level is None:
+            effect = "matters" if row.effect.high < 0 or row.effect.low > 0 else "makes no difference that is seen"
+            verdicts.append(f"{row.name}: {effect}, {row.effect}")
+    return verdicts
+
+
+def _with_changed_goals(
+    level: int, make_change: Callable[[], Change], policy: HierarchicalPolicy
+) -> HierarchicalPolicy:
+    return DisturbedPolicy(policy, level, make_change())
+
+
+def _with_static_graph(policy: HierarchicalPolicy) -> HierarchicalPolicy:
+    assignment = StaticAssignment(policy.assignment.n_clusters, policy.assignment.arena)
+    return HierarchicalPolicy(policy.reader, assignment, policy.policies)
+
+
+def _without_messages(policy: HierarchicalPolicy) -> HierarchicalPolicy:
+    reader = SilentReader(**{name: getattr(policy.reader, name) for name in ("layout", "inputs", "keys", "neighbours")})
+    actors = copy.deepcopy(policy.policies)
+    for actor in actors:
+        for module in actor.modules():
+            if isinstance(module, LevelNetwork):
+                module.reader = reader
+    return HierarchicalPolicy(reader, policy.assignment, actors)

@@ -1,0 +1,239 @@
+"""Load the policy of a run, for its own task or a changed one, and play episodes with it."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias, cast
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from tensordict import TensorDictBase
+from tensordict.nn import TensorDictModuleBase
+from torch import Tensor
+from torchrl.envs.utils import ExplorationType, set_exploration_type
+
+from benchmarl_himpo.environments.entries import LIFE_KEY, group_entry
+from benchmarl_himpo.harness.runs import CheckpointError, ResumableExperiment
+from benchmarl_himpo.harness.runs.checkpoint import newest_checkpoint, read_checkpoint
+from benchmarl_himpo.harness.runs.parameters import load_parameters, policy_of
+from benchmarl_himpo.harness.runs.random_state import seeded_random_state, vmas_generators
+from benchmarl_himpo.harness.runs.run_config import find_run, load_run_config
+from benchmarl_himpo.harness.runs.training import load_experiment
+
+Policy: TypeAlias = TensorDictModuleBase | Callable[[TensorDictBase], TensorDictBase]
+"""Writes actions next to the observations that it is given."""
+
+QUIET: dict[str, Any] = {"loggers": [], "create_json": False, "render": False, "restore_file": None}
+"""Options of an experiment that is only played with."""
+
+
+@dataclass(frozen=True)
+class Returns:
+    """Undiscounted returns of episodes, each up to its first end.
+
+    Args:
+        per_group: for each group, returns of its agents. Shape ``[n_episodes, n_agents]`` each.
+        lives: for each group whose agents can die, env steps that they lived. Shape ``[n_episodes, n_agents]`` each.
+    """
+
+    per_group: dict[str, Tensor]
+    lives: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def per_agent(self) -> Tensor:
+        """Mean over agents, then groups: BenchMARL's ``episode_reward``. Shape ``[n_episodes]``."""
+        return torch.stack([returns.mean(-1) for returns in self.per_group.values()]).mean(0)
+
+    @property
+    def team(self) -> Tensor:
+        """Sum over all agents. Shape ``[n_episodes]``."""
+        return torch.stack([returns.sum(-1) for returns in self.per_group.values()]).sum(0)
+
+    @property
+    def life(self) -> Tensor | None:
+        """Mean life of an agent, in env steps. Shape ``[n_episodes]``; None where the environment tells no lives."""
+        return torch.cat(list(self.lives.values()), dim=-1).double().mean(-1) if self.lives else None
+
+
+def load_trained(
+    folder: Path, n_episodes: int, overrides: Sequence[str] = (), with_losses: bool = False
+) -> ResumableExperiment:
+    """Rebuild what a run trained, with the policy of its newest good checkpoint; nothing is written to the run.
+
+    The task may differ from the one trained on, where the shapes of the policy's parameters allow it: with parameters
+    shared between agents, in the number of agents.
+
+    Args:
+        folder: the folder of the run, or the output folder around it.
+        n_episodes: episodes that the test environment plays side by side.
+        overrides: values to change, such as ``["task.n_agents=5"]``.
+        with_losses: whether to load the losses' parameters too: critics, beside what the policy holds.
+
+    Returns:
+        The experiment, for :func:`play`.
+
+    Raises:
+        CheckpointError: if there is no good checkpoint or the parameters do not fit the changed task.
+    """
+    _check_effective(overrides)
+    run = find_run(folder)
+    state = read_checkpoint(newest_checkpoint(run / "checkpoints"), map_location="cpu")
+    cfg, choices = load_run_config(run, overrides)
+    policy = policy_of(state)
+    experiment = (
+        build_quietly(cfg, choices, n_episodes) if policy is None else load_policy(cfg, choices, n_episodes, policy)
+    )
+    if with_losses or policy is None:  # a policy shares its parameters with the losses
+        for group, loss in experiment.losses.items():
+            load_parameters(loss, state[f"loss_{group}"])
+    return experiment
+
+
+def _check_effective(overrides: Sequence[str]) -> None:
+    """Refuse changes of what playing sets itself.
+
+    Raises:
+        CheckpointError: naming the option.
+    """
+    of_playing = {f"experiment.{name}" for name in (*QUIET, "save_folder", "evaluation_episodes")}
+    for key in (override.partition("=")[0].lstrip("+") for override in overrides):
+        if key in of_playing:
+            raise CheckpointError(
+                f"{key} has no effect here: leave it out; options of the command itself, such as episodes=..., say how "
+                "many episodes are played and where results go"
+            )
+
+
+def load_policy(
+    cfg: DictConfig, choices: Mapping[str, str], n_episodes: int, parameters: dict[str, Tensor]
+) -> ResumableExperiment:
+    """Build an experiment to play with, away from the folder of any run.
+
+    Args:
+        cfg: the composed config.
+        choices: the file chosen for each group.
+        n_episodes: episodes that the test environment plays side by side.
+        parameters: state of the policy.
+
+    Returns:
+        The experiment, for :func:`play`.
+
+    Raises:
+        CheckpointError: if the parameters do not fit the task.
+    """
+    experiment = build_quietly(cfg, choices, n_episodes)
+    try:
+        load_parameters(experiment.policy, parameters)
+    except CheckpointError:
+        experiment.close()
+        raise
+    return experiment
+
+
+def build_quietly(cfg: DictConfig, choices: Mapping[str, str], n_episodes: int) -> ResumableExperiment:
+    """Build an experiment with an untrained policy that logs nothing and leaves no files.
+
+    Args:
+        cfg: the composed config.
+        choices: the file chosen for each group.
+        n_episodes: episodes that the test environment plays side by side.
+
+    Returns:
+        The experiment, for :func:`play`.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        quiet = {**QUIET, "save_folder": scratch, "evaluation_episodes": n_episodes}
+        changes = {"experiment": quiet, "absolute_metric_episodes": 0, "init_from": None}
+        return load_experiment(cast("DictConfig", OmegaConf.merge(cfg, changes)), choices)
+
+
+def play(experiment: ResumableExperiment, seed: int, policy: Policy | None = None) -> Returns:
+    """Play one episode in each of the test environments, the same ones for the same seed.
+
+    Args:
+        experiment: what :func:`load_trained` gave.
+        seed: seed of the environments and, where actions are sampled, of the policy.
+        policy: what to play with; None: the experiment's own.
+
+    Returns:
+        The returns, ``experiment.config.evaluation_episodes`` of them.
+    """
+    env = experiment.test_env
+    n_rollouts = experiment.config.evaluation_episodes if env.batch_size == () else 1
+    rollouts = []
+    with fixed_episodes(experiment, seed):
+        for _ in range(n_rollouts):
+            rollout = env.rollout(
+                experiment.max_steps,
+                policy or experiment.policy,
+                auto_cast_to_device=True,
+                break_when_any_done=env.batch_size == (),
+            )
+            rollouts.append(rollout if env.batch_size else rollout.unsqueeze(0))
+    parts = [read_returns(rollout, experiment.group_map) for rollout in rollouts]
+    return Returns(
+        per_group={group: torch.cat([part.per_group[group] for part in parts]) for group in parts[0].per_group},
+        lives={group: torch.cat([part.lives[group] for part in parts]) for group in parts[0].lives},
+    )
+
+
+@contextmanager
+def fixed_episodes(experiment: ResumableExperiment, seed: int) -> Iterator[None]:
+    """Seed everything that episodes draw from, act as evaluations do, and put other random numbers back at the end.
+
+    Args:
+        experiment: the experiment whose test environment plays.
+        seed: seed of the environment and, where actions are sampled, of the policy.
+
+    Yields:
+        Nothing.
+    """
+    deterministic = experiment.config.evaluation_deterministic_actions
+    how = ExplorationType.DETERMINISTIC if deterministic else ExplorationType.RANDOM
+    with torch.random.fork_rng(), vmas_generators(seeded_random_state(seed)):
+        torch.manual_seed(seed)
+        if experiment.environment_name != "vmas":  # VMAS's generators are seeded above
+            seed_environment(experiment, seed)
+        with torch.no_grad(), set_exploration_type(how):
+            yield
+
+
+def seed_environment(experiment: ResumableExperiment, seed: int) -> bool:
+    """Seed the test environment where it can be seeded, and say whether it could."""
+    try:
+        experiment.test_env.set_seed(seed)
+    except NotImplementedError:
+        warnings.warn(
+            f"{experiment.environment_name} cannot be seeded: every evaluation plays episodes of its own", stacklevel=2
+        )
+        return False
+    return True
+
+
+def read_returns(rollout: TensorDictBase, groups: Iterable[str]) -> Returns:
+    """Read the returns of episodes, each up to its environment's first end.
+
+    Args:
+        rollout: what was played. Shape ``[n_envs, T]``.
+        groups: names of the agent groups.
+
+    Returns:
+        One episode per environment; lives where the environment emits ``life``.
+    """
+    returns, lives = {}, {}
+    for group in groups:
+        done = rollout.get(("next", "done"), None)
+        if done is None:
+            done = rollout.get(("next", group, "done")).all(-2)
+        ended_before = done.cumsum(1) - done.long() > 0  # [n_envs, T, 1]
+        reward = group_entry(rollout, group, "reward")
+        returns[group] = (reward * ~ended_before.unsqueeze(-2)).sum(1).squeeze(-1).cpu()
+        life = rollout.get(("next", group, LIFE_KEY), None)
+        if life is not None:
+            lives[group] = (life * ~ended_before).amax(1).cpu()
+    return Returns(returns, lives)

@@ -1,0 +1,96 @@
+"""Play one episode and keep what a film shows of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from tensordict import TensorDictBase
+from torch import Tensor
+from torchrl.envs import EnvBase
+
+from benchmarl_himpo.environments.entries import group_entry
+from benchmarl_himpo.harness.evaluation.episodes import fixed_episodes
+from benchmarl_himpo.harness.films.scene import Scene, draw_scene
+from benchmarl_himpo.harness.runs import ResumableExperiment
+from benchmarl_himpo.hierarchy import HierarchyGraph
+from benchmarl_himpo.models import HierarchicalPolicy
+
+if TYPE_CHECKING:
+    from benchmarl_himpo.algorithms import Himppo
+
+
+@dataclass(frozen=True)
+class GroupEpisode:
+    """One group's side of an episode of ``T`` steps, levels from the bottom up.
+
+    Args:
+        external_reward: of each agent. Shape ``[T, n_agents]``.
+        reward: of each level, the sum over the interval of the step. Shape ``[T, E]`` each; empty without hierarchy.
+        decides: whether each level decides at a step. Shape ``[T]`` each, bool; empty without hierarchy.
+        goals: in effect, sent by level 1 first. Shape ``[T, E, goal_dim]`` each; empty without upper levels.
+        graph: who belongs to whom, batch shape ``[T]``; None without hierarchy.
+    """
+
+    external_reward: Tensor
+    reward: list[Tensor]
+    decides: list[Tensor]
+    goals: list[Tensor]
+    graph: HierarchyGraph | None
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One episode of one environment.
+
+    Args:
+        scenes: what the environment showed after each step.
+        groups: every group's side of it.
+    """
+
+    scenes: list[Scene]
+    groups: dict[str, GroupEpisode]
+
+
+def film_episode(experiment: ResumableExperiment, seed: int) -> Episode:
+    """Play an episode with the policy of a run and keep it.
+
+    Args:
+        experiment: what :func:`~benchmarl_himpo.harness.evaluation.episodes.load_trained` gave for one episode, with
+            losses.
+        seed: seed of the episode.
+
+    Returns:
+        The episode, up to its first end.
+    """
+    scenes: list[Scene] = []
+
+    def keep_scene(env: EnvBase, data: TensorDictBase) -> None:
+        scenes.append(draw_scene(experiment, env, data))
+
+    env = experiment.test_env
+    with fixed_episodes(experiment, seed):
+        rollout = env.rollout(experiment.max_steps, experiment.policy, callback=keep_scene, auto_cast_to_device=True)
+        keep_scene(env, rollout[..., -1])  # the callback is not called at the end
+        rollout = rollout if env.batch_size else rollout.unsqueeze(0)
+        groups = {group: _read_group(experiment, group, rollout) for group in experiment.group_map}
+    return Episode(scenes, groups)
+
+
+def _read_group(experiment: ResumableExperiment, group: str, rollout: TensorDictBase) -> GroupEpisode:
+    """Read one group's side of a rollout of shape ``[1, T]``."""
+    external_reward = group_entry(rollout, group, "reward")[0].squeeze(-1).cpu()
+    policy = experiment.algorithm.get_policy_for_loss(group)
+    if not isinstance(policy, HierarchicalPolicy):
+        return GroupEpisode(external_reward, reward=[], decides=[], goals=[], graph=None)
+    layout, keys = policy.reader.layout, policy.reader.keys
+    trajectories, targets = cast("Himppo", experiment.algorithm).level_targets(group, rollout)
+    paid = [target.intervals.to_steps(target.intervals.sum(target.reward)) for target in targets]
+    graph = trajectories.graph
+    return GroupEpisode(
+        external_reward=external_reward,
+        reward=[reward[0].squeeze(-1).cpu() for reward in paid],
+        decides=[layout.is_due(trajectories.clock[0], level).cpu() for level in range(layout.n_levels)],
+        goals=[rollout.get(keys[level].action)[0].cpu() for level in range(1, layout.n_levels)],
+        graph=HierarchyGraph(tuple(p[0].cpu() for p in graph.parent_index), graph.n_nodes, graph.alive[0].cpu()),
+    )

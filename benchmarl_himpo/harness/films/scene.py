@@ -1,0 +1,75 @@
+"""What the environment shows of itself, and where its agents stand in that picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor
+from torchrl.envs import EnvBase
+
+from benchmarl_himpo.environments.entries import GROUP
+from benchmarl_himpo.environments.lbf.environment import LbfEnv
+from benchmarl_himpo.harness.runs import ResumableExperiment
+
+Extent = tuple[float, float, float, float]
+"""Left, right, bottom and top edge of a picture, in the units of the agents' positions."""
+
+CORNER = (0.8, 0.2)
+"""Where a foraging agent is marked in its cell, from the upper left corner, so that its level stays visible."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The first environment at one moment.
+
+    Args:
+        picture: what the environment draws. Shape ``[height, width, 3]``, uint8.
+        extent: where its edges are; None where that is not known.
+        positions: of each group's agents, in the units of the extent. Shape ``[n_agents, 2]`` each; empty where the
+            extent is not known.
+    """
+
+    picture: np.ndarray
+    extent: Extent | None
+    positions: dict[str, Tensor]
+
+
+def draw_scene(experiment: ResumableExperiment, env: Any, data: TensorDictBase) -> Scene:
+    """Draw the first environment as its task draws it for BenchMARL's videos.
+
+    Args:
+        experiment: the experiment whose task is drawn.
+        env: the environment.
+        data: the step that was just made.
+
+    Returns:
+        The scene; agents are placed in it on VMAS and foraging tasks.
+    """
+    picture = experiment.task.__class__.render_callback(experiment, env, data)
+    picture = np.ascontiguousarray(picture.cpu().numpy() if isinstance(picture, Tensor) else picture)
+    placed = _place_agents(experiment, env.base_env)
+    if placed is None:
+        return Scene(picture, None, {})
+    extent, position = placed
+    groups = experiment.group_map.items()
+    return Scene(
+        picture, extent, {group: torch.stack([position[name] for name in names]).cpu() for group, names in groups}
+    )
+
+
+def _place_agents(experiment: ResumableExperiment, env: EnvBase) -> tuple[Extent, dict[str, Tensor]] | None:
+    """Where the edges of a picture and the agents in it are, by name; None on tasks where that is not known."""
+    if isinstance(env, LbfEnv):
+        n_rows, n_columns = env.config.field_size
+        cell = env.state.agent_position[0].flip(-1)  # column first
+        beside_level = cell + torch.tensor(CORNER, device=cell.device)
+        return (0.0, n_columns, n_rows, 0.0), dict(zip(experiment.group_map[GROUP], beside_level, strict=True))
+    if experiment.environment_name == "vmas":
+        simulator = env._env
+        left, right, bottom, top = simulator.viewer.bounds.tolist()
+        return (left, right, bottom, top), {agent.name: agent.state.pos[0] for agent in simulator.agents}
+    return None

@@ -1,0 +1,171 @@
+"""Make the record of a finished run from what it left: CSV files, its last checkpoint, its ledger."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import asdict
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from benchmarl_himpo.harness.evaluation.absolute_metric import AbsoluteMetric
+from benchmarl_himpo.harness.records.ledger import Ledger, now
+from benchmarl_himpo.harness.records.record import RunRecord
+from benchmarl_himpo.harness.records.run_files import read_scalars
+from benchmarl_himpo.harness.records.spec import RunSpec
+from benchmarl_himpo.harness.runs import ResumableExperiment
+from benchmarl_himpo.harness.runs.origin import read_origin
+from benchmarl_himpo.harness.runs.run_json import read_run_json
+
+LEVEL = re.compile(r"level_losses\.(\d+)\.")
+"""How HiMPPO's loss names the parameters of a level."""
+
+
+def collect_record(
+    spec: RunSpec, run: Path, experiment: ResumableExperiment, metric: AbsoluteMetric | None, made_with: dict[str, Any]
+) -> RunRecord:
+    """Put together the record of a finished run.
+
+    Args:
+        spec: what was run.
+        run: the folder in which BenchMARL wrote.
+        experiment: what was run, trained or not.
+        metric: the absolute metric, where it was measured.
+        made_with: what :func:`benchmarl_himpo.harness.records.provenance.provenance` gave.
+
+    Returns:
+        The record.
+    """
+    events = Ledger(spec.folder).events()
+    started = [event for event in events if event["event"] == "started"]
+    ended = [event for event in events if event["event"] == "trained"]
+    adopted = [event for event in events if event["event"] == "adopted"]
+    of_iteration = {gradient_steps_of_iteration(experiment)}
+    of_iteration |= {event["gradient_steps"] for event in started if "gradient_steps" in event}
+    is_known = bool(started) and events[0]["event"] != "unrecorded"
+    seconds, evaluation_seconds = _seconds(run)
+    frames = {i: int(value) for i, value in read_scalars(run, "counters/total_frames").items()}
+    seconds_at = dict(zip(frames.values(), (seconds[i] for i in frames), strict=True))
+    collection_return = read_scalars(run, "collection/reward/episode_reward_mean")
+    evaluations = _evaluations(run)
+    origin = read_origin(run)
+    return RunRecord(
+        id=spec.id,
+        variant=spec.variant,
+        algorithm=spec.choice("algorithm"),
+        task=spec.choice("task"),
+        model=spec.choice("model"),
+        task_label=spec.task_label,
+        seed=spec.seed,
+        group_sizes={group: len(agents) for group, agents in experiment.group_map.items()},
+        config=spec.config,
+        config_hash=spec.config_hash,
+        fingerprint=spec.fingerprint,
+        frames=list(frames.values()),
+        seconds=list(seconds_at.values()),
+        collection_return=[_finite(collection_return.get(i)) for i in frames],
+        evaluation_frames=list(evaluations),
+        evaluation_seconds=[seconds_at[n_frames] for n_frames in evaluations],
+        evaluation_returns=list(evaluations.values()),
+        absolute_metric=None if metric is None else _describe(metric),
+        parameters=_count_parameters(experiment),
+        timers={
+            "collection": sum(read_scalars(run, "timers/collection_time").values()),
+            "training": sum(read_scalars(run, "timers/training_time").values()),
+            "evaluation": evaluation_seconds,
+        },
+        peak_memory=_largest([event["peak_memory"] for event in (*adopted, *ended)]) if is_known else None,
+        gradient_steps=len(frames) * of_iteration.pop() if is_known and len(of_iteration) == 1 else None,
+        resumed=any(event["frames"] for event in started) if started else None,
+        attempts=len(started) if is_known else None,
+        provenance={
+            **made_with,
+            **(
+                _begun_with(adopted[-1], made_with)
+                if adopted
+                else {"started": started[0]["time"] if is_known else None}
+            ),
+            "ended": ended[-1]["time"] if ended else now() if started else None,
+        },
+        evaluation_life=_mean_lives(run, experiment.group_map),
+        origin={} if origin is None else asdict(origin),
+    )
+
+
+def _begun_with(adopted: dict[str, Any], made_with: dict[str, Any]) -> dict[str, Any]:
+    """What a run that begins where another one ended has of that one's provenance."""
+    first = adopted["provenance"]
+    return {
+        "started": first["started"],
+        "git_commit_at_start": first["git_commit"],
+        "git_dirty": made_with["git_dirty"] or first["git_dirty"],
+    }
+
+
+def _largest(sizes: list[int | None]) -> int | None:
+    """The largest size; None where one is not known."""
+    known = [size for size in sizes if size is not None]
+    return max(known, default=None) if len(known) == len(sizes) else None
+
+
+def _seconds(run: Path) -> tuple[dict[int, float], float]:
+    """Wall-clock of collection and training up to each iteration, and that of all evaluations."""
+    collection, training = (read_scalars(run, f"timers/{name}_time") for name in ("collection", "training"))
+    total = accumulate(collection[i] + training[i] for i in collection)
+    return dict(zip(collection, total, strict=True)), sum(read_scalars(run, "timers/evaluation_time").values())
+
+
+def _evaluations(run: Path) -> dict[int, list[float]]:
+    """Returns of the episodes of each evaluation, by the frames collected at it."""
+    file = run / f"{run.name}.json"
+    if not file.is_file():  # BenchMARL's writer begins it with the first evaluation
+        return {}
+    _, data = read_run_json(file)
+    steps = [value for name, value in data.items() if name.startswith("step_")]
+    return {step["step_count"]: step["return"] for step in sorted(steps, key=lambda step: step["step_count"])}
+
+
+def _mean_lives(run: Path, groups: Iterable[str]) -> list[float]:
+    """Mean life of an agent at each evaluation, over the groups whose lives are known."""
+    lives = [read_scalars(run, f"eval/{group}/life_mean") for group in groups]
+    known = [list(life.values()) for life in lives if life]
+    return [sum(values) / len(values) for values in zip(*known, strict=True)]
+
+
+def _describe(metric: AbsoluteMetric) -> dict[str, Any]:
+    life = metric.returns.life
+    described = {"frames": metric.frames, "seed": metric.seed, "returns": metric.returns.per_agent.tolist()}
+    return described if life is None else {**described, "life": float(life.mean())}
+
+
+def _count_parameters(experiment: ResumableExperiment) -> dict[str, int]:
+    """Count the parameters that are trained, by ``<group>/<loss>/<network or level>``."""
+    counts: dict[str, int] = {}
+    for group, optimizers in experiment.optimizers.items():
+        loss_of = {
+            id(parameter): loss
+            for loss, optimizer in optimizers.items()
+            for param_group in optimizer.param_groups
+            for parameter in param_group["params"]
+        }
+        for name, parameter in experiment.losses[group].named_parameters():
+            if id(parameter) not in loss_of:
+                continue  # no optimiser has it
+            level = LEVEL.match(name)
+            part = f"level_{level[1]}" if level else name.partition("_params.")[0]
+            key = f"{group}/{loss_of[id(parameter)]}/{part}"
+            counts[key] = counts.get(key, 0) + parameter.numel()
+    return counts
+
+
+def gradient_steps_of_iteration(experiment: ResumableExperiment) -> int:
+    """Count the minibatches of all agent groups that an iteration trains on."""
+    config, on_policy = experiment.config, experiment.on_policy
+    n_minibatches = math.ceil(config.train_batch_size(on_policy) / config.train_minibatch_size(on_policy))
+    return int(config.n_optimizer_steps(on_policy) * n_minibatches * len(experiment.train_group_map))
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

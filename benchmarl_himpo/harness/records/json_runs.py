@@ -1,0 +1,72 @@
+"""Runs of BenchMARL's own, of which its JSON file tells the evaluations and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from benchmarl_himpo.harness.records.labels import join_label
+from benchmarl_himpo.harness.records.record import RUN_RECORD_FILE, RunRecord
+from benchmarl_himpo.harness.runs.run_config import CONFIG_FILE
+from benchmarl_himpo.harness.runs.run_json import read_run_json
+
+UNKNOWN_CONFIG = "configuration unknown"
+"""What the label of a task says that only a JSON file names: its options are not in there."""
+REPORT_FILE = "marl_eval.json"
+"""Name of the file of this format that a report writes."""
+
+
+def read_json_runs(folder: Path) -> list[tuple[RunRecord, Path]]:
+    """Read the runs below a folder that BenchMARL's JSON alone tells of.
+
+    Args:
+        folder: the folder.
+
+    Returns:
+        A record and its file for each. Runs of this package, which leave a record or are unfinished, are left out, and
+        so are copies of a file under the same name.
+    """
+    found: dict[str, tuple[RunRecord, Path]] = {}
+    own = {file.parent.name for name in (CONFIG_FILE, RUN_RECORD_FILE) for file in folder.rglob(name)}
+    for file in sorted(folder.rglob("*.json")):
+        if file.name != REPORT_FILE and file.stem not in own and file.stem not in found:
+            record = _read(file)
+            if record is not None:
+                found[file.stem] = record, file
+    return list(found.values())
+
+
+def _read(file: Path) -> RunRecord | None:
+    """Read a file, where it is of this format and holds one run with an evaluation."""
+    try:
+        content, data = read_run_json(file)
+        ((environment, tasks),) = content.items()
+        ((task, algorithms),) = tasks.items()
+        ((algorithm, seeds),) = algorithms.items()
+        (seed,) = (int(name.removeprefix("seed_")) for name in seeds)
+        steps = [entry for name, entry in data.items() if name.startswith("step_")]
+        evaluations = sorted((int(step["step_count"]), [float(r) for r in step["return"]]) for step in steps)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None  # some other JSON
+    if not evaluations:
+        return None
+    return RunRecord(
+        id=file.stem,
+        variant=algorithm,
+        algorithm=algorithm,
+        task=f"{environment}/{task}",
+        model="unknown",
+        task_label=join_label(f"{environment}/{task}", [UNKNOWN_CONFIG]),
+        seed=seed,
+        **_nothing_known(len(evaluations)),
+        evaluation_frames=[frames for frames, _ in evaluations],
+        evaluation_returns=[returns for _, returns in evaluations],
+    )
+
+
+def _nothing_known(n_evaluations: int) -> dict[str, Any]:
+    """What a record holds of everything that is not in the file; its ``absolute_metrics`` are best single episodes."""
+    empty: dict[str, Any] = {name: {} for name in ("group_sizes", "config", "parameters", "timers", "provenance")}
+    empty |= {name: [] for name in ("frames", "seconds", "collection_return")}
+    empty |= dict.fromkeys(("fingerprint", "absolute_metric", "peak_memory", "gradient_steps", "resumed", "attempts"))
+    return {**empty, "config_hash": "", "evaluation_seconds": [None] * n_evaluations}

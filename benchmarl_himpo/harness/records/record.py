@@ -1,0 +1,198 @@
+"""The record of a finished run: one small JSON file that reports, gates and people read.
+
+It holds what was run, what came out and on what, without machine paths or host names, so that it can be committed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sized
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from benchmarl_himpo.harness.output import write_whole
+
+FORMAT = 1
+"""Version of the files: raised when a key changes its meaning."""
+
+LAST_ITERATIONS = 5
+"""Iterations at the end of a run whose collection return is averaged."""
+
+RECORD_FILE = "record.json"
+"""Name of the record in the folder of a run of a sweep."""
+
+RUN_RECORD_FILE = "record.jsonl"
+"""Name of the record in the folder that BenchMARL writes to, where the run is of no sweep: BenchMARL's reader of a
+multirun takes every ``.json`` for results in marl-eval's format."""
+
+
+class RecordError(ValueError):
+    """A file is no record of a run, or a record contradicts itself; the message says why."""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One finished run.
+
+    Returns are undiscounted, per episode, and averaged over agents, then groups: BenchMARL's ``episode_reward``.
+
+    Args:
+        id: ``<algorithm>-<task>-s<seed>-<hash8>``, with ``_`` for ``/``; of a run that is of no sweep the name of its
+            folder.
+        variant: label in reports, unique per configuration within a task: the algorithm's choice, with the overrides
+            that differ from its plain configuration in brackets.
+        algorithm: choice of Hydra's group, such as ``himppo``.
+        task: choice of Hydra's group, such as ``vmas/sampling``.
+        model: choice of Hydra's group, such as ``layers/mlp``.
+        task_label: the task with its overrides in brackets, such as ``vmas/sampling[n_agents=7]``.
+        seed: seed of the run.
+        group_sizes: number of agents by group.
+        config: the resolved configuration, without machine paths; empty where BenchMARL's JSON alone tells of the run.
+        config_hash: SHA-256 of the canonical JSON of ``config`` without its seed, hex.
+        fingerprint: what tells apart machines and versions that compute other numbers, hex; None: not taken.
+        frames: frames collected at the end of each iteration.
+        seconds: wall-clock of collection and training up to there, evaluations excluded.
+        collection_return: mean return of the episodes that ended in each iteration; None where none did.
+        evaluation_frames: frames collected at each evaluation.
+        evaluation_seconds: wall-clock of collection and training up to there; None: not known.
+        evaluation_returns: return of each episode of each evaluation.
+        absolute_metric: ``frames`` of the best evaluated policy, the ``seed`` of its fresh episodes, their
+            ``returns`` and, where the environment tells lives, the mean ``life`` of an agent in them; None: not
+            measured.
+        parameters: number of parameters by ``<group>/<loss>/<network or level>``.
+        timers: seconds of ``collection``, ``training`` and ``evaluation``.
+        peak_memory: resident memory, in bytes; None: not known, such as of a later job of a process that needed more
+            for an earlier one.
+        gradient_steps: number of optimiser steps; None: not known.
+        resumed: whether the run was continued from a checkpoint; None: not known.
+        attempts: how often it was started; None: not known.
+        provenance: versions, commit, processor, threads, start and end; what is not known is None or missing.
+        evaluation_life: mean life of an agent at each evaluation, in env steps; empty where the environment tells no
+            lives.
+        origin: the checkpoint of another run that it began from, as in
+            :class:`benchmarl_himpo.harness.runs.origin.Origin`; empty: it began from nothing.
+    """
+
+    id: str
+    variant: str
+    algorithm: str
+    task: str
+    model: str
+    task_label: str
+    seed: int
+    group_sizes: dict[str, int]
+    config: dict[str, Any]
+    config_hash: str
+    fingerprint: str | None
+    frames: list[int]
+    seconds: list[float]
+    collection_return: list[float | None]
+    evaluation_frames: list[int]
+    evaluation_seconds: list[float | None]
+    evaluation_returns: list[list[float]]
+    absolute_metric: dict[str, Any] | None
+    parameters: dict[str, int]
+    timers: dict[str, float]
+    peak_memory: int | None
+    gradient_steps: int | None
+    resumed: bool | None
+    attempts: int | None
+    provenance: dict[str, Any]
+    evaluation_life: list[float] = field(default_factory=list)
+    origin: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        series: dict[str, tuple[Sized, ...]] = {
+            "frames, seconds and collection_return": (self.frames, self.seconds, self.collection_return),
+            "evaluation_frames, evaluation_seconds and evaluation_returns": (
+                self.evaluation_frames,
+                self.evaluation_seconds,
+                self.evaluation_returns,
+            ),
+        }
+        for names, values in series.items():
+            if len({len(value) for value in values}) > 1:
+                raise RecordError(f"{self.id}: {names} must be as many, got {', '.join(str(len(v)) for v in values)}")
+        if self.evaluation_life and len(self.evaluation_life) != len(self.evaluation_returns):
+            raise RecordError(f"{self.id}: evaluation_life must be as many as evaluation_returns, or empty")
+        if not all(self.evaluation_returns):
+            raise RecordError(f"{self.id}: an evaluation has no episodes")
+        if self.absolute_metric is not None and not self.absolute_metric.get("returns"):
+            raise RecordError(f"{self.id}: the absolute metric has no episodes")
+
+    @property
+    def n_agents(self) -> int:
+        """Number of agents of all groups; 0: not known."""
+        return sum(self.group_sizes.values())
+
+    @property
+    def n_frames(self) -> int:
+        """Frames collected in all; of a run that only its evaluations tell of, up to the last of them."""
+        return next((counts[-1] for counts in (self.frames, self.evaluation_frames) if counts), 0)
+
+    @property
+    def last_collection(self) -> float | None:
+        """Mean return of the last iterations in which episodes ended, per agent, with sampled actions and goals."""
+        returns = [value for value in self.collection_return if value is not None][-LAST_ITERATIONS:]
+        return sum(returns) / len(returns) if returns else None
+
+    @property
+    def last_evaluation(self) -> float | None:
+        """Mean return of the episodes of the last evaluation, per agent."""
+        return sum(self.evaluation_returns[-1]) / len(self.evaluation_returns[-1]) if self.evaluation_returns else None
+
+    @property
+    def life(self) -> float | None:
+        """Mean life of an agent in the episodes of the absolute metric, else in the last evaluation, in env steps."""
+        if self.absolute_metric is not None:
+            return self.absolute_metric.get("life")
+        return self.evaluation_life[-1] if self.evaluation_life else None
+
+    def save(self, path: Path) -> None:
+        """Write the record, whole or not at all.
+
+        Args:
+            path: where to.
+
+        Raises:
+            RecordError: if a number is not finite, which JSON cannot hold.
+            OSError: if the file cannot be written.
+        """
+        try:
+            indent = None if path.suffix == ".jsonl" else 1
+            text = json.dumps({"format": FORMAT, **asdict(self)}, sort_keys=True, indent=indent, allow_nan=False)
+        except ValueError as error:
+            raise RecordError(f"{self.id} was not written: {error}") from error
+        write_whole(path, f"{text}\n")
+
+
+def load_record(path: Path) -> RunRecord:
+    """Read a record.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The record.
+
+    Raises:
+        RecordError: if it is no record, or one of another format.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RecordError(f"{path} cannot be read as a record of a run: {error}") from error
+    if not isinstance(content, dict) or "format" not in content:
+        raise RecordError(f"{path} is no record of a run: it has no format")
+    if content.pop("format") != FORMAT:
+        raise RecordError(f"{path} has another format than {FORMAT}: use the version of this package that wrote it")
+    names = {entry.name for entry in fields(RunRecord)}
+    required = {entry.name for entry in fields(RunRecord) if entry.default_factory is MISSING}
+    for problem, keys in {"lacks": required - set(content), "has unknown": set(content) - names}.items():
+        if keys:
+            raise RecordError(f"{path} is no record of a run: it {problem} {', '.join(sorted(keys))}")
+    try:
+        return RunRecord(**content)
+    except (TypeError, AttributeError) as error:
+        raise RecordError(f"{path} is no record of a run: {error}") from error

@@ -1,0 +1,1 @@
+"""Reference returns of random and scripted policies, for normalised scores."""

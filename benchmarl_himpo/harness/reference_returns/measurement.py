@@ -1,0 +1,70 @@
+"""What actions at random and scripts earn, and what nobody can earn more than, measured on many episodes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torchrl.envs import EnvBase
+
+from benchmarl_himpo.environments.lbf.environment import LbfEnv
+from benchmarl_himpo.environments.lbf.scripts import scripted_policies
+from benchmarl_himpo.environments.sampling_scenario import SamplingScenario
+from benchmarl_himpo.harness.composition import compose
+from benchmarl_himpo.harness.evaluation.episodes import Policy, build_quietly, play
+from benchmarl_himpo.harness.evaluation.statistics import Estimate, estimate_mean
+from benchmarl_himpo.harness.reference_returns.sampling_scripts import (
+    act_greedily,
+    act_greedily_discrete,
+    bound_returns,
+)
+from benchmarl_himpo.harness.runs.random_state import seeded_random_state, vmas_generators
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """What a policy that does not learn earns, with intervals."""
+
+    per_agent: Estimate  # return per agent
+    life: Estimate | None = None  # mean life of an agent, in env steps; None: the environment tells no lives
+
+
+def measure_anchors(overrides: Sequence[str], n_episodes: int, seed: int, confidence: float) -> dict[str, Anchor]:
+    """Measure the anchors of a task, with continuous actions where it has them and nobody asks for discrete ones.
+
+    Args:
+        overrides: the task, such as ``["task=vmas/sampling", "task.n_agents=5"]``.
+        n_episodes: episodes, the same for each anchor.
+        seed: seed of the episodes.
+        confidence: coverage of the intervals, in (0, 1).
+
+    Returns:
+        The anchors: ``random`` for every task, then its scripts by name and ``upper_bound`` where they are known.
+    """
+    cfg = compose(["algorithm=ippo", *overrides], return_hydra_config=True)
+    experiment = build_quietly(cfg, cfg.hydra.runtime.choices, n_episodes)
+    anchors = {}
+    for name, policy in _policies(experiment.test_env).items():
+        returns = play(experiment, seed, policy)
+        life = None if returns.life is None else estimate_mean(returns.life, confidence)
+        anchors[name] = Anchor(estimate_mean(returns.per_agent, confidence), life)
+    scenario = getattr(experiment.test_env, "scenario", None)
+    if isinstance(scenario, SamplingScenario):
+        with torch.random.fork_rng(), vmas_generators(seeded_random_state(seed)):
+            torch.manual_seed(seed)
+            experiment.test_env.reset()
+        bound = bound_returns(scenario, experiment.max_steps)
+        anchors["upper_bound"] = Anchor(estimate_mean(bound, confidence))
+    experiment.close()
+    return anchors
+
+
+def _policies(env: EnvBase) -> dict[str, Policy]:
+    """Uniform actions and the scripts of a task, by name."""
+    if isinstance(env.base_env, LbfEnv):
+        return scripted_policies(env.base_env)
+    policies: dict[str, Policy] = {"random": env.rand_action}
+    if isinstance(getattr(env, "scenario", None), SamplingScenario):
+        policies["greedy"] = act_greedily if env.continuous_actions else act_greedily_discrete
+    return policies

@@ -1,0 +1,174 @@
+"""The comparison with another commit, in two stages: an alarm, and its confirmation by fresh seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from benchmarl_himpo.harness.regression.verdict import Finding, InconclusiveError, Verdict
+
+Values = Mapping[str, Mapping[int, float]]
+"""By task and seed, the value of a run: the mean return per agent of its last evaluation."""
+
+N_FLIPS = 9_999
+"""Resamples of the test where there are too many for all of them: p-values are exact to 0.002 at 0.05."""
+EXPECTED = (
+    "Where nothing was lost, about 5 % of changes that alter numbers raise the alarm and under 1 % fail. A loss of a "
+    "fifth is mostly caught and one of three tenths nearly always; one of a tenth is at the limit."
+)
+"""What the rule is worth, simulated in ``tests/benchmark/regression``."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """When the gate alarms, and when it fails.
+
+    Args:
+        first_alpha: level of the first stage's test.
+        second_alpha: level of the test of both stages together.
+        least_drop: drop that these must also show, as a share of the base's return above the random policy's.
+
+    Raises:
+        ValueError: if a value is out of range.
+    """
+
+    first_alpha: float
+    second_alpha: float
+    least_drop: float
+
+    def __post_init__(self) -> None:
+        for name, value in (("first_alpha", self.first_alpha), ("second_alpha", self.second_alpha)):
+            if not 0 < value < 1:
+                raise ValueError(f"{name}={value} must lie between 0 and 1")
+        if not 0 <= self.least_drop <= 1:
+            raise ValueError(f"least_drop={self.least_drop} must lie between 0 and 1")
+
+    def alarms(self, differences: Sequence[np.ndarray]) -> bool:
+        """Tell whether the first stage's runs look worse than the base's."""
+        return sign_flip_test(differences) <= self.first_alpha
+
+    def fails(self, differences: Sequence[np.ndarray], drop: float) -> bool:
+        """Tell whether the runs of both stages are worse, and by enough to matter."""
+        return sign_flip_test(differences) <= self.second_alpha and drop >= self.least_drop
+
+
+def sign_flip_test(differences: Sequence[np.ndarray]) -> float:
+    """Test whether paired differences are below zero, each task a stratum of its own.
+
+        z = Σ_k Σ_s d_ks / rms_k,  rms_k² = mean over s of d_ks²
+
+    compared with the same sum where each d_ks has the other sign with probability one half: without a change the two
+    runs of a pair are exchangeable, whatever their distribution. A task's scale is that of its own differences, so that
+    noisy tasks do not drown the others; flips leave it alone, so the test keeps its level
+    (:func:`scipy.stats.permutation_test`; all flips for up to 13 pairs).
+
+    Args:
+        differences: this code's value minus the base's. Shape ``[n_seeds]`` for each task.
+
+    Returns:
+        The one-sided p-value, small where values are lower; 1 where no pair differs.
+    """
+    scaled = [task / np.sqrt(np.mean(task**2)) if np.any(task) else task for task in differences]
+    result = stats.permutation_test(
+        (np.concatenate(scaled),),
+        lambda pairs, axis: pairs.sum(axis).round(9),  # so that equal sums tie whatever their last bits
+        permutation_type="samples",
+        alternative="less",
+        n_resamples=N_FLIPS,
+        vectorized=True,
+        rng=np.random.default_rng(0),
+    )
+    return float(result.pvalue)
+
+
+def compare(values: Values, base: Values, random: Mapping[str, float]) -> dict[str, Any]:
+    """Compare runs with those of the base, seed by seed.
+
+    Args:
+        values: of this code's runs.
+        base: of the base's runs, with the same tasks and seeds.
+        random: the return of the random policy on each task.
+
+    Returns:
+        ``p``, ``drop`` (mean over tasks), and for each of ``tasks`` means, the drop as a share of the base's return
+        above the random policy's, and the values of each pair.
+
+    Raises:
+        InconclusiveError: if the base learned nothing on a task, where nothing can be lost.
+    """
+    means = {name: float(np.mean(list(scores.values()))) for name, scores in base.items()}
+    idle = [name for name, mean in means.items() if mean <= random[name]]
+    if idle:
+        raise InconclusiveError(
+            f"the base is not above the random policy on {', '.join(idle)}, so a loss could not be seen there: let "
+            "runs be longer (experiment.max_n_frames), or compare on other tasks"
+        )
+    differences = paired_differences(values, base)
+    tasks: dict[str, dict[str, Any]] = {
+        name: {
+            "random": random[name],
+            "base_mean": means[name],
+            "mean": float(np.mean(list(values[name].values()))),
+            "drop": -float(of_task.mean()) / (means[name] - random[name]),
+            "p": sign_flip_test([of_task]),
+            "pairs": [{"seed": seed, "base": scores[seed], "now": values[name][seed]} for seed in sorted(scores)],
+        }
+        for (name, scores), of_task in zip(base.items(), differences, strict=True)
+    }
+    drop = float(np.mean([task["drop"] for task in tasks.values()]))
+    return {"p": sign_flip_test(differences), "drop": drop, "tasks": tasks}
+
+
+def paired_differences(values: Values, base: Values) -> list[np.ndarray]:
+    """This code's values minus the base's, task by task. Shape ``[n_seeds]`` each."""
+    return [np.array([values[task][seed] - scores[seed] for seed in sorted(scores)]) for task, scores in base.items()]
+
+
+def judge_first(values: Values, base: Values, random: Mapping[str, float], rule: Rule) -> tuple[bool, Finding]:
+    """Judge the first stage.
+
+    Args:
+        values: of this code's runs.
+        base: of the base's.
+        random: the return of the random policy on each task.
+        rule: the rule.
+
+    Returns:
+        Whether it alarms, and what was found: nothing that fails the gate yet.
+    """
+    numbers = compare(values, base, random)
+    is_alarm = rule.alarms(paired_differences(values, base))
+    relation = "an alarm, which fresh seeds have to confirm" if is_alarm else "no alarm"
+    return is_alarm, Finding("first stage", Verdict.OK, f"{_describe(numbers, rule.first_alpha)}: {relation}", numbers)
+
+
+def judge_second(values: Values, base: Values, random: Mapping[str, float], rule: Rule) -> Finding:
+    """Judge the runs of both stages together; see :func:`judge_first`."""
+    numbers = compare(values, base, random)
+    has_failed = rule.fails(paired_differences(values, base), numbers["drop"])
+    relation = "confirmed" if has_failed else f"not confirmed, which takes both and a drop of {rule.least_drop:.0%}"
+    verdict = Verdict.REGRESSED if has_failed else Verdict.OK
+    return Finding("both stages", verdict, f"{_describe(numbers, rule.second_alpha)}: {relation}", numbers)
+
+
+def format_comparison(finding: Finding) -> str:
+    """Lay the numbers of a stage out as a Markdown table."""
+    lines = [
+        f"{finding.check}:",
+        "",
+        "| task | random policy | base, mean | now, mean | pairs | drop | p |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, task in finding.numbers["tasks"].items():
+        means = f"{task['random']:.3f} | {task['base_mean']:.3f} | {task['mean']:.3f} | {len(task['pairs'])}"
+        lines.append(f"| {name} | {means} | {task['drop']:.1%} | {task['p']:.3f} |")
+    together = f"| {finding.numbers['drop']:.1%} | {finding.numbers['p']:.4f} |"
+    return "\n".join([*lines, f"| all, stratified | | | | {together}"])
+
+
+def _describe(numbers: Mapping[str, Any], alpha: float) -> str:
+    return f"p = {numbers['p']:.4f} at level {alpha}, drop {numbers['drop']:.1%}"

@@ -1,0 +1,218 @@
+"""The runs of the gate: ``python -m benchmarl_himpo.run`` in the folder of one state of the code or another.
+
+The command and BenchMARL's JSON file are all that the gate takes for granted of the code that it judges, so that a
+commit of the past can be compared with one whose modules have other names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+from tqdm import tqdm
+
+from benchmarl_himpo.config import CONF_DIR
+from benchmarl_himpo.harness.records.labels import flatten
+from benchmarl_himpo.harness.records.provenance import PACKAGES, provenance, source_digest
+from benchmarl_himpo.harness.regression.verdict import InconclusiveError
+from benchmarl_himpo.harness.runs.run_json import read_run_json
+from benchmarl_himpo.harness.runs.training import n_frames_of
+from benchmarl_himpo.harness.sweeps.engines import LOG_FILE, describe_signal, last_line, one_thread, run_processes
+from benchmarl_himpo.harness.sweeps.expansion import compose_checked, expand
+
+VALUE_FILE = "value.json"
+"""What a finished run of the gate leaves beside its log."""
+MACHINE = ("cpu", "cpu_capability", "preloaded", *PACKAGES)
+"""What a run's numbers depend on besides the code."""
+
+
+@dataclass(frozen=True)
+class GateRun:
+    """One run, of whatever state of the code.
+
+    Args:
+        task: name of the task, such as ``vmas/sampling``.
+        seed: its seed.
+        overrides: all other overrides of the command, in Hydra's syntax.
+        n_frames: its length.
+    """
+
+    task: str
+    seed: int
+    overrides: tuple[str, ...]
+    n_frames: int
+
+    @property
+    def name(self) -> str:
+        """Another one for other overrides."""
+        digest = hashlib.sha256("\n".join(self.overrides).encode()).hexdigest()[:8]
+        return f"{self.task.replace('/', '_')}-s{self.seed}-{digest}"
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two states of the code.
+
+    Args:
+        name: what progress and reasons call it.
+        root: folder from which its package is imported.
+        folder: where its runs go, a folder of this state of the code and of the machine alone.
+    """
+
+    name: str
+    root: Path
+    folder: Path
+
+
+Job = tuple[Side, GateRun]
+
+
+def make_side(name: str, root: Path, folder: Path) -> Side:
+    """Name a state of the code, with a folder in which finished runs are those of this state on this machine."""
+    machine = provenance({"cpu"})
+    state = [source_digest(root), *(str(machine[key]) for key in MACHINE)]
+    return Side(name, root, (folder / hashlib.sha256("\n".join(state).encode()).hexdigest()[:16]).resolve())
+
+
+def plan(protocol: str, seeds: Sequence[int], overrides: Sequence[str] = ()) -> list[GateRun]:
+    """Lay out the runs of a protocol, seed by seed.
+
+    What the protocol sets stands in the overrides, so that another state of the code runs the same whatever its own
+    protocols say, on its own defaults for the rest.
+
+    Args:
+        protocol: a file of ``conf/protocol``.
+        seeds: seeds of the runs on each task.
+        overrides: values to change, in Hydra's syntax.
+
+    Returns:
+        The runs.
+
+    Raises:
+        SweepError: if they cannot be composed.
+        ValueError: if seeds are among the overrides, or two runs have one task and seed.
+    """
+    if any(line.lstrip("+~").startswith("seed=") for line in overrides):
+        raise ValueError("seed=... is no override of the gate: first_seeds, second_seeds and toy_seeds are its seeds")
+    lines_of_runs = expand([f"protocol={protocol}", *overrides])
+    runs = []
+    for lines in dict.fromkeys(tuple(line for line in run if not line.startswith("seed=")) for run in lines_of_runs):
+        cfg = compose_checked(list(lines))
+        own = [line for line in lines if not line.startswith("protocol=")]
+        given = {line.partition("=")[0]: line for line in [*_values_of(protocol), *own]}
+        task, n_frames = cfg.hydra.runtime.choices["task"], n_frames_of(cfg)
+        runs += [GateRun(task, seed, tuple(given.values()), n_frames) for seed in seeds]
+    if len({(run.task, run.seed) for run in runs}) < len(runs):
+        raise ValueError(f"protocol={protocol} has several runs of one task and seed: the gate takes one")
+    return sorted(runs, key=lambda run: run.seed)
+
+
+def do(jobs: Sequence[Job], n_workers: int | None, n_retries: int) -> dict[Job, float]:
+    """Bring runs to their values; those that are there already are not done again.
+
+    Args:
+        jobs: the runs, each with its side.
+        n_workers: processes at a time, of one thread each; None: as many as there are cores.
+        n_retries: how often a run whose process was killed is started again.
+
+    Returns:
+        By run the mean return per agent of its last evaluation.
+
+    Raises:
+        InconclusiveError: if runs failed, or ended without an evaluation.
+    """
+    waiting = deque((job, n_retries) for job in jobs if not _value_file(job).is_file())
+    n_before, failed = len(jobs) - len(waiting), []
+    with (
+        tqdm(total=len(jobs), initial=n_before, desc="runs", unit="run", file=sys.stderr) as bar,
+        closing(run_processes(waiting, lambda waiting_job: _start(waiting_job[0]), n_workers)) as processes,
+    ):
+        for ended in processes:
+            if ended is None:
+                continue
+            (job, retries), code = ended
+            reason = _keep_value(job) if code == 0 else _reason(job, code)
+            if reason and code < 0 and retries:
+                waiting.appendleft((job, retries - 1))
+                continue
+            failed += [f"{job[1].name} of {job[0].name}: {reason}"] if reason else []
+            bar.set_postfix_str(f"{job[0].name} {job[1].name}: {reason or format(_read_value(job), '.3f')}")
+            bar.update()
+    if failed:
+        raise InconclusiveError(
+            f"{len(failed)} of {len(jobs)} runs are missing ({'; '.join(failed[:3])}): mend what their {LOG_FILE} in "
+            f"{jobs[0][0].folder.parent} says; the same command does these runs alone"
+        )
+    return {job: _read_value(job) for job in jobs}
+
+
+def _values_of(protocol: str) -> list[str]:
+    """What a protocol sets, as overrides; the part about the protocol itself is left out."""
+    content = OmegaConf.load(CONF_DIR / "protocol" / f"{protocol}.yaml")
+    assert isinstance(content, DictConfig)
+    groups = [next(iter(entry.items())) for entry in content.pop("defaults", []) if entry != "_self_"]
+    chosen = [f"{str(group).removeprefix('override /')}={name}" for group, name in groups]
+    del content.protocol
+    values = flatten(OmegaConf.to_container(content))  # type: ignore[arg-type]
+    return [*chosen, *(f"{key}={json.dumps(value)}" for key, value in values)]
+
+
+def _start(job: Job) -> subprocess.Popen[bytes]:
+    """Start a run in a session of its own, so that Ctrl-C reaches the gate alone, which then stops its runs."""
+    side, run = job
+    folder = side.folder / run.name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    command = [sys.executable, "-m", "benchmarl_himpo.run", *run.overrides, f"seed={run.seed}"]
+    with (folder / LOG_FILE).open("wb") as log:
+        return subprocess.Popen(
+            [*command, f"hydra.run.dir={json.dumps(str(folder))}"],
+            cwd=side.root,  # where `python -m` looks first
+            env=one_thread(),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def _value_file(job: Job) -> Path:
+    side, run = job
+    return side.folder / run.name / VALUE_FILE
+
+
+def _read_value(job: Job) -> float:
+    return float(json.loads(_value_file(job).read_text())["value"])
+
+
+def _reason(job: Job, code: int) -> str:
+    return describe_signal(-code) if code < 0 else last_line(job[0].folder / job[1].name / LOG_FILE)
+
+
+def _keep_value(job: Job) -> str:
+    """Write the value of a run that ended; say why if it has none."""
+    side, run = job
+    files = [file for file in (side.folder / run.name).glob("*/*.json") if file.stem == file.parent.name]
+    if len(files) != 1:
+        return "it left no JSON file of evaluations (experiment.create_json=true)"
+    _, data = read_run_json(files[0])
+    steps = [step for name, step in data.items() if name.startswith("step_")]
+    last: dict[str, Any] = max(steps, key=lambda step: step["step_count"], default={"step_count": 0})
+    if last["step_count"] < run.n_frames:
+        return f"it was not evaluated at its end, {run.n_frames:,} frames: set experiment.evaluation=true"
+    file = _value_file(job)
+    temporary = file.with_suffix(".tmp")
+    temporary.write_text(json.dumps({"value": float(np.mean(last["return"])), "episodes": len(last["return"])}))
+    temporary.replace(file)
+    return ""

@@ -1,0 +1,1 @@
+"""Drawing of environments, for films and evaluation videos."""

@@ -1,0 +1,329 @@
+"""What follows from the runs of a comparison: estimates per task, aggregates over tasks, verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import numpy as np
+
+from benchmarl_himpo.harness.evaluation.statistics import Estimate, estimate_mean, estimate_unpaired_difference
+from benchmarl_himpo.harness.records.record import RunRecord
+from benchmarl_himpo.harness.reference_returns.reference_returns import Anchors, AnchorTable
+from benchmarl_himpo.harness.report.comparison import Comparison
+from benchmarl_himpo.harness.report.fairness import find_unequal_settings
+from benchmarl_himpo.harness.report.statistics import (
+    AGGREGATES,
+    FEW_RUNS,
+    Scores,
+    bootstrap,
+    estimate,
+    estimate_improvement,
+    iqm,
+    performance_profile,
+)
+
+N_THRESHOLDS = 51
+"""Points of a performance profile."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How intervals are made; see ``conf/report.yaml``."""
+
+    confidence: float
+    repetitions: int
+    seed: int
+
+    def estimate(self, statistic: Callable[[Scores], np.ndarray], scores: Scores) -> Estimate:
+        """Give a statistic its bootstrap interval."""
+        return estimate(statistic, scores, **self.__dict__)
+
+    def bootstrap(self, statistic: Callable[[Scores], np.ndarray], scores: Scores) -> Band:
+        """Give a statistic of several numbers its bootstrap intervals."""
+        return Band(*(values.tolist() for values in bootstrap(statistic, scores, **self.__dict__)))
+
+    def improvement(self, scores: Scores, reference: Scores) -> Estimate:
+        """Give the probability of improvement its bootstrap interval."""
+        return estimate_improvement(scores, reference, **self.__dict__)
+
+
+@dataclass(frozen=True)
+class Band:
+    """Estimates along an axis."""
+
+    value: list[float]
+    low: list[float]
+    high: list[float]
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a variant earns on a task; means over runs with Student's intervals."""
+
+    variant: str
+    seeds: list[int]
+    per_agent: Estimate
+    team: Estimate | None  # None: groups of different sizes, whose sum a mean over groups does not give
+    fraction: Estimate | None  # of the upper bound; None: no bound is known
+    score: Estimate | None  # between the anchors; None: none are known
+    last_collection: Estimate | None  # per agent, sampled actions; None: no episode ended while collecting
+    last_evaluation: Estimate | None  # per agent; None: there was none
+    life: Estimate | None  # mean life of an agent, in env steps; None: the environment tells no lives
+
+
+@dataclass(frozen=True)
+class Rival:
+    """How the leader of a task stands to another variant."""
+
+    variant: str
+    improvement: Estimate  # probability that a run of the leader beats one of the variant
+    difference: Estimate  # of the mean returns per agent, Welch's interval
+
+    @property
+    def is_behind(self) -> bool:
+        """Both intervals lie above equality: the bootstrap's, which is too narrow for few runs, and Welch's."""
+        return self.improvement.low > 0.5 and self.difference.low > 0.0
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """What came out on a task."""
+
+    label: str
+    n_agents: int  # 0: not known
+    anchors: Anchors | None
+    rows: list[Row]  # best first
+    improvement: dict[str, dict[str, Estimate]]  # probability that a run of the first beats one of the second
+    leader: Row  # the highest mean, of variants with several runs where there are two of these
+    rivals: list[Rival]  # of the leader, best first
+    not_judged: list[str]  # variants of a single run, where others have several
+    unequal: list[str]  # settings that should be equal and are not
+
+    @property
+    def heading(self) -> str:
+        """The task and its number of agents, where that is known."""
+        return f"{self.label}, {self.n_agents} agents" if self.n_agents else self.label
+
+
+@dataclass(frozen=True)
+class Aggregates:
+    """Scores over all tasks that have anchors, of the variants that have runs on each of them."""
+
+    tasks: list[str]
+    n_runs: dict[str, int]  # of each variant, on each of the tasks alike
+    variants: dict[str, dict[str, Estimate]]  # variant, statistic
+    improvement: dict[str, dict[str, Estimate]]
+    thresholds: list[float]
+    profiles: dict[str, Band]
+    without_tasks: dict[str, list[str]]  # variants that are left out, and what they lack
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """Everything that a report says of returns."""
+
+    measure: str
+    left_out: list[str]  # ids of runs that have no such measure
+    values: dict[str, float]  # return per agent by id
+    few_runs: bool
+    tasks: list[TaskResult]
+    aggregates: Aggregates | None  # None: no task has anchors, or no variant a seed that it has on each that has
+    min_max_iqm: dict[str, Estimate] = field(default_factory=dict)  # scores between this report's lowest and highest
+
+
+MEASURES: dict[str, Callable[[RunRecord], list[float] | None]] = {
+    "absolute metric: mean return of the best evaluated policy over fresh episodes": lambda r: (
+        None if r.absolute_metric is None else r.absolute_metric["returns"]
+    ),
+    "mean return over the last evaluation": lambda r: r.evaluation_returns[-1] if r.evaluation_returns else None,
+    "mean return over the episodes of the last batch, actions sampled": lambda r: [
+        value for value in r.collection_return[-1:] if value is not None
+    ],
+}
+"""What a run is worth, the best measure first: how to say it, and the returns it is the mean of."""
+
+
+def analyse(comparison: Comparison, anchors: AnchorTable, settings: Settings) -> Analysis:
+    """Work out everything that a report says of returns.
+
+    Args:
+        comparison: the runs.
+        anchors: the anchors of tasks.
+        settings: how intervals are made.
+
+    Returns:
+        The analysis. All runs are held to one measure, the best that any of them has.
+    """
+    measure, values = _measure(comparison.records)
+    scored = replace(comparison, records=[r for r in comparison.records if r.id in values])
+    tasks = [_analyse_task(scored, task, values, anchors.of(task), settings) for task in scored.tasks]
+    return Analysis(
+        measure=measure,
+        left_out=[record.id for record in comparison.records if record.id not in values],
+        values=values,
+        few_runs=any(len(row.seeds) < FEW_RUNS for task in tasks for row in task.rows),
+        tasks=tasks,
+        aggregates=_aggregate(scored, tasks, values, settings),
+        min_max_iqm=_min_max_iqm(scored, values, settings),
+    )
+
+
+def _measure(records: list[RunRecord]) -> tuple[str, dict[str, float]]:
+    """Value each run by the best measure that any of them has."""
+    for name, returns_of in MEASURES.items():
+        returns = {record.id: returns_of(record) for record in records}
+        values = {run: float(np.mean(episodes)) for run, episodes in returns.items() if episodes}
+        if values:
+            return name, values
+    raise ValueError("no run has any return: nothing can be compared")
+
+
+def _values_of(comparison: Comparison, task: str, variant: str, values: dict[str, float]) -> np.ndarray:
+    """Returns per agent of a variant's runs on a task. Shape ``[n_runs]``."""
+    return np.array([values[record.id] for record in comparison.runs(task, variant)])
+
+
+def _analyse_task(
+    comparison: Comparison, task: str, values: dict[str, float], anchors: Anchors | None, settings: Settings
+) -> TaskResult:
+    """Work out what came out on a task."""
+    variants = comparison.variants_of(task)
+    returns = {variant: _values_of(comparison, task, variant, values) for variant in variants}
+    runs = {variant: comparison.runs(task, variant) for variant in variants}
+    confidence = settings.confidence
+
+    def estimate_known(values: Iterable[float | None]) -> Estimate | None:
+        known = [value for value in values if value is not None]
+        return estimate_mean(known, confidence) if known else None
+
+    def row(variant: str) -> Row:
+        of_runs, first = returns[variant], runs[variant][0]
+        is_sum = len(set(first.group_sizes.values())) == 1
+        bound = anchors.upper_bound if anchors else None
+        return Row(
+            variant=variant,
+            seeds=[record.seed for record in runs[variant]],
+            per_agent=estimate_mean(of_runs, confidence),
+            team=estimate_mean(of_runs * first.n_agents, confidence) if is_sum else None,
+            fraction=estimate_mean(of_runs / bound, confidence) if bound else None,
+            score=estimate_mean(anchors.normalise(of_runs), confidence) if anchors else None,
+            last_collection=estimate_known(record.last_collection for record in runs[variant]),
+            last_evaluation=estimate_known(record.last_evaluation for record in runs[variant]),
+            life=estimate_known(record.life for record in runs[variant]),
+        )
+
+    rows = sorted(map(row, variants), key=lambda r: -r.per_agent.value)
+    improvement = _improvements({row.variant: [returns[row.variant]] for row in rows}, settings)
+    several = [row for row in rows if len(row.seeds) > 1]
+    leader, *others = judged = several if len(several) > 1 else rows
+    return TaskResult(
+        label=task,
+        n_agents=runs[leader.variant][0].n_agents,
+        anchors=anchors,
+        rows=rows,
+        improvement=improvement,
+        leader=leader,
+        rivals=[
+            Rival(
+                other.variant,
+                improvement[leader.variant][other.variant],
+                estimate_unpaired_difference(returns[leader.variant], returns[other.variant], confidence),
+            )
+            for other in others
+        ],
+        not_judged=[row.variant for row in rows if row not in judged],
+        unequal=find_unequal_settings([record for records in runs.values() for record in records]),
+    )
+
+
+def _improvements(scores: dict[str, list[np.ndarray]], settings: Settings) -> dict[str, dict[str, Estimate]]:
+    """Probability that the first beats the second, for every pair; the other way round is what is left to 1."""
+    found: dict[str, dict[str, Estimate]] = {variant: {} for variant in scores}
+    names = list(scores)
+    for i, first in enumerate(names):
+        for second in names[i + 1 :]:
+            forth = settings.improvement(scores[first], scores[second])
+            found[first][second] = forth
+            found[second][first] = Estimate(1 - forth.value, 1 - forth.high, 1 - forth.low)
+    return found
+
+
+def _aggregate(
+    comparison: Comparison, results: list[TaskResult], values: dict[str, float], settings: Settings
+) -> Aggregates | None:
+    """Aggregate scores over all tasks that have anchors."""
+    anchors = {result.label: result.anchors for result in results if result.anchors is not None}
+    if not anchors:
+        return None
+    balanced = balance(comparison, list(anchors))
+    if not balanced.records:
+        return None
+    scores = _best_first(
+        {
+            variant: [
+                anchors_of_task.normalise(_values_of(balanced, task, variant, values))
+                for task, anchors_of_task in anchors.items()
+            ]
+            for variant in balanced.variants
+        }
+    )
+    lacking = {
+        variant: [task for task in anchors if not comparison.runs(task, variant)]
+        for variant in comparison.variants
+        if variant not in scores
+    }
+    highest = max(task.max() for of_tasks in scores.values() for task in of_tasks)
+    thresholds = np.linspace(0, max(1.0, float(highest)), N_THRESHOLDS)
+    profile = partial(performance_profile, thresholds=thresholds)
+    return Aggregates(
+        tasks=list(anchors),
+        n_runs={variant: len(of_tasks[0]) for variant, of_tasks in scores.items()},
+        variants={
+            variant: {name: settings.estimate(statistic, of_tasks) for name, statistic in AGGREGATES.items()}
+            for variant, of_tasks in scores.items()
+        },
+        improvement=_improvements(scores, settings),
+        thresholds=thresholds.tolist(),
+        profiles={variant: settings.bootstrap(profile, of_tasks) for variant, of_tasks in scores.items()},
+        without_tasks=lacking,
+    )
+
+
+def balance(comparison: Comparison, tasks: Sequence[str]) -> Comparison:
+    """Keep as many runs of a variant on one task as on another: aggregates pool them, and more would weigh more.
+
+    Args:
+        comparison: the runs.
+        tasks: labels of the tasks to aggregate over, one or more.
+
+    Returns:
+        The runs on these tasks with seeds that their variant has on each of them.
+    """
+    common = {
+        variant: set.intersection(*({record.seed for record in comparison.runs(task, variant)} for task in tasks))
+        for variant in comparison.variants
+    }
+    return replace(
+        comparison,
+        records=[r for r in comparison.records if r.task_label in tasks and r.seed in common[r.variant]],
+    )
+
+
+def _min_max_iqm(comparison: Comparison, values: dict[str, float], settings: Settings) -> dict[str, Estimate]:
+    """IQM of returns between the lowest and the highest run of each task in this report, over all tasks."""
+    ranges = {}
+    for task in comparison.tasks:
+        of_task = [values[record.id] for record in comparison.records if record.task_label == task]
+        ranges[task] = (min(of_task), max(max(of_task) - min(of_task), 1e-12))
+    balanced = balance(comparison, list(ranges))
+    scores = {
+        variant: [(_values_of(balanced, task, variant, values) - low) / width for task, (low, width) in ranges.items()]
+        for variant in balanced.variants
+    }
+    return {variant: settings.estimate(iqm, of_tasks) for variant, of_tasks in _best_first(scores).items()}
+
+
+def _best_first(scores: dict[str, list[np.ndarray]]) -> dict[str, list[np.ndarray]]:
+    return dict(sorted(scores.items(), key=lambda item: -float(iqm(item[1]))))

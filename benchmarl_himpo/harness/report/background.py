@@ -1,0 +1,151 @@
+"""What stands behind the results, in sections: cost, configurations, provenance, runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import yaml
+
+from benchmarl_himpo.harness.records.record import RunRecord
+from benchmarl_himpo.harness.report.comparison import Comparison
+from benchmarl_himpo.harness.report.document import Content, Section, Table
+from benchmarl_himpo.harness.report.fairness import ABSENT, NOT_COMPARED, find_differences, find_provenance
+
+UNKNOWN = "-"
+"""Stands for what is not known of a run."""
+
+
+def write_background(content: Content) -> list[Section]:
+    """Write the sections on what stands behind the results.
+
+    Args:
+        content: the runs and what follows from them.
+
+    Returns:
+        Sections in order.
+    """
+    return [_cost(content.comparison), _fairness(content), _provenance(content), _runs(content)]
+
+
+COSTS: dict[str, Callable[[RunRecord], float | None]] = {
+    "frames/s": lambda r: r.frames[-1] / r.seconds[-1] if r.seconds and r.seconds[-1] else None,
+    "collection s": lambda r: r.timers.get("collection"),
+    "training s": lambda r: r.timers.get("training"),
+    "evaluation s": lambda r: r.timers.get("evaluation"),
+    "peak memory MiB": lambda r: None if r.peak_memory is None else r.peak_memory / 2**20,
+    "gradient steps": lambda r: r.gradient_steps,
+    "parameters": lambda r: sum(r.parameters.values()) or None,
+}
+"""What a run cost, by column; None: not known."""
+
+
+def _cost(comparison: Comparison) -> Section:
+    tables = []
+    for task in comparison.tasks:
+        runs = {variant: comparison.runs(task, variant) for variant in comparison.variants_of(task)}
+        rows = [[variant, *(_range(of, value_of) for value_of in COSTS.values())] for variant, of in runs.items()]
+        tables.append(Table(task, ["variant", *COSTS], rows))
+        parts = sorted({part for of in runs.values() for part in of[0].parameters})
+        counts = [
+            [part, *(f"{of[0].parameters[part]:,}" if part in of[0].parameters else "" for of in runs.values())]
+            for part in parts
+        ]
+        if counts:
+            tables.append(Table(f"{task}: parameters", ["group, loss, level", *runs], counts))
+    text = (
+        "Mean over runs, and in brackets the range where it is wider than a tenth of the mean; a dash where nothing is "
+        "known. Frames per second of collection and training. Ratios mean something only where the machine, its load "
+        "and the runs beside it were the same."
+    )
+    return Section("Cost", [text], tables)
+
+
+def _range(runs: list[RunRecord], value_of: Callable[[RunRecord], float | None]) -> str:
+    values = [value for value in map(value_of, runs) if value is not None]
+    if not values:
+        return UNKNOWN
+    mean, low, high = float(np.mean(values)), min(values), max(values)
+    digits = 0 if abs(mean) >= 10 else 1
+    spread = f" ({low:,.{digits}f}-{high:,.{digits}f})" if high - low > 0.1 * abs(mean) else ""
+    return f"{mean:,.{digits}f}{spread}"
+
+
+def _fairness(content: Content) -> Section:
+    comparison = content.comparison
+    tables: dict[str, list[Table]] = {}  # by what they say
+    tasks: dict[str, list[str]] = {}  # that it is said of
+    folded = []
+    for task in comparison.tasks:
+        records = [record for record in comparison.records if record.task_label == task]
+        variants, differences = find_differences(records)
+        said = repr((variants, differences))
+        tables[said] = _tables_of_differences(variants, differences)
+        tasks.setdefault(said, []).append(task)
+        for variant in variants:
+            config = comparison.runs(task, variant)[0].config
+            shown = {key: value for key, value in config.items() if key not in NOT_COMPARED}
+            if shown:
+                folded.append((f"configuration of {variant} on {task}", yaml.safe_dump(shown, sort_keys=True)))
+    text = "Resolved configurations; what is not listed is the same for all variants of a task."
+    named = [
+        replace(table, caption=f"{', '.join(tasks[said])}: {table.caption}")
+        for said, of in tables.items()
+        for table in of
+    ]
+    return Section("What differs", [text], [*_tuning_table(content), *named], folded=folded)
+
+
+def _tuning_table(content: Content) -> list[Table]:
+    """What was tried for each algorithm before the comparison."""
+    protocol = content.protocol
+    if protocol is None:
+        return []
+    algorithms = {record.algorithm for record in content.comparison.records}
+    rows = [
+        [algorithm, tried, ", ".join(f"{k}={v}" for k, v in protocol.tuned.get(algorithm, {}).items()) or "-"]
+        for algorithm, tried in protocol.tuning.items()
+        if algorithm in algorithms
+    ]
+    return [Table("Tuning before the comparison", ["algorithm", "what was tried", "taken, where not its own"], rows)]
+
+
+def _tables_of_differences(variants: list[str], differences: dict[str, list[str]]) -> list[Table]:
+    """Keys that variants set to other values, and apart from them those that only some variants have."""
+    rows = [[key, *values] for key, values in differences.items()]
+    differing = [row for row in rows if len({*row[1:]} - {ABSENT}) > 1]
+    lacking = [row for row in rows if row not in differing]
+    captions = {"keys that differ": differing, "keys that some do not have, and the others agree on": lacking}
+    return [Table(caption, ["key", *variants], of) for caption, of in captions.items() if of]
+
+
+def _provenance(content: Content) -> Section:
+    found = find_provenance(content.comparison.records)
+    rows = [[key, text] for key, text in found.items()]
+    text = []
+    if len({record.fingerprint for record in content.comparison.records} - {None}) > 1:
+        text = ["Runs have different numerics fingerprints: they were made with other versions or on other processors."]
+    return Section("Provenance", text, [Table("Versions and machines", ["what", "value"], rows)])
+
+
+def _runs(content: Content) -> Section:
+    comparison, values = content.comparison, content.analysis.values
+    rows = [
+        [
+            record.id,
+            f"{values[record.id]:.2f}" if record.id in values else "none",
+            f"{record.n_frames:,}",
+            f"{record.seconds[-1]:,.0f}" if record.seconds else UNKNOWN,
+            UNKNOWN if record.resumed is None else "yes" if record.resumed else "no",
+            UNKNOWN if record.attempts is None else str(record.attempts),
+            comparison.files[record.id],
+        ]
+        for record in comparison.records
+    ]
+    columns = ["run", "return per agent", "frames", "seconds", "resumed", "attempts", "file"]
+    absent = [[a.variant, a.task, str(a.seed), a.reason] for a in comparison.absent]
+    tables = [Table("Runs without a record", ["variant", "task", "seed", "what is known"], absent)] if absent else []
+    text = [] if absent else ["Every variant of a task has the same seeds, and no run is unfinished."]
+    text += [f"{run} has no such measure and is left out of the tables." for run in content.analysis.left_out]
+    return Section("Runs", text, [*tables, Table("Runs", columns, rows)])

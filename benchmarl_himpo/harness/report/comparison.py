@@ -1,0 +1,260 @@
+"""The runs of a comparison: every record and run below some folders, what is unfinished, and what is missing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import yaml
+
+from benchmarl_himpo.harness.records.json_runs import read_json_runs
+from benchmarl_himpo.harness.records.labels import strip_common
+from benchmarl_himpo.harness.records.ledger import Ledger
+from benchmarl_himpo.harness.records.record import (
+    RECORD_FILE,
+    RUN_RECORD_FILE,
+    RecordError,
+    RunRecord,
+    load_record,
+)
+from benchmarl_himpo.harness.records.single_run import is_recorded
+from benchmarl_himpo.harness.records.spec import SPEC_FILE
+from benchmarl_himpo.harness.reference_returns.reference_returns import OF_RUNS
+from benchmarl_himpo.harness.runs.run_config import CONFIG_FILE
+from benchmarl_himpo.harness.sweeps.protocol import RunLabel
+
+RECORD_NAME = re.compile(r"-s\d+-[0-9a-f]{8}$")
+"""End of a record's id, which is its file name where records are kept without their runs."""
+
+
+class ComparisonError(ValueError):
+    """Runs cannot be compared; the message says why."""
+
+
+@dataclass(frozen=True)
+class Absent:
+    """A run that has no record: one of a protocol or a sweep, or a seed that a task's other variants have."""
+
+    task: str
+    variant: str
+    seed: int
+    reason: str
+    planned: bool  # by a protocol or a sweep
+
+    def __str__(self) -> str:
+        return f"{self.variant} on {self.task}, seed {self.seed}: {self.reason}"
+
+    @property
+    def label(self) -> RunLabel:
+        """What tells it from the other runs of a comparison."""
+        return self.task, self.variant, self.seed
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs to compare.
+
+    Args:
+        records: sorted by task, variant and seed.
+        files: where each was found, relative to the folder that was given, by id.
+        absent: runs of the protocol without a record; without a protocol unfinished runs, and seeds that other variants
+            of the task have.
+        common: what was taken out of the labels, because all have it.
+    """
+
+    records: list[RunRecord]
+    files: dict[str, str]
+    absent: list[Absent]
+    common: list[str]
+
+    @property
+    def tasks(self) -> list[str]:
+        """Labels of the tasks, in order."""
+        return list(dict.fromkeys(record.task_label for record in self.records))
+
+    @property
+    def variants(self) -> list[str]:
+        """Labels of the variants, in order."""
+        return sorted({record.variant for record in self.records}, key=natural_order)
+
+    def variants_of(self, task: str) -> list[str]:
+        """Labels of the variants that a task has runs of."""
+        return list(dict.fromkeys(record.variant for record in self.records if record.task_label == task))
+
+    def runs(self, task: str, variant: str) -> list[RunRecord]:
+        """The runs of a variant on a task, by seed."""
+        return [record for record in self.records if (record.task_label, record.variant) == (task, variant)]
+
+
+def natural_order(text: str) -> list[tuple[int, str]]:
+    """Key that sorts 7 before 10."""
+    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", text)]
+
+
+def collect(folders: Sequence[Path], planned: Set[RunLabel] | None = None) -> Comparison:
+    """Read every record below some folders, and every run of BenchMARL's own that left its JSON file.
+
+    Args:
+        folders: folders of sweeps, of runs or of records, or files of records.
+        planned: the runs of a protocol, which alone are taken; None: all, and variants should have the same seeds.
+
+    Returns:
+        The comparison.
+
+    Raises:
+        ComparisonError: if there is no record, or if two that differ claim to be the same run.
+        RecordError: if a file that should be a record is none.
+    """
+    found: dict[RunLabel, tuple[RunRecord, str]] = {}
+    begun: list[Absent] = []
+    for folder in folders:
+        if not folder.exists():
+            raise ComparisonError(f"{folder} does not exist: give folders of sweeps, of runs or of records")
+        recorded = [(load_record(path), path) for path in _record_files(folder)]
+        for record, path in [*recorded, *read_json_runs(folder)]:
+            name = str(path.relative_to(folder)) if path != folder else path.name
+            key = (record.task_label, record.variant, record.seed)
+            if planned is not None and key not in planned:
+                continue
+            other, other_name = found.setdefault(key, (record, name))
+            if other != record:
+                raise ComparisonError(_describe_clash(other, other_name, record, name))
+        begun += [_read_plan(spec) for spec in sorted(folder.rglob(SPEC_FILE)) if _is_unfinished(spec.parent)]
+        begun += [_read_beginning(run) for run in _single_runs(folder) if not is_recorded(run)]
+    if not found:
+        of_protocol = "" if planned is None else " of the protocol"
+        where = ", ".join(map(str, folders))
+        named = "; ".join(sorted(map(str, begun)))
+        raise ComparisonError(
+            f"no record of a finished run{of_protocol} below {where}"
+            f"{f', where these are unfinished: {named}' if named else ': give folders of runs, sweeps or records'}"
+        )
+    records = [record for record, _ in found.values()]
+    records.sort(key=lambda r: (natural_order(r.task_label), natural_order(r.variant), r.seed))
+    _check_configs(records)
+    unfinished = {run.label: run for run in begun if run.label not in found}
+    if planned is None:
+        absent = [*unfinished.values(), *_missing_seeds(records, list(unfinished.values()))]
+    else:
+        absent = [unfinished.get(key, Absent(*key, "no record", planned=True)) for key in planned - found.keys()]
+    comparison = Comparison(
+        records=records,
+        files={record.id: name for record, name in found.values()},
+        absent=sorted(absent, key=lambda a: natural_order(str(a))),
+        common=[],
+    )
+    return _shorten_labels(comparison)
+
+
+def _shorten_labels(comparison: Comparison) -> Comparison:
+    """Take out of the labels what all variants have, and of runs and their evaluations what all tasks have."""
+    labels = [(r.variant, r.task_label) for r in comparison.records] + [(a.variant, a.task) for a in comparison.absent]
+    options = {record.variant: record.config["experiment"] for record in comparison.records if record.config}
+
+    def concerns(difference: str, variant: str) -> bool:
+        option = difference.partition("=")[0].removeprefix("experiment.")
+        return not option.startswith(("on_policy_", "off_policy_")) or option in options.get(variant, option)
+
+    variants, of_variants = strip_common((variant for variant, _ in labels), concerns=concerns)
+    tasks, of_tasks = strip_common((task for _, task in labels), lambda part: part.startswith(OF_RUNS))
+    return Comparison(
+        records=[replace(r, variant=variants[r.variant], task_label=tasks[r.task_label]) for r in comparison.records],
+        files=comparison.files,
+        absent=[replace(a, variant=variants[a.variant], task=tasks[a.task]) for a in comparison.absent],
+        common=[*of_variants, *of_tasks],
+    )
+
+
+def _record_files(folder: Path) -> list[Path]:
+    """Files that claim to be records: by their name, since runs leave other JSON files too."""
+    if folder.is_file():
+        return [folder]
+    of_sweeps = (p for p in folder.rglob("*.json") if p.name == RECORD_FILE or RECORD_NAME.search(p.stem))
+    single = (p for p in folder.rglob(RUN_RECORD_FILE) if is_recorded(p.parent))
+    return sorted([*of_sweeps, *single])
+
+
+def _single_runs(folder: Path) -> list[Path]:
+    """Folders of runs that are of no sweep."""
+    runs = (file.parent for file in sorted(folder.rglob(CONFIG_FILE)))
+    return [run for run in runs if not any((around / SPEC_FILE).is_file() for around in run.resolve().parents)]
+
+
+def _read_beginning(run: Path) -> Absent:
+    """Read what a run of no sweep was to be, where it has no record."""
+    ledger = Ledger(run)
+    started = [event for event in ledger.events() if "task_label" in event]
+    if started:
+        labels = {name: started[-1][name] for name in ("task_label", "variant", "seed")}
+        return Absent(labels["task_label"], labels["variant"], labels["seed"], _state(ledger), planned=True)
+    try:
+        config = yaml.safe_load((run / CONFIG_FILE).read_text(encoding="utf-8"))
+        choices, seed = config["choices"], int(config["seed"])
+        unknown = "no record yet, which python -m benchmarl_himpo.resume leaves when it has ended the run"
+        reason = _state(ledger) if ledger.events() else unknown
+        return Absent(choices["task"], choices["algorithm"], seed, reason, planned=True)
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise RecordError(f"{run / CONFIG_FILE} does not say what its run was to be: {error}") from error
+
+
+def _is_unfinished(folder: Path) -> bool:
+    return not (folder / RECORD_FILE).is_file()
+
+
+def _read_plan(spec: Path) -> Absent:
+    """Read what a run without a record was to be."""
+    try:
+        plan = yaml.safe_load(spec.read_text(encoding="utf-8"))
+        task, variant, seed = plan["task_label"], plan["variant"], int(plan["config"]["seed"])
+        return Absent(task, variant, seed, _state(Ledger(spec.parent)), planned=True)
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise RecordError(f"{spec} does not say what its run was to be: {error}") from error
+
+
+def _state(ledger: Ledger) -> str:
+    """Say in a few words why a run has no record."""
+    if ledger.is_running:
+        return "running, or killed (no exit event)"
+    if ledger.events() and not ledger.is_unfinished:
+        return ledger.reason or "finished, and its record is gone"
+    if ledger.is_interrupted:
+        return "interrupted"
+    return f"failed: {ledger.reason}" if ledger.n_attempts else "not started"
+
+
+def _missing_seeds(records: list[RunRecord], unfinished: list[Absent]) -> list[Absent]:
+    """Seeds that some variant of a task has and another has not."""
+    known = {run.label for run in unfinished}
+    known |= {(record.task_label, record.variant, record.seed) for record in records}
+    seeds = {task: {s for t, _, s in known if t == task} for task, _, _ in known}
+    return [
+        Absent(task, variant, seed, "no record, though other variants have this seed", planned=False)
+        for task, variant in {(task, variant) for task, variant, _ in known}
+        for seed in seeds[task]
+        if (task, variant, seed) not in known
+    ]
+
+
+def _check_configs(records: list[RunRecord]) -> None:
+    """Refuse one label for two configurations.
+
+    Raises:
+        ComparisonError: naming two runs.
+    """
+    first: dict[tuple[str, str], RunRecord] = {}
+    for record in records:
+        other = first.setdefault((record.task_label, record.variant), record)
+        if other.config_hash != record.config_hash:
+            raise ComparisonError(
+                f"{other.id} and {record.id} are both called {record.variant} on {record.task_label} and have "
+                "different configurations: they are no runs of one variant; report them apart"
+            )
+
+
+def _describe_clash(first: RunRecord, first_name: str, second: RunRecord, second_name: str) -> str:
+    return (
+        f"{first_name} and {second_name} are both {second.variant} on {second.task_label} with seed {second.seed}, and "
+        f"differ (ids {first.id} and {second.id}): a comparison has one run of each; leave one of them out"
+    )

@@ -1,0 +1,150 @@
+"""Learning curves: returns of runs over frames and over wall-clock, brought to common points."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarl_himpo.harness.evaluation.statistics import estimate_mean
+from benchmarl_himpo.harness.records.record import RunRecord
+from benchmarl_himpo.harness.reference_returns.reference_returns import Anchors
+from benchmarl_himpo.harness.report.analysis import Band, Settings, balance
+from benchmarl_himpo.harness.report.comparison import Comparison
+from benchmarl_himpo.harness.report.statistics import iqm
+
+N_TIMES = 40
+"""Points of a curve over wall-clock, where runs have no points in common."""
+
+Line = tuple[list[float], list[float]]
+"""Points of one run: where, and the return there."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A variant on a task: the mean over runs with Student's intervals, and every run."""
+
+    at: list[float]
+    band: Band
+    runs: dict[int, Line]  # by seed
+
+
+@dataclass(frozen=True)
+class TaskCurves:
+    """All variants on a task."""
+
+    over_frames: dict[str, Curve]
+    over_minutes: dict[str, Curve]
+
+
+@dataclass(frozen=True)
+class Efficiency:
+    """IQM of scores over frames, over all tasks that have anchors."""
+
+    frames: list[float]
+    variants: dict[str, Band]
+
+
+def has_evaluations(comparison: Comparison) -> bool:
+    """Tell whether every run was evaluated while it trained; else curves show what was earned in collection."""
+    return all(record.evaluation_returns for record in comparison.records)
+
+
+def draw_from(record: RunRecord, evaluated: bool) -> tuple[list[float], list[float], list[float]]:
+    """Give the points of a run.
+
+    Args:
+        record: the run.
+        evaluated: take evaluations; else the mean return of the episodes that ended in each batch.
+
+    Returns:
+        Frames, minutes of collection and training, which are none where they are not known, and mean returns per agent.
+    """
+    if evaluated:
+        minutes = [seconds / 60 for seconds in record.evaluation_seconds if seconds is not None]
+        return list(record.evaluation_frames), minutes, [float(np.mean(r)) for r in record.evaluation_returns]
+    kept = [i for i, value in enumerate(record.collection_return) if value is not None]
+    returns = [value for value in record.collection_return if value is not None]
+    return [record.frames[i] for i in kept], [record.seconds[i] / 60 for i in kept], returns
+
+
+def task_curves(comparison: Comparison, task: str, confidence: float) -> TaskCurves:
+    """Average the curves of a task's runs.
+
+    Args:
+        comparison: the runs.
+        task: label of the task.
+        confidence: coverage of the intervals, in (0, 1).
+
+    Returns:
+        The curves, over frames at every point that a run has, over minutes, where they are known, at equal
+        steps up to the shortest run's end.
+    """
+    evaluated = has_evaluations(comparison)
+    over_frames, over_minutes = {}, {}
+    for variant in comparison.variants_of(task):
+        frames, minutes = {}, {}
+        for record in comparison.runs(task, variant):
+            at_frames, at_minutes, returns = draw_from(record, evaluated)
+            if returns:
+                frames[record.seed] = (at_frames, returns)
+            if at_minutes:
+                minutes[record.seed] = (at_minutes, returns)
+        if frames:
+            over_frames[variant] = _average(
+                frames, sorted({x for line in frames.values() for x in line[0]}), confidence
+            )
+        if minutes:
+            last = min(line[0][-1] for line in minutes.values())
+            first = max(line[0][0] for line in minutes.values())
+            over_minutes[variant] = _average(minutes, np.linspace(first, last, N_TIMES).tolist(), confidence)
+    return TaskCurves(over_frames, over_minutes)
+
+
+def interpolate(line: Line, at: Sequence[float]) -> np.ndarray:
+    """Bring a run to given points, NaN before its first and after its last. Shape ``[n_points]``."""
+    return np.interp(at, *line, left=np.nan, right=np.nan)
+
+
+def _average(lines: dict[int, Line], at: list[float], confidence: float) -> Curve:
+    """Average runs at points that at least one of them reaches."""
+    values = np.stack([interpolate(line, at) for line in lines.values()], axis=1)  # [n_points, n_runs]
+    estimates = [estimate_mean(row[~np.isnan(row)], confidence) for row in values]
+    band = Band([e.value for e in estimates], [e.low for e in estimates], [e.high for e in estimates])
+    return Curve(at, band, lines)
+
+
+def sample_efficiency(
+    comparison: Comparison, anchors: dict[str, Anchors], variants: Sequence[str], settings: Settings
+) -> Efficiency:
+    """Aggregate scores over frames.
+
+    Args:
+        comparison: the runs.
+        anchors: of the tasks to aggregate over, by label.
+        variants: those to draw, which have runs on each of the tasks; see :func:`balance`.
+        settings: how intervals are made.
+
+    Returns:
+        The IQM of scores at every point that a run has and all of them reach, with stratified bootstrap intervals.
+    """
+    evaluated = has_evaluations(comparison)
+    balanced = balance(comparison, list(anchors))
+    lines = {
+        variant: [[draw_from(record, evaluated) for record in balanced.runs(task, variant)] for task in anchors]
+        for variant in variants
+    }
+    runs = [line for of_tasks in lines.values() for task in of_tasks for line in task]
+    if not runs or not all(line[2] for line in runs):
+        return Efficiency([], {})
+    first, last = max(line[0][0] for line in runs), min(line[0][-1] for line in runs)
+    at = sorted({x for line in runs for x in line[0] if first <= x <= last})
+
+    def scores(variant: str) -> list[np.ndarray]:
+        return [
+            anchor.normalise(np.stack([interpolate((line[0], line[2]), at) for line in task], axis=-1))
+            for task, anchor in zip(lines[variant], anchors.values(), strict=True)
+        ]
+
+    return Efficiency(at, {variant: settings.bootstrap(iqm, scores(variant)) for variant in variants})

@@ -1,0 +1,42 @@
+"""Parts of a report: what it is written from, and what pages and Markdown are made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from benchmarl_himpo.harness.reference_returns.reference_returns import AnchorTable
+from benchmarl_himpo.harness.report.analysis import Analysis, Settings
+from benchmarl_himpo.harness.report.comparison import Comparison
+from benchmarl_himpo.harness.report.figures import Picture
+from benchmarl_himpo.harness.sweeps.protocol import Protocol
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: the first column names its rows."""
+
+    caption: str
+    columns: list[str]
+    rows: list[list[str]]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a report."""
+
+    title: str
+    paragraphs: list[str] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+    pictures: list[Picture] = field(default_factory=list)
+    folded: list[tuple[str, str]] = field(default_factory=list)  # summary, plain text
+
+
+@dataclass(frozen=True)
+class Content:
+    """Everything that a report is written from."""
+
+    comparison: Comparison
+    analysis: Analysis
+    anchors: AnchorTable
+    settings: Settings
+    protocol: Protocol | None = None  # that the runs are of

@@ -1,0 +1,101 @@
+"""Whether runs are comparable: settings that must be equal, what differs between configurations, and provenance."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from benchmarl_himpo.harness.records.labels import flatten
+from benchmarl_himpo.harness.records.record import RunRecord
+from benchmarl_himpo.harness.runs.origin import describe_origin
+
+EQUAL_SETTINGS = (
+    "experiment.evaluation",
+    "experiment.evaluation_interval",
+    "experiment.evaluation_episodes",
+    "experiment.evaluation_deterministic_actions",
+    "experiment.evaluation_static",
+    "experiment.prefer_continuous_actions",
+    "experiment.max_n_frames",
+)
+"""Keys of a configuration that all variants of a task must share, besides the task itself."""
+
+NOT_COMPARED = ("seed",)
+"""Keys of a configuration that differ between the runs of one variant."""
+
+ABSENT = "-"
+"""Stands for the value of a key that a configuration does not have."""
+
+
+def find_unequal_settings(records: list[RunRecord]) -> list[str]:
+    """Say which settings of a task's runs differ that must not.
+
+    Args:
+        records: the runs of one task.
+
+    Returns:
+        A sentence for each: the task's own configuration, evaluations, episodes and fresh episodes, frames. Of runs
+        whose configuration is not known, the frames and the episodes of evaluations.
+    """
+    configs = {record.id: dict(flatten(record.config)) for record in records}
+    keys = {key for config in configs.values() for key in config if key.startswith("task.")} | set(EQUAL_SETTINGS)
+    seen: dict[str, dict[str, list[str]]] = {}
+    for record in records:
+        measured = {key: configs[record.id].get(key) for key in keys}
+        measured["frames"] = record.n_frames
+        measured["fresh episodes"] = len(record.absolute_metric["returns"]) if record.absolute_metric else None
+        if not record.config:
+            measured["episodes per evaluation"] = len(record.evaluation_returns[-1])
+        for key, value in measured.items():
+            seen.setdefault(key, {}).setdefault(json.dumps(value), []).append(record.variant)
+    return [
+        f"{key} differs: " + "; ".join(f"{value} in {', '.join(sorted(set(who)))}" for value, who in values.items())
+        for key, values in sorted(seen.items())
+        if len(values) > 1
+    ]
+
+
+def find_differences(records: list[RunRecord]) -> tuple[list[str], dict[str, list[str]]]:
+    """Find the keys in which configurations differ.
+
+    Args:
+        records: the runs of one task.
+
+    Returns:
+        The variants, and for each key that differs the value of each variant as JSON, :data:`ABSENT` where it has none.
+    """
+    configs = {record.variant: dict(flatten(record.config)) for record in records}
+    keys = sorted({key for config in configs.values() for key in config} - set(NOT_COMPARED))
+    table = {key: [json.dumps(c[key]) if key in c else ABSENT for c in configs.values()] for key in keys}
+    return list(configs), {key: values for key, values in table.items() if len(set(values)) > 1}
+
+
+def find_provenance(records: list[RunRecord]) -> dict[str, str]:
+    """Say what runs were made with and on: one value where all agree, else each with the number of its runs.
+
+    Args:
+        records: all runs.
+
+    Returns:
+        A text for each key. Times and loads are given as ranges, the runs' fingerprints as one more key.
+    """
+    ranges, found = ("started", "ended", "load_average"), {}
+    keys = sorted({key for record in records for key in record.provenance})
+    for key in [key for key in keys if key not in ranges]:
+        found[key] = _count([record.provenance.get(key) for record in records])
+    if any(record.origin for record in records):
+        found["begun from"] = _count([describe_origin(record.origin) for record in records])
+    found["fingerprint"] = _count([record.fingerprint for record in records])
+    for key in ranges:
+        values = sorted(v for record in records if (v := record.provenance.get(key)) is not None)
+        if values:
+            found[key] = str(values[0]) if values[0] == values[-1] else f"{values[0]} to {values[-1]}"
+    return found
+
+
+def _count(values: list[Any]) -> str:
+    """Write equal values as one, others with their numbers."""
+    texts = ["unknown" if value is None else str(value) for value in values]
+    if len(set(texts)) == 1:
+        return texts[0]
+    return ", ".join(f"{text} ({texts.count(text)} runs)" for text in sorted(set(texts)))

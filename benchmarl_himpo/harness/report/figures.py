@@ -1,0 +1,216 @@
+"""Pictures of a report: matplotlib's SVG, the same to the byte every time, to stand inside a page."""
+
+from __future__ import annotations
+
+import io
+import re
+import textwrap
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import cycle
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from benchmarl_himpo.harness.reference_returns.reference_returns import Anchors
+from benchmarl_himpo.harness.report.analysis import Aggregates, Band, TaskResult
+from benchmarl_himpo.harness.report.curves import Curve, Efficiency, TaskCurves
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8c6d31")
+"""Okabe and Ito's, which colour-blind readers tell apart; yellow, which does not show on white, is replaced."""
+DASHES = ("-", "--", "-.", ":")
+SCRIPT_LINES = ("--", "-.", (0, (1, 3)), (0, (8, 3)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 1)))
+"""Lines of scripts, which are as grey as that of uniform actions."""
+SIZE = (4.4, 3.2)
+"""Inches. A picture fills the width of a phone, and stands beside others on a screen."""
+TASK_ROW = 0.42
+"""Height of a variant's row, in inches: its label may take three lines."""
+LEGEND_ROW = 0.17
+"""Height of a legend's row, in inches."""
+SETTINGS = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "benchmarl_himpo",
+    "text.parse_math": False,
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.fontsize": 8,
+}
+NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of a report."""
+
+    name: str  # of its file
+    caption: str
+    svg: str
+
+
+@dataclass(frozen=True)
+class Style:
+    """How each variant is drawn, the same in all pictures."""
+
+    variants: list[str]
+
+    def of(self, variant: str) -> dict[str, Any]:
+        """Colour and line of a variant."""
+        i = self.variants.index(variant)
+        return {"color": COLOURS[i % len(COLOURS)], "linestyle": DASHES[i // len(COLOURS) % len(DASHES)]}
+
+    def sort(self, variants: Iterable[str]) -> list[str]:
+        """Variants in the order of legends."""
+        return sorted(variants, key=self.variants.index)
+
+
+def draw_curves(number: int, label: str, curves: TaskCurves, anchors: Anchors | None, style: Style) -> list[Picture]:
+    """Draw the learning curves of a task, over frames and over wall-clock.
+
+    Args:
+        number: of the task, for the files' names.
+        label: of the task.
+        curves: what to draw.
+        anchors: lines to draw across.
+        style: how variants are drawn.
+
+    Returns:
+        Two pictures, or one where the wall-clock of no run is known.
+    """
+
+    def draw(axes: Axes, of_variants: dict[str, Curve], scale: float, xlabel: str) -> None:
+        for variant in style.sort(of_variants):
+            curve, look = of_variants[variant], style.of(variant)
+            for x, y in curve.runs.values():
+                axes.plot(np.array(x) / scale, y, linewidth=0.5, alpha=0.4, **look)
+            _draw_band(axes, np.array(curve.at) / scale, curve.band, variant, look)
+        _draw_anchors(axes, anchors, axes.axhline)
+        axes.set(xlabel=xlabel, ylabel="return per agent")
+
+    over = {
+        "frames": (curves.over_frames, 1000, "frames (thousands)"),
+        "minutes": (curves.over_minutes, 1, "collection and training (minutes)"),
+    }
+    return [
+        Picture(
+            f"curves_{number}_{name}",
+            f"{label}: mean return over {name}, Student's intervals, a thin line per run",
+            _render(label, lambda axes, what=what: draw(axes, *what)),  # type: ignore[misc]
+        )
+        for name, what in over.items()
+        if what[0]
+    ]
+
+
+def draw_task(number: int, result: TaskResult, values: dict[str, list[float]], style: Style) -> Picture:
+    """Draw what each variant earns on a task: every run as a dot, the mean and its interval.
+
+    Args:
+        number: of the task, for the file's name.
+        result: the task.
+        values: return per agent of each run by variant.
+        style: how variants are drawn.
+
+    Returns:
+        The picture.
+    """
+
+    def draw(axes: Axes) -> None:
+        rows = result.rows[::-1]
+        for y, row in enumerate(rows):
+            colour = style.of(row.variant)["color"]
+            axes.plot(values[row.variant], [y - 0.18] * len(values[row.variant]), "o", color=colour, ms=3, alpha=0.5)
+            axes.plot([row.per_agent.low, row.per_agent.high], [y, y], color=colour, linewidth=2)
+            axes.plot(row.per_agent.value, y, "D", color=colour, ms=5)
+        _draw_anchors(axes, result.anchors, axes.axvline)
+        axes.set(xlabel="return per agent", yticks=range(len(rows)))
+        axes.set_yticklabels([_wrap(row.variant, 18) for row in rows])
+
+    svg = _render(result.label, draw, height=max(SIZE[1], TASK_ROW * len(result.rows)))
+    return Picture(f"returns_{number}", f"{result.label}: mean, interval and runs", svg)
+
+
+def draw_profiles(aggregates: Aggregates, style: Style) -> Picture:
+    """Draw performance profiles."""
+
+    def draw(axes: Axes) -> None:
+        for variant in style.sort(aggregates.profiles):
+            band = aggregates.profiles[variant]
+            _draw_band(axes, np.array(aggregates.thresholds), band, variant, style.of(variant))
+        axes.set(xlabel="score τ", ylabel="share of runs above τ")
+
+    caption = "Performance profile: share of runs whose score is above τ, stratified bootstrap intervals"
+    return Picture("performance_profile", caption, _render("performance profile", draw))
+
+
+def draw_efficiency(efficiency: Efficiency, style: Style) -> Picture:
+    """Draw the IQM of scores over frames."""
+
+    def draw(axes: Axes) -> None:
+        for variant in style.sort(efficiency.variants):
+            at = np.array(efficiency.frames) / 1000
+            _draw_band(axes, at, efficiency.variants[variant], variant, style.of(variant))
+        axes.set(xlabel="frames (thousands)", ylabel="IQM of scores")
+
+    caption = "Sample efficiency: IQM of scores over frames, stratified bootstrap intervals"
+    return Picture("sample_efficiency", caption, _render("sample efficiency", draw))
+
+
+def _draw_band(axes: Axes, x: np.ndarray, band: Band, label: str, look: dict[str, Any]) -> None:
+    axes.plot(x, band.value, linewidth=1.5, label=label, **look)
+    axes.fill_between(x, band.low, band.high, color=look["color"], alpha=0.15, linewidth=0)
+
+
+def _draw_anchors(axes: Axes, anchors: Anchors | None, draw_line: Callable[..., Any]) -> None:
+    """Draw what anchors a task has; the upper bound, which is far from all else, as a line of the legend alone."""
+    if anchors is None:
+        return
+    draw_line(anchors.random, color="grey", linestyle=":", linewidth=1, label="uniform actions")
+    for (name, value), line in zip(anchors.scripts.items(), cycle(SCRIPT_LINES), strict=False):
+        draw_line(value, color="grey", linestyle=line, linewidth=1, label=f"script: {name}")
+    if anchors.upper_bound is not None:
+        axes.plot([], [], linestyle="none", label=f"upper bound: {anchors.upper_bound:.1f}")
+
+
+def _wrap(label: str, width: int) -> str:
+    """Break a long label into at most three lines; the tables have the rest."""
+    return "\n".join(textwrap.wrap(label, width, max_lines=3, placeholder="...", break_on_hyphens=False))
+
+
+def _render(title: str, draw: Callable[[Axes], None], height: float = SIZE[1]) -> str:
+    """Draw a picture with its title above and its legend below, and give it as SVG."""
+    with rc_context(SETTINGS):
+        figure = Figure(figsize=(SIZE[0], height), layout="constrained")
+        axes = figure.add_subplot()
+        draw(axes)
+        figure.suptitle(_wrap(title, 60), fontsize=9)
+        handles, labels = axes.get_legend_handles_labels()
+        if labels:
+            n_columns = 1 if max(map(len, labels)) > 30 else 2
+            labels = [_wrap(label, 60) for label in labels]
+            n_rows = -(-sum(label.count("\n") + 1 for label in labels) // n_columns)
+            figure.set_size_inches(SIZE[0], height + LEGEND_ROW * n_rows)
+            figure.legend(handles, labels, loc="outside lower center", ncols=n_columns, frameon=False)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata=NO_METADATA)
+    return buffer.getvalue()
+
+
+def inline(picture: Picture) -> str:
+    """Make a picture's SVG fit into a page: no prologue, no size of its own, no identifiers but its own.
+
+    Args:
+        picture: the picture.
+
+    Returns:
+        An ``svg`` element.
+    """
+    svg = picture.svg[picture.svg.index("<svg") :]
+    svg = re.sub(r'(<svg [^>]*?) width="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg [^>]*?) height="[^"]*"', r"\1", svg, count=1)
+    used = set(re.findall(r'(?:url\(#|href="#)([^")]+)', svg))
+    svg = re.sub(r' id="([^"]*)"', lambda m: f' id="{picture.name}-{m[1]}"' if m[1] in used else "", svg)
+    return re.sub(r'(url\(#|href="#)', rf"\g<1>{picture.name}-", svg)

@@ -1,0 +1,233 @@
+"""What came out, in sections: returns, curves, aggregates, probabilities of improvement."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from benchmarl_himpo.harness.evaluation.statistics import Estimate
+from benchmarl_himpo.harness.records.record import LAST_ITERATIONS
+from benchmarl_himpo.harness.report.analysis import Aggregates
+from benchmarl_himpo.harness.report.curves import has_evaluations, sample_efficiency, task_curves
+from benchmarl_himpo.harness.report.document import Content, Section, Table
+from benchmarl_himpo.harness.report.figures import Style, draw_curves, draw_efficiency, draw_profiles, draw_task
+from benchmarl_himpo.harness.report.statistics import AGGREGATES
+
+
+def write_results(content: Content) -> list[Section]:
+    """Write the sections on what came out.
+
+    Args:
+        content: the runs and what follows from them.
+
+    Returns:
+        Sections in order.
+    """
+    style = Style(content.comparison.variants)
+    return [
+        _returns(content, style),
+        _curves(content, style),
+        _ends(content),
+        _aggregates(content, style),
+        _improvements(content),
+    ]
+
+
+def _returns(content: Content, style: Style) -> Section:
+    tables, pictures = [], []
+    for number, result in enumerate(content.analysis.tasks):
+        rows = [
+            [
+                row.variant,
+                str(len(row.seeds)),
+                str(row.per_agent),
+                _text(row.team),
+                _percent(row.fraction),
+                _text(row.score),
+            ]
+            for row in result.rows
+        ]
+        columns = ["variant", "runs", "return per agent", "team return", "share of the upper bound", "score"]
+        if any(row.life is not None for row in result.rows):
+            columns.append("mean life of an agent, env steps")
+            rows = [[*cells, _text(row.life)] for cells, row in zip(rows, result.rows, strict=True)]
+        tables.append(Table(result.heading, columns, rows))
+        values = {
+            row.variant: [
+                content.analysis.values[r.id]
+                for r in content.comparison.runs(result.label, row.variant)
+                if r.id in content.analysis.values
+            ]
+            for row in result.rows
+        }
+        pictures.append(draw_task(number, result, values, style))
+    coverage = f"{content.settings.confidence:.0%}"
+    return Section(
+        "Returns per task",
+        [
+            f"Each run has one value, its {content.analysis.measure}. Means over runs, Student's {coverage} intervals.",
+            *_explain_anchors(content),
+        ],
+        [*tables, *_anchors_table(content)],
+        pictures,
+    )
+
+
+def _explain_anchors(content: Content) -> list[str]:
+    """Say what scores are measured between, and where they are not."""
+    unknown = [result.label for result in content.analysis.tasks if result.anchors is None]
+    said = [
+        "A score is 0 at the return of uniform actions and 1 at that of the best script that does not learn, or at the "
+        "upper bound, which no team can exceed, where there is no script. Anchors were measured with continuous "
+        "actions where a task has them, unless discrete ones have their own; version "
+        f"{content.anchors.version}, sha256 {content.anchors.digest[:12]}."
+    ]
+    return [*said, f"No anchors are stored for {', '.join(unknown)}: no scores there."] if unknown else said
+
+
+def _anchors_table(content: Content) -> list[Table]:
+    """The anchors of the tasks that have some."""
+    known = [(result.label, result.anchors) for result in content.analysis.tasks if result.anchors is not None]
+    if not known:
+        return []
+    rows = [
+        [
+            label,
+            _number(anchors.random),
+            ", ".join(f"{name} {value:.2f}" for name, value in anchors.scripts.items()) or "unknown",
+            _number(anchors.upper_bound),
+        ]
+        for label, anchors in known
+    ]
+    returns = Table("Anchors, return per agent", ["task", "uniform actions", "scripts", "upper bound"], rows)
+    lives = [
+        [label, ", ".join(f"{name} {life:.0f}" for name, life in anchors.lives.items())]
+        for label, anchors in known
+        if anchors.lives
+    ]
+    return [returns, Table("Anchors, mean life of an agent, env steps", ["task", "mean life"], lives)][
+        : 1 + bool(lives)
+    ]
+
+
+def _curves(content: Content, style: Style) -> Section:
+    pairs = [
+        draw_curves(
+            number,
+            result.label,
+            task_curves(content.comparison, result.label, content.settings.confidence),
+            result.anchors,
+            style,
+        )
+        for number, result in enumerate(content.analysis.tasks)
+    ]
+    pictures = [
+        picture for over in ("frames", "minutes") for pair in pairs for picture in pair if picture.name.endswith(over)
+    ]
+    evaluated = (
+        "of each evaluation" if has_evaluations(content.comparison) else "of the episodes that ended in each batch"
+    )
+    text = (
+        f"Mean returns {evaluated}. Wall-clock, where it is known, is that of collection and training, without "
+        "evaluations, and as good as the machines were free: see the load average below."
+    )
+    return Section("Learning curves", [text], pictures=pictures)
+
+
+def _ends(content: Content) -> Section:
+    columns = ["variant", "runs", f"last {LAST_ITERATIONS} batches, actions sampled", "last evaluation"]
+    tables = [
+        Table(
+            result.heading,
+            columns,
+            [
+                [row.variant, str(len(row.seeds)), _text(row.last_collection), _text(row.last_evaluation)]
+                for row in result.rows
+            ],
+        )
+        for result in content.analysis.tasks
+    ]
+    text = (
+        "Mean returns per agent where curves end: of the episodes that ended in the last batches, collected with "
+        "sampled actions, and of the last evaluation."
+    )
+    return Section("The end of training", [text], tables)
+
+
+def _aggregates(content: Content, style: Style) -> Section:
+    analysis, settings = content.analysis, content.settings
+    title = "Aggregates over tasks"
+    found = analysis.aggregates
+    ranges = Table(
+        "Between this report's extremes",
+        ["variant", "IQM, min-max"],
+        [[variant, str(value)] for variant, value in analysis.min_max_iqm.items()],
+    )
+    if found is None:
+        none = "There are no scores to aggregate: no task has anchors, or no variant has a seed on each that has."
+        return Section(title, [none], [ranges])
+    names = {"iqm": "IQM", "median": "median", "mean": "mean", "optimality_gap": "optimality gap"}
+    table = Table(
+        f"Scores over {', '.join(found.tasks)}",
+        ["variant", "runs on each task", *(names[name] for name in AGGREGATES)],
+        [
+            [variant, str(found.n_runs[variant]), *(str(values[name]) for name in AGGREGATES)]
+            for variant, values in found.variants.items()
+        ],
+    )
+    anchors = {r.label: r.anchors for r in analysis.tasks if r.anchors is not None}
+    scored = replace(content.comparison, records=[r for r in content.comparison.records if r.id in analysis.values])
+    efficiency = sample_efficiency(scored, anchors, list(found.variants), settings)
+    text = [
+        f"Intervals are stratified percentile bootstraps over runs and tasks, {settings.repetitions:,} resamples, seed "
+        f"{settings.seed}. The optimality gap is what scores lack to 1; lower is better. Min-max scores lie between "
+        "the lowest and the highest run of each task in this report: they change with the variants in it. Runs with "
+        "seeds that their variant does not have on every task are left out.",
+        *_explain_left_out(found),
+    ]
+    pictures = [draw_profiles(found, style)] if found.profiles else []
+    return Section(
+        title,
+        text,
+        [table, ranges],
+        [*pictures, *([draw_efficiency(efficiency, style)] if efficiency.variants else [])],
+    )
+
+
+def _explain_left_out(found: Aggregates) -> list[str]:
+    return [
+        f"{variant} is left out: it has no runs on {', '.join(lacking)}."
+        for variant, lacking in found.without_tasks.items()
+    ]
+
+
+def _improvements(content: Content) -> Section:
+    analysis = content.analysis
+    tables = [_matrix(result.label, result.improvement) for result in analysis.tasks if len(result.rows) > 1]
+    if analysis.aggregates is not None and len(analysis.aggregates.tasks) > 1 and len(analysis.aggregates.variants) > 1:
+        tables.insert(0, _matrix("all tasks", analysis.aggregates.improvement))
+    text = "The probability that a run of the row's variant beats one of the column's; a tie is half a win. Best first."
+    return Section("Probability of improvement", [text] if tables else ["One variant alone beats nobody."], tables)
+
+
+def _matrix(caption: str, improvement: dict[str, dict[str, Estimate]]) -> Table:
+    names = list(improvement)
+    rows = [
+        [f"{number}. {a}", *(str(improvement[a][b]) if b in improvement[a] else "" for b in names)]
+        for number, a in enumerate(names, 1)
+    ]
+    return Table(caption, ["", *(f"{number}." for number in range(1, len(names) + 1))], rows)
+
+
+def _text(estimate: Estimate | None) -> str:
+    return "-" if estimate is None else str(estimate)
+
+
+def _number(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.2f}"
+
+
+def _percent(estimate: Estimate | None) -> str:
+    if estimate is None:
+        return "-"
+    texts = [f"{100 * value:.0f}" for value in (estimate.value, estimate.low, estimate.high)]
+    return f"{texts[0]} %" if texts[1] == "nan" else f"{texts[0]} % [{texts[1]}, {texts[2]}]"

@@ -1,0 +1,212 @@
+"""Write a report: one page that needs nothing else, Markdown with its pictures, and files for programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from benchmarl_himpo.harness.output import write_whole
+from benchmarl_himpo.harness.report.analysis import MEASURES
+from benchmarl_himpo.harness.report.background import write_background
+from benchmarl_himpo.harness.report.document import Content, Section, Table
+from benchmarl_himpo.harness.report.figures import inline
+from benchmarl_himpo.harness.report.results import write_results
+from benchmarl_himpo.harness.report.verdicts import judge, summarise, write_warnings
+
+FORMAT = 1
+"""Version of ``report.json``: raised when a key changes its meaning."""
+
+FIGURES = "figures"
+
+
+def write_report(content: Content, folder: Path, title: str) -> list[Path]:
+    """Write all files of a report.
+
+    Args:
+        content: the runs and what follows from them.
+        folder: where to; created where it is missing.
+        title: what the report is called.
+
+    Returns:
+        The files. The same content gives the same bytes.
+    """
+    sections = [*write_results(content), *write_background(content)]
+    data = as_data(content)
+    texts = {
+        "report.html": as_html(content, sections, data, title),
+        "report.md": as_markdown(content, sections, title),
+        "report.json": f"{json.dumps(data, sort_keys=True, indent=1, allow_nan=False)}\n",
+        "report.csv": as_csv(content),
+        "marl_eval.json": f"{json.dumps(as_marl_eval(content), allow_nan=False)}\n",
+    }
+    texts |= {f"{FIGURES}/{p.name}.svg": p.svg for section in sections for p in section.pictures}
+    for name, text in texts.items():
+        write_whole(folder / name, text)
+    return [folder / name for name in texts]
+
+
+def as_data(content: Content) -> dict[str, Any]:
+    """Give everything that a report says of returns, and what each run was worth, as JSON holds it."""
+    comparison, analysis = content.comparison, content.analysis
+    data = {
+        "format": FORMAT,
+        "settings": asdict(content.settings),
+        "anchors": {"version": content.anchors.version, "sha256": content.anchors.digest},
+        "protocol": content.protocol and content.protocol.name,
+        "verdicts": [asdict(verdict) for verdict in judge(analysis)],
+        "warnings": write_warnings(content),
+        "analysis": asdict(analysis),
+        "common": comparison.common,
+        "absent": [asdict(run) for run in comparison.absent],
+        "runs": [
+            {
+                "id": r.id,
+                "variant": r.variant,
+                "task": r.task_label,
+                "seed": r.seed,
+                "config_hash": r.config_hash,
+                "file": comparison.files[r.id],
+                "return_per_agent": analysis.values.get(r.id),
+                "mean_life": r.life,
+                "evaluation_frames": r.evaluation_frames,
+                "evaluation_seconds": r.evaluation_seconds,
+                "evaluation_means": [float(np.mean(returns)) for returns in r.evaluation_returns],
+            }
+            for r in comparison.records
+        ],
+    }
+    return dict(_without_nan(data))
+
+
+def _without_nan(value: Any) -> Any:
+    """Replace what JSON cannot hold, an unknown limit, by null."""
+    if isinstance(value, dict):
+        return {key: _without_nan(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def as_html(content: Content, sections: list[Section], data: dict[str, Any], title: str) -> str:
+    """Give the report as one page: styles, pictures and data are inside, and nothing is fetched or run."""
+    environment = Environment(
+        loader=PackageLoader("benchmarl_himpo.harness.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["inline"] = lambda picture: Markup(inline(picture))  # matplotlib escapes what it draws
+    raw = json.dumps(data, sort_keys=True, allow_nan=False).replace("<", r"\u003c")
+    return environment.get_template("report.html.jinja").render(
+        title=title,
+        verdicts=judge(content.analysis),
+        warnings=write_warnings(content),
+        summary=summarise(content),
+        sections=sections,
+        raw=Markup(raw),  # in a script element nothing but a "<" ends it
+    )
+
+
+def as_markdown(content: Content, sections: list[Section], title: str) -> str:
+    """Give the report as Markdown, with its pictures beside it."""
+    lines = [f"# {_escape(title)}", "", _escape(summarise(content)), ""]
+    verdicts = judge(content.analysis)
+    lines += [f"- **{_escape(v.task)}**: {_escape(v.text)}" for v in verdicts]
+    lines += ["", *(f"> {_escape(warning)}\n" for warning in write_warnings(content))]
+    for section in sections:
+        lines += [f"## {section.title}", ""]
+        lines += [f"{_escape(text)}\n" for text in section.paragraphs]
+        lines += [_markdown_table(table) for table in section.tables]
+        lines += [f"![{_escape(p.caption)}]({FIGURES}/{p.name}.svg)\n" for p in section.pictures]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _markdown_table(table: Table) -> str:
+    rows = [table.columns, ["---"] * len(table.columns), *table.rows]
+    lines = [f"| {' | '.join(cell if i == 1 else _escape(cell) for cell in row)} |" for i, row in enumerate(rows)]
+    return "\n".join([f"**{_escape(table.caption)}**", "", *lines, ""])
+
+
+def _escape(text: str) -> str:
+    """Write text so that Markdown shows it as it is."""
+    escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace("\n", " ")
+    return re.sub(r"([\\`*_|\[\]])", r"\\\1", escaped)
+
+
+def as_csv(content: Content) -> str:
+    """Give a row per run."""
+    rows = []
+    for record in content.comparison.records:
+        value = content.analysis.values.get(record.id)
+        anchors = content.anchors.of(record.task_label)
+        score = None if anchors is None or value is None else float(anchors.normalise(np.array(value)))
+        rows.append(
+            {
+                "task": record.task_label,
+                "variant": record.variant,
+                "seed": record.seed,
+                "return_per_agent": value,
+                "score": score,
+                "last_collection": record.last_collection,
+                "last_evaluation": record.last_evaluation,
+                "mean_life": record.life,
+                "n_agents": record.n_agents or None,
+                "frames": record.n_frames,
+                "seconds": record.seconds[-1] if record.seconds else None,
+                "peak_memory": record.peak_memory,
+                "gradient_steps": record.gradient_steps,
+                "parameters": sum(record.parameters.values()) or None,
+                "resumed": record.resumed,
+                "attempts": record.attempts,
+                "config_hash": record.config_hash,
+                "id": record.id,
+            }
+        )
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def as_marl_eval(content: Content) -> dict[str, Any]:
+    """Give the evaluations in the format of marl-eval: environment, task, algorithm, seed, step.
+
+    That format asks every run for an entry ``absolute_metrics`` after its steps, which are read in the order they
+    stand in, and allows no comma in the name of an algorithm. The entry holds the episodes behind the value that a run
+    has in this report: those of the absolute metric, or of the last evaluation where no run measured it. Runs without
+    that value, or without evaluations, are left out.
+    """
+    returns_of = MEASURES[content.analysis.measure]
+    found: dict[str, Any] = {}
+    for record in content.comparison.records:
+        if record.id not in content.analysis.values or not record.evaluation_returns:
+            continue
+        environment, _, task = record.task_label.partition("/")
+        steps: dict[str, Any] = {
+            f"step_{i}": {
+                "step_count": frames,
+                **({} if seconds is None else {"elapsed_time": seconds}),
+                "return": returns,
+            }
+            for i, (frames, seconds, returns) in enumerate(
+                zip(record.evaluation_frames, record.evaluation_seconds, record.evaluation_returns, strict=True)
+            )
+        }
+        steps["absolute_metrics"] = {"return": returns_of(record)}
+        algorithm = record.variant.replace(",", " ")
+        seeds = found.setdefault(environment, {}).setdefault(task, {}).setdefault(algorithm, {})
+        seeds[f"seed_{record.seed}"] = steps
+    return found

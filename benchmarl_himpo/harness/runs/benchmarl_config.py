@@ -1,0 +1,174 @@
+"""Read what BenchMARL's own experiment says of itself, ``config.pkl``, as data.
+
+A pickle may call anything when it is opened. Here classes are only names: nothing that the file names is imported or
+called, and what comes out are texts, numbers and lists, checked like those of a ``run.yaml``.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from benchmarl.algorithms import algorithm_config_registry
+from benchmarl.environments import task_config_registry
+from benchmarl.experiment import ExperimentConfig
+from benchmarl.models import model_config_registry
+from benchmarl.models.common import SequenceModelConfig
+
+from benchmarl_himpo.harness.runs.checkpoint import CheckpointError
+
+PARTS = ("task", "task.config", "algorithm", "model", "seed", "experiment", "critic_model", "callbacks")
+"""What the file holds, in order."""
+PLACES = ("save_folder", "restore_file", "restore_map_location")
+"""Options of the experiment that say where it was: a run that goes on has its own."""
+
+ERRORS = (OSError, EOFError, pickle.UnpicklingError, ValueError, TypeError, AttributeError, LookupError, RecursionError)
+"""What a file may cause that is damaged or something else."""
+
+
+def read_benchmarl_config(file: Path) -> dict[str, Any]:
+    """Read the configuration of a run of BenchMARL's own experiment.
+
+    Args:
+        file: ``config.pkl`` in the folder of the run.
+
+    Returns:
+        What ``run.yaml`` would hold. A task that is not registered is called ``<module>.<class>/<name>``.
+
+    Raises:
+        CheckpointError: if the file is damaged, or holds what a command cannot be told.
+    """
+    try:
+        parts = _read(file, len(PARTS) - 1)
+        algorithm, model = parts["algorithm"], parts["model"]
+        if _name(type(parts["experiment"])) != _name(ExperimentConfig):
+            raise CheckpointError(f"has {_name(type(parts['experiment']))} where BenchMARL puts its ExperimentConfig")
+        known = {field.name for field in fields(ExperimentConfig)}.difference(PLACES)
+        experiment = {key: value for key, value in vars(parts["experiment"]).items() if key in known}
+        return {
+            "experiment": {key: _plain(value, f"experiment.{key}") for key, value in experiment.items()},
+            "algorithm": _plain_attributes(algorithm, "algorithm"),
+            "task": _plain(parts["task.config"], "task"),
+            "model": _model(model, "model"),
+            "critic_model": _model(parts["critic_model"], "critic_model"),
+            "seed": _plain(parts["seed"], "seed"),
+            "accelerated": False,
+            "choices": {
+                "experiment": "default",
+                "algorithm": _registered(algorithm, "algorithm", algorithm_config_registry),
+                "task": _task_name(parts["task"]),
+                "model": "layers/mlp",  # values replace those of a model's file, whatever it is
+                "model@critic_model": "layers/mlp",
+            },
+        }
+    except CheckpointError as error:
+        raise CheckpointError(f"{file} {error}") from error
+    except ERRORS as error:
+        raise CheckpointError(f"{file} is not the configuration of an experiment of BenchMARL ({error})") from error
+
+
+def own_callbacks(file: Path) -> list[str]:
+    """Name the callbacks that a program gave to BenchMARL's own experiment, beside those of this package.
+
+    Args:
+        file: ``config.pkl`` in the folder of the run.
+
+    Returns:
+        Their classes.
+
+    Raises:
+        CheckpointError: if the file is damaged.
+    """
+    try:
+        names = [_name(type(callback)) for callback in _read(file, len(PARTS))["callbacks"]]
+    except ERRORS as error:
+        raise CheckpointError(f"{file} cannot be read as far as the callbacks ({error})") from error
+    return [name for name in names if not name.startswith("benchmarl_himpo.")]
+
+
+class _Inert:
+    """Stands for an object of a class that the pickle names: what it would be made of."""
+
+    _arguments: tuple[Any, ...] = ()
+
+    def __new__(cls, *arguments: Any, **_: Any) -> _Inert:
+        inert = super().__new__(cls)
+        inert._arguments = arguments
+        return inert
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        pass
+
+
+class _Reader(pickle.Unpickler):
+    """Opens a pickle without a single one of the classes and functions that it names."""
+
+    def find_class(self, module: str, name: str) -> type:
+        if (module, name) == ("collections", "OrderedDict"):
+            return dict
+        return type(name, (_Inert,), {"__module__": module, "__qualname__": name})
+
+
+def _read(file: Path, n_parts: int) -> dict[str, Any]:
+    with file.open("rb") as stream:
+        return {part: _Reader(stream).load() for part in PARTS[:n_parts]}
+
+
+def _name(class_: type) -> str:
+    return f"{class_.__module__}.{class_.__qualname__}"
+
+
+def _plain(value: Any, place: str) -> Any:
+    """Turn a value into what YAML can hold."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, dict):
+        return {_plain(key, place): _plain(inner, f"{place}.{key}") for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner, f"{place}.{i}") for i, inner in enumerate(value)]
+    if isinstance(value, type):
+        return re.sub(r"^torch\.nn\.modules\.(\w+\.)+", "torch.nn.", _name(value))  # as YAML files name it
+    if _name(type(value)) == "torch.device":
+        return ":".join(map(str, value._arguments))
+    raise CheckpointError(
+        f"has {place} of the class {_name(type(value))}, which a command cannot be given: load the run in Python, "
+        "with benchmarl.experiment.Experiment.reload_from_file"
+    )
+
+
+def _plain_attributes(value: Any, place: str) -> dict[str, Any]:
+    """The options of a configuration; BenchMARL keeps others in it, such as ``_is_critic``."""
+    return {key: _plain(v, f"{place}.{key}") for key, v in vars(value).items() if not key.startswith("_")}
+
+
+def _model(model: Any, place: str) -> dict[str, Any]:
+    """The node of a model, with those of its layers where it is a sequence."""
+    if _name(type(model)) != _name(SequenceModelConfig):
+        return {"name": _registered(model, place, model_config_registry), **_plain_attributes(model, place)}
+    layers = {f"l{i}": _model(layer, f"{place}.layers.l{i}") for i, layer in enumerate(model.model_configs, 1)}
+    return {"layers": layers, "intermediate_sizes": _plain(model.intermediate_sizes, f"{place}.intermediate_sizes")}
+
+
+def _registered(config: Any, place: str, registry: dict[str, type]) -> str:
+    """Name in the registry of the class of a configuration."""
+    name = _name(type(config))
+    for known, class_ in registry.items():
+        if _name(class_) == name:
+            return known
+    raise CheckpointError(
+        f"has {place} of the class {name}, which is not registered in this process: choose one of BenchMARL or this "
+        f"package, or register it in BenchMARL's {place.removeprefix('critic_').partition('.')[0]}_config_registry "
+        "before the command's main() is called"
+    )
+
+
+def _task_name(task: Any) -> str:
+    """Name of a task on the command line, or else of its class."""
+    name = _name(type(task))
+    for known, entry in task_config_registry.items():
+        if _name(entry.associated_class()) == name and known.partition("/")[2] == task.name.lower():
+            return known
+    return f"{name}/{task.name}"

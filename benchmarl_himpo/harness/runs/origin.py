@@ -1,0 +1,123 @@
+"""The checkpoint of another run that a run begins from: with its weights alone, or with all that it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import DictConfig, OmegaConf
+
+from benchmarl_himpo.harness.runs.checkpoint import CONFIG_FILE, CheckpointError, digest_of, newest_checkpoint
+from benchmarl_himpo.harness.runs.run_config import ORIGIN, find_run
+
+INIT_FROM = "init_from"
+"""Option of a run that takes the weights alone."""
+RESTORE_FILE = "restore_file"
+"""Option of the experiment with which a new run goes on from a checkpoint of another."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a run began from; no machine path.
+
+    Args:
+        option: :data:`INIT_FROM` or :data:`RESTORE_FILE`.
+        run: name of the run's folder; of the file, where it lies in none.
+        frames: frames that the checkpoint was trained for.
+        sha256: digest of the checkpoint's content, hex.
+    """
+
+    option: str
+    run: str
+    frames: int
+    sha256: str
+
+    def __str__(self) -> str:
+        what = "weights alone" if self.option == INIT_FROM else "everything"
+        return f"{self.run} at {self.frames:,} frames ({what})"
+
+
+def make_origin(option: str, checkpoint: Path, state: Mapping[str, Any]) -> Origin:
+    """Describe the checkpoint that a run begins from.
+
+    Args:
+        option: how the user asked for it.
+        checkpoint: the file.
+        state: its content.
+    """
+    folder = checkpoint.resolve().parent
+    name = folder.parent.name if folder.name == "checkpoints" else checkpoint.stem
+    return Origin(option, name, int(state["state"]["total_frames"]), digest_of(checkpoint))
+
+
+def read_origin(run: Path) -> Origin | None:
+    """Read which checkpoint of another run a run began from.
+
+    Args:
+        run: the folder of the run.
+
+    Returns:
+        The checkpoint; None: the run began from nothing.
+    """
+    file = run / CONFIG_FILE
+    saved = cast("DictConfig", OmegaConf.load(file)).get(ORIGIN) if file.is_file() else None
+    return None if saved is None else Origin(**saved)
+
+
+def find_checkpoint(init_from: str) -> Path:
+    """Find the checkpoint that ``init_from`` means.
+
+    Args:
+        init_from: the folder of a run, the output folder around it, or a checkpoint.
+
+    Returns:
+        The file; of a run the newest that matches its checksum.
+
+    Raises:
+        CheckpointError: if there is none.
+    """
+    path = Path(init_from)
+    try:
+        return path if path.is_file() else newest_checkpoint(find_run(path) / "checkpoints")
+    except CheckpointError as error:
+        raise CheckpointError(f"{INIT_FROM}={init_from}: {error}") from error
+
+
+def add_origin(cfg: DictConfig, origin: Origin | None) -> DictConfig:
+    """Add to a config which checkpoint its run began from, as :func:`identify_origin` reads it.
+
+    Args:
+        cfg: the composed config, which is not changed.
+        origin: the checkpoint; None: the run began from nothing.
+
+    Returns:
+        A config with the origin.
+    """
+    known = cfg.copy()
+    if origin is not None:
+        OmegaConf.update(known, ORIGIN, asdict(origin), force_add=True)
+    return known
+
+
+def identify_origin(cfg: DictConfig) -> dict[str, str]:
+    """Say what of its origin a run's identity has: how it was taken, and what.
+
+    Args:
+        cfg: a composed config, or one that was loaded from the folder of a run.
+
+    Returns:
+        The digest of the checkpoint by the option; nothing for a run that begins from nothing.
+
+    Raises:
+        CheckpointError: if ``init_from`` names no good checkpoint.
+    """
+    if ORIGIN in cfg:
+        return {cfg[ORIGIN].option: cfg[ORIGIN].sha256}
+    return {} if cfg.init_from is None else {INIT_FROM: digest_of(find_checkpoint(cfg.init_from))}
+
+
+def describe_origin(origin: Mapping[str, Any]) -> str:
+    """Say in a few words what the origin in a record is; empty: the run began from nothing."""
+    return str(Origin(**origin)) if origin else "nothing"

@@ -1,0 +1,105 @@
+"""Take trained parameters over into networks of the same kind, all of them or what fits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarl_himpo.harness.runs.checkpoint import CheckpointError
+
+OF_NETWORKS = "_params."
+"""Part of the name of every parameter of a network, and of its target, in the state of a TorchRL loss."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What of a saved state went into a module.
+
+    Args:
+        taken: names of the parameters that were copied.
+        fresh: for each parameter that stays as it was initialised, why.
+        unused: names of what was saved and has no place in the module.
+    """
+
+    taken: list[str] = field(default_factory=list)
+    fresh: dict[str, str] = field(default_factory=dict)
+    unused: list[str] = field(default_factory=list)
+
+
+def load_parameters(module: nn.Module, saved: dict[str, Tensor]) -> None:
+    """Copy all parameters, and buffers that have the same shape: the others depend on the number of agents.
+
+    Args:
+        module: the policy or loss to fill.
+        saved: state of the one that was trained.
+
+    Raises:
+        CheckpointError: if a parameter is missing or has another shape.
+    """
+    for name, reason in copy_parameters(module, saved).fresh.items():
+        raise CheckpointError(
+            f"the policy cannot be taken to this task: its parameter {name} {reason}. Sizes of observation and action "
+            "must stay, and the number of agents too unless agents share parameters"
+        )
+
+
+def copy_parameters(module: nn.Module, saved: dict[str, Tensor]) -> Fit:
+    """Copy the parameters, and the buffers, that have the same name and shape.
+
+    Args:
+        module: the policy or loss to fill.
+        saved: state of the one that was trained.
+
+    Returns:
+        What was copied and what was not; buffers are not counted.
+    """
+    own = {name: value for name, value in module.state_dict(keep_vars=True).items() if isinstance(value, Tensor)}
+    fit = Fit(unused=[name for name, value in saved.items() if isinstance(value, Tensor) and name not in own])
+    for name, value in own.items():
+        found = saved.get(name)
+        if found is not None and found.shape == value.shape:
+            with torch.no_grad():
+                value.copy_(found)
+            if isinstance(value, nn.Parameter):
+                fit.taken.append(name)
+        elif isinstance(value, nn.Parameter):
+            reason = "is missing" if found is None else f"has shape {list(found.shape)}"
+            fit.fresh[name] = f"should have shape {list(value.shape)} and {reason}"
+    return fit
+
+
+def copy_networks(losses: dict[str, nn.Module], state: dict[str, Any]) -> Fit:
+    """Copy actors, critics and their targets, where name and shape fit; coefficients of the losses stay.
+
+    Args:
+        losses: the loss of each agent group.
+        state: a checkpoint.
+
+    Returns:
+        What was copied and what was not, with names that begin with the group.
+    """
+    total = Fit()
+    for group, loss in losses.items():
+        trained = {name for name, value in loss.state_dict(keep_vars=True).items() if isinstance(value, nn.Parameter)}
+        saved = state.get(f"loss_{group}", {})
+        fit = copy_parameters(loss, {k: v for k, v in saved.items() if k in trained or OF_NETWORKS in k})
+        total.taken.extend(f"{group}/{name}" for name in fit.taken)
+        total.fresh.update({f"{group}/{name}": reason for name, reason in fit.fresh.items()})
+        total.unused.extend(f"{group}/{name}" for name in fit.unused)
+    return total
+
+
+def policy_of(state: dict[str, Any]) -> dict[str, Tensor] | None:
+    """Find the state of the policy in a checkpoint.
+
+    Args:
+        state: a checkpoint, of this package or of BenchMARL's own experiment.
+
+    Returns:
+        The state; None: the checkpoint has only the losses, which the policy shares its parameters with.
+    """
+    collector = state.get("collector") or {}
+    return state.get("policy") or collector.get("policy_state_dict")

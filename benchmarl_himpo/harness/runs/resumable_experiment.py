@@ -1,0 +1,430 @@
+"""BenchMARL's experiment, killed and resumed as if nothing had happened.
+
+BenchMARL's checkpoints leave out optimisers and random numbers, its ``run`` seeds anew, and its loggers append to what
+a killed run wrote after its last checkpoint. This subclass completes all three. It also lets evaluations draw from
+random numbers of their own, because VMAS shares one set of generators between all its environments: without this,
+evaluating changes training.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from benchmarl.experiment import Experiment
+from tensordict import LazyStackedTensorDict, TensorDictBase
+from torchrl.envs import EnvBase
+from torchrl.record.loggers.csv import CSVLogger
+
+from benchmarl_himpo import __version__
+from benchmarl_himpo.harness.callbacks import SummaryCallback
+from benchmarl_himpo.harness.runs.checkpoint import (
+    CheckpointError,
+    add_checksum,
+    prune_checkpoints,
+    read_checkpoint,
+    set_aside_later_checkpoints,
+    write_checkpoint,
+)
+from benchmarl_himpo.harness.runs.lock import lock_folder
+from benchmarl_himpo.harness.runs.origin import INIT_FROM, RESTORE_FILE, Origin, make_origin
+from benchmarl_himpo.harness.runs.parameters import Fit, copy_networks
+from benchmarl_himpo.harness.runs.random_state import (
+    capture_random_state,
+    own_generator,
+    restore_random_state,
+    seeded_random_state,
+    vmas_generators,
+)
+from benchmarl_himpo.harness.runs.run_config import WITHOUT_EFFECT_ON_RESULTS
+from benchmarl_himpo.harness.runs.run_json import read_run_json
+from benchmarl_himpo.harness.runs.simulation_state import SimulationState
+
+WITHOUT_EFFECT_ON_TRAINING = (*WITHOUT_EFFECT_ON_RESULTS, "evaluation", "exploration_anneal_frames", "max_n_")
+"""Beginnings of the experiment's options that may differ between a checkpoint and the run that goes on from it."""
+COMPARED = ("version of benchmarl_himpo", "task", "algorithm", "architecture")
+"""What of a checkpoint's identity must be the experiment's."""
+TASK_OPTIONS = "task options"
+"""Entry of a checkpoint's identity with the task's options by name, which older checkpoints lack."""
+
+
+class ResumableExperiment(Experiment):
+    """An experiment whose checkpoints hold all that its next iteration depends on.
+
+    Takes the arguments of :class:`~benchmarl.experiment.Experiment`. With ``config.restore_file`` it continues the run
+    that wrote the file, in that run's folder; :meth:`branch_from` and :meth:`take_weights` begin a new run.
+
+    Raises:
+        CheckpointError: if ``config.restore_file`` is damaged or belongs to another task, version or architecture.
+        RunLockedError: if another process writes to the run's folder.
+    """
+
+    resumed: bool = False
+    """Whether this process continues a run."""
+    resumed_with_changes: bool = False
+    """Whether it does so with options that training depends on and that are not the run's."""
+    resumed_without_buffers: bool = False
+    """Whether it does so with empty replay buffers that had been left out of the checkpoint."""
+    resumed_exactly: bool = False
+    """Whether it does so to the last bit: the options and buffers are the same, and all environments go on with their
+    episodes."""
+    resumed_from_benchmarl: bool = False
+    """Whether it does so from a checkpoint of BenchMARL's own experiment, which lacks optimisers and random numbers."""
+    origin: Origin | None = None
+    """The checkpoint of another run that this one began from in this process."""
+    _episodes_go_on: bool = False
+
+    def state_dict(self) -> OrderedDict:
+        """All that the rest of the run depends on: BenchMARL's state, and what it leaves out."""
+        state = super().state_dict()
+        if self.on_policy:  # filled anew in each iteration
+            state.update({f"buffer_{group}": None for group in self.group_map})
+        # Holds the order of the next epoch, which is drawn when one ends
+        state["samplers"] = {group: buffer.sampler.state_dict() for group, buffer in self.replay_buffers.items()}
+        state["identity"] = self._identity()
+        state["settings"] = self._settings()
+        state["policy"] = self.policy.state_dict()
+        state["optimizers"] = {
+            group: {name: optimizer.state_dict() for name, optimizer in optimizers.items()}
+            for group, optimizers in self.optimizers.items()
+        }
+        state["random_state"] = capture_random_state(self._train_env)
+        state["episodes"] = self._capture_episodes()
+        state["evaluation_random_state"] = self._evaluation_random_state
+        generator = own_generator(self.test_env)
+        state["test_environment_random_state"] = None if generator is None else generator.get_state()
+        # A reset need not set all of a simulation
+        state["test_simulation"] = self._test_simulation.capture()
+        writer = self.logger.json_writer
+        state["json"] = None if writer is None else writer.run_data
+        state["evaluation_return"] = [callback.evaluation_return for callback in self._summaries()]
+        return state
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Continue from a state; random numbers are set when :meth:`run` begins to collect.
+
+        Args:
+            state_dict: what :meth:`state_dict` gave.
+        """
+        super().load_state_dict(state_dict)
+        if _is_of_benchmarl(state_dict):
+            self._random_state = capture_random_state(self._train_env)
+            self._drop_later_rows()
+            self.resumed = self.resumed_from_benchmarl = True
+            return
+        for group, buffer in self.replay_buffers.items():
+            buffer.sampler.load_state_dict(state_dict["samplers"][group])
+        for group, optimizers in self.optimizers.items():
+            for name, optimizer in optimizers.items():
+                optimizer.load_state_dict(state_dict["optimizers"][group][name])
+                for param_group in optimizer.param_groups:  # the options are the run's, not the checkpoint's
+                    param_group.update(lr=self.config.lr, eps=self.config.adam_eps, **self.config.adam_extra_kwargs)
+        self._random_state = state_dict["random_state"]
+        self._episodes_go_on = self._restore_episodes(state_dict.get("episodes"))
+        self._evaluation_random_state = state_dict["evaluation_random_state"]
+        generator = own_generator(self.test_env)
+        if generator is not None:
+            generator.set_state(state_dict["test_environment_random_state"].cpu())
+        self._test_simulation.restore(state_dict.get("test_simulation"))
+        if self.logger.json_writer is not None and state_dict["json"] is not None:
+            self.logger.json_writer.run_data.update(state_dict["json"])
+        for callback, value in zip(self._summaries(), state_dict["evaluation_return"], strict=False):
+            callback.evaluation_return = value
+        self._drop_later_rows()
+        self.resumed = True
+        self.resumed_with_changes = state_dict["settings"] != self._settings()
+        buffers = [state_dict[f"buffer_{group}"] for group in self.group_map]
+        self.resumed_without_buffers = not self.on_policy and None in buffers
+        is_another = self.resumed_with_changes or self.resumed_without_buffers
+        self.resumed_exactly = self._episodes_go_on and not is_another
+
+    def branch_from(self, checkpoint: Path) -> None:
+        """Go on, in this run's own folder, from a checkpoint of another run, which stays as it is.
+
+        Takes over what that run had logged before it.
+
+        Args:
+            checkpoint: the file.
+
+        Raises:
+            CheckpointError: if it is damaged or belongs to another task, version or architecture.
+        """
+        logged = checkpoint.resolve().parents[1]
+        scalars = logged / logged.name / "scalars"
+        if scalars.is_dir() and "csv" in self.config.loggers:
+            shutil.copytree(scalars, self.folder_name / self.name / "scalars", dirs_exist_ok=True)
+        self.origin = make_origin(RESTORE_FILE, checkpoint, self._load_checkpoint(checkpoint))
+
+    def take_weights(self, checkpoint: Path) -> Fit:
+        """Begin with the actors and critics of another run where names and shapes fit, and with nothing else of it.
+
+        Args:
+            checkpoint: a checkpoint of that run.
+
+        Returns:
+            What was taken and what was not.
+
+        Raises:
+            CheckpointError: if it is damaged, or nothing fits.
+        """
+        state = read_checkpoint(checkpoint, "cpu")
+        fit = copy_networks(self.losses, state)
+        if not fit.taken:
+            raise CheckpointError(
+                f"nothing in {checkpoint} fits the networks of {self.algorithm_name} on "
+                f"{self.environment_name}/{self.task_name}: begin from a run of an algorithm with the same networks, "
+                "on a task whose groups have the same names, and observations and actions the same sizes"
+            )
+        if not self.config.collect_with_grad:
+            self.collector.update_policy_weights_()  # it has a copy on another device
+        self.origin = make_origin(INIT_FROM, checkpoint, state)
+        return fit
+
+    def close(self) -> None:
+        """Close the experiment and let others write to its folder."""
+        super().close()
+        self._lock.close()
+
+    ################
+    # BenchMARL's hooks
+    ################
+
+    def _setup_name(self) -> None:
+        restore_file = self.config.restore_file
+        if restore_file is not None and self.config.save_folder is not None:
+            folder = Path(self.config.save_folder) / Path(restore_file).resolve().parents[1].name
+            if folder.is_dir():  # before anything is written there
+                self._lock = lock_folder(folder)
+        super()._setup_name()
+        if not hasattr(self, "_lock"):
+            self._lock = lock_folder(self.folder_name)
+        self._evaluation_random_state = seeded_random_state(self.seed + 1)
+
+    def _setup_task(self) -> None:
+        super()._setup_task()
+        generator = own_generator(self.test_env)
+        if generator is not None:
+            generator.manual_seed(self.seed + 1)
+
+    def _setup_algorithm(self) -> None:
+        self.env_func: Callable[[], EnvBase]
+        super()._setup_algorithm()
+        self.env_func = partial(_build, self.env_func)
+        self.test_env.set_spec_lock_()
+
+    def _setup_collector(self) -> None:
+        super()._setup_collector()
+        self._simulation, self._test_simulation = SimulationState(self._train_env), SimulationState(self.test_env)
+
+    def _collection_loop(self) -> None:
+        if self.resumed:
+            restore_random_state(self._random_state, self._train_env)
+            if not self._episodes_go_on and not self.config.collect_with_grad:
+                self.collector.reset()
+        super()._collection_loop()
+
+    def _evaluation_loop(self) -> None:
+        devices = list(range(torch.cuda.device_count()))
+        with torch.random.fork_rng(devices), vmas_generators(self._evaluation_random_state):
+            torch.manual_seed(self.seed + 1 + self.n_iters_performed)
+            super()._evaluation_loop()
+
+    def _save_experiment(self) -> None:
+        folder = self.folder_name / "checkpoints"
+        write_checkpoint(self.state_dict(), folder / f"checkpoint_{self.total_frames}.pt")
+        if self.config.keep_checkpoints_num is not None:
+            prune_checkpoints(folder, self.config.keep_checkpoints_num)
+
+    def _load_experiment(self) -> Experiment:
+        path = Path(self.config.restore_file)
+        self._load_checkpoint(path)
+        if path.resolve().parents[1] == Path(self.folder_name).resolve():  # a run that is copied from stays as it is
+            add_checksum(path)
+            set_aside_later_checkpoints(path.parent, self.total_frames)
+        return self
+
+    ##########
+    # Its own
+    ##########
+
+    def _load_checkpoint(self, path: Path) -> OrderedDict:
+        """Continue from a checkpoint of this task, version and architecture, and give its content."""
+        state = read_checkpoint(path, self.config.restore_map_location or "cpu")  # loading copies to the devices
+        if _is_of_benchmarl(state):
+            self._load_benchmarl(path, state)
+            return state
+        found = state.get("identity", {}) if isinstance(state, dict) else {}
+        own = self._identity()
+        for name in COMPARED:
+            if found.get(name) != own[name]:
+                raise CheckpointError(
+                    f"{path} was written with another {name} ({self._describe_mismatch(name, own, found, state)}) and "
+                    "was not loaded: resume it with what it was written with"
+                )
+        coefficients = self._coefficients()
+        self.load_state_dict(state)
+        if self.resumed_with_changes:  # the options are the run's, not the checkpoint's
+            self._set_coefficients(coefficients)
+        return state
+
+    def _load_benchmarl(self, path: Path, state: OrderedDict) -> None:
+        """Continue from a checkpoint of BenchMARL's own experiment, and take over the evaluations before it."""
+        coefficients = self._coefficients()
+        try:
+            self.load_state_dict(state)
+        except (RuntimeError, KeyError) as error:
+            reason = " ".join(str(error).split())
+            raise CheckpointError(f"{path} is of another task, algorithm or architecture: {reason}") from error
+        self._set_coefficients(coefficients)
+        run = path.resolve().parents[1]
+        file, writer = run / f"{run.name}.json", self.logger.json_writer
+        if writer is not None and file.is_file():
+            _, data = read_run_json(file)
+            writer.run_data.update(
+                {k: v for k, v in data.items() if v.get("step_count", self.total_frames) <= self.total_frames}
+            )
+
+    @property
+    def _train_env(self) -> EnvBase:
+        return self.rollout_env if self.config.collect_with_grad else self.collector.env
+
+    def _identity(self) -> dict[str, Any]:
+        """What a checkpoint must agree with, see :data:`COMPARED`, and the task's options to tell which one differs."""
+        return {
+            "version of benchmarl_himpo": __version__,
+            "task": f"{self.environment_name}/{self.task_name} with {_digest(self.task.config)}",
+            "algorithm": self.algorithm_name,
+            "architecture": _digest([(*key, shape) for key, shape in _shapes(self._loss_states()).items()]),
+            TASK_OPTIONS: {key: repr(value) for key, value in (self.task.config or {}).items()},
+        }
+
+    def _describe_mismatch(self, name: str, own: dict[str, Any], found: dict[str, Any], state: dict[str, Any]) -> str:
+        """Name what differs, a checkpoint's value before this experiment's."""
+        if name == "architecture":
+            losses = {group: state.get(f"loss_{group}", {}) for group in self.losses}
+            for parameter, other, value in _differences(_shapes(losses), _shapes(self._loss_states())):
+                return f"{' '.join(parameter)} has shape {other} instead of {value}"
+        other, value = (str(identity.get(name)).partition(" with ")[0] for identity in (found, own))
+        if name != "task" or other != value:
+            return f"{other} instead of {value}"
+        if TASK_OPTIONS not in found:
+            return f"{value} with other options, which this checkpoint, of an older version, does not name"
+        options = [
+            f"task.{key}={o} instead of {v}" for key, o, v in _differences(found[TASK_OPTIONS], own[TASK_OPTIONS])
+        ]
+        return ", ".join(options) or f"the options of {value} in another order"
+
+    def _loss_states(self) -> dict[str, dict[str, Any]]:
+        return {group: loss.state_dict() for group, loss in self.losses.items()}
+
+    def _settings(self) -> str:
+        """Digest of all options that change what the next iteration does: not how long, where to and how watched."""
+        options = {k: v for k, v in _options(self.config).items() if not k.startswith(WITHOUT_EFFECT_ON_TRAINING)}
+        options["annealed"] = None if self.on_policy else self.config.get_exploration_anneal_frames(self.on_policy)
+        configs = (self.algorithm_config, self.model_config, self.critic_model_config)
+        return _digest([options, [_options(config) for config in configs], self.seed])
+
+    def _capture_episodes(self) -> dict[str, Any] | None:
+        """Where the environments are in their episodes; None where that cannot be told."""
+        simulation = None if self.config.collect_with_grad else self._simulation.capture()
+        if simulation is None or _is_ragged(self.collector._carrier):
+            return None
+        n_trajectories = self.collector._traj_pool._traj_id
+        return {
+            "simulation": simulation,
+            "carried": self.collector._carrier.state_dict(),
+            "n_trajectories": n_trajectories.item(),
+        }
+
+    def _restore_episodes(self, episodes: dict[str, Any] | None) -> bool:
+        """Go on with episodes; tells whether that is possible."""
+        if episodes is None or self.config.collect_with_grad or not self._simulation.restore(episodes["simulation"]):
+            return False
+        empty = self.collector._carrier.empty(recurse=True)
+        self.collector._carrier = empty.load_state_dict(episodes["carried"], strict=False, assign=True)
+        self.collector._traj_pool._traj_id.fill_(episodes["n_trajectories"])
+        return True
+
+    def _coefficients(self) -> dict[str, dict[str, torch.Tensor]]:
+        """Options that losses keep in their states, by group and name: scalars that are not trained."""
+        return {
+            group: {name: buffer.clone() for name, buffer in loss.named_buffers() if buffer.ndim == 0}
+            for group, loss in self.losses.items()
+        }
+
+    def _set_coefficients(self, coefficients: dict[str, dict[str, torch.Tensor]]) -> None:
+        for group, loss in self.losses.items():
+            for name, buffer in loss.named_buffers():
+                if name in coefficients[group]:
+                    buffer.copy_(coefficients[group][name])
+
+    def _summaries(self) -> list[SummaryCallback]:
+        return [callback for callback in self.callbacks if isinstance(callback, SummaryCallback)]
+
+    def _drop_later_rows(self) -> None:
+        """Cut the CSV files back to the iterations before the checkpoint: the others will be written again."""
+        for logger in self.logger.loggers:
+            if isinstance(logger, CSVLogger):
+                for file in Path(logger.experiment.log_dir, "scalars").rglob("*.csv"):
+                    _keep_rows_before(file, self.n_iters_performed)
+
+
+def _is_of_benchmarl(state: object) -> bool:
+    """Whether BenchMARL's own experiment wrote a checkpoint."""
+    return isinstance(state, dict) and "state" in state and "identity" not in state
+
+
+def _options(config: Any) -> dict[str, Any]:
+    """Options of a configuration, where YAML makes floats of whole numbers and Python need not."""
+    floats = {field.name for field in fields(config) if "float" in str(field.type)}
+    return {k: float(v) if k in floats and type(v) is int else v for k, v in vars(config).items()}
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(repr(value).encode()).hexdigest()[:16]
+
+
+def _shapes(losses: dict[str, dict[str, Any]]) -> dict[tuple[str, str], tuple[int, ...]]:
+    """Shapes of the tensors in the states of losses, by group and name."""
+    return {
+        (group, key): tuple(value.shape)
+        for group, loss in losses.items()
+        for key, value in sorted(loss.items())
+        if isinstance(value, torch.Tensor)
+    }
+
+
+def _differences(found: Mapping[Any, Any], own: Mapping[Any, Any]) -> Iterator[tuple[Any, Any, Any]]:
+    """Yield the keys whose values differ, with both values; a missing one is said to be ``missing``."""
+    for key in [*own, *(key for key in found if key not in own)]:
+        if found.get(key) != own.get(key):
+            yield key, found.get(key, "missing"), own.get(key, "missing")
+
+
+def _build(env_func: Callable[[], EnvBase]) -> EnvBase:
+    """Build an environment that keeps what TorchRL derives from its specs from step to step."""
+    return env_func().set_spec_lock_()
+
+
+def _is_ragged(tensordict: TensorDictBase) -> bool:
+    """Whether agents of a group have entries of different shapes."""
+    return any(isinstance(value, LazyStackedTensorDict) for value in tensordict.values(include_nested=True))
+
+
+def _keep_rows_before(file: Path, iteration: int) -> None:
+    """Drop the rows of a CSV file from some iteration on, and a row that was cut in the middle."""
+    kept = []
+    for row in file.read_text().splitlines(keepends=True):
+        step, _, value = row.partition(",")
+        if row.endswith("\n") and value.strip() and step.isdigit() and int(step) < iteration:
+            kept.append(row)
+    temporary = file.with_suffix(".csv.tmp")
+    temporary.write_text("".join(kept))
+    temporary.replace(file)

@@ -1,0 +1,240 @@
+"""The configuration of a run, kept as YAML in its folder and composed from there again."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import benchmarl
+from benchmarl.algorithms import algorithm_config_registry
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from yaml import YAMLError
+
+from benchmarl_himpo.config import CONF_DIR
+from benchmarl_himpo.harness.composition import check_changes, compose, config_dir
+from benchmarl_himpo.harness.output import write_whole
+from benchmarl_himpo.harness.runs.benchmarl_config import read_benchmarl_config
+from benchmarl_himpo.harness.runs.checkpoint import BENCHMARL_CONFIG_FILE, CONFIG_FILE, CheckpointError, is_of_benchmarl
+
+if TYPE_CHECKING:
+    from benchmarl_himpo.harness.runs.origin import Origin
+
+TRUSTED_CLASSES = ("torch.nn.", "torch_geometric.nn.")
+"""Beginnings of class names that a configuration may import without being asked."""
+NODES = ("experiment", "algorithm", "task", "model", "critic_model", "seed", "accelerated")
+"""What a configuration consists of."""
+MODEL_GROUPS = {"model": "model", "critic_model": "model@critic_model"}
+"""Groups of Hydra's that the nodes of models are chosen in."""
+LATER_NODES = ("absolute_metric_episodes",)
+"""What older ones lack: they take the default."""
+ORIGIN = "origin"
+"""What those of runs have that began from a checkpoint of another, see :mod:`benchmarl_himpo.harness.runs.origin`."""
+FILE_ROOTS = (CONF_DIR, Path(benchmarl.__file__).parent / "conf")
+"""Where the files are that everybody has."""
+WITHOUT_EFFECT_ON_RESULTS = (
+    "checkpoint_",
+    "create_json",
+    "exclude_buffer",
+    "keep_checkpoints",
+    "loggers",
+    "project_name",
+    "render",
+    "restore_",
+    "save_folder",
+    "wandb_",
+)
+"""Beginnings of the experiment's options that say where and how a run is watched and kept: no part of what it is."""
+
+
+def save_run_config(cfg: DictConfig, choices: dict[str, str], folder: Path, origin: Origin | None = None) -> None:
+    """Write what a run was made of.
+
+    Args:
+        cfg: the composed config.
+        choices: the file chosen for each group, as Hydra names them.
+        folder: the folder of the run.
+        origin: the checkpoint of another run that it began from.
+    """
+    saved = cast(
+        "dict[str, Any]", OmegaConf.to_container(OmegaConf.masked_copy(cfg, [*NODES, *LATER_NODES]), resolve=True)
+    )
+    saved["experiment"]["restore_file"] = None  # a run that goes on has checkpoints of its own
+    saved["choices"] = choices_of_nodes(cfg, choices)
+    if origin is not None:
+        saved[ORIGIN] = asdict(origin)
+    write_whole(folder / CONFIG_FILE, OmegaConf.to_yaml(OmegaConf.create(saved)))
+
+
+def choices_of_nodes(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, str]:
+    """Say which files a config is composed of again, when its values are put over theirs.
+
+    Hydra's own groups and protocols, whose values are in the nodes, are left out. For a file of the user's, which may
+    not be found another time, stands one of this package or of BenchMARL that its values fit.
+
+    Args:
+        cfg: the composed config.
+        choices: the file chosen for each group, as Hydra names them.
+
+    Returns:
+        The file to choose for each group.
+    """
+    chosen = {group: name for group, name in choices.items() if not group.startswith(("hydra/", "protocol"))}
+    own = [node for node, group in MODEL_GROUPS.items() if not _is_known(group, chosen.get(group, ""))]
+    layers_of_own = tuple(f"model/layers@{node}." for node in own)
+    return {
+        group: name if _is_known(group, name) else _known_instead(group, name, cfg)
+        for group, name in chosen.items()
+        if not group.startswith(layers_of_own)
+    }
+
+
+def is_known_task(name: str) -> bool:
+    """Whether a task has its file in this package or BenchMARL, so that it is there another time too."""
+    return _is_known("task", name)
+
+
+def _is_known(group: str, name: str, roots: Sequence[Path] = FILE_ROOTS) -> bool:
+    folder = group.partition("@")[0]
+    return any((root / folder / f"{name}.yaml").is_file() for root in roots)
+
+
+def _known_instead(group: str, name: str, cfg: DictConfig) -> str:
+    if group == "experiment":
+        return "default"
+    if group == "algorithm":
+        config_class = OmegaConf.get_type(cfg.algorithm)
+        return next((known for known, own in algorithm_config_registry.items() if own is config_class), name)
+    if group.startswith("model/layers@"):
+        return str(OmegaConf.select(cfg, group.partition("@")[2]).name)
+    if group in MODEL_GROUPS.values():
+        return "layers/mlp"  # values replace those of a model's file, whatever it is
+    return name
+
+
+def load_run_config(folder: Path, overrides: Sequence[str] = ()) -> tuple[DictConfig, dict[str, str]]:
+    """Compose what a run was made of, wherever its folder is now.
+
+    Args:
+        folder: the folder of the run.
+        overrides: values to change, such as ``["experiment.max_n_frames=960000"]``.
+
+    Returns:
+        The composed config, and the file chosen for each group. A run that began from a checkpoint of another has its
+        ``origin`` in it too.
+
+    Raises:
+        CheckpointError: if the file is missing or is no configuration of a run, or an override does not fit it.
+        ValueError: if an override has no value, or chooses a file.
+    """
+    check_changes(overrides)
+    of_benchmarl = is_of_benchmarl(folder)
+    file = folder / (BENCHMARL_CONFIG_FILE if of_benchmarl else CONFIG_FILE)
+    try:
+        found = OmegaConf.create(read_benchmarl_config(file)) if of_benchmarl else OmegaConf.load(file)
+        saved = cast("DictConfig", found)
+        choices = {str(group): str(name) for group, name in saved.choices.items()}
+        _check_trusted(file, saved, choices, [override.partition("=")[0] for override in overrides])
+        cfg = compose([_choose(group, name) for group, name in choices.items()])
+        # A task from Python keeps the types of its values, by which its checkpoints know it
+        replaced = (*MODEL_GROUPS, "task") if of_benchmarl else tuple(MODEL_GROUPS)
+        for node in (*NODES, *(node for node in (*LATER_NODES, ORIGIN) if node in saved)):
+            OmegaConf.update(cfg, node, saved[node], merge=node not in replaced, force_add=True)
+    except CheckpointError:
+        raise
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException, HydraException, AttributeError, KeyError) as error:
+        raise CheckpointError(f"{file} is not the configuration of a run of this package ({error})") from error
+    for override in overrides:
+        cfg = _change(cfg, override)
+    return cfg, choices
+
+
+def _choose(group: str, name: str) -> str:
+    """Choose a file, or none for a task of the user's own, whose values are all in the configuration."""
+    given = config_dir()
+    roots = FILE_ROOTS if given is None else (*FILE_ROOTS, given)
+    return "~task" if group == "task" and not _is_known(group, name, roots) else f"{group}={name}"
+
+
+def _change(cfg: DictConfig, override: str) -> DictConfig:
+    """Set one value; a plus before the key adds it, as for Hydra.
+
+    Raises:
+        CheckpointError: if there is no such option, or it takes other values.
+    """
+    key, _, value = override.partition("=")
+    name = key.lstrip("+")
+    try:
+        if name.partition(".")[0] not in (*NODES, *LATER_NODES):
+            raise ConfigKeyError(name)
+        with open_dict(cfg) if name != key else nullcontext():
+            return cast("DictConfig", OmegaConf.merge(cfg, OmegaConf.from_dotlist([f"{name}={value}"])))
+    except (ConfigKeyError, ConfigAttributeError) as error:
+        raise CheckpointError(_describe_unknown(cfg, name)) from error
+    except (OmegaConfBaseException, YAMLError) as error:
+        raise CheckpointError(f"{override} is not understood: {str(error).splitlines()[0]}") from error
+
+
+def _describe_unknown(cfg: DictConfig, key: str) -> str:
+    """Say which part of a key is no option of a run, and which there are, the similar ones where there are many."""
+    node, known = OmegaConf.masked_copy(cfg, [*NODES, *LATER_NODES]), "a run"
+    for i, part in enumerate(key.split(".")):
+        if part not in node:
+            names = [str(name) for name in node]
+            near = get_close_matches(part, names) or names
+            return f"{key} is no option of this run: {known} has {', '.join(near) or 'none'}"
+        node, known = node[part], ".".join(key.split(".")[: i + 1])
+    return f"{key} is no option of this run"
+
+
+def _check_trusted(file: Path, saved: DictConfig, choices: dict[str, str], overridden: list[str]) -> None:
+    """Refuse a configuration that would import anything but networks' parts: classes named in YAML are called.
+
+    Raises:
+        CheckpointError: naming the entry, and how to allow it.
+    """
+    for group in choices:
+        if not re.fullmatch(r"[\w/@.]+", group) or group.startswith("hydra"):
+            raise CheckpointError(f"{file} chooses a file for {group}, which no run of this package does")
+    nodes: list[tuple[str, Any]] = [("", OmegaConf.to_container(saved))]
+    while nodes:
+        path, node = nodes.pop()
+        if isinstance(node, dict):
+            nodes += [(f"{path}.{key}".lstrip("."), value) for key, value in node.items()]
+        elif path.endswith("class") and isinstance(node, str) and path not in overridden:
+            if "." in node and not node.startswith(TRUSTED_CLASSES):
+                raise CheckpointError(
+                    f"{file} names {path}={node}, which is not a part of torch or torch_geometric and was not "
+                    f"imported: if you trust it, add {path}={node} to the command"
+                )
+
+
+def find_run(folder: Path) -> Path:
+    """Find the folder of a run: the one that holds its configuration and checkpoints, ours or those of BenchMARL's own.
+
+    Args:
+        folder: that folder, or the output folder around it.
+
+    Returns:
+        The folder of the run.
+
+    Raises:
+        CheckpointError: if there is none, or more than one.
+    """
+    found = [path for path in (folder, *folder.glob("*")) if _is_run(path)]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        what = "holds no run" if folder.exists() else "does not exist"
+        raise CheckpointError(f"{folder} {what}: give the folder that has {CONFIG_FILE} and checkpoints/ in it")
+    raise CheckpointError(f"{folder} holds several runs: give one of {', '.join(map(str, sorted(found)))}")
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / CONFIG_FILE).is_file() or (is_of_benchmarl(folder) and (folder / "checkpoints").is_dir())

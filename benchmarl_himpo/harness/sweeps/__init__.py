@@ -1,0 +1,1 @@
+"""Sweeps: which runs a comparison has, and how they are done."""

@@ -1,0 +1,178 @@
+"""Turn overrides with several values into runs, by Hydra's own parser, and a protocol into its runs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from benchmarl_himpo.harness.checks import RequestError, check_sweep
+from benchmarl_himpo.harness.composition import compose
+from benchmarl_himpo.harness.records.spec import RunSpec, make_spec
+from benchmarl_himpo.harness.runs.training import check_config
+
+
+class SweepError(ValueError):
+    """A sweep that cannot be started; the message says what to change."""
+
+
+def expand(overrides: Sequence[str]) -> list[list[str]]:
+    """Combine all values, as ``--multirun`` does; with ``protocol=...``, those of each of its grids.
+
+    Args:
+        overrides: the command line in Hydra's syntax, such as ``["algorithm=himppo,ippo", "seed=range(0,5)"]``. A value
+            given here replaces that of a protocol's grids, and what the protocol has as ``tuned`` for an algorithm;
+            but algorithms choose among those of the grids, and one that no grid has takes the place of the first's.
+
+    Returns:
+        The overrides of each run.
+
+    Raises:
+        SweepError: if Hydra cannot read them.
+    """
+    parser = OverridesParser.create()
+    try:
+        parsed = parser.parse_overrides(list(overrides))
+        if any(override.is_sweep_override() and override.key_or_group == "protocol" for override in parsed):
+            raise SweepError("protocol takes one value: a sweep follows one protocol")
+        fixed = [override.input_line for override in parsed if not override.is_sweep_override()]
+        protocol = compose([line for line in fixed if line is not None]).get("protocol")
+        grids: list[dict[str, Any]] = [{}] if protocol is None else [dict(grid) for grid in protocol.grids]
+        others = list(overrides)
+        if protocol is not None:
+            others = [line for line in overrides if not line.startswith("algorithm=")]
+            grids = _choose_algorithms(grids, [line.partition("=")[2] for line in overrides if line not in others])
+        runs = []
+        for grid in grids:
+            lines = [f"{key}={values}" for key, values in grid.items()]
+            (batch,) = BasicSweeper.split_arguments(parser.parse_overrides([*lines, *others]), None)
+            runs += batch
+        if protocol is not None:
+            runs = [[*_tuned(run, protocol), *run] for run in runs]
+    except (HydraException, OmegaConfBaseException) as error:
+        raise SweepError(str(error)) from error
+    return runs
+
+
+def _choose_algorithms(grids: list[dict[str, Any]], given: Sequence[str]) -> list[dict[str, Any]]:
+    """Leave of each grid what the command line asks for, with algorithms of its own in the first."""
+    if not given:
+        return grids
+    asked = read_values("algorithm", given[-1])
+    own = [read_values("algorithm", str(grid["algorithm"])) if "algorithm" in grid else asked for grid in grids]
+    chosen = [[name for name in asked if name in names] for names in own]
+    chosen[0] = [name for name in asked if name in own[0] or not any(name in names for names in own)]
+    return [{**grid, "algorithm": ",".join(names)} for grid, names in zip(grids, chosen, strict=True) if names]
+
+
+def _tuned(run: Sequence[str], protocol: DictConfig) -> list[str]:
+    """What a protocol sets for the algorithm of a run; it stands before what the run sets itself, which replaces it."""
+    algorithm = dict(line.split("=", 1) for line in run if "=" in line).get("algorithm")
+    return [f"{key}={value}" for key, value in protocol.get("tuned", {}).get(algorithm, {}).items()]
+
+
+def read_values(key: str, text: str) -> list[Any]:
+    """Read several values of one key as Hydra does.
+
+    Args:
+        key: the key, for the message.
+        text: such as ``1,2,3`` or ``range(0,5)``.
+
+    Returns:
+        The values.
+
+    Raises:
+        SweepError: if Hydra cannot read them.
+    """
+    try:
+        (override,) = OverridesParser.create().parse_overrides([f"{key}={text}"])
+        return list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
+    except HydraException as error:
+        raise SweepError(str(error)) from error
+
+
+def make_specs(
+    runs: Sequence[list[str]], sweep_folder: Path, fingerprint: str, are_to_run: bool = True
+) -> list[RunSpec]:
+    """Compose, check and name all runs of a sweep.
+
+    Args:
+        runs: the overrides of each.
+        sweep_folder: where their folders are to be.
+        fingerprint: the numerics fingerprint.
+        are_to_run: whether this machine has to be able to do them: it may lack a device or a package.
+
+    Returns:
+        The specs, lowest seeds first, so that a sweep that is stopped has something of everything.
+
+    Raises:
+        SweepError: if a run cannot be done, or two would have one name.
+    """
+    specs: list[RunSpec] = []
+    plain: dict[tuple[str, ...], RunSpec] = {}
+    for overrides in runs:
+        # Composing takes most of the time, and seeds are many
+        others = tuple(line for line in overrides if not line.startswith("seed="))
+        if others not in plain:
+            cfg = compose_checked(list(others), are_to_run)
+            plain[others] = make_spec(cfg, cfg.hydra.runtime.choices, others, sweep_folder, fingerprint)
+        seeds = [line.partition("=")[2] for line in overrides if line.startswith("seed=")]
+        seed = _read_seed(seeds[-1]) if seeds else plain[others].seed
+        specs.append(plain[others].with_seed(seed, overrides))
+    if any("__main__" in spec.imports for spec in specs):
+        raise SweepError(
+            "the program that starts the sweep itself registers a task, algorithm or model, which the processes of the "
+            "runs cannot import: register it in a module that the program imports"
+        )
+    _check_unique(specs)
+    return sorted(specs, key=lambda spec: spec.seed)
+
+
+def compose_checked(overrides: list[str], is_to_run: bool = True) -> DictConfig:
+    """Compose one run of a sweep and check that it can be done.
+
+    Args:
+        overrides: its overrides in Hydra's syntax.
+        is_to_run: whether this machine has to be able to do it: it may lack a device or a package.
+
+    Returns:
+        The composed config, with Hydra's node.
+
+    Raises:
+        SweepError: if it cannot be composed or done.
+    """
+    try:
+        cfg = compose(overrides, return_hydra_config=True)
+        check_sweep(cfg.experiment)
+        if is_to_run:
+            check_config(cfg, cfg.hydra.runtime.choices)
+    except (HydraException, OmegaConfBaseException, RequestError, ValueError) as error:
+        raise SweepError(f"{' '.join(overrides)}: {error}") from error
+    return cfg
+
+
+def _read_seed(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as error:
+        raise SweepError(f"seed={text} is no integer: give one, a list or range(0,5)") from error
+
+
+def _check_unique(specs: Sequence[RunSpec]) -> None:
+    """Refuse two runs that a report could not tell apart, whether or not their configurations differ."""
+    counts = Counter((spec.variant, spec.task_label, spec.seed) for spec in specs)
+    for (variant, task_label, seed), count in counts.items():
+        if count > 1:
+            same = [spec for spec in specs if (spec.variant, spec.task_label, spec.seed) == (variant, task_label, seed)]
+            differ = "" if len({spec.id for spec in same}) == 1 else ", with options that results do not show"
+            raise SweepError(
+                f"{variant} on {task_label} with seed {seed} stands {count} times in the sweep{differ}: "
+                f"{' and '.join(' '.join(spec.overrides) for spec in same[:2])}; leave one out"
+            )

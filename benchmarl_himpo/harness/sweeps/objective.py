@@ -1,0 +1,161 @@
+"""The one number of a run that a sweeper of Hydra's may optimise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from enum import Enum
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from scipy.integrate import trapezoid
+
+from benchmarl_himpo.harness.checks import RequestError, describe_lack_of_record
+from benchmarl_himpo.harness.records.record import RunRecord
+
+BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+"""Hydra's own, which runs every combination and asks for no objective."""
+DIRECTIONS: dict[str, tuple[str, object, object]] = {
+    "optuna": ("direction", "minimize", "maximize"),
+    "nevergrad": ("optim.maximize", False, True),
+    "ax": ("ax_config.experiment.minimize", True, False),
+}
+"""Of each sweeper of Hydra's that optimises the option that says which way, and its values for down and up."""
+
+
+def mean_over_frames(frames: Sequence[int], returns: Sequence[float]) -> float | None:
+    """Give the area under a curve divided by its frames.
+
+    Args:
+        frames: where the points are, increasing.
+        returns: the returns there, as many.
+
+    Returns:
+        A return; of one point its own, and None of no points.
+    """
+    if len(frames) < 2:
+        return float(returns[0]) if returns else None
+    return float(trapezoid(returns, frames) / (frames[-1] - frames[0]))
+
+
+def _absolute_metric(record: RunRecord) -> float | None:
+    return None if record.absolute_metric is None else _mean(record.absolute_metric["returns"])
+
+
+def _evaluation_auc(record: RunRecord) -> float | None:
+    return mean_over_frames(record.evaluation_frames, [_mean(returns) for returns in record.evaluation_returns])
+
+
+def _collection_auc(record: RunRecord) -> float | None:
+    points = zip(record.frames, record.collection_return, strict=True)
+    known = [(frames, value) for frames, value in points if value is not None]
+    return mean_over_frames([frames for frames, _ in known], [value for _, value in known])
+
+
+OBJECTIVES: dict[str, Callable[[RunRecord], float | None]] = {
+    "last_evaluation": lambda record: record.last_evaluation,
+    "absolute_metric": _absolute_metric,
+    "evaluation_auc": _evaluation_auc,
+    "collection_auc": _collection_auc,
+}
+"""What ``objective`` may be, and how it is read from a record; None: the run has none."""
+
+
+def maximise_by_default() -> None:
+    """Let sweepers that optimise look for the highest objective, unless told otherwise: their own default is down."""
+    Plugins.instance()  # imports all plugins, which put their configs into the store
+    store = ConfigStore.instance()
+    for name, (option, down, up) in DIRECTIONS.items():
+        if f"{name}.yaml" in store.list("hydra/sweeper"):
+            node = store.load(f"hydra/sweeper/{name}.yaml").node
+            if _plain(OmegaConf.select(node, option)) == down:
+                OmegaConf.update(node, option, up)
+                store.store(name, node, group="hydra/sweeper", provider="benchmarl_himpo")
+
+
+def check_objective(cfg: DictConfig, hydra: DictConfig) -> None:
+    """Check that a run will have the objective that its sweeper asks for, and that the sweeper maximises it.
+
+    Args:
+        cfg: the composed config.
+        hydra: Hydra's own node.
+
+    Raises:
+        RequestError: if not, or if the objective does not exist.
+    """
+    name = cfg.objective
+    if name not in OBJECTIVES:
+        raise RequestError(f"objective={name} does not exist: choose from {', '.join(OBJECTIVES)}.")
+    if not is_optimised(hydra):
+        return
+    for option, down, up in DIRECTIONS.values():
+        said = OmegaConf.select(hydra.sweeper, option)
+        if OmegaConf.is_list(said):
+            raise RequestError(f"hydra.sweeper.{option}={list(said)} is of several objectives, and a run has one.")
+        if _plain(said) == down:
+            raise RequestError(
+                f"hydra.sweeper.{option}={str(down).lower()} looks for the lowest objective, and {name} is a return: "
+                f"choose hydra.sweeper.{option}={str(up).lower()}, or leave it out."
+            )
+    _check_exists(name, cfg)
+
+
+def is_optimised(hydra: DictConfig) -> bool:
+    """Tell whether a run is a job of a sweeper that may look at what it returns.
+
+    Args:
+        hydra: Hydra's own node.
+
+    Returns:
+        Whether it is.
+    """
+    return hydra.mode == RunMode.MULTIRUN and hydra.sweeper._target_ != BASIC_SWEEPER
+
+
+def objective_of(record: RunRecord | None, cfg: DictConfig, hydra: DictConfig) -> float | None:
+    """Give the objective of a finished run.
+
+    Args:
+        record: its record; None: it has none.
+        cfg: the composed config.
+        hydra: Hydra's own node.
+
+    Returns:
+        The objective; None: the run has none, and nobody asked for it.
+
+    Raises:
+        RequestError: if a sweeper asks for it.
+    """
+    value = None if record is None else OBJECTIVES[cfg.objective](record)
+    if value is None and is_optimised(hydra):
+        raise RequestError(
+            f"objective={cfg.objective} has no value, since no episode ended in collection: choose another objective."
+        )
+    return value
+
+
+def _check_exists(name: str, cfg: DictConfig) -> None:
+    """Check that a run logs what its objective is read from."""
+    lack = describe_lack_of_record(cfg.experiment)
+    if lack is not None:
+        raise RequestError(f"objective={name} needs the record of a run, and {lack}.")
+    if name == "absolute_metric" and not cfg.absolute_metric_episodes:
+        raise RequestError(
+            "objective=absolute_metric needs absolute_metric_episodes, which is 0: choose a number of episodes, such "
+            "as absolute_metric_episodes=320, or objective=last_evaluation."
+        )
+    if name in ("last_evaluation", "evaluation_auc") and not cfg.experiment.evaluation:
+        raise RequestError(
+            f"objective={name} needs evaluations, and experiment.evaluation=false: choose experiment.evaluation=true, "
+            "or objective=collection_auc."
+        )
+
+
+def _plain(value: object) -> object:
+    """Give the name of a member of an enumeration, as it is written, and anything else as it is."""
+    return value.name if isinstance(value, Enum) else value
+
+
+def _mean(returns: Sequence[float]) -> float:
+    return sum(returns) / len(returns)

@@ -1,0 +1,165 @@
+"""Show a sweep while it runs, one line a run, and what came of it as a table."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from tqdm import tqdm
+
+from benchmarl_himpo.harness.records.ledger import Ledger
+from benchmarl_himpo.harness.records.record import RECORD_FILE, load_record
+from benchmarl_himpo.harness.records.run_files import read_progress
+from benchmarl_himpo.harness.records.spec import RunSpec
+from benchmarl_himpo.harness.sweeps.engines import Ended
+
+SHARE_BETWEEN_LINES = 0.1
+"""How much of a run passes between two of its lines, where there is no terminal."""
+
+
+class View(Protocol):
+    """Where progress is shown."""
+
+    def show(self, spec: RunSpec, frames: int, collection_return: float | None) -> None:
+        """Say how far a run is."""
+
+    def end(self, ended: Ended) -> None:
+        """Say how a run ended."""
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+
+
+class Progress:
+    """Follow the runs of a sweep by the files they write, whatever engine runs them.
+
+    Args:
+        specs: the runs that are to be done.
+    """
+
+    def __init__(self, specs: Sequence[RunSpec]) -> None:
+        self.view: View = Bars(len(specs)) if sys.stderr.isatty() else Lines(len(specs))
+        self._attempts_before = {spec.id: Ledger(spec.folder).n_attempts for spec in specs}
+        self._open = {spec.id: spec for spec in specs}
+
+    def refresh(self) -> None:
+        """Show every run that is running."""
+        for spec in self._open.values():
+            ledger = Ledger(spec.folder)
+            if ledger.is_running and ledger.n_attempts > self._attempts_before[spec.id]:
+                self.view.show(spec, *read_progress(spec.folder))
+
+    def end(self, ended: Ended) -> None:
+        """Take note of a run that ended."""
+        del self._open[ended.spec.id]
+        self.view.end(ended)
+
+
+class Bars:
+    """A bar for the sweep and one for each run that is running."""
+
+    def __init__(self, n_runs: int) -> None:
+        self._total = tqdm(total=n_runs, desc="runs", unit="run")
+        self._bars: dict[str, Any] = {}
+
+    def show(self, spec: RunSpec, frames: int, collection_return: float | None) -> None:
+        """Move the bar of a run, which has its frames, return and remaining time."""
+        if spec.id not in self._bars:
+            self._bars[spec.id] = tqdm(
+                total=spec.n_frames, initial=frames, desc=spec.id, unit=" frames", unit_scale=True, leave=False
+            )
+        bar = self._bars[spec.id]
+        bar.set_postfix_str(_describe_return(collection_return), refresh=False)
+        bar.update(frames - bar.n)
+
+    def end(self, ended: Ended) -> None:
+        """Take a bar away and leave a line."""
+        if ended.spec.id in self._bars:
+            self._bars.pop(ended.spec.id).close()
+        self._total.write(_describe_end(ended), file=sys.stderr)
+        self._total.update()
+
+    def close(self) -> None:
+        """Close all bars."""
+        for bar in (*self._bars.values(), self._total):
+            bar.close()
+
+
+class Lines:
+    """A line when a run begins, for every tenth of it, and when it ends: for files and pipes."""
+
+    def __init__(self, n_runs: int) -> None:
+        self._n_runs, self._n_ended = n_runs, 0
+        self._first: dict[str, tuple[float, int]] = {}  # time and frames when first seen
+        self._said: dict[str, int] = {}  # frames at the last line
+
+    def show(self, spec: RunSpec, frames: int, collection_return: float | None) -> None:
+        """Write a line if there is enough to say."""
+        started, first = self._first.setdefault(spec.id, (time.monotonic(), frames))
+        if spec.id in self._said and frames - self._said[spec.id] < SHARE_BETWEEN_LINES * spec.n_frames:
+            return
+        self._said[spec.id] = frames
+        seconds = (time.monotonic() - started) / (frames - first) * (spec.n_frames - frames) if frames > first else None
+        left = "" if seconds is None else f", {seconds / 60:.0f} min left"
+        said = f"{frames:,} of {spec.n_frames:,} frames {_describe_return(collection_return)}{left}"
+        print(f"{spec.id}: {said}", file=sys.stderr, flush=True)
+
+    def end(self, ended: Ended) -> None:
+        """Write a line."""
+        self._n_ended += 1
+        print(f"{_describe_end(ended)} ({self._n_ended} of {self._n_runs})", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Nothing is left to close."""
+
+
+def format_table(specs: Sequence[RunSpec], states: dict[str, str]) -> str:
+    """Lay out what came of a sweep as a Markdown table, with reasons of several lines below it.
+
+    Args:
+        specs: the runs.
+        states: by id, what came of each: ``done``, ``done before``, or why not.
+
+    Returns:
+        The text.
+    """
+    lines = [
+        "| variant | task | seed | last evaluation | absolute metric | minutes | attempts | state |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for spec in sorted(specs, key=lambda spec: (spec.task_label, spec.variant, spec.seed)):
+        numbers = _numbers(spec)
+        state = states[spec.id].partition("\n")[0].replace("|", "\\|")
+        lines.append(f"| {spec.variant} | {spec.task_label} | {spec.seed} | {numbers} | {state} |")
+    lines += [f"\n{spec.id}: {states[spec.id]}" for spec in specs if "\n" in states[spec.id]]
+    return "\n".join(lines)
+
+
+def _numbers(spec: RunSpec) -> str:
+    file = spec.folder / RECORD_FILE
+    if not file.is_file():
+        frames, value = read_progress(spec.folder)
+        attempts = Ledger(spec.folder).n_attempts
+        said = f"{_describe_return(value)} in training at {frames:,} frames" if frames else ""
+        return f"{said} | | | {attempts or ''}"
+    record = load_record(file)
+    evaluation = "" if record.last_evaluation is None else f"{record.last_evaluation:.2f}"
+    metric = "" if record.absolute_metric is None else f"{_mean(record.absolute_metric['returns']):.2f}"
+    return f"{evaluation} | {metric} | {sum(record.timers.values()) / 60:.1f} | {record.attempts}"
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _describe_return(value: float | None) -> str:
+    return "" if value is None else f"return {value:.2f}"
+
+
+def _describe_end(ended: Ended) -> str:
+    if not ended.succeeded:
+        return f"{ended.spec.id}: failed, {ended.reason}"
+    record = load_record(ended.spec.folder / RECORD_FILE)
+    return f"{ended.spec.id}: done, {record.frames[-1]:,} frames {_describe_return(record.last_evaluation)}"

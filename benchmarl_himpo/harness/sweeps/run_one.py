@@ -1,0 +1,204 @@
+"""One run of a sweep, from wherever it is to its record: what every engine calls.
+
+python -m benchmarl_himpo.harness.sweeps.run_one SWEEP_FOLDER/ID/spec.yaml
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Literal
+
+import torch
+from omegaconf import DictConfig
+
+from benchmarl_himpo.harness.checks import check_sweep
+from benchmarl_himpo.harness.command_line import EXIT_INTERRUPTED
+from benchmarl_himpo.harness.composition import compose, search_in
+from benchmarl_himpo.harness.evaluation.absolute_metric import measure_absolute_metric
+from benchmarl_himpo.harness.evaluation.episodes import build_quietly
+from benchmarl_himpo.harness.records.collect import collect_record
+from benchmarl_himpo.harness.records.fingerprint import fingerprint
+from benchmarl_himpo.harness.records.ledger import Ledger
+from benchmarl_himpo.harness.records.provenance import peak_memory, provenance
+from benchmarl_himpo.harness.records.record import RECORD_FILE, RunRecord, load_record
+from benchmarl_himpo.harness.records.run_files import find_begun_run
+from benchmarl_himpo.harness.records.spec import RunSpec, comparable_config, hash_config, load_spec, make_spec
+from benchmarl_himpo.harness.runs import CheckpointError
+from benchmarl_himpo.harness.runs.lock import RunLockedError, lock_folder
+from benchmarl_himpo.harness.runs.training import CommandError, continue_newest, n_frames_done, n_frames_of, train
+from benchmarl_himpo.harness.sweeps.shorter_run import adopt_shorter_run
+
+Outcome = Literal["finished", "skipped"]
+
+EXIT_SYSTEM = 75
+"""Exit code where the system failed the run, not the run itself: EX_TEMPFAIL, as mail servers use it."""
+ABANDONED_FOLDER = "abandoned"
+"""Where attempts without a checkpoint go."""
+SECONDS_TO_CLOSE = 20.0
+"""How long an interrupted run may take before it is interrupted again."""
+
+
+class SystemFailureError(RuntimeError):
+    """A run that failed for a reason outside of it, so that another attempt may succeed."""
+
+
+def run_one(spec: RunSpec) -> Outcome:
+    """Bring a run to its record: skip it when it is there, continue it when it was begun, else start it.
+
+    Args:
+        spec: the run.
+
+    Returns:
+        What was done.
+
+    Raises:
+        SystemFailureError: if a file could not be read or written, so that another attempt may succeed.
+        CommandError: with one sentence, where the run has to stop.
+        RunLockedError: if another process is at it.
+        KeyboardInterrupt: after Ctrl-C.
+    """
+    search_in(None if spec.config_dir is None else Path(spec.config_dir))
+    for module in spec.imports:
+        import_module(module)
+    cfg = compose(spec.overrides, return_hydra_config=True)
+    if hash_config(comparable_config(cfg, cfg.hydra.runtime.choices)) != spec.config_hash:
+        raise CommandError(f"{spec.id} is configured otherwise by now: files of conf/ changed; start the sweep again")
+    return _run_locked(spec, cfg, cfg.hydra.runtime.choices)
+
+
+def check_fingerprint(spec: RunSpec) -> None:
+    """Check that this machine computes the numbers that a run's name promises; takes some seconds.
+
+    Args:
+        spec: the run.
+
+    Raises:
+        CommandError: if its fingerprint is another one.
+    """
+    if fingerprint() != spec.fingerprint:
+        raise CommandError(
+            f"{spec.id} belongs to a machine that computes other numbers than this one: give the sweep machines with "
+            "the same processors and versions"
+        )
+
+
+def run_composed(cfg: DictConfig, choices: Mapping[str, str], overrides: list[str]) -> RunRecord:
+    """Do the same as one job of a launcher of Hydra's, which composed the config itself.
+
+    Args:
+        cfg: the composed config; ``sweep_folder`` is where the run's folder is.
+        choices: the file chosen for each group.
+        overrides: what the config was composed of.
+
+    Returns:
+        The record of the run.
+
+    Raises:
+        CommandError: with one sentence, where the run cannot be done or has to stop.
+    """
+    try:
+        check_sweep(cfg.experiment)
+        spec = make_spec(cfg, choices, overrides, Path(cfg.sweep_folder), fingerprint())
+        spec.save()
+        outcome = _run_locked(spec, cfg, choices)
+    except (ValueError, RuntimeError) as error:
+        raise CommandError(str(error)) from error
+    print(f"{spec.id}: {outcome}, {spec.folder / RECORD_FILE}")
+    return load_record(spec.folder / RECORD_FILE)
+
+
+def _run_locked(spec: RunSpec, cfg: DictConfig, choices: Mapping[str, str]) -> Outcome:
+    """Do the run while nobody else can, and keep what happens in its ledger."""
+    with lock_folder(spec.folder):
+        if (spec.folder / RECORD_FILE).is_file():
+            return "skipped"
+        ledger = Ledger(spec.folder)
+        try:
+            with ledger.note_failure():
+                _run_to_record(spec, cfg, choices, ledger)
+        except Exception as error:
+            if isinstance(error, OSError) or isinstance(error.__cause__, OSError):
+                raise SystemFailureError(str(error)) from error
+            raise
+        ledger.add("finished")
+        return "finished"
+
+
+def _run_to_record(spec: RunSpec, cfg: DictConfig, choices: Mapping[str, str], ledger: Ledger) -> None:
+    torch.set_num_threads(1)
+    made_with = provenance({cfg.experiment.sampling_device, cfg.experiment.train_device})
+    _place_attempt(spec, cfg, choices, ledger)
+    n_done = n_frames_done(cfg)
+    ledger.add_start(n_done, git_commit=made_with["git_commit"])
+    if n_done < n_frames_of(cfg):
+        train(cfg, choices, resumes=cfg.experiment.restore_file is not None)
+        ledger.add("trained", peak_memory=peak_memory())
+    run = find_begun_run(spec.folder)
+    if run is None:
+        raise RuntimeError(f"{spec.folder} holds no run after training")
+    metric = measure_absolute_metric(run, cfg, choices)
+    experiment = build_quietly(cfg, choices, n_episodes=1)
+    collect_record(spec, run, experiment, metric, made_with).save(spec.folder / RECORD_FILE)
+    experiment.close()
+
+
+def _place_attempt(spec: RunSpec, cfg: DictConfig, choices: Mapping[str, str], ledger: Ledger) -> None:
+    """Say in the config where the run writes and what it continues: its newest good checkpoint, or a shorter run.
+
+    An attempt that left no good checkpoint is set aside, and the run starts anew.
+    """
+    begun = [path for path in spec.folder.iterdir() if path.is_dir() and path.name != ABANDONED_FOLDER]
+    if not begun:
+        adopted = adopt_shorter_run(spec, cfg, choices, ledger)
+        begun = [] if adopted is None else [adopted]
+    for run in begun:
+        try:
+            continue_newest(cfg, run)
+        except CheckpointError:
+            (spec.folder / ABANDONED_FOLDER).mkdir(exist_ok=True)
+            run.rename(spec.folder / ABANDONED_FOLDER / run.name)
+        else:
+            return
+    cfg.experiment.save_folder = str(spec.folder)
+
+
+def _end_with_parent() -> None:
+    """Interrupt this process when the engine that holds the other end of its standard input is gone."""
+    if not stat.S_ISFIFO(os.fstat(sys.stdin.fileno()).st_mode):
+        return  # started by hand
+
+    def watch() -> None:
+        while os.read(sys.stdin.fileno(), 1024):
+            pass
+        while True:  # an interrupt that falls into a destructor is lost
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(SECONDS_TO_CLOSE)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def main() -> None:
+    """Run the spec that the command line names, for :mod:`benchmarl_himpo.harness.sweeps.engines`."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are born deaf to it
+    _end_with_parent()
+    try:
+        print(run_one(load_spec(Path(sys.argv[1]))))
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+    except SystemFailureError as error:
+        print(error, file=sys.stderr)
+        sys.exit(EXIT_SYSTEM)
+    except (CommandError, CheckpointError, RunLockedError) as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

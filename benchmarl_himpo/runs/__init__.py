@@ -1,7 +1,0 @@
-"""What a run leaves behind and how it goes on: configuration, checkpoints, random numbers."""
-
-from benchmarl_himpo.runs.checkpoint import CheckpointError
-from benchmarl_himpo.runs.lock import RunLockedError
-from benchmarl_himpo.runs.resumable_experiment import ResumableExperiment
-
-__all__ = ["CheckpointError", "ResumableExperiment", "RunLockedError"]

@@ -1,0 +1,110 @@
+"""What each node must receive: worst cases by hand, means against loops over a rollout."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from benchmarl.experiment import Experiment
+from support.tiny_experiment import TinyExperiment, algorithm_config
+from support.toy_task import ToyTask
+from torchrl.envs.utils import ExplorationType, set_exploration_type
+
+from benchmarl_himpo.harness.deployment import MessageReport
+from benchmarl_himpo.harness.deployment.report import format_report
+
+
+def watch(experiment: Experiment, n_steps: int = 30) -> tuple[MessageReport, Any]:
+    policy = experiment.policy[0]
+    report = MessageReport(policy, goal_dim=2)
+    with torch.no_grad(), set_exploration_type(ExplorationType.DETERMINISTIC):
+        rollout = experiment.test_env.rollout(n_steps, experiment.policy, break_when_any_done=False)
+    for td in rollout.unbind(1):
+        report.watch(td)
+    return report, rollout
+
+
+def by_name(report: MessageReport) -> dict[tuple[str, str], dict[str, Any]]:
+    return {(row["receiver"], row["what"].split(",")[0]): row for row in report.rows()}
+
+
+def test_worst_cases_by_hand(tiny_experiment: TinyExperiment) -> None:
+    """Five agents, two sub-managers, one manager; states of 8 numbers, goals of 2; alpha 5, K 2."""
+    report, _ = watch(tiny_experiment(algorithm_config("himppo"), ToyTask(n_agents=5)), 1)
+    assert [
+        (row["receiver"], row["messages_worst"], row["bytes_per_message"], row["every_n_steps"])
+        for row in report.rows()
+    ] == [
+        ("worker", 4, 32, 1),  # states of the others
+        ("worker", 1, 8, 5),  # goal
+        ("level 1", 1, 32, 5),  # state of the other sub-manager
+        ("level 1", 5, 32, 5),  # encodings, all workers in one cluster
+        ("level 1", 5, 32, 10),  # encodings for the manager, passed on as a mean and a count
+        ("level 1", 1, 8, 10),  # goal
+        ("level 2", 2, 36, 10),  # the means and counts
+        ("worker", 1, 8, 5),  # index of the sub-manager
+        ("centre", 5, 8, 5),  # positions
+    ]
+    totals = {row["receiver"]: row for row in report.totals()}
+    assert totals["worker"]["bytes_per_step_worst"] == pytest.approx(4 * 32 + 8 / 5 + 8 / 5)
+    assert totals["worker"]["bytes_peak"] == 4 * 32 + 8 + 8
+    assert totals["level 1"]["messages_per_step_worst"] == pytest.approx(1 / 5 + 5 / 5 + 5 / 10 + 1 / 10)
+    assert totals["level 2"]["bytes_per_step_worst"] == pytest.approx(2 * 36 / 10)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        ("himppo_nomsg", {"assignment": "static"}, {"worker": (1 / 5, 8 / 5), "level 1": (None, None)}),
+        ("himppo_2l", {"neighbours": "knn", "n_neighbours": 2}, {"worker": (4 + 2 + 2 / 5, 4 * 8 + 2 * 32 + 16 / 5)}),
+        ("himppo_flat", {"n_message_rounds": 2}, {"worker": (3 * 4, 3 * 4 * 32)}),  # two rounds, and the team's mean
+        ("himppo_flat", {"neighbours": "none", "team_state": False}, {"worker": (0, 0)}),
+        ("himppo_2l", {"assignment": "static", "neighbours": "none"}, {"worker": (1 / 5, 8 / 5), "level 1": (1, 32)}),
+    ],
+)
+def test_what_is_not_exchanged_is_not_counted(
+    name: str, options: dict, expected: dict, tiny_experiment: TinyExperiment
+) -> None:
+    report, _ = watch(tiny_experiment(algorithm_config(name, **options), ToyTask(n_agents=5)), 1)
+    totals = {row["receiver"]: row for row in report.totals()}
+    for receiver, (messages, n_bytes) in expected.items():
+        if messages is not None:
+            assert totals[receiver]["messages_per_step_worst"] == pytest.approx(messages)
+            assert totals[receiver]["bytes_per_step_worst"] == pytest.approx(n_bytes)
+    assert ("centre" in totals) == (name == "himppo_2l" and "assignment" not in options)
+
+
+def test_means_are_those_of_loops_over_the_episodes(tiny_experiment: TinyExperiment) -> None:
+    options = {"neighbours": "radius", "neighbour_radius": 0.8}
+    task = ToyTask(n_agents=5, has_alive=True)
+    experiment = tiny_experiment(algorithm_config("himppo", **options), task)
+    report, rollout = watch(experiment)
+    heard, members, living = [], [], []
+    for td in rollout.reshape(-1):
+        position, alive = td["agents", "position"], td["agents", "alive"]
+        clock, parent = int(td["himppo_agents", "clock"]), td["himppo_agents", "parent_index"]
+        for i in range(5):
+            if alive[i]:
+                others = [j for j in range(5) if j != i and alive[j]]
+                heard.append(sum(float((position[i] - position[j]).norm()) <= 0.8 for j in others))
+        if clock % 5 == 0:
+            members += [sum(int(parent[i]) == node and bool(alive[i]) for i in range(5)) for node in range(2)]
+            living.append(int(alive.sum()))
+    rows = by_name(report)
+    mean = {key: row["messages_mean"] for key, row in rows.items()}
+    assert 0 < mean["worker", "neighbours' states"] == pytest.approx(sum(heard) / len(heard))
+    encodings = [row for row in report.rows() if row["what"] == "encodings from subordinates"]
+    assert 0 < encodings[0]["messages_mean"] == pytest.approx(sum(members) / len(members))
+    assert mean["centre", "positions of the workers"] == pytest.approx(sum(living) / len(living))
+    for row in report.rows():
+        assert row["messages_mean"] <= row["messages_worst"]
+
+
+def test_the_report_says_what_is_central(tiny_experiment: TinyExperiment) -> None:
+    report, _ = watch(tiny_experiment(algorithm_config("himppo"), ToyTask()), 1)
+    text = format_report({"flows": report.rows(), "totals": report.totals(), "notes": report.notes()})
+    assert "The assignment (kmeans) is central in this implementation" in text
+    assert "| worker | neighbours' states, round 1 | 2 (2.00) | 32 | 1 steps | 64.0 (64.0) |" in text
+    static, _ = watch(tiny_experiment(algorithm_config("himppo_sg"), ToyTask()), 1)
+    assert any("nothing is central" in note for note in static.notes())

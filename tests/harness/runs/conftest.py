@@ -1,0 +1,65 @@
+"""Runs of a few seconds on sampling, whose episodes of 20 steps end with each batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarl_himpo.harness.composition import compose
+from benchmarl_himpo.harness.runs import ResumableExperiment
+from benchmarl_himpo.harness.runs.training import config_to_continue, load_experiment
+
+N_FRAMES = 320
+
+
+@pytest.fixture
+def sampling_overrides(tiny_overrides: list[str]) -> list[str]:
+    """Four iterations of 80 frames, a checkpoint after each, an evaluation after every second."""
+    return [
+        *tiny_overrides,
+        "task=vmas/sampling",
+        "task.max_steps=20",
+        f"experiment.max_n_frames={N_FRAMES}",
+        "experiment.on_policy_collected_frames_per_batch=80",
+        "experiment.on_policy_n_envs_per_worker=4",
+        "experiment.on_policy_n_minibatch_iters=2",
+        "experiment.on_policy_minibatch_size=30",
+        "experiment.off_policy_collected_frames_per_batch=80",
+        "experiment.off_policy_n_envs_per_worker=4",
+        "experiment.off_policy_memory_size=200",
+        "experiment.evaluation_interval=160",
+        "experiment.checkpoint_interval=80",
+        "experiment.exploration_anneal_frames=200",
+    ]
+
+
+class Runs:
+    """Starts and continues runs in this process, as the commands do."""
+
+    def __init__(self, overrides: list[str]) -> None:
+        self.overrides = overrides
+
+    def build(self, *overrides: str) -> ResumableExperiment:
+        cfg = compose([*self.overrides, *overrides], return_hydra_config=True)
+        return load_experiment(cfg, cfg.hydra.runtime.choices)
+
+    def run(self, *overrides: str) -> Path:
+        """Run to the end and give the folder of the run."""
+        experiment = self.build(*overrides)
+        experiment.run()
+        return Path(experiment.folder_name)
+
+    def build_resumed(self, folder: Path, *overrides: str) -> ResumableExperiment:
+        cfg, choices = config_to_continue(folder, overrides)
+        return load_experiment(cfg, choices, resumes=True)
+
+    def resume(self, folder: Path, *overrides: str) -> ResumableExperiment:
+        experiment = self.build_resumed(folder, *overrides)
+        experiment.run()
+        return experiment
+
+
+@pytest.fixture
+def runs(sampling_overrides: list[str]) -> Runs:
+    return Runs(sampling_overrides)

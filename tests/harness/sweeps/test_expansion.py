@@ -1,0 +1,140 @@
+"""Sweeps are expanded as Hydra does, and refused before anything starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support.sweeps import FINGERPRINT
+
+from benchmarl_himpo.config import CONF_DIR
+from benchmarl_himpo.harness import checks
+from benchmarl_himpo.harness.composition import compose
+from benchmarl_himpo.harness.records.spec import RunSpec
+from benchmarl_himpo.harness.sweeps.expansion import SweepError, expand, make_specs
+from benchmarl_himpo.harness.sweeps.protocol import load_protocol
+
+
+def specs_of(*overrides: str) -> list[RunSpec]:
+    return make_specs(expand(overrides), Path("sweep"), FINGERPRINT)
+
+
+def test_values_are_combined_and_low_seeds_come_first() -> None:
+    specs = specs_of("algorithm=ippo,mappo", "seed=range(0,3)", "task.n_agents=5")
+    assert [(spec.variant, spec.seed) for spec in specs] == [(v, seed) for seed in range(3) for v in ("ippo", "mappo")]
+    assert {spec.task_label for spec in specs} == {"vmas/sampling[n_agents=5]"}
+    assert specs[0].overrides == ["algorithm=ippo", "seed=0", "task.n_agents=5"]
+
+
+PROTOCOLS = {
+    "foraging": 28,
+    "sampling_ablations": 39,
+    "sampling_continuous": 75,
+    "sampling_discrete": 18,
+    "sampling_long": 50,
+    "sampling_width": 40,
+}
+OF_THE_GATE = {"regression": 3, "regression_cue": 3}
+
+
+def test_every_protocol_is_tested() -> None:
+    assert {file.stem for file in (CONF_DIR / "protocol").iterdir()} == {*PROTOCOLS, *OF_THE_GATE}
+
+
+@pytest.mark.parametrize(("protocol", "n_runs"), OF_THE_GATE.items())
+def test_runs_of_the_gate_are_the_same_with_and_without_a_gpu_and_evaluated_at_their_end(
+    protocol: str, n_runs: int
+) -> None:
+    specs = specs_of(f"protocol={protocol}")
+    assert len(specs) == n_runs
+    for spec in specs:
+        experiment = spec.config["experiment"]
+        assert {experiment[f"{kind}_device"] for kind in ("sampling", "train", "buffer")} == {"cpu"}
+        assert experiment["evaluation_interval"] == spec.n_frames
+        assert experiment["on_policy_collected_frames_per_batch"] == (
+            experiment["on_policy_n_envs_per_worker"] * spec.config["task"]["max_steps"]
+        )
+
+
+@pytest.mark.parametrize(("protocol", "n_runs"), PROTOCOLS.items())
+def test_protocols_can_be_done_and_say_how_all_was_tuned(protocol: str, n_runs: int) -> None:
+    if protocol == "sampling_ablations":
+        pytest.importorskip("torch_geometric", reason="one of its methods needs the gnn extra")
+    specs = specs_of(f"protocol={protocol}")
+    assert len(specs) == n_runs
+    algorithms = {spec.choice("algorithm") for spec in specs}
+    assert "himppo_paper" in algorithms
+    assert algorithms <= set(compose([f"protocol={protocol}"]).protocol.tuning)
+    for key, value in {"evaluation_episodes": 32, "prefer_continuous_actions": protocol != "sampling_discrete"}.items():
+        assert {spec.config["experiment"][key] for spec in specs} == {value}
+    assert {spec.config["absolute_metric_episodes"] for spec in specs} == {320}
+    assert len({spec.n_frames for spec in specs}) == 1
+
+
+def test_a_machine_that_cannot_do_the_runs_of_a_protocol_can_report_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "find_spec", lambda name: None)
+    assert len(load_protocol("sampling_ablations").runs) == PROTOCOLS["sampling_ablations"]
+    with pytest.raises(SweepError, match="needs torch_geometric"):
+        specs_of("protocol=sampling_ablations")
+
+
+def test_a_value_on_the_command_line_replaces_that_of_a_protocol() -> None:
+    specs = specs_of("protocol=sampling_discrete", "algorithm=qmix", "seed=7,8")
+    assert [(spec.variant, spec.seed) for spec in specs] == [("qmix[experiment.lr=0.0003]", seed) for seed in (7, 8)]
+
+
+def test_algorithms_on_the_command_line_choose_among_those_of_a_protocol() -> None:
+    pytest.importorskip("torch_geometric", reason="one of the methods needs the gnn extra")
+    ablation = specs_of("protocol=sampling_ablations", "algorithm=himppo_sg,ippo", "seed=0")
+    assert {(spec.variant, spec.task_label) for spec in ablation} == {
+        ("himppo_sg", "vmas/sampling"),
+        ("himppo_sg", "vmas/sampling[n_agents=7]"),
+        ("ippo[model=gnn_mlp; entropy_coef=0.01]", "vmas/sampling"),
+    }
+    assert {spec.choice("algorithm") for spec in specs_of("protocol=regression", "algorithm=ippo,mappo")} == {
+        "ippo",
+        "mappo",
+    }
+    (own,) = specs_of("protocol=sampling_ablations", "algorithm=himppo_haven", "seed=0")
+    assert (own.variant, own.task_label) == ("himppo_haven", "vmas/sampling")
+
+
+def test_what_tuning_found_holds_unless_the_command_line_says_otherwise() -> None:
+    tuned = specs_of("protocol=sampling_continuous", "algorithm=himppo,ippo", "seed=7", "task.n_agents=3")
+    assert [spec.variant for spec in tuned] == ["himppo", "ippo[entropy_coef=0.01]"]
+    (told,) = specs_of(
+        "protocol=sampling_continuous", "algorithm=ippo", "algorithm.entropy_coef=0", "seed=7", "task.n_agents=3"
+    )
+    assert told.config["algorithm"]["entropy_coef"] == 0
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["seed=0,0"], "himppo on vmas/sampling with seed 0 stands 2 times in the sweep: "),
+        (["algorithm=himppo", "algorithm.credit=telescoped,telescoped"], "stands 2 times"),
+        (["absolute_metric_episodes=0,5"], "stands 2 times in the sweep, with options that results do not show"),
+        (["algorithm=abacus,ippo"], "abacus"),
+        (["algorithm.credits=final"], "credits"),
+        (["seed=one"], "seed=one is no integer"),
+        (["seed=range(0"], "range"),
+        (["protocol=abacus"], "abacus"),
+        (["protocol=sampling_discrete,sampling_long"], "protocol takes one value"),
+        (["experiment.loggers=[]"], "lacks csv, which a sweep reads"),
+        (["experiment.create_json=false"], "does not go with a sweep: leave it at true"),
+        (["experiment.restore_file=elsewhere"], "does not go with a sweep: leave it at null"),
+        (["critic_model=layers/mlp"], "write model@critic_model=layers/mlp"),
+        (["experiment.on_policy_n_envs_per_worker=0"], "on_policy_n_envs_per_worker=0 must be 1 or more"),
+        (["experiment.on_policy_minibatch_size=0"], "on_policy_minibatch_size=0 must be 1 or more"),
+        (["algorithm=qmix", "experiment.off_policy_train_batch_size=0"], "off_policy_train_batch_size=0 must be 1"),
+        (["experiment.save_folder=elsewhere"], "does not go with a sweep: leave it at null"),
+        (["experiment.evaluation_interval=7"], "evaluation_interval"),
+        (["absolute_metric_episodes=-1"], "must be a whole number: 0"),
+        (["absolute_metric_episodes=null"], "must be a whole number"),
+        (["absolute_metric_episodes=5", "experiment.evaluation=false"], "none takes place"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_with_a_sentence(overrides: list[str], message: str) -> None:
+    with pytest.raises(SweepError) as error:
+        specs_of(*overrides)
+    assert message in str(error.value)
