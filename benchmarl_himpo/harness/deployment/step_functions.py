@@ -119,7 +119,7 @@ class LevelStep(StepFunction):
     def step(self, td: TensorDictBase) -> dict[str, Tensor]:
         """Ask the actor."""
         keys = self.hierarchy.keys
-        self.hierarchy.connect(td)
+        self.hierarchy.connect(td, [self.level])
         asked = self.actor(td.select(*self.actor.in_keys))
         outputs = {name: asked.get(key) for name, key in self._parameter_keys().items()}
         action = asked.get(keys[self.level].action)
