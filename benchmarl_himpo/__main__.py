@@ -25,16 +25,14 @@ def main() -> None:
     width = max(map(len, COMMANDS))
     lines = "\n".join(f"  {command:<{width}}  {text}" for command, text in COMMANDS.items())
     usage = f"usage: himpo <command> ...\n\n{lines}\n\nhimpo <command> --help says more."
-    match sys.argv[1:]:
-        case []:
-            sys.exit(usage)
-        case ["-h" | "--help", *_]:
-            print(usage)
-        case [name, *_] if name not in COMMANDS:
-            sys.exit(f"{name} is no command: choose from {', '.join(COMMANDS)}")
-        case [name, *arguments]:
-            sys.argv = [sys.argv[0], *arguments]
-            import_module(f"benchmarl_himpo.{name}").main()
+    name, *arguments = sys.argv[1:] or [""]
+    if name in COMMANDS:
+        sys.argv = [sys.argv[0], *arguments]
+        import_module(f"benchmarl_himpo.{name}").main()
+    elif name in ("-h", "--help"):
+        print(usage)
+    else:
+        sys.exit(f"{name} is no command: choose from {', '.join(COMMANDS)}" if name else usage)
 
 
 if __name__ == "__main__":

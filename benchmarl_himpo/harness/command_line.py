@@ -23,8 +23,8 @@ from benchmarl_himpo.harness.composition import GROUPS, check_changes, search_in
 EXIT_INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells use it."""
 
-USUAL_ERRORS: tuple[type[Exception], ...] = (ValueError, OSError, OmegaConfBaseException, HydraException)
-"""What says what is wrong with input, files and configurations."""
+USUAL_ERRORS = (ValueError, OSError, OmegaConfBaseException, HydraException)
+"""Errors that say what is wrong with input, files and configurations."""
 
 WORDS = {
     bool: "true or false",
@@ -165,11 +165,12 @@ def take_config_dir(arguments: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def exit_on_interrupt(message: str) -> Iterator[None]:
-    """Turn Ctrl-C in the block into a short message and the exit code that shells use.
+def exit_with_a_sentence(interrupted: str, *errors: type[Exception]) -> Iterator[None]:
+    """Turn errors in the block into one sentence and exit code 1, and Ctrl-C into the exit code that shells use.
 
     Args:
-        message: what there is now, and what can be done with it.
+        interrupted: what there is after Ctrl-C, and what can be done with it.
+        errors: what says by itself what is wrong, such as :data:`USUAL_ERRORS`.
 
     Yields:
         Nothing.
@@ -177,25 +178,9 @@ def exit_on_interrupt(message: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        print(message, file=sys.stderr)
+        print(interrupted, file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
-
-
-@contextmanager
-def exit_with_a_sentence(interrupted: str, *errors: type[Exception]) -> Iterator[None]:
-    """Turn what may go wrong in the block into one sentence on stderr and exit code 1, and Ctrl-C as above.
-
-    Args:
-        interrupted: what to say after Ctrl-C.
-        errors: what else may go wrong beside :data:`USUAL_ERRORS`.
-
-    Yields:
-        Nothing.
-    """
-    try:
-        with exit_on_interrupt(interrupted):
-            yield
-    except (*USUAL_ERRORS, *errors) as error:
+    except errors as error:
         sys.exit(str(error))
 
 

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarl_himpo.harness.command_line import (
+    USUAL_ERRORS,
     exit_with_a_sentence,
     given_arguments,
     read_for_trained_runs,
@@ -76,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     given = given_arguments(arguments, __doc__)
     register()
-    with exit_with_a_sentence(INTERRUPTED):
+    with exit_with_a_sentence(INTERRUPTED, *USUAL_ERRORS):
         folders, options, changes = read_for_trained_runs("audit", AuditOptions, take_config_dir(given))
         results = Results(options.output or find_run(folders[0]) / "audit.json", asdict(options))
         audit_runs(folders, options, combine_changes(changes), results)

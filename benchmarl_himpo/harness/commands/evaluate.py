@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarl_himpo.harness.command_line import (
+    USUAL_ERRORS,
     exit_with_a_sentence,
     given_arguments,
     read_for_trained_runs,
@@ -47,25 +48,6 @@ class EvaluateOptions:
             raise ValueError(f"episodes={self.episodes} must be 2 or more: an interval needs as many")
         if not 0 < self.confidence < 1:
             raise ValueError(f"confidence={self.confidence:g} must lie between 0 and 1")
-
-
-def read_arguments(arguments: Sequence[str]) -> tuple[list[Path], EvaluateOptions, list[str]]:
-    """Read a command line.
-
-    Args:
-        arguments: the command line.
-
-    Returns:
-        The folders, the options, and changes of the runs' configuration.
-
-    Raises:
-        ValueError: as :func:`~benchmarl_himpo.harness.command_line.read_for_trained_runs`.
-    """
-    for argument in arguments:
-        name = argument.partition("=")[0]
-        if name in MOVED:
-            raise ValueError(f"{argument} is a command of its own: python -m benchmarl_himpo.{MOVED[name]} RUN_DIR")
-    return read_for_trained_runs("evaluate", EvaluateOptions, arguments)
 
 
 def evaluate(folders: list[Path], options: EvaluateOptions, combinations: list[list[str]], results: Results) -> None:
@@ -127,12 +109,20 @@ def format_transfer(table: list[tuple[str, str, dict[str, Estimate]]]) -> str:
     )
 
 
+def _check_moved(arguments: Sequence[str]) -> None:
+    for argument in arguments:
+        name, equals, _ = argument.partition("=")
+        if equals and name in MOVED:
+            raise ValueError(f"{argument} is a command of its own: python -m benchmarl_himpo.{MOVED[name]} RUN_DIR")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     given = given_arguments(arguments, __doc__)
     register()
-    with exit_with_a_sentence(INTERRUPTED):
-        folders, options, changes = read_arguments(take_config_dir(given))
+    with exit_with_a_sentence(INTERRUPTED, *USUAL_ERRORS):
+        _check_moved(given)
+        folders, options, changes = read_for_trained_runs("evaluate", EvaluateOptions, take_config_dir(given))
         results = Results(options.output or find_run(folders[0]) / "evaluation.json", asdict(options))
         evaluate(folders, options, combine_changes(changes), results)
         results.finish()

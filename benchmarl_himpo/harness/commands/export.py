@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarl_himpo.harness.command_line import (
+    USUAL_ERRORS,
     exit_with_a_sentence,
     given_arguments,
     read_for_trained_runs,
@@ -44,31 +45,15 @@ class ExportOptions:
             raise ValueError(f"tolerance={self.tolerance:g} must be 0 or more")
 
 
-def read_arguments(arguments: Sequence[str]) -> tuple[Path, ExportOptions, list[str]]:
-    """Read a command line.
-
-    Args:
-        arguments: the command line.
-
-    Returns:
-        The folder, the options, and changes of the run's configuration.
-
-    Raises:
-        ValueError: as :func:`~benchmarl_himpo.harness.command_line.read_for_trained_runs`, or for several folders.
-    """
-    folders, options, changes = read_for_trained_runs("export", ExportOptions, arguments)
-    if len(folders) != 1:
-        raise ValueError(f"give the folder of one run instead of {len(folders)}")
-    return folders[0], options, changes
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     given = given_arguments(arguments, __doc__)
     register()
-    with exit_with_a_sentence("Interrupted: no bundle was written; the run is as it was."):
-        folder, options, changes = read_arguments(take_config_dir(given))
-        run = find_run(folder)
+    with exit_with_a_sentence("Interrupted: no bundle was written; the run is as it was.", *USUAL_ERRORS):
+        folders, options, changes = read_for_trained_runs("export", ExportOptions, take_config_dir(given))
+        if len(folders) > 1:
+            raise ValueError(f"give the folder of one run instead of {len(folders)}")
+        run = find_run(folders[0])
         output = options.output or run / "bundle"
         check_output_folder("output", output)
         bundles = export_run(run, output, options.episodes, options.seed, options.tolerance, changes)

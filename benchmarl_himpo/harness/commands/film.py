@@ -18,6 +18,7 @@ from pathlib import Path
 
 from benchmarl_himpo.harness.checks import check_drawing
 from benchmarl_himpo.harness.command_line import (
+    USUAL_ERRORS,
     exit_with_a_sentence,
     given_arguments,
     read_for_trained_runs,
@@ -79,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     given = given_arguments(arguments, __doc__)
     register()
-    with exit_with_a_sentence(INTERRUPTED, RenderError):
+    with exit_with_a_sentence(INTERRUPTED, *USUAL_ERRORS, RenderError):
         folders, options, changes = read_for_trained_runs("film", FilmOptions, take_config_dir(given))
         if find_spec("matplotlib") is None:
             raise ValueError("film needs matplotlib, which is not installed: pip install 'benchmarl_himpo[render]'")

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from benchmarl_himpo.harness.command_line import exit_on_interrupt, given_arguments, read_for_new_runs
+from benchmarl_himpo.harness.command_line import exit_with_a_sentence, given_arguments, read_for_new_runs
 from benchmarl_himpo.harness.regression.comparison import EXPECTED, format_comparison
 from benchmarl_himpo.harness.regression.gate import Gate, GateOptions
 from benchmarl_himpo.harness.regression.verdict import Finding, InconclusiveError, Verdict, format_findings
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"{shlex.join(['python', '-m', 'benchmarl_himpo.regression', *given])}"
     )
     try:
-        with exit_on_interrupt(message):
+        with exit_with_a_sentence(message):
             gate = Gate(*read_for_new_runs("regression", GateOptions, given))
             run_gate(gate)
     except (ValueError, RuntimeError, OSError, OmegaConfBaseException, HydraException) as error:

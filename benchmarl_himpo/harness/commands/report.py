@@ -18,7 +18,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarl_himpo.harness.command_line import exit_with_a_sentence, given_arguments, read_options, split_folders
+from benchmarl_himpo.harness.command_line import (
+    USUAL_ERRORS,
+    exit_with_a_sentence,
+    given_arguments,
+    read_options,
+    split_folders,
+)
 from benchmarl_himpo.harness.output import OutputError, check_output_folder
 
 
@@ -38,25 +44,6 @@ class ReportOptions:
             raise ValueError(f"confidence={self.confidence:g} must lie between 0 and 1")
         if self.repetitions < 100:
             raise ValueError(f"repetitions={self.repetitions} must be 100 or more: fewer say nothing of an interval")
-
-
-def read_arguments(arguments: Sequence[str]) -> tuple[list[Path], ReportOptions]:
-    """Read a command line.
-
-    Args:
-        arguments: the command line.
-
-    Returns:
-        The folders and the options.
-
-    Raises:
-        ValueError: as :func:`~benchmarl_himpo.harness.command_line.read_options`, or if there is no folder.
-    """
-    folders, given = split_folders(arguments)
-    options = read_options("report", ReportOptions, given)
-    if not folders:
-        raise ValueError("give at least one folder of runs")
-    return folders, options
 
 
 def report(folders: list[Path], options: ReportOptions) -> None:
@@ -96,8 +83,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     given = given_arguments(arguments, __doc__)
     try:
-        with exit_with_a_sentence("Interrupted: the report is not complete."):
-            report(*read_arguments(given))
+        with exit_with_a_sentence("Interrupted: the report is not complete.", *USUAL_ERRORS):
+            folders, rest = split_folders(given)
+            options = read_options("report", ReportOptions, rest)
+            if not folders:
+                raise ValueError("give at least one folder of runs")
+            report(folders, options)
     except ModuleNotFoundError as error:
         sys.exit(f"a report needs {error.name}: pip install 'benchmarl_himpo[report]'")
 

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarl_himpo.harness.command_line import (
+    USUAL_ERRORS,
     exit_with_a_sentence,
     given_arguments,
     split_folders,
@@ -59,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     given = given_arguments(arguments, __doc__)
     register()
-    with exit_with_a_sentence(RESUMABLE):
+    with exit_with_a_sentence(RESUMABLE, *USUAL_ERRORS):
         folders, changes = split_folders(take_config_dir(given))
         if len(folders) != 1:
             raise ValueError("give the folder of one run, and changes as name=value, such as experiment.lr=1e-4")

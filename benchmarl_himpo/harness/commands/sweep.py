@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from benchmarl_himpo.harness.command_line import (
+    USUAL_ERRORS,
     exit_with_a_sentence,
     given_arguments,
     read_for_new_runs,
@@ -146,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "Interrupted: finished runs are kept, begun ones continue from their last checkpoint. To go on:\n"
         f"python -m benchmarl_himpo.sweep {shlex.join(given)}"
     )
-    with exit_with_a_sentence(message, RuntimeError):
+    with exit_with_a_sentence(message, *USUAL_ERRORS, RuntimeError):
         options, overrides = read_arguments(take_config_dir(given))
         is_done = sweep(options, overrides)
     if not is_done:
