@@ -23,11 +23,16 @@ class Assignment(ABC):
     Args:
         n_clusters: number of sub-managers.
         arena: lower and upper end of both position coordinates, in world units (used by ``regions``).
+
+    Attributes:
+        needs_position: whether positions are read.
+        is_local: whether every worker can tell its sub-manager from its own index and position alone.
     """
 
     n_clusters: int
     arena: tuple[float, float]
     needs_position = False
+    is_local = False
 
     @abstractmethod
     def __call__(self, position: Tensor, alive: Tensor, centroids: Tensor, is_fresh: Tensor) -> tuple[Tensor, Tensor]:
@@ -47,6 +52,8 @@ class Assignment(ABC):
 class StaticAssignment(Assignment):
     """Contiguous blocks of near-equal size that never change (the paper's SG ablation; the blocks are our choice)."""
 
+    is_local = True
+
     def __call__(self, position: Tensor, alive: Tensor, centroids: Tensor, is_fresh: Tensor) -> tuple[Tensor, Tensor]:
         """Blocks by agent index; positions and centroids are left alone."""
         index = contiguous_blocks(alive.shape[-1], self.n_clusters, alive.device)
@@ -61,6 +68,7 @@ class RegionsAssignment(Assignment):
     """
 
     needs_position = True
+    is_local = True
 
     def __call__(self, position: Tensor, alive: Tensor, centroids: Tensor, is_fresh: Tensor) -> tuple[Tensor, Tensor]:
         """Cell of the arena by position; centroids are left alone."""

@@ -19,11 +19,16 @@ class Neighbours(ABC):
     Args:
         n_neighbours: nearest neighbours each node listens to (used by ``knn``).
         radius: distance in world units within which nodes hear each other (used by ``radius``).
+
+    Attributes:
+        needs_position: whether positions are read.
+        is_local: whether nodes find their neighbours without being told where the others are.
     """
 
     n_neighbours: int
     radius: float
     needs_position = False
+    is_local = False
 
     def __call__(self, position: Tensor, alive: Tensor) -> Tensor:
         """Build the adjacency of a batch of graphs.
@@ -48,6 +53,8 @@ class Neighbours(ABC):
 class FullNeighbours(Neighbours):
     """Every node hears every other."""
 
+    is_local = True
+
     def _restrict(self, position: Tensor, allowed: Tensor) -> Tensor:
         return allowed
 
@@ -55,14 +62,17 @@ class FullNeighbours(Neighbours):
 class NoNeighbours(Neighbours):
     """Nobody hears anybody: no messages inside a level."""
 
+    is_local = True
+
     def _restrict(self, position: Tensor, allowed: Tensor) -> Tensor:
         return torch.zeros_like(allowed)
 
 
 class RadiusNeighbours(Neighbours):
-    """A node hears the nodes within ``radius`` of it."""
+    """A node hears the nodes within ``radius`` of it, as a radio's range decides."""
 
     needs_position = True
+    is_local = True
 
     def _restrict(self, position: Tensor, allowed: Tensor) -> Tensor:
         return allowed & (torch.cdist(position, position) <= self.radius)

@@ -8,7 +8,7 @@ levels at once: this is what cutting them into nodes takes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,17 +18,17 @@ from torch import Tensor
 
 from benchmarl_himpo.hierarchy import (
     HierarchyLayout,
-    KMeansAssignment,
     KnnNeighbours,
-    RadiusNeighbours,
     StaticAssignment,
+    assignment_registry,
+    neighbours_registry,
 )
 from benchmarl_himpo.models import HierarchicalPolicy, LevelNetwork
 
 FLOAT_BYTES, INDEX_BYTES = 4, 8
 """Bytes of a float32 and of an int64, the dtypes of the step functions."""
 CENTRE = "centre"
-"""Who computes the assignment where it needs all positions."""
+"""Who computes the assignment where workers cannot."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def list_flows(policy: HierarchicalPolicy, goal_dim: int) -> Iterator[Flow]:
         if level < layout.top:
             period = layout.periods[level + 1]
             yield Flow(_name(level), "goal from the superior", FLOAT_BYTES * goal_dim, period, 1)
-    if layout.top > 0 and isinstance(policy.assignment, KMeansAssignment):
+    if layout.top > 0 and not policy.assignment.is_local:
         period = layout.periods[1]
         yield Flow("worker", "sub-manager's index from the centre", INDEX_BYTES, period, 1)
         yield Flow(CENTRE, "positions of the workers", 2 * FLOAT_BYTES, period, layout.n_agents, (0, "alive"))
@@ -91,9 +91,10 @@ def _neighbour_flows(policy: HierarchicalPolicy, level: int) -> Iterator[Flow]:
         neighbours, worst = reader.neighbours, n_others
         if level == 0 and isinstance(neighbours, KnnNeighbours):
             worst = min(neighbours.n_neighbours, n_others)
+        if level == 0 and not neighbours.is_local:
             yield Flow(
                 _name(0),
-                "positions of the others, to know the nearest",
+                "positions of the others, to know which are neighbours",
                 2 * FLOAT_BYTES,
                 every,
                 n_others,
@@ -225,12 +226,13 @@ class MessageReport:
         if policy.reader.layout.top > 0:
             notes.append("All nodes keep the same clock and restart it together; no message does that here.")
             notes.append(_describe_assignment(policy))
-        if isinstance(policy.reader.neighbours, RadiusNeighbours):
-            notes.append("Neighbours are those within a radius: a radio's range does that, without knowing positions.")
-        if isinstance(policy.reader.neighbours, KnnNeighbours):
-            notes.append(
-                "Neighbours are the nearest: every worker has to know the positions of all, or to measure them."
-            )
+        neighbours = policy.reader.neighbours
+        name = _registered(neighbours, neighbours_registry)
+        notes.append(
+            f"Neighbours ({name}) are found without being told the positions of others."
+            if neighbours.is_local
+            else f"Neighbours ({name}) need the positions of all: every worker has to be told them, or to measure them."
+        )
         notes.append("A worker that is not alive sends nothing, which has to be told from a message that is lost.")
         return notes
 
@@ -242,14 +244,20 @@ class MessageReport:
 
 
 def _describe_assignment(policy: HierarchicalPolicy) -> str:
-    if isinstance(policy.assignment, StaticAssignment):
-        return "The assignment is static: every worker knows its sub-manager from the start, and nothing is central."
-    if isinstance(policy.assignment, KMeansAssignment):
+    name = _registered(policy.assignment, assignment_registry)
+    if policy.assignment.is_local:
         return (
-            "The assignment (kmeans) is central in this implementation: one place receives the positions of all "
-            "workers whenever sub-managers decide, keeps the centroids and tells each worker its sub-manager."
+            f"The assignment ({name}) is local: every worker knows its sub-manager by itself, and nothing is central."
         )
-    return "The assignment (regions) is local: every worker finds the cell of the arena that it is in by itself."
+    return (
+        f"The assignment ({name}) is central in this implementation: one place receives the positions of all workers "
+        "whenever sub-managers decide, keeps the centroids and tells each worker its sub-manager."
+    )
+
+
+def _registered(builder: object, registry: Mapping[str, type]) -> str:
+    """Name of a builder on the command line, or else of its class."""
+    return next((name for name, class_ in registry.items() if class_ is type(builder)), type(builder).__name__)
 
 
 def _network(policy: HierarchicalPolicy, level: int) -> LevelNetwork | None:
