@@ -3,8 +3,9 @@
 Import is cheap: nothing of torch or BenchMARL is loaded before it is used.
 """
 
-from benchmarl_himpo.registration import register
+from benchmarl_himpo.config import add_yaml_folder
+from benchmarl_himpo.registration import PluginError, register, register_algorithm, register_task
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "register"]
+__all__ = ["PluginError", "__version__", "add_yaml_folder", "register", "register_algorithm", "register_task"]

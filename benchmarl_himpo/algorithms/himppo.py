@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -28,7 +27,7 @@ from benchmarl_himpo.algorithms.options import (
     find_alive_key,
     find_position,
 )
-from benchmarl_himpo.config import load_yaml
+from benchmarl_himpo.config import load_yaml, snake_case
 from benchmarl_himpo.hierarchy import Assignment, HierarchyLayout
 from benchmarl_himpo.hierarchy.keys import HierarchyKeys
 from benchmarl_himpo.models import GroupInputs, HierarchicalPolicy, HierarchyReader, LevelModels
@@ -388,4 +387,4 @@ class HimppoConfig(IppoConfig):
     @classmethod
     def yaml_name(cls) -> str:
         """The algorithm's name on the command line: its class name with an underscore before each further capital."""
-        return re.sub(r"(?<!^)(?=[A-Z])|(?<=[a-z])(?=\d)", "_", cls.associated_class().__name__).lower()
+        return snake_case(cls.associated_class().__name__)

@@ -9,9 +9,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarl_himpo.harness.composition import search_in
+from benchmarl_himpo.registration import PluginError, register
 
 EXIT_INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells use it."""
+
+
+def register_or_exit() -> None:
+    """Make known what this package and all plug-ins have; a plug-in that cannot be loaded ends the command."""
+    try:
+        register()
+    except PluginError as error:
+        sys.exit(str(error))
 
 
 def given_arguments(arguments: Sequence[str] | None, usage: str | None, needs_some: bool = True) -> list[str]:

@@ -17,12 +17,11 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
-from benchmarl_himpo.harness.command_line import exit_on_interrupt, given_arguments
+from benchmarl_himpo.harness.command_line import exit_on_interrupt, given_arguments, register_or_exit
 from benchmarl_himpo.harness.commands.evaluate import combine_changes
 from benchmarl_himpo.harness.commands.options import read_options
 from benchmarl_himpo.harness.reference_returns.measurement import measure_anchors
 from benchmarl_himpo.harness.reference_returns.reference_returns import ANCHORS_FILE
-from benchmarl_himpo.registration import register
 
 OPTIONS = ("episodes", "seed")
 CONFIDENCE = 0.95
@@ -31,7 +30,7 @@ CONFIDENCE = 0.95
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     given = given_arguments(arguments, __doc__)
-    register()
+    register_or_exit()
     own = [argument for argument in given if argument.partition("=")[0] in OPTIONS]
     try:
         with exit_on_interrupt("Interrupted: the rows above are whole."):

@@ -28,7 +28,7 @@ from omegaconf.errors import OmegaConfBaseException
 from tqdm import tqdm
 
 from benchmarl_himpo.harness.checks import check_drawing
-from benchmarl_himpo.harness.command_line import exit_on_interrupt, given_arguments, take_config_dir
+from benchmarl_himpo.harness.command_line import exit_on_interrupt, given_arguments, register_or_exit, take_config_dir
 from benchmarl_himpo.harness.commands.options import sort_arguments
 from benchmarl_himpo.harness.evaluation.audit import AuditRow, audit, judge
 from benchmarl_himpo.harness.evaluation.episodes import load_trained, play
@@ -39,7 +39,6 @@ from benchmarl_himpo.harness.output import OutputError, check_output_file, write
 from benchmarl_himpo.harness.rendering.display import RenderError, check_display
 from benchmarl_himpo.harness.runs import CheckpointError, ResumableExperiment
 from benchmarl_himpo.harness.runs.run_config import find_run
-from benchmarl_himpo.registration import register
 
 Keep = Callable[[dict[str, Any]], None]
 """Takes one result."""
@@ -274,7 +273,7 @@ def _each(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     given = given_arguments(arguments, __doc__)
-    register()
+    register_or_exit()
     try:
         with exit_on_interrupt(
             "Interrupted: what was finished before is in the output file; the runs are as they were."

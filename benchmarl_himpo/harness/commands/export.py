@@ -18,14 +18,13 @@ from pathlib import Path
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from benchmarl_himpo.harness.command_line import exit_on_interrupt, given_arguments, take_config_dir
+from benchmarl_himpo.harness.command_line import exit_on_interrupt, given_arguments, register_or_exit, take_config_dir
 from benchmarl_himpo.harness.commands.options import sort_arguments
 from benchmarl_himpo.harness.deployment import ExportError, export_run
 from benchmarl_himpo.harness.deployment.report import format_report
 from benchmarl_himpo.harness.output import check_output_folder
 from benchmarl_himpo.harness.runs import CheckpointError
 from benchmarl_himpo.harness.runs.run_config import find_run
-from benchmarl_himpo.registration import register
 
 
 def read_arguments(arguments: Sequence[str]) -> tuple[Path, DictConfig, list[str]]:
@@ -54,7 +53,7 @@ def read_arguments(arguments: Sequence[str]) -> tuple[Path, DictConfig, list[str
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     given = given_arguments(arguments, __doc__)
-    register()
+    register_or_exit()
     try:
         with exit_on_interrupt("Interrupted: no bundle was written; the run is as it was."):
             folder, options, changes = read_arguments(take_config_dir(given))

@@ -20,13 +20,12 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from benchmarl_himpo.harness.command_line import exit_on_interrupt, given_arguments
+from benchmarl_himpo.harness.command_line import exit_on_interrupt, given_arguments, register_or_exit
 from benchmarl_himpo.harness.commands.options import split_arguments
 from benchmarl_himpo.harness.regression.comparison import EXPECTED, format_comparison
 from benchmarl_himpo.harness.regression.gate import Gate
 from benchmarl_himpo.harness.regression.verdict import Finding, InconclusiveError, Verdict, format_findings
 from benchmarl_himpo.harness.sweeps.execution import check_workers
-from benchmarl_himpo.registration import register
 
 OPTIONS_FILE = "regression.yaml"
 MODES = ("quick", "full")
@@ -80,7 +79,7 @@ def run_gate(gate: Gate) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     given = given_arguments(arguments, __doc__, needs_some=False)
-    register()
+    register_or_exit()
     message = (
         "Interrupted: finished runs are kept. To go on:\n"
         f"{shlex.join(['python', '-m', 'benchmarl_himpo.regression', *given])}"

@@ -16,13 +16,12 @@ from pathlib import Path
 
 from omegaconf.errors import OmegaConfBaseException
 
-from benchmarl_himpo.harness.command_line import exit_on_interrupt
+from benchmarl_himpo.harness.command_line import exit_on_interrupt, register_or_exit
 from benchmarl_himpo.harness.commands.run import RESUMABLE, describe_metric, train_and_summarise
 from benchmarl_himpo.harness.composition import search_in
 from benchmarl_himpo.harness.records.single_run import finish_run
 from benchmarl_himpo.harness.runs.run_config import find_run, load_run_config
 from benchmarl_himpo.harness.runs.training import CommandError, config_to_continue, n_frames_done, n_frames_of
-from benchmarl_himpo.registration import register
 
 
 def resume(folder: Path, overrides: list[str]) -> None:
@@ -60,7 +59,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="values to change, such as experiment.max_n_frames=960000")
     parser.add_argument("--config-dir", "-cd", type=Path, help="folder of YAML files of your own, as for run")
     arguments = parser.parse_args()
-    register()
+    register_or_exit()
     try:
         search_in(arguments.config_dir)
         with exit_on_interrupt(RESUMABLE):

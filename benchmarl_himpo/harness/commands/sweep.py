@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from benchmarl_himpo.harness.command_line import exit_on_interrupt, given_arguments, take_config_dir
+from benchmarl_himpo.harness.command_line import exit_on_interrupt, given_arguments, register_or_exit, take_config_dir
 from benchmarl_himpo.harness.commands.options import split_arguments
 from benchmarl_himpo.harness.output import OutputError, check_output_folder
 from benchmarl_himpo.harness.records.fingerprint import fingerprint
@@ -33,7 +33,6 @@ from benchmarl_himpo.harness.runs.lock import lock_folder
 from benchmarl_himpo.harness.sweeps.execution import check_engine, do_missing, find_done
 from benchmarl_himpo.harness.sweeps.expansion import SweepError, expand, make_specs
 from benchmarl_himpo.harness.sweeps.progress import format_table
-from benchmarl_himpo.registration import register
 
 OPTIONS_FILE = "sweep.yaml"
 
@@ -124,7 +123,7 @@ def _interrupt(*_: Any) -> NoReturn:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     given = given_arguments(arguments, __doc__)
-    register()
+    register_or_exit()
     signal.signal(signal.SIGTERM, _interrupt)
     message = (
         "Interrupted: finished runs are kept, begun ones continue from their last checkpoint. To go on:\n"
