@@ -138,12 +138,12 @@ def load_run_config(folder: Path, overrides: Sequence[str] = ()) -> tuple[DictCo
         found = OmegaConf.create(read_benchmarl_config(file)) if of_benchmarl else OmegaConf.load(file)
         saved = cast("DictConfig", found)
         choices = {str(group): str(name) for group, name in saved.choices.items()}
+        missing = [node for node in NODES if node not in saved]
+        if missing:
+            raise KeyError(missing[0])
         _check_trusted(file, saved, choices, [override.partition("=")[0] for override in overrides])
-        cfg = compose([_choose(group, name) for group, name in choices.items()])
         # A task from Python keeps the types of its values, by which its checkpoints know it
-        replaced = (*MODEL_GROUPS, "task") if of_benchmarl else tuple(MODEL_GROUPS)
-        for node in (*NODES, *(node for node in (*LATER_NODES, ORIGIN) if node in saved)):
-            OmegaConf.update(cfg, node, saved[node], merge=node not in replaced, force_add=True)
+        cfg = compose_saved(saved, (*MODEL_GROUPS, "task") if of_benchmarl else tuple(MODEL_GROUPS))
     except CheckpointError:
         raise
     except (OSError, ValueError, YAMLError, OmegaConfBaseException, HydraException, AttributeError, KeyError) as error:
@@ -153,12 +153,34 @@ def load_run_config(folder: Path, overrides: Sequence[str] = ()) -> tuple[DictCo
     return cfg, choices
 
 
+def compose_saved(saved: DictConfig, replaced: Sequence[str] = tuple(MODEL_GROUPS)) -> DictConfig:
+    """Compose what a configuration of a run says.
+
+    Args:
+        saved: nodes of a run, and the file chosen for each group; what it lacks takes the default.
+        replaced: nodes of which nothing but the saved values is kept.
+
+    Returns:
+        The composed config.
+
+    Raises:
+        CheckpointError: if the algorithm has no file.
+    """
+    cfg = compose([_choose(str(group), str(name)) for group, name in saved.choices.items()])
+    for node in (node for node in (*NODES, *LATER_NODES, ORIGIN) if node in saved):
+        OmegaConf.update(cfg, node, saved[node], merge=node not in replaced, force_add=True)
+    return cfg
+
+
 def _choose(group: str, name: str) -> str:
     """Choose a file, or none for a task of the user's own, whose values are all in the configuration."""
     given = config_dir()
     is_known = _is_known(group, name, *([] if given is None else [given]))
     if group == "algorithm" and not is_known:
-        raise CheckpointError(f"algorithm={name} has no YAML file here: install the plug-in that has it")
+        raise CheckpointError(
+            f"algorithm={name} has no YAML file here: install the plug-in that has it, or add the "
+            "folder of its file with benchmarl_himpo.add_yaml_folder"
+        )
     return "~task" if group == "task" and not is_known else f"{group}={name}"
 
 
