@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,9 @@ from benchmarl_himpo.harness.films.episode import film_episode
 from benchmarl_himpo.harness.records.record import RUN_RECORD_FILE, load_record
 from benchmarl_himpo.harness.rendering.display import RenderError, check_display
 from benchmarl_himpo.harness.runs.checkpoint import CONFIG_FILE
+from benchmarl_himpo.harness.runs.run_config import load_run_config
 from benchmarl_himpo.harness.runs.training import config_to_continue, train
+from benchmarl_himpo.hierarchy import CategoricalGoal, goal_registry
 
 LOGGED = {"loggers": ["csv"], "create_json": True, "evaluation": True, "checkpoint_interval": 64}
 
@@ -163,6 +166,24 @@ def test_tasks_models_and_algorithms_of_every_kind_are_found_again(name: str, tm
     assert (again.task.config, again.seed) == (experiment.task.config, 3)
     again.close()
     assert load_record(Path(experiment.folder_name) / RUN_RECORD_FILE).frames == [64, 128]
+
+
+@dataclass(frozen=True)
+class WordGoal(CategoricalGoal):
+    alphabet: int
+
+
+def test_a_part_of_another_kind_replaces_that_of_the_algorithms_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file's goal space has a field that this one has not."""
+    monkeypatch.setitem(goal_registry, "word", WordGoal)
+    goal = {"name": "word", "alphabet": 26}
+    config = TinyExperiment(tmp_path).config(**LOGGED)
+    experiment = benchmarl_himpo.Experiment(vmas_task("balance"), algorithm_config(goal=goal), mlp_config(), 0, config)
+    experiment.close()
+    assert experiment.algorithm_config.goal == goal
+    assert load_run_config(Path(experiment.folder_name))[0].algorithm.goal == goal
 
 
 def test_a_faster_simulation_is_taken_as_by_the_command_and_may_be_given(tmp_path: Path) -> None:

@@ -168,7 +168,10 @@ def compose_saved(saved: DictConfig, replaced: Sequence[str] = tuple(MODEL_GROUP
     """
     cfg = compose([_choose(str(group), str(name)) for group, name in saved.choices.items()])
     for node in (node for node in (*NODES, *LATER_NODES, ORIGIN) if node in saved):
-        OmegaConf.update(cfg, node, saved[node], merge=node not in replaced, force_add=True)
+        is_filled = OmegaConf.is_dict(saved[node]) and node not in replaced
+        values = {f"{node}.{key}": value for key, value in saved[node].items()} if is_filled else {node: saved[node]}
+        for key, value in values.items():  # a mapping replaces that of the file, which may be of another part
+            OmegaConf.update(cfg, key, value, merge=False, force_add=True)
     return cfg
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from benchmarl_himpo.harness.deployment import MessageReport
 from benchmarl_himpo.harness.deployment.report import format_report
-from benchmarl_himpo.hierarchy import Assignment, Neighbours, assignment_registry, neighbours_registry
+from benchmarl_himpo.hierarchy import Clustering, Neighbours, clustering_registry, neighbours_registry
 
 
 def watch(experiment: Experiment, n_steps: int = 30) -> tuple[MessageReport, Any]:
@@ -57,11 +58,11 @@ def test_worst_cases_by_hand(tiny_experiment: TinyExperiment) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "expected"),
     [
-        ("himppo_nomsg", {"assignment": "static"}, {"worker": (1 / 5, 8 / 5), "level 1": (None, None)}),
-        ("himppo_2l", {"neighbours": "knn", "n_neighbours": 2}, {"worker": (4 + 2 + 2 / 5, 4 * 8 + 2 * 32 + 16 / 5)}),
+        ("himppo_nomsg", {"clustering": "static"}, {"worker": (1 / 5, 8 / 5), "level 1": (None, None)}),
+        ("himppo_2l", {"neighbours": {"name": "knn", "k": 2}}, {"worker": (4 + 2 + 2 / 5, 4 * 8 + 2 * 32 + 16 / 5)}),
         ("himppo_flat", {"n_message_rounds": 2}, {"worker": (3 * 4, 3 * 4 * 32)}),  # two rounds, and the team's mean
         ("himppo_flat", {"neighbours": "none", "team_state": False}, {"worker": (0, 0)}),
-        ("himppo_2l", {"assignment": "static", "neighbours": "none"}, {"worker": (1 / 5, 8 / 5), "level 1": (1, 32)}),
+        ("himppo_2l", {"clustering": "static", "neighbours": "none"}, {"worker": (1 / 5, 8 / 5), "level 1": (1, 32)}),
     ],
 )
 def test_what_is_not_exchanged_is_not_counted(
@@ -73,11 +74,11 @@ def test_what_is_not_exchanged_is_not_counted(
         if messages is not None:
             assert totals[receiver]["messages_per_step_worst"] == pytest.approx(messages)
             assert totals[receiver]["bytes_per_step_worst"] == pytest.approx(n_bytes)
-    assert ("centre" in totals) == (name == "himppo_2l" and "assignment" not in options)
+    assert ("centre" in totals) == (name == "himppo_2l" and "clustering" not in options)
 
 
 def test_means_are_those_of_loops_over_the_episodes(tiny_experiment: TinyExperiment) -> None:
-    options = {"neighbours": "radius", "neighbour_radius": 0.8}
+    options = {"neighbours": {"name": "radius", "radius": 0.8}}
     task = ToyTask(n_agents=5, has_alive=True)
     experiment = tiny_experiment(algorithm_config("himppo", **options), task)
     report, rollout = watch(experiment)
@@ -105,7 +106,7 @@ def test_means_are_those_of_loops_over_the_episodes(tiny_experiment: TinyExperim
 def test_the_report_says_what_is_central(tiny_experiment: TinyExperiment) -> None:
     report, _ = watch(tiny_experiment(algorithm_config("himppo"), ToyTask()), 1)
     text = format_report({"flows": report.rows(), "totals": report.totals(), "notes": report.notes()})
-    assert "The assignment (kmeans) is central in this implementation" in text
+    assert "The clustering is central in this implementation" in text
     assert "| worker | neighbours' states, round 1 | 2 (2.00) | 32 | 1 steps | 64.0 (64.0) |" in text
     static, _ = watch(tiny_experiment(algorithm_config("himppo_sg"), ToyTask()), 1)
     assert any("nothing is central" in note for note in static.notes())
@@ -115,24 +116,27 @@ def test_a_builder_that_says_nothing_of_itself_needs_the_positions_of_all(
     tiny_experiment: TinyExperiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So is one that others add and whose needs are not known."""
-    monkeypatch.setitem(assignment_registry, "mine", Mine)
+    monkeypatch.setitem(clustering_registry, "mine", MyClustering)
     monkeypatch.setitem(neighbours_registry, "mine", MyNeighbours)
-    options = {"assignment": "mine", "neighbours": "mine"}
+    options = {"clustering": "mine", "neighbours": "mine"}
     report, _ = watch(tiny_experiment(algorithm_config("himppo_2l", **options), ToyTask(n_agents=5)), 1)
     rows = by_name(report)
     assert rows["centre", "positions of the workers"]["messages_worst"] == 5
     assert rows["worker", "positions of the others"]["messages_worst"] == 4
     assert rows["worker", "neighbours' states"]["messages_worst"] == 4
-    assert sum("(mine)" in note and "all" in note for note in report.notes()) == 2
+    assert rows["level 1", "encodings from subordinates"]["messages_worst"] == 5
+    assert any("is central" in note for note in report.notes())
 
 
-class Mine(Assignment):
+@dataclass(frozen=True)
+class MyClustering(Clustering):
     def __call__(
         self, position: torch.Tensor, alive: torch.Tensor, centroids: torch.Tensor, is_fresh: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         return torch.zeros_like(alive, dtype=torch.long), centroids
 
 
+@dataclass(frozen=True)
 class MyNeighbours(Neighbours):
     def _restrict(self, position: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
         return allowed

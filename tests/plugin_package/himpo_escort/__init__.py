@@ -38,8 +38,9 @@ class EscortTask(OwnTask):
         return EscortClass
 
 
+@dataclass(frozen=True)
 class ChainNeighbours(Neighbours):  # algorithm.neighbours=chain: messages come from the agent before
-    is_local = True
+    is_local = True  # nobody has to be told positions
 
     def _restrict(self, position, allowed):
         return allowed & torch.ones_like(allowed).tril(-1).triu(-1)
