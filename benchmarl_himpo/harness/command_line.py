@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from benchmarl_himpo.config import CONF_DIR
 from benchmarl_himpo.harness.composition import GROUPS, check_changes, search_in
+from benchmarl_himpo.registration import PluginError, register
 
 EXIT_INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells use it."""
@@ -125,6 +126,14 @@ def split_folders(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
     """Tell folders, whose names may have a ``=``, from ``name=value``."""
     rest = [argument for argument in arguments if "=" in argument and not Path(argument).is_dir()]
     return [Path(argument) for argument in arguments if argument not in rest], rest
+
+
+def register_or_exit() -> None:
+    """Make known what this package and all plug-ins have; a plug-in that cannot be loaded ends the command."""
+    try:
+        register()
+    except PluginError as error:
+        sys.exit(str(error))
 
 
 def given_arguments(arguments: Sequence[str] | None, usage: str | None, needs_some: bool = True) -> list[str]:

@@ -19,6 +19,7 @@ from benchmarl_himpo.harness.command_line import (
     exit_with_a_sentence,
     given_arguments,
     read_for_trained_runs,
+    register_or_exit,
     take_config_dir,
 )
 from benchmarl_himpo.harness.commands.evaluate import INTERRUPTED, EvaluateOptions
@@ -27,7 +28,6 @@ from benchmarl_himpo.harness.evaluation.combinations import combine_changes, loa
 from benchmarl_himpo.harness.evaluation.statistics import Estimate
 from benchmarl_himpo.harness.output import Results
 from benchmarl_himpo.harness.runs.run_config import find_run
-from benchmarl_himpo.registration import register
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def format_audit(intact: Estimate, rows: list[AuditRow], options: AuditOptions) 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     given = given_arguments(arguments, __doc__)
-    register()
+    register_or_exit()
     with exit_with_a_sentence(INTERRUPTED, *USUAL_ERRORS):
         folders, options, changes = read_for_trained_runs("audit", AuditOptions, take_config_dir(given))
         results = Results(options.output or find_run(folders[0]) / "audit.json", asdict(options))

@@ -20,6 +20,7 @@ from benchmarl_himpo.harness.command_line import (
     exit_with_a_sentence,
     given_arguments,
     read_for_trained_runs,
+    register_or_exit,
     take_config_dir,
 )
 from benchmarl_himpo.harness.evaluation.combinations import combine_changes, load_combinations
@@ -27,7 +28,6 @@ from benchmarl_himpo.harness.evaluation.episodes import play
 from benchmarl_himpo.harness.evaluation.statistics import Estimate, estimate_mean
 from benchmarl_himpo.harness.output import Results
 from benchmarl_himpo.harness.runs.run_config import find_run
-from benchmarl_himpo.registration import register
 
 INTERRUPTED = "Interrupted: what was finished before is in the output file; the runs are as they were."
 MOVED = {"audit": "audit", "video": "film"}
@@ -119,7 +119,7 @@ def _check_moved(arguments: Sequence[str]) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     given = given_arguments(arguments, __doc__)
-    register()
+    register_or_exit()
     with exit_with_a_sentence(INTERRUPTED, *USUAL_ERRORS):
         _check_moved(given)
         folders, options, changes = read_for_trained_runs("evaluate", EvaluateOptions, take_config_dir(given))

@@ -20,13 +20,13 @@ from benchmarl_himpo.harness.command_line import (
     exit_with_a_sentence,
     given_arguments,
     read_for_trained_runs,
+    register_or_exit,
     take_config_dir,
 )
 from benchmarl_himpo.harness.deployment import export_run
 from benchmarl_himpo.harness.deployment.report import format_report
 from benchmarl_himpo.harness.output import check_output_folder
 from benchmarl_himpo.harness.runs.run_config import find_run
-from benchmarl_himpo.registration import register
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class ExportOptions:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     given = given_arguments(arguments, __doc__)
-    register()
+    register_or_exit()
     with exit_with_a_sentence("Interrupted: no bundle was written; the run is as it was.", *USUAL_ERRORS):
         folders, options, changes = read_for_trained_runs("export", ExportOptions, take_config_dir(given))
         if len(folders) > 1:

@@ -22,6 +22,7 @@ from benchmarl_himpo.harness.command_line import (
     exit_with_a_sentence,
     given_arguments,
     read_for_trained_runs,
+    register_or_exit,
     take_config_dir,
 )
 from benchmarl_himpo.harness.commands.evaluate import INTERRUPTED
@@ -31,7 +32,6 @@ from benchmarl_himpo.harness.films.film import write_film
 from benchmarl_himpo.harness.output import OutputError, Results
 from benchmarl_himpo.harness.rendering.display import RenderError, check_display
 from benchmarl_himpo.harness.runs.run_config import find_run
-from benchmarl_himpo.registration import register
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def film_runs(folders: list[Path], options: FilmOptions, combinations: list[list
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     given = given_arguments(arguments, __doc__)
-    register()
+    register_or_exit()
     with exit_with_a_sentence(INTERRUPTED, *USUAL_ERRORS, RenderError):
         folders, options, changes = read_for_trained_runs("film", FilmOptions, take_config_dir(given))
         if find_spec("matplotlib") is None:

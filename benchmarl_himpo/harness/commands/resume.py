@@ -18,6 +18,7 @@ from benchmarl_himpo.harness.command_line import (
     USUAL_ERRORS,
     exit_with_a_sentence,
     given_arguments,
+    register_or_exit,
     split_folders,
     take_config_dir,
 )
@@ -25,7 +26,6 @@ from benchmarl_himpo.harness.commands.run import RESUMABLE, describe_metric, tra
 from benchmarl_himpo.harness.records.single_run import finish_run
 from benchmarl_himpo.harness.runs.run_config import find_run, load_run_config
 from benchmarl_himpo.harness.runs.training import config_to_continue, n_frames_done, n_frames_of
-from benchmarl_himpo.registration import register
 
 
 def resume(folder: Path, overrides: list[str]) -> None:
@@ -59,7 +59,7 @@ def resume(folder: Path, overrides: list[str]) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     given = given_arguments(arguments, __doc__)
-    register()
+    register_or_exit()
     with exit_with_a_sentence(RESUMABLE, *USUAL_ERRORS):
         folders, changes = split_folders(take_config_dir(given))
         if len(folders) != 1:

@@ -26,6 +26,7 @@ from benchmarl_himpo.harness.command_line import (
     exit_with_a_sentence,
     given_arguments,
     read_for_new_runs,
+    register_or_exit,
     take_config_dir,
 )
 from benchmarl_himpo.harness.output import OutputError, check_output_folder
@@ -36,7 +37,6 @@ from benchmarl_himpo.harness.runs.lock import lock_folder
 from benchmarl_himpo.harness.sweeps.execution import check_engine, do_missing, find_done
 from benchmarl_himpo.harness.sweeps.expansion import SweepError, expand, make_specs
 from benchmarl_himpo.harness.sweeps.progress import format_table
-from benchmarl_himpo.registration import register
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def _interrupt(*_: Any) -> NoReturn:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     given = given_arguments(arguments, __doc__)
-    register()
+    register_or_exit()
     signal.signal(signal.SIGTERM, _interrupt)
     message = (
         "Interrupted: finished runs are kept, begun ones continue from their last checkpoint. To go on:\n"

@@ -35,6 +35,7 @@ from benchmarl_himpo.harness.runs import CheckpointError
 from benchmarl_himpo.harness.runs.lock import RunLockedError, lock_folder
 from benchmarl_himpo.harness.runs.training import CommandError, continue_newest, n_frames_done, n_frames_of, train
 from benchmarl_himpo.harness.sweeps.shorter_run import adopt_shorter_run
+from benchmarl_himpo.registration import PluginError
 
 Outcome = Literal["finished", "skipped"]
 
@@ -196,7 +197,7 @@ def main() -> None:
     except SystemFailureError as error:
         print(error, file=sys.stderr)
         sys.exit(EXIT_SYSTEM)
-    except (CommandError, CheckpointError, RunLockedError) as error:
+    except (CommandError, CheckpointError, PluginError, RunLockedError) as error:
         sys.exit(str(error))
 
 
