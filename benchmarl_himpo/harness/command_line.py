@@ -119,7 +119,7 @@ def read_for_new_runs(command: str, options: type[Options], arguments: Sequence[
         ValueError: as :func:`read_options`.
     """
     own, overrides = _split(arguments, options, {*GROUPS, *map(str, OmegaConf.load(CONF_DIR / "config.yaml"))})
-    return read_options(command, options, own), overrides
+    return read_options(command, options, own, ", or describe runs as for run, such as task=vmas/sampling"), overrides
 
 
 def split_folders(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
