@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from types import ModuleType
 
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
@@ -41,10 +40,11 @@ def register() -> None:
     """
     # Here, so that `import benchmarl_himpo` stays cheap
     from benchmarl.algorithms import algorithm_config_registry as host_registry
-    from benchmarl.environments import _task_class_registry, task_config_registry
+    from benchmarl.environments import task_config_registry
 
     from benchmarl_himpo.algorithms import algorithm_config_registry
     from benchmarl_himpo.environments.tasks import SCHEMAS, TASKS
+    from benchmarl_himpo.host.benchmarl import offer_type_check
 
     store = ConfigStore.instance()
     for name, config_class in algorithm_config_registry.items():
@@ -52,21 +52,11 @@ def register() -> None:
         store.store(name=f"{name}_config", group="algorithm", node=config_class)
     task_config_registry.update(TASKS)
     for name, task in TASKS.items():
-        options = task.associated_class().config_class
-        _task_class_registry[name.replace("/", "_")] = options
-        _offer_type_check(name, options)
+        offer_type_check(name, task.associated_class().config_class)
     for name, schema in SCHEMAS.items():
         store.store(name=name, group="task", node=schema)
     Plugins.instance().register(HimpoSearchPath)
     OmegaConf.register_new_resolver("auto_device", _auto_device, replace=True)
-
-
-def _offer_type_check(task_name: str, options: type) -> None:
-    """Put the dataclass of a task's options where BenchMARL's loader looks for it, which warns where there is none."""
-    name = f"benchmarl.environments.{task_name.replace('/', '.')}"
-    module = ModuleType(name, "Options of a task of benchmarl_himpo.")
-    vars(module)["TaskConfig"] = options
-    sys.modules.setdefault(name, module)
 
 
 def _auto_device() -> str:

@@ -31,7 +31,7 @@ from benchmarl_himpo.models.message_passing import MessagePassing
 from benchmarl_himpo.models.model_width import scale_width
 
 MIN_GOAL_SCALE = 0.01
-"""Smallest standard deviation of a goal, in goal units: where tensordict's biased softplus ends."""
+"""Smallest standard deviation of a goal, in goal units: where the biased softplus ends."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class LevelModels:
             level, model_config, share_params, 2 * self.goal_dim, names[0], per_edge=True, phase=False
         )
         extractor = TensorDictModule(
-            NormalParamExtractor(scale_mapping=f"biased_softplus_{self.goal_init_scale}"),
+            NormalParamExtractor(scale_mapping=f"biased_softplus_{self.goal_init_scale}_{MIN_GOAL_SCALE}"),
             in_keys=names[:1],
             out_keys=names[1:],
         )

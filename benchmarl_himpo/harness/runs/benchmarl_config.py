@@ -19,9 +19,8 @@ from benchmarl.models import model_config_registry
 from benchmarl.models.common import SequenceModelConfig
 
 from benchmarl_himpo.harness.runs.checkpoint import CheckpointError
+from benchmarl_himpo.host.benchmarl_files import CONFIG_PARTS
 
-PARTS = ("task", "task.config", "algorithm", "model", "seed", "experiment", "critic_model", "callbacks")
-"""What the file holds, in order."""
 PLACES = ("save_folder", "restore_file", "restore_map_location")
 """Options of the experiment that say where it was: a run that goes on has its own."""
 
@@ -42,7 +41,7 @@ def read_benchmarl_config(file: Path) -> dict[str, Any]:
         CheckpointError: if the file is damaged, or holds what a command cannot be told.
     """
     try:
-        parts = _read(file, len(PARTS) - 1)
+        parts = _read(file, len(CONFIG_PARTS) - 1)
         algorithm, model = parts["algorithm"], parts["model"]
         if _name(type(parts["experiment"])) != _name(ExperimentConfig):
             raise CheckpointError(f"has {_name(type(parts['experiment']))} where BenchMARL puts its ExperimentConfig")
@@ -83,7 +82,7 @@ def own_callbacks(file: Path) -> list[str]:
         CheckpointError: if the file is damaged.
     """
     try:
-        names = [_name(type(callback)) for callback in _read(file, len(PARTS))["callbacks"]]
+        names = [_name(type(callback)) for callback in _read(file, len(CONFIG_PARTS))["callbacks"]]
     except ERRORS as error:
         raise CheckpointError(f"{file} cannot be read as far as the callbacks ({error})") from error
     return [name for name in names if not name.startswith("benchmarl_himpo.")]
@@ -114,7 +113,7 @@ class _Reader(pickle.Unpickler):
 
 def _read(file: Path, n_parts: int) -> dict[str, Any]:
     with file.open("rb") as stream:
-        return {part: _Reader(stream).load() for part in PARTS[:n_parts]}
+        return {part: _Reader(stream).load() for part in CONFIG_PARTS[:n_parts]}
 
 
 def _name(class_: type) -> str:

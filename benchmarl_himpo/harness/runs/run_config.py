@@ -10,7 +10,6 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import benchmarl
 from benchmarl.algorithms import algorithm_config_registry
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -21,7 +20,9 @@ from benchmarl_himpo.config import CONF_DIR
 from benchmarl_himpo.harness.composition import check_changes, compose, config_dir
 from benchmarl_himpo.harness.output import write_whole
 from benchmarl_himpo.harness.runs.benchmarl_config import read_benchmarl_config
-from benchmarl_himpo.harness.runs.checkpoint import BENCHMARL_CONFIG_FILE, CONFIG_FILE, CheckpointError, is_of_benchmarl
+from benchmarl_himpo.harness.runs.checkpoint import CONFIG_FILE, CheckpointError, is_of_benchmarl
+from benchmarl_himpo.host import benchmarl as host
+from benchmarl_himpo.host import benchmarl_files as host_files
 
 if TYPE_CHECKING:
     from benchmarl_himpo.harness.runs.origin import Origin
@@ -36,7 +37,7 @@ LATER_NODES = ("absolute_metric_episodes",)
 """What older ones lack: they take the default."""
 ORIGIN = "origin"
 """What those of runs have that began from a checkpoint of another, see :mod:`benchmarl_himpo.harness.runs.origin`."""
-FILE_ROOTS = (CONF_DIR, Path(benchmarl.__file__).parent / "conf")
+FILE_ROOTS = (CONF_DIR, host.CONF_DIR)
 """Where the files are that everybody has."""
 WITHOUT_EFFECT_ON_RESULTS = (
     "checkpoint_",
@@ -135,7 +136,7 @@ def load_run_config(folder: Path, overrides: Sequence[str] = ()) -> tuple[DictCo
     """
     check_changes(overrides)
     of_benchmarl = is_of_benchmarl(folder)
-    file = folder / (BENCHMARL_CONFIG_FILE if of_benchmarl else CONFIG_FILE)
+    file = folder / (host_files.CONFIG_FILE if of_benchmarl else CONFIG_FILE)
     try:
         found = OmegaConf.create(read_benchmarl_config(file)) if of_benchmarl else OmegaConf.load(file)
         saved = cast("DictConfig", found)
@@ -237,4 +238,6 @@ def find_run(folder: Path) -> Path:
 
 
 def _is_run(folder: Path) -> bool:
-    return (folder / CONFIG_FILE).is_file() or (is_of_benchmarl(folder) and (folder / "checkpoints").is_dir())
+    return (folder / CONFIG_FILE).is_file() or (
+        is_of_benchmarl(folder) and host_files.checkpoint_folder(folder).is_dir()
+    )
