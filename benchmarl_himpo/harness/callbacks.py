@@ -13,9 +13,10 @@ from benchmarl.experiment import Callback, Experiment
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from benchmarl_himpo.environments.entries import LIFE_KEY, group_entry
+from benchmarl_himpo.environments.entries import LIFE_KEY
 from benchmarl_himpo.harness.rendering.display import check_display
 from benchmarl_himpo.harness.rendering.encode import write_mp4
+from benchmarl_himpo.hierarchy.group_inputs import group_entry
 from benchmarl_himpo.host.benchmarl import experiment_loggers
 from benchmarl_himpo.host.benchmarl_files import checkpoint_folder, checkpoint_frames, videos_folder
 from benchmarl_himpo.host.torchrl import keep_csv_videos_as_tensors

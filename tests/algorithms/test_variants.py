@@ -46,7 +46,7 @@ def test_an_algorithm_differs_from_its_base_only_in_the_options_it_is_named_for(
     allowed = {
         "himppo_fl": {"worker_external_reward"},
         "himppo_nl": {"local_reward"},
-        "himppo_sg": {"assignment"},
+        "himppo_sg": {"clustering"},
         "himppo_2l": levels,
         "himppo_nomsg": {"neighbours"},
         "himppo_haven": levels | {"credit", "worker_external_reward"},
@@ -65,7 +65,7 @@ def test_the_paper_config_holds_what_the_source_states() -> None:
     paper = algorithm_config_registry["himppo_paper"].get_from_yaml()
     assert (len(paper.n_nodes), paper.goal_interval, paper.credit) == (2, [5, 2], "uniform")
     assert paper.lmbda == [0.95, 0.0, 0.0]
-    assert (paper.worker_external_reward, paper.assignment) == (False, "kmeans")
+    assert (paper.worker_external_reward, paper.clustering) == (False, "kmeans")
     assert paper.local_reward != "none"
 
 
