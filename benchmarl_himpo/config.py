@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from importlib.util import find_spec
 from pathlib import Path
 from typing import cast
 
 from omegaconf import DictConfig, OmegaConf
+
+from benchmarl_himpo.host.benchmarl_files import conf_dir
 
 
 def _find_conf_dir() -> Path:
@@ -15,13 +16,6 @@ def _find_conf_dir() -> Path:
     package_dir = Path(__file__).resolve().parent
     inside = package_dir / "conf"
     return inside if inside.is_dir() else package_dir.parent / "conf"
-
-
-def _find_benchmarl_conf() -> Path:
-    """Find BenchMARL's YAML files without importing BenchMARL."""
-    spec = find_spec("benchmarl")
-    assert spec is not None and spec.origin is not None  # a dependency, and no namespace
-    return Path(spec.origin).parent / "conf"
 
 
 CONF_DIR = _find_conf_dir()
@@ -36,7 +30,7 @@ def added_yaml_folders() -> tuple[Path, ...]:
 
 def yaml_folders() -> tuple[Path, ...]:
     """Where the YAML of a group is looked for: in our folder, in those that were added, in BenchMARL's."""
-    return (CONF_DIR, *_ADDED, _find_benchmarl_conf())
+    return (CONF_DIR, *_ADDED, conf_dir())
 
 
 def add_yaml_folder(folder: str | Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from importlib.metadata import EntryPoint, entry_points
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_search_path import ConfigSearchPath
@@ -105,7 +104,9 @@ def register_task(task: Task) -> None:
     Raises:
         ValueError: if another task, or another schema, has the name.
     """
-    from benchmarl.environments import _task_class_registry, task_config_registry
+    from benchmarl.environments import task_config_registry
+
+    from benchmarl_himpo.host.benchmarl import offer_type_check
 
     name = f"{task.env_name()}/{task.name.lower()}"
     _add(task_config_registry, name, task, f"task={name}")
@@ -115,8 +116,7 @@ def register_task(task: Task) -> None:
     schema = snake_case(options.__name__)
     _add(_schemas, schema, options, f"the schema task/{schema}")
     ConfigStore.instance().store(name=schema, group="task", node=options)
-    _task_class_registry[name.replace("/", "_")] = options
-    _offer_type_check(name, options)
+    offer_type_check(name, options)
 
 
 def describe_plugins() -> str:
@@ -154,14 +154,6 @@ def _where(value: object) -> str:
     """Where a class, or that of an enum's member, is defined."""
     class_ = value if isinstance(value, type) else type(value)
     return f"{class_.__module__}.{class_.__qualname__}"
-
-
-def _offer_type_check(task_name: str, options: type) -> None:
-    """Put the dataclass of a task's options where BenchMARL's loader looks for it, which warns where there is none."""
-    name = f"benchmarl.environments.{task_name.replace('/', '.')}"
-    module = ModuleType(name, "Options of a task that BenchMARL does not have.")
-    vars(module)["TaskConfig"] = options
-    sys.modules.setdefault(name, module)
 
 
 def _auto_device() -> str:

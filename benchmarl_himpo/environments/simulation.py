@@ -7,8 +7,8 @@ from typing import Any
 from torchrl.envs import EnvBase, TransformedEnv
 from torchrl.envs.libs.vmas import VmasWrapper
 
-VMAS_SIMULATION = ("world", "scenario", "steps")
-"""Attributes of VMAS's environment that change; the others are options and spaces."""
+from benchmarl_himpo.host.torchrl import vmas_environment
+from benchmarl_himpo.host.vmas import SIMULATION
 
 
 def find_simulation(env: EnvBase) -> tuple[Any, tuple[str, ...]] | None:
@@ -26,6 +26,6 @@ def find_simulation(env: EnvBase) -> tuple[Any, tuple[str, ...]] | None:
     while isinstance(env, TransformedEnv):
         env = env.base_env
     if isinstance(env, VmasWrapper):
-        return vars(env)["_env"], VMAS_SIMULATION
+        return vmas_environment(env), SIMULATION
     names = getattr(type(env), "simulation", None)
     return None if names is None else (env, names)

@@ -6,19 +6,20 @@ None of them changes what is learned.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import torch
 from benchmarl.experiment import Callback, Experiment
 from tensordict import TensorDictBase
 from torch import Tensor
-from torchrl.record.loggers.csv import CSVExperiment, CSVLogger
 
 from benchmarl_himpo.environments.entries import LIFE_KEY
 from benchmarl_himpo.harness.rendering.display import check_display
 from benchmarl_himpo.harness.rendering.encode import write_mp4
 from benchmarl_himpo.hierarchy.group_inputs import group_entry
+from benchmarl_himpo.host.benchmarl import experiment_loggers
+from benchmarl_himpo.host.benchmarl_files import checkpoint_folder, checkpoint_frames, videos_folder
+from benchmarl_himpo.host.torchrl import keep_csv_videos_as_tensors
 
 VIDEO_STEPS_PER_SECOND = 20
 """Playing speed of a video, in environment steps per second, the one BenchMARL uses."""
@@ -111,8 +112,12 @@ def describe_last_checkpoint(experiment: Experiment) -> str:
     Returns:
         The sentence, with the path, or with the option to set where there is no checkpoint.
     """
-    files = (experiment.folder_name / "checkpoints").glob("checkpoint_*.pt")
-    newest = max(files, key=lambda file: file.stat().st_mtime, default=None)
+    files = checkpoint_folder(experiment.folder_name).glob("*.pt")
+    newest = max(
+        (file for file in files if checkpoint_frames(file) is not None),
+        key=lambda file: file.stat().st_mtime,
+        default=None,
+    )
     if newest is None:
         return "No checkpoint had been written: experiment.checkpoint_interval=... says after how many frames one is."
     run = experiment.folder_name
@@ -133,8 +138,7 @@ class VideoCallback(PortableCallback):
             RenderError: if the task cannot be drawn.
         """
         check_display(self.experiment, "experiment.render=true", "choose experiment.render=false")
-        for writer in self._writers():
-            writer.video_format = "pt"
+        keep_csv_videos_as_tensors(experiment_loggers(self.experiment))
 
     def on_evaluation_end(self, rollouts: list[TensorDictBase]) -> None:
         """Encode what the evaluation just saved.
@@ -142,15 +146,10 @@ class VideoCallback(PortableCallback):
         Args:
             rollouts: the episodes of the evaluation; not used.
         """
-        for writer in self._writers():
-            for saved in sorted(Path(writer.log_dir, "videos").glob("*.pt")):
-                # [1, T, channels, height, width], uint8
-                write_mp4(torch.load(saved)[0], saved.with_suffix(".mp4"), VIDEO_STEPS_PER_SECOND)
-                saved.unlink()
-
-    def _writers(self) -> list[CSVExperiment]:
-        """List the objects with which the CSV loggers of the experiment write."""
-        return [logger.experiment for logger in self.experiment.logger.loggers if isinstance(logger, CSVLogger)]
+        for saved in sorted(videos_folder(self.experiment.folder_name).glob("*.pt")):
+            # [1, T, channels, height, width], uint8
+            write_mp4(torch.load(saved)[0], saved.with_suffix(".mp4"), VIDEO_STEPS_PER_SECOND)
+            saved.unlink()
 
 
 class SummaryCallback(PortableCallback):

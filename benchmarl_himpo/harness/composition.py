@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_search_path import ConfigSearchPath
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig
 
 from benchmarl_himpo.config import CONF_DIR
+from benchmarl_himpo.host.hydra import set_aside_hydra
 from benchmarl_himpo.registration import register
 
 HYDRA_VERSION_BASE = "1.3"
@@ -71,7 +70,7 @@ def compose(overrides: Sequence[str] = (), *, return_hydra_config: bool = False)
     """
     register()
     with (
-        _set_aside_hydra(),
+        set_aside_hydra(),
         initialize_config_dir(config_dir=str(CONF_DIR), version_base=HYDRA_VERSION_BASE),
     ):
         return hydra_compose("config", list(overrides), return_hydra_config=return_hydra_config)
@@ -97,14 +96,3 @@ def check_changes(changes: Sequence[str]) -> None:
                 f"start a new run with {change} (init_from=RUN_DIR lets it begin with the networks of this one, where "
                 "they fit)"
             )
-
-
-@contextmanager
-def _set_aside_hydra() -> Iterator[None]:
-    """Take away Hydra's global instance, if there is one, and put it back afterwards."""
-    running = GlobalHydra.instance().hydra
-    GlobalHydra.instance().clear()
-    try:
-        yield
-    finally:
-        GlobalHydra.instance().hydra = running

@@ -14,7 +14,7 @@ from tensordict.nn.distributions import NormalParamExtractor
 from torchrl.modules import IndependentNormal, OneHotCategorical
 
 MIN_GOAL_SCALE = 0.01
-"""Smallest standard deviation of a goal, in goal units: where tensordict's biased softplus ends."""
+"""Smallest standard deviation of a goal, in goal units: where the biased softplus ends."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class NormalGoal(GoalSpace):
     ) -> list[TensorDictModuleBase]:
         """A diagonal Normal with the standard deviation through a biased softplus."""
         loc, scale = (_beside(parameters, name) for name in ("loc", "scale"))
-        extractor = NormalParamExtractor(scale_mapping=f"biased_softplus_{self.init_scale}")
+        extractor = NormalParamExtractor(scale_mapping=f"biased_softplus_{self.init_scale}_{MIN_GOAL_SCALE}")
         return [
             TensorDictModule(extractor, in_keys=[parameters], out_keys=[loc, scale]),
             ProbabilisticTensorDictModule(

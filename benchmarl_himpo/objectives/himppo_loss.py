@@ -14,6 +14,7 @@ from torchrl.objectives import ClipPPOLoss, LossModule
 from torchrl.objectives.utils import distance_loss
 
 from benchmarl_himpo.hierarchy.keys import LevelKeys
+from benchmarl_himpo.host.torchrl import declare_out_keys, entropy_of, log_weight_of
 from benchmarl_himpo.objectives.functional import clipped_surrogate, masked_mean
 
 if TYPE_CHECKING:
@@ -126,8 +127,7 @@ class LevelPPOLoss(_NothingIgnored, ClipPPOLoss):
             loss_critic_type=loss_critic_type,
             log_explained_variance=False,
         )
-        self._out_keys = list(_LEVEL_OUTPUTS)
-        self.out_keys = _LEVEL_OUTPUTS
+        declare_out_keys(self, _LEVEL_OUTPUTS)
         self.set_keys(
             action=keys.action,
             sample_log_prob=keys.log_prob,
@@ -204,9 +204,9 @@ class LevelPPOLoss(_NothingIgnored, ClipPPOLoss):
         if rows.shape[0] == 0:
             return {}
         advantage = rows.get(self.tensor_keys.advantage)
-        log_weight, dist, kl_approx = self._log_weight(rows, adv_shape=advantage.shape[:-1])
+        log_weight, dist, kl_approx = log_weight_of(self, rows, advantage.shape[:-1])
         gain, is_clipped = clipped_surrogate(log_weight, advantage, self.clip_epsilon)
-        entropy = self._get_entropy(dist, adv_shape=advantage.shape[:-1])
+        entropy = entropy_of(self, dist, advantage.shape[:-1])
         return {
             "loss_objective": -masked_mean(gain, mask),
             "loss_entropy": -self.entropy_coeff * masked_mean(entropy, mask),

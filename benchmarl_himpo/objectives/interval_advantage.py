@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 from torchrl.objectives.value.functional import td0_advantage_estimate, vec_generalized_advantage_estimate
 
+from benchmarl_himpo.host.torchrl import MIN_GAE_DECAY
 from benchmarl_himpo.objectives.functional import Intervals, append_dims, check_same_shape
-
-_VANISHING = 1e-7  # where TorchRL's vectorised estimator drops even the first term of its geometric series
 
 
 def interval_advantage(
@@ -64,7 +63,7 @@ def interval_advantage(
         intervals.sum((is_end & done).long()).bool(),
         intervals.sum((is_end & terminated).long()).bool(),
     )
-    if gamma * lmbda < _VANISHING:
+    if gamma * lmbda < MIN_GAE_DECAY:
         advantage = td0_advantage_estimate(gamma, *one_step)
         value_target = advantage + at_start
     else:

@@ -5,6 +5,7 @@ import torch
 from benchmarl.environments import VmasTask
 
 from benchmarl_himpo.environments import accelerate, known_position, observes_no_position
+from benchmarl_himpo.host.torchrl import vmas_environment
 from benchmarl_himpo.models import PositionSource
 
 WITHOUT_POSITION = {
@@ -36,7 +37,7 @@ def test_the_observation_holds_the_position_where_the_table_says(task):
     """
     env = accelerate(task.get_from_yaml()).get_env_fun(num_envs=2, continuous_actions=True, seed=0, device="cpu")()
     td = env.rand_step(env.reset())["next"]
-    agents = {agent.name: agent for agent in env._env.agents}
+    agents = {agent.name: agent for agent in vmas_environment(env).agents}
     source = known_position("vmas", task.name.lower())
     has_position = []
     for group, names in env.group_map.items():

@@ -33,6 +33,7 @@ from benchmarl_himpo.harness.deployment.verification import ComparedPolicy
 from benchmarl_himpo.harness.evaluation.episodes import load_trained, play
 from benchmarl_himpo.harness.runs import ResumableExperiment
 from benchmarl_himpo.harness.runs.checkpoint import newest_checkpoint
+from benchmarl_himpo.host.benchmarl_files import checkpoint_folder
 from benchmarl_himpo.models import HierarchicalPolicy
 
 BUNDLE_FILE = "bundle.json"
@@ -67,7 +68,7 @@ def export_run(
     try:
         source = {
             "run": run.name,
-            "checkpoint": newest_checkpoint(run / "checkpoints").name,
+            "checkpoint": newest_checkpoint(checkpoint_folder(run)).name,
             "changes": list(overrides),
         }
         return export_experiment(experiment, output, seed, tolerance, source)
@@ -94,7 +95,7 @@ def export_experiment(
         ExportError: see :func:`export_run`.
     """
     _check_replaceable(output)
-    policies = dict(zip(experiment.group_map, experiment.policy, strict=True))
+    policies = dict(experiment.group_policies)
     if not all(isinstance(policy, HierarchicalPolicy) for policy in policies.values()):
         raise ExportError(
             f"a bundle is made of the levels of a hierarchy, which {experiment.algorithm_name} has not: export a run "
@@ -200,7 +201,7 @@ def _read_entries(policy: HierarchicalPolicy, info: dict[str, Any]) -> dict[str,
 
 def _describe(experiment: ResumableExperiment, group: str) -> dict[str, Any]:
     """What ``bundle.json`` says about group, task and distribution of actions."""
-    policy = experiment.policy[list(experiment.group_map).index(group)]
+    policy = experiment.group_policies[group]
     layout, distribution = policy.hierarchy.layout, policy.actors[0][-1]
     spec = experiment.action_spec[group, "action"]
     is_continuous = spec.dtype.is_floating_point

@@ -18,8 +18,10 @@ from tensordict.utils import NestedKey, unravel_key
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torchrl.envs.utils import ExplorationType, set_exploration_type
-from torchrl.modules.models.multiagent import MultiAgentNetBase
+from torchrl.modules import MultiAgentNetBase
 
+from benchmarl_himpo.host.torch import operators_of
+from benchmarl_himpo.host.torchrl import plain_networks
 from benchmarl_himpo.models import HierarchicalPolicy
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -45,10 +47,7 @@ class AgentNetworks(nn.Module):
     def __init__(self, net: MultiAgentNetBase) -> None:
         super().__init__()
         self.agent_dim: int = net.agent_dim
-        parts = [net.params] if net.share_params else [net.params[agent] for agent in range(net.n_agents)]
-        self.networks = nn.ModuleList(net.get_stateful_net() for _ in parts)
-        for network, part in zip(self.networks, parts, strict=True):
-            part.data.apply(_as_parameter).to_module(network)
+        self.networks = nn.ModuleList(plain_networks(net))
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Apply the shared network, or each agent's own."""
@@ -202,11 +201,7 @@ def export_step(function: StepFunction, example: TensorDictBase, path: Path) -> 
     if len(read) < len(inputs):
         function.unread = {name: (value.shape[1:], value.dtype) for name, value in inputs.items() if name not in read}
         program = _export(function, {name: inputs[name] for name in read}, path.stem)
-    foreign = {
-        str(node.target)
-        for node in program.graph.nodes
-        if isinstance(node.target, torch._ops.OpOverload) and node.target.namespace not in PORTABLE_NAMESPACES
-    }
+    foreign = {name for name, namespace in operators_of(program).items() if namespace not in PORTABLE_NAMESPACES}
     if foreign:
         raise ExportError(f"{path.stem} calls {', '.join(sorted(foreign))}, which torch alone does not have")
     try:
@@ -240,10 +235,6 @@ def _export(function: StepFunction, inputs: dict[str, Tensor], name: str) -> Exp
             f"torch.export cannot follow {name} of this policy ({type(error).__name__}: {reason}): a model of plain "
             "torch layers such as layers/mlp or layers/cnn and algorithm.gnn_class=null can be exported"
         ) from error
-
-
-def _as_parameter(value: Tensor) -> nn.Parameter:
-    return nn.Parameter(value.clone(), requires_grad=False)
 
 
 def _as_plain_modules(module: Module) -> Module:

@@ -19,7 +19,7 @@ from benchmarl_himpo.harness.output import OutputError, write_whole
 from benchmarl_himpo.harness.runs import CheckpointError
 from benchmarl_himpo.harness.runs.best_policy import STATE_KEY
 from benchmarl_himpo.harness.runs.checkpoint import newest_checkpoint, read_checkpoint
-from benchmarl_himpo.harness.runs.run_json import read_run_json
+from benchmarl_himpo.host.benchmarl_files import checkpoint_folder, json_file, read_run_json
 
 SEED_OFFSET = 2_000_000
 """Added to the seed of a run for its fresh episodes: runs of one seed play the same, which no training has seen."""
@@ -64,14 +64,14 @@ def measure_absolute_metric(run: Path, cfg: DictConfig, choices: Mapping[str, st
     """
     if cfg.absolute_metric_episodes == 0:
         return None
-    best = read_checkpoint(newest_checkpoint(run / "checkpoints"), map_location="cpu").get(STATE_KEY)
+    best = read_checkpoint(newest_checkpoint(checkpoint_folder(run)), map_location="cpu").get(STATE_KEY)
     if best is None:
         raise CheckpointError(f"{run} has no evaluated policy: its checkpoint was written before the first evaluation")
     experiment = load_policy(cfg, choices, cfg.absolute_metric_episodes, best["policy"])
     seed = cfg.seed + SEED_OFFSET
     metric = AbsoluteMetric(best["frames"], seed, play(experiment, seed))
     experiment.close()
-    file = run / f"{run.name}.json"
+    file = json_file(run)
     try:
         _replace_in_json(file, metric.returns)
     except OSError as error:

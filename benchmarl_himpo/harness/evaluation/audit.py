@@ -165,7 +165,7 @@ def audit(experiment: ResumableExperiment, seed: int, confidence: float) -> tupl
     Raises:
         ValueError: if the run has no hierarchy, or its environment cannot play the same episodes again.
     """
-    policies = list(experiment.policy)
+    policies = list(experiment.group_policies.values())
     if not all(isinstance(policy, HierarchicalPolicy) for policy in policies):
         raise ValueError(
             f"an audit asks for a hierarchy, which {experiment.algorithm_name} has not: give a run of HiMPPO, such as "

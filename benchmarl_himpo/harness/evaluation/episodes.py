@@ -25,6 +25,7 @@ from benchmarl_himpo.harness.runs.random_state import seeded_random_state, vmas_
 from benchmarl_himpo.harness.runs.run_config import find_run, load_run_config
 from benchmarl_himpo.harness.runs.training import load_experiment
 from benchmarl_himpo.hierarchy.group_inputs import group_entry
+from benchmarl_himpo.host.benchmarl_files import checkpoint_folder, loss_key
 
 Policy: TypeAlias = TensorDictModuleBase | Callable[[TensorDictBase], TensorDictBase]
 """Writes actions next to the observations that it is given."""
@@ -83,7 +84,7 @@ def load_trained(
     """
     _check_effective(overrides)
     run = find_run(folder)
-    state = read_checkpoint(newest_checkpoint(run / "checkpoints"), map_location="cpu")
+    state = read_checkpoint(newest_checkpoint(checkpoint_folder(run)), map_location="cpu")
     cfg, choices = load_run_config(run, overrides)
     policy = policy_of(state)
     experiment = (
@@ -91,7 +92,7 @@ def load_trained(
     )
     if with_losses or policy is None:  # a policy shares its parameters with the losses
         for group, loss in experiment.losses.items():
-            load_parameters(loss, state[f"loss_{group}"])
+            load_parameters(loss, state[loss_key(group)])
     return experiment
 
 

@@ -14,6 +14,8 @@ from torchrl.envs import EnvBase
 from benchmarl_himpo.environments.entries import GROUP
 from benchmarl_himpo.environments.lbf.environment import LbfEnv
 from benchmarl_himpo.harness.runs import ResumableExperiment
+from benchmarl_himpo.host.torchrl import vmas_environment
+from benchmarl_himpo.host.vmas import picture_bounds
 
 Extent = tuple[float, float, float, float]
 """Left, right, bottom and top edge of a picture, in the units of the agents' positions."""
@@ -69,7 +71,6 @@ def _place_agents(experiment: ResumableExperiment, env: EnvBase) -> tuple[Extent
         beside_level = cell + torch.tensor(CORNER, device=cell.device)
         return (0.0, n_columns, n_rows, 0.0), dict(zip(experiment.group_map[GROUP], beside_level, strict=True))
     if experiment.environment_name == "vmas":
-        simulator = env._env
-        left, right, bottom, top = simulator.viewer.bounds.tolist()
-        return (left, right, bottom, top), {agent.name: agent.state.pos[0] for agent in simulator.agents}
+        simulator = vmas_environment(env)
+        return picture_bounds(simulator), {agent.name: agent.state.pos[0] for agent in simulator.agents}
     return None

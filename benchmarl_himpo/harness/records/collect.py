@@ -17,7 +17,8 @@ from benchmarl_himpo.harness.records.run_files import read_scalars
 from benchmarl_himpo.harness.records.spec import RunSpec
 from benchmarl_himpo.harness.runs import ResumableExperiment
 from benchmarl_himpo.harness.runs.origin import read_origin
-from benchmarl_himpo.harness.runs.run_json import read_run_json
+from benchmarl_himpo.host import benchmarl_files as host_files
+from benchmarl_himpo.host.torchrl import NETWORK_PARAMETERS
 
 LEVEL = re.compile(r"level_losses\.(\d+)\.")
 """How HiMPPO's loss names the parameters of a level."""
@@ -46,9 +47,9 @@ def collect_record(
     of_iteration |= {event["gradient_steps"] for event in started if "gradient_steps" in event}
     is_known = bool(started) and events[0]["event"] != "unrecorded"
     seconds, evaluation_seconds = _seconds(run)
-    frames = {i: int(value) for i, value in read_scalars(run, "counters/total_frames").items()}
+    frames = {i: int(value) for i, value in read_scalars(run, host_files.FRAMES).items()}
     seconds_at = dict(zip(frames.values(), (seconds[i] for i in frames), strict=True))
-    collection_return = read_scalars(run, "collection/reward/episode_reward_mean")
+    collection_return = read_scalars(run, host_files.COLLECTION_RETURN)
     evaluations = _evaluations(run)
     origin = read_origin(run)
     return RunRecord(
@@ -72,8 +73,8 @@ def collect_record(
         absolute_metric=None if metric is None else _describe(metric),
         parameters=_count_parameters(experiment),
         timers={
-            "collection": sum(read_scalars(run, "timers/collection_time").values()),
-            "training": sum(read_scalars(run, "timers/training_time").values()),
+            "collection": sum(read_scalars(run, host_files.COLLECTION_TIME).values()),
+            "training": sum(read_scalars(run, host_files.TRAINING_TIME).values()),
             "evaluation": evaluation_seconds,
         },
         peak_memory=_largest([event["peak_memory"] for event in (*adopted, *ended)]) if is_known else None,
@@ -112,19 +113,19 @@ def _largest(sizes: list[int | None]) -> int | None:
 
 def _seconds(run: Path) -> tuple[dict[int, float], float]:
     """Wall-clock of collection and training up to each iteration, and that of all evaluations."""
-    collection, training = (read_scalars(run, f"timers/{name}_time") for name in ("collection", "training"))
+    collection, training = (
+        read_scalars(run, metric) for metric in (host_files.COLLECTION_TIME, host_files.TRAINING_TIME)
+    )
     total = accumulate(collection[i] + training[i] for i in collection)
-    return dict(zip(collection, total, strict=True)), sum(read_scalars(run, "timers/evaluation_time").values())
+    return dict(zip(collection, total, strict=True)), sum(read_scalars(run, host_files.EVALUATION_TIME).values())
 
 
 def _evaluations(run: Path) -> dict[int, list[float]]:
     """Returns of the episodes of each evaluation, by the frames collected at it."""
-    file = run / f"{run.name}.json"
+    file = host_files.json_file(run)
     if not file.is_file():  # BenchMARL's writer begins it with the first evaluation
         return {}
-    _, data = read_run_json(file)
-    steps = [value for name, value in data.items() if name.startswith("step_")]
-    return {step["step_count"]: step["return"] for step in sorted(steps, key=lambda step: step["step_count"])}
+    return host_files.evaluations_in(host_files.read_run_json(file)[1])
 
 
 def _mean_lives(run: Path, groups: Iterable[str]) -> list[float]:
@@ -154,7 +155,7 @@ def _count_parameters(experiment: ResumableExperiment) -> dict[str, int]:
             if id(parameter) not in loss_of:
                 continue  # no optimiser has it
             level = LEVEL.match(name)
-            part = f"level_{level[1]}" if level else name.partition("_params.")[0]
+            part = f"level_{level[1]}" if level else name.partition(NETWORK_PARAMETERS)[0]
             key = f"{group}/{loss_of[id(parameter)]}/{part}"
             counts[key] = counts.get(key, 0) + parameter.numel()
     return counts

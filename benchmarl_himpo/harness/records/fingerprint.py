@@ -16,6 +16,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -74,7 +75,8 @@ def compute_digest(name: str = "fingerprint") -> str:
     try:
         for overrides in GOLDEN_RUNS[name]:
             with tempfile.TemporaryDirectory() as scratch:
-                _golden_run([*overrides, *GOLDEN_OVERRIDES, f"experiment.save_folder={scratch}"], digest)
+                for part in _golden_run([*overrides, *GOLDEN_OVERRIDES, f"experiment.save_folder={scratch}"]):
+                    digest.update(part)
     finally:
         torch.set_num_threads(n_threads)
     if torch.cuda.is_available():
@@ -110,15 +112,15 @@ def fingerprint() -> str:
     return take_digests("fingerprint")["fingerprint"]
 
 
-def _golden_run(overrides: list[str], digest: hashlib._Hash) -> None:
+def _golden_run(overrides: list[str]) -> Iterator[bytes]:
     cfg = compose(overrides, return_hydra_config=True)
     experiment = load_experiment(cfg, cfg.hydra.runtime.choices)
     experiment.run()
-    digest.update(repr(experiment.mean_return).encode())
+    yield repr(experiment.mean_return).encode()
     for _, loss in sorted(experiment.losses.items()):
         for name, value in sorted(loss.state_dict().items()):
             if isinstance(value, Tensor):
-                digest.update(name.encode() + value.detach().cpu().contiguous().view(-1).numpy().tobytes())
+                yield name.encode() + value.detach().cpu().contiguous().view(-1).numpy().tobytes()
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Any
 from benchmarl_himpo.harness.records.labels import join_label
 from benchmarl_himpo.harness.records.record import RUN_RECORD_FILE, RunRecord
 from benchmarl_himpo.harness.runs.run_config import CONFIG_FILE
-from benchmarl_himpo.harness.runs.run_json import read_run_json
+from benchmarl_himpo.host.benchmarl_files import evaluations_in, read_run_json
 
 UNKNOWN_CONFIG = "configuration unknown"
 """What the label of a task says that only a JSON file names: its options are not in there."""
@@ -44,8 +44,7 @@ def _read(file: Path) -> RunRecord | None:
         ((task, algorithms),) = tasks.items()
         ((algorithm, seeds),) = algorithms.items()
         (seed,) = (int(name.removeprefix("seed_")) for name in seeds)
-        steps = [entry for name, entry in data.items() if name.startswith("step_")]
-        evaluations = sorted((int(step["step_count"]), [float(r) for r in step["return"]]) for step in steps)
+        evaluations = [(int(frames), [float(r) for r in returns]) for frames, returns in evaluations_in(data).items()]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None  # some other JSON
     if not evaluations:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmarl_himpo.harness.runs.run_config import CONFIG_FILE
+from benchmarl_himpo.host.benchmarl_files import COLLECTION_RETURN, FRAMES, scalars_file
 
 
 def find_begun_run(folder: Path) -> Path | None:
@@ -29,7 +30,7 @@ def read_scalars(run: Path, name: str) -> dict[int, float]:
     Returns:
         Its value by iteration; nothing where it was never logged.
     """
-    file = run / run.name / "scalars" / f"{name.replace('/', '_')}.csv"
+    file = scalars_file(run, name)
     if not file.is_file():
         return {}
     rows = (line.split(",") for line in file.read_text().splitlines(keepends=True) if line.endswith("\n"))
@@ -48,6 +49,6 @@ def read_progress(folder: Path) -> tuple[int, float | None]:
     run = find_begun_run(folder)
     if run is None:
         return 0, None
-    frames = read_scalars(run, "counters/total_frames")
-    returns = read_scalars(run, "collection/reward/episode_reward_mean")
+    frames = read_scalars(run, FRAMES)
+    returns = read_scalars(run, COLLECTION_RETURN)
     return int(max(frames.values(), default=0)), list(returns.values())[-1] if returns else None

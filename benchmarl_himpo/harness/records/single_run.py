@@ -21,6 +21,7 @@ from benchmarl_himpo.harness.records.record import RUN_RECORD_FILE, RunRecord
 from benchmarl_himpo.harness.records.spec import RunSpec, make_spec
 from benchmarl_himpo.harness.runs import ResumableExperiment
 from benchmarl_himpo.harness.runs.origin import add_origin, read_origin
+from benchmarl_himpo.host.benchmarl_files import run_of
 
 
 def is_recorded(run: Path) -> bool:
@@ -143,4 +144,4 @@ def _spec_of(run: Path, cfg: DictConfig, choices: Mapping[str, str]) -> RunSpec:
 def _goes_on_in(run: Path, config: ExperimentConfig) -> bool:
     """Tell whether an experiment goes on from a checkpoint in its own folder."""
     file = config.restore_file
-    return file is not None and Path(file).resolve().parents[1] == run.resolve()
+    return file is not None and run_of(Path(file)) == run.resolve()

@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
@@ -26,10 +25,10 @@ from benchmarl_himpo.config import CONF_DIR
 from benchmarl_himpo.harness.records.labels import flatten
 from benchmarl_himpo.harness.records.provenance import PACKAGES, provenance, source_digest
 from benchmarl_himpo.harness.regression.verdict import InconclusiveError
-from benchmarl_himpo.harness.runs.run_json import read_run_json
 from benchmarl_himpo.harness.runs.training import n_frames_of
 from benchmarl_himpo.harness.sweeps.engines import LOG_FILE, describe_signal, last_line, one_thread, run_processes
 from benchmarl_himpo.harness.sweeps.expansion import compose_checked, expand
+from benchmarl_himpo.host.benchmarl_files import evaluations_in, read_run_json
 
 VALUE_FILE = "value.json"
 """What a finished run of the gate leaves beside its log."""
@@ -206,13 +205,13 @@ def _keep_value(job: Job) -> str:
     files = [file for file in (side.folder / run.name).glob("*/*.json") if file.stem == file.parent.name]
     if len(files) != 1:
         return "it left no JSON file of evaluations (experiment.create_json=true)"
-    _, data = read_run_json(files[0])
-    steps = [step for name, step in data.items() if name.startswith("step_")]
-    last: dict[str, Any] = max(steps, key=lambda step: step["step_count"], default={"step_count": 0})
-    if last["step_count"] < run.n_frames:
+    evaluations = evaluations_in(read_run_json(files[0])[1])
+    n_frames = max(evaluations, default=0)
+    if n_frames < run.n_frames:
         return f"it was not evaluated at its end, {run.n_frames:,} frames: set experiment.evaluation=true"
     file = _value_file(job)
     temporary = file.with_suffix(".tmp")
-    temporary.write_text(json.dumps({"value": float(np.mean(last["return"])), "episodes": len(last["return"])}))
+    returns = evaluations[n_frames]
+    temporary.write_text(json.dumps({"value": float(np.mean(returns)), "episodes": len(returns)}))
     temporary.replace(file)
     return ""

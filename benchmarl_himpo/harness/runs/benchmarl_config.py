@@ -23,9 +23,8 @@ from benchmarl.models.common import SequenceModelConfig
 from benchmarl_himpo.config import yaml_folders
 from benchmarl_himpo.environments import is_accelerated
 from benchmarl_himpo.harness.runs.checkpoint import CheckpointError
+from benchmarl_himpo.host.benchmarl_files import CONFIG_PARTS
 
-PARTS = ("task", "task.config", "algorithm", "model", "seed", "experiment", "critic_model", "callbacks")
-"""What the file holds, in order."""
 PLACES = ("save_folder", "restore_file", "restore_map_location")
 """Options of the experiment that say where it was: a run that goes on has its own."""
 
@@ -46,7 +45,7 @@ def read_benchmarl_config(file: Path) -> dict[str, Any]:
         CheckpointError: if the file is damaged, or holds what a command cannot be told.
     """
     try:
-        described = describe_experiment(_read(file, len(PARTS) - 1))
+        described = describe_experiment(_read(file, len(CONFIG_PARTS) - 1))
     except CheckpointError as error:
         raise CheckpointError(f"{file} {error}") from error
     except ERRORS as error:
@@ -59,7 +58,8 @@ def describe_experiment(parts: Mapping[str, Any]) -> dict[str, Any]:
     """Describe what an experiment is made of.
 
     Args:
-        parts: arguments of the experiment by the names in :data:`PARTS`: objects, or what stands for them.
+        parts: arguments of the experiment by the names in
+            :data:`~benchmarl_himpo.host.benchmarl_files.CONFIG_PARTS`: objects, or what stands for them.
 
     Returns:
         What ``run.yaml`` would hold, but for the options that BenchMARL does not have. A task that is not registered is
@@ -102,7 +102,7 @@ def own_callbacks(file: Path) -> list[str]:
         CheckpointError: if the file is damaged.
     """
     try:
-        names = [_name(type(callback)) for callback in _read(file, len(PARTS))["callbacks"]]
+        names = [_name(type(callback)) for callback in _read(file, len(CONFIG_PARTS))["callbacks"]]
     except ERRORS as error:
         raise CheckpointError(f"{file} cannot be read as far as the callbacks ({error})") from error
     return [name for name in names if not name.startswith("benchmarl_himpo.")]
@@ -133,7 +133,7 @@ class _Reader(pickle.Unpickler):
 
 def _read(file: Path, n_parts: int) -> dict[str, Any]:
     with file.open("rb") as stream:
-        return {part: _Reader(stream).load() for part in PARTS[:n_parts]}
+        return {part: _Reader(stream).load() for part in CONFIG_PARTS[:n_parts]}
 
 
 def _name(class_: type) -> str:

@@ -10,16 +10,15 @@ import hashlib
 import os
 import pickle
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmarl_himpo.host import benchmarl_files as host_files
+
 CONFIG_FILE = "run.yaml"
 """The configuration of a run, in its folder."""
-BENCHMARL_CONFIG_FILE = "config.pkl"
-"""What BenchMARL's own experiment leaves instead, and every run beside it."""
 CHECKSUM_SUFFIX = ".sha256"
 TEMPORARY_SUFFIX = ".tmp"
 
@@ -89,7 +88,7 @@ def check_checksum(path: Path) -> None:
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist: give the path of a checkpoint_*.pt file")
     if not checksum.is_file():
-        if is_of_benchmarl(path.resolve().parent.parent):
+        if is_of_benchmarl(host_files.run_of(path)):
             _check_archive(path)
             return
         raise CheckpointError(f"{path} has no checksum beside it ({checksum.name}) and was not loaded")
@@ -99,7 +98,7 @@ def check_checksum(path: Path) -> None:
 
 def is_of_benchmarl(run: Path) -> bool:
     """Whether BenchMARL's own experiment wrote to a folder, and no command of this package."""
-    return (run / BENCHMARL_CONFIG_FILE).is_file() and not (run / CONFIG_FILE).is_file()
+    return (run / host_files.CONFIG_FILE).is_file() and not (run / CONFIG_FILE).is_file()
 
 
 def add_checksum(path: Path) -> None:
@@ -158,8 +157,8 @@ def list_checkpoints(folder: Path) -> list[Path]:
     Returns:
         Their paths, by frames.
     """
-    numbered = [(int(path.stem.removeprefix("checkpoint_")), path) for path in _candidates(folder)]
-    return [path for _, path in sorted(numbered, reverse=True)]
+    numbered = [(host_files.checkpoint_frames(path), path) for path in folder.glob("*.pt")]
+    return [path for _, path in sorted(((n, path) for n, path in numbered if n is not None), reverse=True)]
 
 
 def prune_checkpoints(folder: Path, n_kept: int) -> None:
@@ -184,13 +183,9 @@ def set_aside_later_checkpoints(folder: Path, n_frames: int) -> None:
         n_frames: frames of the checkpoint that the run goes on from.
     """
     for path in list_checkpoints(folder):
-        if int(path.stem.removeprefix("checkpoint_")) > n_frames:
+        if (host_files.checkpoint_frames(path) or 0) > n_frames:
             path.replace(path.with_suffix(".pt.abandoned"))
             path.with_name(path.name + CHECKSUM_SUFFIX).unlink(missing_ok=True)
-
-
-def _candidates(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.glob("checkpoint_*.pt") if path.stem.removeprefix("checkpoint_").isdigit())
 
 
 def _write_checksum(digest: str, path: Path) -> None:

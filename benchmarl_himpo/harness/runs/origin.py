@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from benchmarl_himpo.harness.runs.checkpoint import CONFIG_FILE, CheckpointError, digest_of, newest_checkpoint
 from benchmarl_himpo.harness.runs.run_config import ORIGIN, find_run
+from benchmarl_himpo.host.benchmarl_files import checkpoint_folder, total_frames_in
 
 INIT_FROM = "init_from"
 """Option of a run that takes the weights alone."""
@@ -48,8 +49,8 @@ def make_origin(option: str, checkpoint: Path, state: Mapping[str, Any]) -> Orig
         state: its content.
     """
     folder = checkpoint.resolve().parent
-    name = folder.parent.name if folder.name == "checkpoints" else checkpoint.stem
-    return Origin(option, name, int(state["state"]["total_frames"]), digest_of(checkpoint))
+    name = folder.parent.name if folder == checkpoint_folder(folder.parent) else checkpoint.stem
+    return Origin(option, name, total_frames_in(state), digest_of(checkpoint))
 
 
 def read_origin(run: Path) -> Origin | None:
@@ -80,7 +81,7 @@ def find_checkpoint(init_from: str) -> Path:
     """
     path = Path(init_from)
     try:
-        return path if path.is_file() else newest_checkpoint(find_run(path) / "checkpoints")
+        return path if path.is_file() else newest_checkpoint(checkpoint_folder(find_run(path)))
     except CheckpointError as error:
         raise CheckpointError(f"{INIT_FROM}={init_from}: {error}") from error
 

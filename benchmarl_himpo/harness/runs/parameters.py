@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarl_himpo.harness.runs.checkpoint import CheckpointError
-
-OF_NETWORKS = "_params."
-"""Part of the name of every parameter of a network, and of its target, in the state of a TorchRL loss."""
+from benchmarl_himpo.host.benchmarl_files import loss_key, policy_state_in
+from benchmarl_himpo.host.torchrl import NETWORK_PARAMETERS
 
 
 @dataclass(frozen=True)
@@ -84,8 +83,8 @@ def copy_networks(losses: dict[str, nn.Module], state: dict[str, Any]) -> Fit:
     total = Fit()
     for group, loss in losses.items():
         trained = {name for name, value in loss.state_dict(keep_vars=True).items() if isinstance(value, nn.Parameter)}
-        saved = state.get(f"loss_{group}", {})
-        fit = copy_parameters(loss, {k: v for k, v in saved.items() if k in trained or OF_NETWORKS in k})
+        saved = state.get(loss_key(group), {})
+        fit = copy_parameters(loss, {k: v for k, v in saved.items() if k in trained or NETWORK_PARAMETERS in k})
         total.taken.extend(f"{group}/{name}" for name in fit.taken)
         total.fresh.update({f"{group}/{name}": reason for name, reason in fit.fresh.items()})
         total.unused.extend(f"{group}/{name}" for name in fit.unused)
@@ -101,5 +100,4 @@ def policy_of(state: dict[str, Any]) -> dict[str, Tensor] | None:
     Returns:
         The state; None: the checkpoint has only the losses, which the policy shares its parameters with.
     """
-    collector = state.get("collector") or {}
-    return state.get("policy") or collector.get("policy_state_dict")
+    return state.get("policy") or policy_state_in(state)

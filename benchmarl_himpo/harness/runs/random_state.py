@@ -7,7 +7,6 @@ swaps in for every reset and step. Environments of this package own one each.
 from __future__ import annotations
 
 import random
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 from torchrl.envs import EnvBase, TransformedEnv
+
+from benchmarl_himpo.host.vmas import shared_generators
 
 RandomState = dict[str, Any]
 """Tensors and numbers, nested; safe to load with ``weights_only=True``."""
@@ -33,7 +34,7 @@ def capture_random_state(env: EnvBase) -> RandomState:
     state: RandomState = {"host": _pack(torch.get_rng_state(), np.random.get_state(), random.getstate())}
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state_all()
-    vmas_state = _vmas_random_state()
+    vmas_state = shared_generators()
     if vmas_state is not None:
         state["vmas"] = _pack(*vmas_state)
     generator = own_generator(env)
@@ -55,7 +56,7 @@ def restore_random_state(state: RandomState, env: EnvBase) -> None:
     random.setstate(python_state)
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state_all([device_state.cpu() for device_state in state["cuda"]])
-    vmas_state = _vmas_random_state()
+    vmas_state = shared_generators()
     if vmas_state is not None and "vmas" in state:
         vmas_state[:] = _unpack(state["vmas"])
     generator = own_generator(env)
@@ -94,7 +95,7 @@ def vmas_generators(state: RandomState) -> Iterator[None]:
     Args:
         state: the set to draw from; holds where it got to when the block ends.
     """
-    generators = _vmas_random_state()
+    generators = shared_generators()
     if generators is None:
         yield
         return
@@ -105,12 +106,6 @@ def vmas_generators(state: RandomState) -> Iterator[None]:
     finally:
         state.update(_pack(*generators))
         generators[:] = outside
-
-
-def _vmas_random_state() -> list[Any] | None:
-    """VMAS's class-level generators, a list that VMAS itself writes to; None where VMAS is not in use."""
-    module = sys.modules.get("vmas.simulator.environment.environment")
-    return None if module is None else module.Environment.vmas_random_state
 
 
 def _pack(torch_state: Tensor, numpy_state: Any, python_state: Any) -> RandomState:

@@ -15,13 +15,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from benchmarl.experiment import Experiment
-from tensordict import LazyStackedTensorDict, TensorDictBase
 from torchrl.envs import EnvBase
-from torchrl.record.loggers.csv import CSVLogger
 
 from benchmarl_himpo import __version__
 from benchmarl_himpo.harness.callbacks import SummaryCallback
@@ -44,8 +42,21 @@ from benchmarl_himpo.harness.runs.random_state import (
     vmas_generators,
 )
 from benchmarl_himpo.harness.runs.run_config import WITHOUT_EFFECT_ON_RESULTS
-from benchmarl_himpo.harness.runs.run_json import read_run_json
 from benchmarl_himpo.harness.runs.simulation_state import SimulationState
+from benchmarl_himpo.host.benchmarl import evaluations_to_write, training_env
+from benchmarl_himpo.host.benchmarl_files import (
+    buffer_key,
+    checkpoint_folder,
+    checkpoint_name,
+    data_until,
+    is_checkpoint,
+    json_file,
+    loss_key,
+    read_run_json,
+    run_of,
+    scalars_folder,
+)
+from benchmarl_himpo.host.torchrl import capture_carried, restore_carried
 
 WITHOUT_EFFECT_ON_TRAINING = (*WITHOUT_EFFECT_ON_RESULTS, "evaluation", "exploration_anneal_frames", "max_n_")
 """Beginnings of the experiment's options that may differ between a checkpoint and the run that goes on from it."""
@@ -85,7 +96,7 @@ class ResumableExperiment(Experiment):
         """All that the rest of the run depends on: BenchMARL's state, and what it leaves out."""
         state = super().state_dict()
         if self.on_policy:  # filled anew in each iteration
-            state.update({f"buffer_{group}": None for group in self.group_map})
+            state.update({buffer_key(group): None for group in self.group_map})
         # Holds the order of the next epoch, which is drawn when one ends
         state["samplers"] = {group: buffer.sampler.state_dict() for group, buffer in self.replay_buffers.items()}
         state["identity"] = self._identity()
@@ -95,15 +106,14 @@ class ResumableExperiment(Experiment):
             group: {name: optimizer.state_dict() for name, optimizer in optimizers.items()}
             for group, optimizers in self.optimizers.items()
         }
-        state["random_state"] = capture_random_state(self._train_env)
+        state["random_state"] = capture_random_state(training_env(self))
         state["episodes"] = self._capture_episodes()
         state["evaluation_random_state"] = self._evaluation_random_state
         generator = own_generator(self.test_env)
         state["test_environment_random_state"] = None if generator is None else generator.get_state()
         # A reset need not set all of a simulation
         state["test_simulation"] = self._test_simulation.capture()
-        writer = self.logger.json_writer
-        state["json"] = None if writer is None else writer.run_data
+        state["json"] = evaluations_to_write(self)
         state["evaluation_return"] = [callback.evaluation_return for callback in self._summaries()]
         return state
 
@@ -115,7 +125,7 @@ class ResumableExperiment(Experiment):
         """
         super().load_state_dict(state_dict)
         if _is_of_benchmarl(state_dict):
-            self._random_state = capture_random_state(self._train_env)
+            self._random_state = capture_random_state(training_env(self))
             self._drop_later_rows()
             self.resumed = self.resumed_from_benchmarl = True
             return
@@ -133,14 +143,15 @@ class ResumableExperiment(Experiment):
         if generator is not None:
             generator.set_state(state_dict["test_environment_random_state"].cpu())
         self._test_simulation.restore(state_dict.get("test_simulation"))
-        if self.logger.json_writer is not None and state_dict["json"] is not None:
-            self.logger.json_writer.run_data.update(state_dict["json"])
+        evaluations = evaluations_to_write(self)
+        if evaluations is not None and state_dict["json"] is not None:
+            evaluations.update(state_dict["json"])
         for callback, value in zip(self._summaries(), state_dict["evaluation_return"], strict=False):
             callback.evaluation_return = value
         self._drop_later_rows()
         self.resumed = True
         self.resumed_with_changes = state_dict["settings"] != self._settings()
-        buffers = [state_dict[f"buffer_{group}"] for group in self.group_map]
+        buffers = [state_dict[buffer_key(group)] for group in self.group_map]
         self.resumed_without_buffers = not self.on_policy and None in buffers
         is_another = self.resumed_with_changes or self.resumed_without_buffers
         self.resumed_exactly = self._episodes_go_on and not is_another
@@ -156,10 +167,9 @@ class ResumableExperiment(Experiment):
         Raises:
             CheckpointError: if it is damaged or belongs to another task, version or architecture.
         """
-        logged = checkpoint.resolve().parents[1]
-        scalars = logged / logged.name / "scalars"
+        scalars = scalars_folder(run_of(checkpoint))
         if scalars.is_dir() and "csv" in self.config.loggers:
-            shutil.copytree(scalars, self.folder_name / self.name / "scalars", dirs_exist_ok=True)
+            shutil.copytree(scalars, scalars_folder(self.folder_name), dirs_exist_ok=True)
         self.origin = make_origin(RESTORE_FILE, checkpoint, self._load_checkpoint(checkpoint))
 
     def take_weights(self, checkpoint: Path) -> Fit:
@@ -199,7 +209,7 @@ class ResumableExperiment(Experiment):
     def _setup_name(self) -> None:
         restore_file = self.config.restore_file
         if restore_file is not None and self.config.save_folder is not None:
-            folder = Path(self.config.save_folder) / Path(restore_file).resolve().parents[1].name
+            folder = Path(self.config.save_folder) / run_of(Path(restore_file)).name
             if folder.is_dir():  # before anything is written there
                 self._lock = lock_folder(folder)
         super()._setup_name()
@@ -221,11 +231,11 @@ class ResumableExperiment(Experiment):
 
     def _setup_collector(self) -> None:
         super()._setup_collector()
-        self._simulation, self._test_simulation = SimulationState(self._train_env), SimulationState(self.test_env)
+        self._simulation, self._test_simulation = SimulationState(training_env(self)), SimulationState(self.test_env)
 
     def _collection_loop(self) -> None:
         if self.resumed:
-            restore_random_state(self._random_state, self._train_env)
+            restore_random_state(self._random_state, training_env(self))
             if not self._episodes_go_on and not self.config.collect_with_grad:
                 self.collector.reset()
         super()._collection_loop()
@@ -237,15 +247,15 @@ class ResumableExperiment(Experiment):
             super()._evaluation_loop()
 
     def _save_experiment(self) -> None:
-        folder = self.folder_name / "checkpoints"
-        write_checkpoint(self.state_dict(), folder / f"checkpoint_{self.total_frames}.pt")
+        folder = checkpoint_folder(self.folder_name)
+        write_checkpoint(self.state_dict(), folder / checkpoint_name(self.total_frames))
         if self.config.keep_checkpoints_num is not None:
             prune_checkpoints(folder, self.config.keep_checkpoints_num)
 
     def _load_experiment(self) -> Experiment:
         path = Path(self.config.restore_file)
         self._load_checkpoint(path)
-        if path.resolve().parents[1] == Path(self.folder_name).resolve():  # a run that is copied from stays as it is
+        if run_of(path) == Path(self.folder_name).resolve():  # a run that is copied from stays as it is
             add_checksum(path)
             set_aside_later_checkpoints(path.parent, self.total_frames)
         return self
@@ -283,17 +293,10 @@ class ResumableExperiment(Experiment):
             reason = " ".join(str(error).split())
             raise CheckpointError(f"{path} is of another task, algorithm or architecture: {reason}") from error
         self._set_coefficients(coefficients)
-        run = path.resolve().parents[1]
-        file, writer = run / f"{run.name}.json", self.logger.json_writer
-        if writer is not None and file.is_file():
+        file, evaluations = json_file(run_of(path)), evaluations_to_write(self)
+        if evaluations is not None and file.is_file():
             _, data = read_run_json(file)
-            writer.run_data.update(
-                {k: v for k, v in data.items() if v.get("step_count", self.total_frames) <= self.total_frames}
-            )
-
-    @property
-    def _train_env(self) -> EnvBase:
-        return self.rollout_env if self.config.collect_with_grad else self.collector.env
+            evaluations.update(data_until(data, self.total_frames))
 
     def _identity(self) -> dict[str, Any]:
         """What a checkpoint must agree with, see :data:`COMPARED`, and the task's options to tell which one differs."""
@@ -308,7 +311,7 @@ class ResumableExperiment(Experiment):
     def _describe_mismatch(self, name: str, own: dict[str, Any], found: dict[str, Any], state: dict[str, Any]) -> str:
         """Name what differs, a checkpoint's value before this experiment's."""
         if name == "architecture":
-            losses = {group: state.get(f"loss_{group}", {}) for group in self.losses}
+            losses = {group: state.get(loss_key(group), {}) for group in self.losses}
             for parameter, other, value in _differences(_shapes(losses), _shapes(self._loss_states())):
                 return f"{' '.join(parameter)} has shape {other} instead of {value}"
         other, value = (str(identity.get(name)).partition(" with ")[0] for identity in (found, own))
@@ -334,22 +337,14 @@ class ResumableExperiment(Experiment):
     def _capture_episodes(self) -> dict[str, Any] | None:
         """Where the environments are in their episodes; None where that cannot be told."""
         simulation = None if self.config.collect_with_grad else self._simulation.capture()
-        if simulation is None or _is_ragged(self.collector._carrier):
-            return None
-        n_trajectories = self.collector._traj_pool._traj_id
-        return {
-            "simulation": simulation,
-            "carried": self.collector._carrier.state_dict(),
-            "n_trajectories": n_trajectories.item(),
-        }
+        carried = None if simulation is None else capture_carried(self.collector)
+        return None if carried is None else {"simulation": simulation, **carried}
 
     def _restore_episodes(self, episodes: dict[str, Any] | None) -> bool:
         """Go on with episodes; tells whether that is possible."""
         if episodes is None or self.config.collect_with_grad or not self._simulation.restore(episodes["simulation"]):
             return False
-        empty = self.collector._carrier.empty(recurse=True)
-        self.collector._carrier = empty.load_state_dict(episodes["carried"], strict=False, assign=True)
-        self.collector._traj_pool._traj_id.fill_(episodes["n_trajectories"])
+        restore_carried(self.collector, episodes)
         return True
 
     def _coefficients(self) -> dict[str, dict[str, torch.Tensor]]:
@@ -370,15 +365,14 @@ class ResumableExperiment(Experiment):
 
     def _drop_later_rows(self) -> None:
         """Cut the CSV files back to the iterations before the checkpoint: the others will be written again."""
-        for logger in self.logger.loggers:
-            if isinstance(logger, CSVLogger):
-                for file in Path(logger.experiment.log_dir, "scalars").rglob("*.csv"):
-                    _keep_rows_before(file, self.n_iters_performed)
+        if "csv" in self.config.loggers:
+            for file in scalars_folder(self.folder_name).rglob("*.csv"):
+                _keep_rows_before(file, self.n_iters_performed)
 
 
 def _is_of_benchmarl(state: object) -> bool:
     """Whether BenchMARL's own experiment wrote a checkpoint."""
-    return isinstance(state, dict) and "state" in state and "identity" not in state
+    return is_checkpoint(state) and "identity" not in cast("dict[str, Any]", state)
 
 
 def _options(config: Any) -> dict[str, Any]:
@@ -411,11 +405,6 @@ def _differences(found: Mapping[Any, Any], own: Mapping[Any, Any]) -> Iterator[t
 def _build(env_func: Callable[[], EnvBase]) -> EnvBase:
     """Build an environment that keeps what TorchRL derives from its specs from step to step."""
     return env_func().set_spec_lock_()
-
-
-def _is_ragged(tensordict: TensorDictBase) -> bool:
-    """Whether agents of a group have entries of different shapes."""
-    return any(isinstance(value, LazyStackedTensorDict) for value in tensordict.values(include_nested=True))
 
 
 def _keep_rows_before(file: Path, iteration: int) -> None:

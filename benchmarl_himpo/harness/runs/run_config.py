@@ -20,7 +20,8 @@ from benchmarl_himpo.config import yaml_folders
 from benchmarl_himpo.harness.composition import check_changes, compose, config_dir
 from benchmarl_himpo.harness.output import write_whole
 from benchmarl_himpo.harness.runs.benchmarl_config import read_benchmarl_config
-from benchmarl_himpo.harness.runs.checkpoint import BENCHMARL_CONFIG_FILE, CONFIG_FILE, CheckpointError, is_of_benchmarl
+from benchmarl_himpo.harness.runs.checkpoint import CONFIG_FILE, CheckpointError, is_of_benchmarl
+from benchmarl_himpo.host import benchmarl_files as host_files
 
 if TYPE_CHECKING:
     from benchmarl_himpo.harness.runs.origin import Origin
@@ -133,7 +134,7 @@ def load_run_config(folder: Path, overrides: Sequence[str] = ()) -> tuple[DictCo
     """
     check_changes(overrides)
     of_benchmarl = is_of_benchmarl(folder)
-    file = folder / (BENCHMARL_CONFIG_FILE if of_benchmarl else CONFIG_FILE)
+    file = folder / (host_files.CONFIG_FILE if of_benchmarl else CONFIG_FILE)
     try:
         found = OmegaConf.create(read_benchmarl_config(file)) if of_benchmarl else OmegaConf.load(file)
         saved = cast("DictConfig", found)
@@ -262,4 +263,6 @@ def find_run(folder: Path) -> Path:
 
 
 def _is_run(folder: Path) -> bool:
-    return (folder / CONFIG_FILE).is_file() or (is_of_benchmarl(folder) and (folder / "checkpoints").is_dir())
+    return (folder / CONFIG_FILE).is_file() or (
+        is_of_benchmarl(folder) and host_files.checkpoint_folder(folder).is_dir()
+    )

@@ -33,18 +33,14 @@ from benchmarl_himpo.harness.output import check_output_folder
 from benchmarl_himpo.harness.rendering.display import RenderError
 from benchmarl_himpo.harness.runs.benchmarl_config import own_callbacks
 from benchmarl_himpo.harness.runs.best_policy import BestPolicyCallback
-from benchmarl_himpo.harness.runs.checkpoint import (
-    BENCHMARL_CONFIG_FILE,
-    CheckpointError,
-    digest_of,
-    is_of_benchmarl,
-    newest_checkpoint,
-)
+from benchmarl_himpo.harness.runs.checkpoint import CheckpointError, digest_of, is_of_benchmarl, newest_checkpoint
 from benchmarl_himpo.harness.runs.lock import RunLockedError
 from benchmarl_himpo.harness.runs.origin import INIT_FROM, find_checkpoint, read_origin
 from benchmarl_himpo.harness.runs.parameters import Fit
 from benchmarl_himpo.harness.runs.resumable_experiment import ResumableExperiment
 from benchmarl_himpo.harness.runs.run_config import load_run_config, save_run_config
+from benchmarl_himpo.host import benchmarl_files as host_files
+from benchmarl_himpo.host.tensordict import comes_from_interrupt
 
 Watch: TypeAlias = Callable[[ResumableExperiment], AbstractContextManager[object]]
 """Gives the context in which an experiment runs."""
@@ -150,7 +146,7 @@ def leave_config(experiment: ResumableExperiment, cfg: DictConfig, choices: Mapp
         choices: the file chosen for each group.
     """
     if experiment.config.restore_file is not None:
-        experiment.origin = read_origin(Path(experiment.config.restore_file).resolve().parents[1])
+        experiment.origin = read_origin(host_files.run_of(Path(experiment.config.restore_file)))
     save_run_config(cfg, dict(choices), experiment.folder_name, experiment.origin)
 
 
@@ -269,7 +265,7 @@ def run_to_end(experiment: ResumableExperiment) -> None:
             f"{experiment.mean_return:.3f} in the last batch. {describe_last_checkpoint(experiment)}"
         ) from error
     except Exception as error:
-        if _comes_from_interrupt(error):
+        if comes_from_interrupt(error):
             raise KeyboardInterrupt from error
         print(
             f"The run stopped in iteration {experiment.n_iters_performed}. {describe_last_checkpoint(experiment)}",
@@ -299,7 +295,7 @@ def config_to_continue(run: Path, overrides: Sequence[str] = ()) -> tuple[DictCo
     restore_file = cfg.experiment.restore_file
     continue_newest(cfg, run)
     if restore_file is not None:
-        if Path(restore_file).resolve().parent != (run / "checkpoints").resolve():
+        if Path(restore_file).resolve().parent != host_files.checkpoint_folder(run).resolve():
             raise CheckpointError(
                 f"experiment.restore_file={restore_file} is no checkpoint of {run}: to begin a new run from it, give "
                 "it to python -m benchmarl_himpo.run"
@@ -311,7 +307,7 @@ def config_to_continue(run: Path, overrides: Sequence[str] = ()) -> tuple[DictCo
 def _callbacks_of_program(run: Path) -> list[str]:
     """Name the callbacks that a program gave to an experiment, where that can be told."""
     try:
-        return own_callbacks(run / BENCHMARL_CONFIG_FILE)
+        return own_callbacks(run / host_files.CONFIG_FILE)
     except CheckpointError:
         if is_of_benchmarl(run):
             raise
@@ -328,7 +324,7 @@ def continue_newest(cfg: DictConfig, run: Path) -> None:
     Raises:
         CheckpointError: if there is no good checkpoint.
     """
-    checkpoint = newest_checkpoint(run / "checkpoints")
+    checkpoint = newest_checkpoint(host_files.checkpoint_folder(run))
     cfg.experiment.restore_file, cfg.experiment.save_folder = str(checkpoint), str(run.resolve().parent)
 
 
@@ -339,10 +335,10 @@ def n_frames_done(cfg: DictConfig) -> int:
         cfg: the composed config.
 
     Returns:
-        The number of frames.
+        The number of frames; 0 where the file's name does not tell it.
     """
     restore_file = cfg.experiment.restore_file
-    return 0 if restore_file is None else int(Path(restore_file).stem.removeprefix("checkpoint_"))
+    return 0 if restore_file is None else host_files.checkpoint_frames(Path(restore_file)) or 0
 
 
 def n_frames_of(cfg: DictConfig) -> int:
@@ -356,19 +352,3 @@ def n_frames_of(cfg: DictConfig) -> int:
     """
     on_policy = load_algorithm_config_from_hydra(cfg.algorithm).on_policy()
     return int(load_experiment_config_from_hydra(cfg.experiment).get_max_n_frames(on_policy))
-
-
-def _comes_from_interrupt(error: BaseException | None) -> bool:
-    """Tell whether an error arose while a Ctrl-C was handled.
-
-    Tensordict's context managers answer any exception in their block with a RuntimeError.
-
-    Args:
-        error: the error, or ``None``.
-
-    Returns:
-        Whether a KeyboardInterrupt is among the errors it came from.
-    """
-    while error is not None and not isinstance(error, KeyboardInterrupt):
-        error = error.__cause__ or error.__context__
-    return error is not None

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
@@ -52,13 +53,23 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
         runs = []
         for grid in grids:
             lines = [f"{key}={values}" for key, values in grid.items()]
-            (batch,) = BasicSweeper.split_arguments(parser.parse_overrides([*lines, *others]), None)
-            runs += batch
+            runs += _combine(parser.parse_overrides([*lines, *others]))
         if protocol is not None:
             runs = [[*_tuned(run, protocol), *run] for run in runs]
     except (HydraException, OmegaConfBaseException) as error:
         raise SweepError(str(error)) from error
     return runs
+
+
+def _combine(overrides: Sequence[Override]) -> list[list[str]]:
+    """All combinations of the values of some overrides, the last override of a key counting."""
+    values: dict[str, list[str]] = {}
+    for override in overrides:
+        several = override.is_sweep_override()
+        texts = override.sweep_string_iterator() if several else [override.get_value_element_as_str()]
+        key = override.get_key_element()
+        values[key] = [f"{key}={text}" for text in texts]
+    return [list(run) for run in product(*values.values())]
 
 
 def _choose_algorithms(grids: list[dict[str, Any]], given: Sequence[str]) -> list[dict[str, Any]]:

@@ -14,8 +14,8 @@ from scipy.integrate import trapezoid
 from benchmarl_himpo.harness.checks import RequestError, describe_lack_of_record
 from benchmarl_himpo.harness.records.record import RunRecord
 
-BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
-"""Hydra's own, which runs every combination and asks for no objective."""
+BASIC_SWEEPER = "basic"
+"""Hydra's own sweeper, which runs every combination and asks for no objective."""
 DIRECTIONS: dict[str, tuple[str, object, object]] = {
     "optuna": ("direction", "minimize", "maximize"),
     "nevergrad": ("optim.maximize", False, True),
@@ -110,7 +110,7 @@ def is_optimised(hydra: DictConfig) -> bool:
     Returns:
         Whether it is.
     """
-    return hydra.mode == RunMode.MULTIRUN and hydra.sweeper._target_ != BASIC_SWEEPER
+    return hydra.mode == RunMode.MULTIRUN and hydra.runtime.choices["hydra/sweeper"] != BASIC_SWEEPER
 
 
 def objective_of(record: RunRecord | None, cfg: DictConfig, hydra: DictConfig) -> float | None:

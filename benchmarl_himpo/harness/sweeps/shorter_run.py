@@ -19,6 +19,7 @@ from benchmarl_himpo.harness.runs import CheckpointError
 from benchmarl_himpo.harness.runs.checkpoint import newest_checkpoint, read_checkpoint
 from benchmarl_himpo.harness.runs.origin import read_origin
 from benchmarl_himpo.harness.runs.run_config import load_run_config, save_run_config
+from benchmarl_himpo.host.benchmarl_files import checkpoint_folder, checkpoint_frames, json_file
 
 
 def adopt_shorter_run(spec: RunSpec, cfg: DictConfig, choices: Mapping[str, str], ledger: Ledger) -> Path | None:
@@ -82,11 +83,11 @@ def _can_go_on(record: RunRecord, run: Path) -> bool:
         return False
     try:
         is_as_recorded = hash_config(comparable_config(*load_run_config(run))) == record.config_hash
-        checkpoint = newest_checkpoint(run / "checkpoints")
+        checkpoint = newest_checkpoint(checkpoint_folder(run))
         is_exact = read_checkpoint(checkpoint, map_location="cpu").get("episodes") is not None
     except CheckpointError:
         return False
-    return is_as_recorded and is_exact and checkpoint.stem == f"checkpoint_{record.frames[-1]}"
+    return is_as_recorded and is_exact and checkpoint_frames(checkpoint) == record.frames[-1]
 
 
 def _copy_run(run: Path, spec: RunSpec, cfg: DictConfig, choices: Mapping[str, str]) -> Path:
@@ -95,9 +96,9 @@ def _copy_run(run: Path, spec: RunSpec, cfg: DictConfig, choices: Mapping[str, s
     temporary = spec.folder.with_name(f"{spec.id}.copy")
     name = f"{run.name}_{spec.n_frames}"
     shutil.rmtree(temporary, ignore_errors=True)
-    shutil.copytree(run / "checkpoints", temporary / "checkpoints")
+    shutil.copytree(checkpoint_folder(run), checkpoint_folder(temporary))
     shutil.copytree(run / run.name, temporary / name)
-    if (run / f"{run.name}.json").is_file():
-        shutil.copyfile(run / f"{run.name}.json", temporary / f"{name}.json")
+    if json_file(run).is_file():
+        shutil.copyfile(json_file(run), temporary / json_file(Path(name)).name)
     save_run_config(cfg, dict(choices), temporary, read_origin(run))
     return temporary.rename(spec.folder / name)

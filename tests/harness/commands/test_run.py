@@ -22,7 +22,7 @@ from benchmarl.experiment import Callback, Experiment, ExperimentConfig
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
-from tensordict import TensorDict, TensorDictBase
+from tensordict import TensorDictBase
 
 from benchmarl_himpo import register
 from benchmarl_himpo.algorithms import algorithm_config_registry
@@ -204,16 +204,6 @@ def test_ctrl_c_ends_with_a_short_message_and_exit_code_130(
         run.main()
     assert exit_info.value.code == 130
     assert capsys.readouterr().err.startswith("Interrupted")
-
-
-def test_ctrl_c_is_recognised_behind_an_error_of_tensordict() -> None:
-    linear = torch.nn.Linear(1, 1)
-    try:
-        with TensorDict.from_module(linear).to_module(linear):
-            raise KeyboardInterrupt
-    except BaseException as error:
-        assert training._comes_from_interrupt(error)
-    assert not training._comes_from_interrupt(RuntimeError())
 
 
 # Requests that cannot be met

@@ -20,11 +20,11 @@ from benchmarl_himpo.harness.commands import evaluate, export, resume
 from benchmarl_himpo.harness.evaluation.episodes import load_trained
 from benchmarl_himpo.harness.records.record import RUN_RECORD_FILE, load_record
 from benchmarl_himpo.harness.runs import CheckpointError, ResumableExperiment
-from benchmarl_himpo.harness.runs.benchmarl_config import PARTS, own_callbacks
+from benchmarl_himpo.harness.runs.benchmarl_config import own_callbacks
 from benchmarl_himpo.harness.runs.checkpoint import newest_checkpoint
 from benchmarl_himpo.harness.runs.run_config import load_run_config
-from benchmarl_himpo.harness.runs.run_json import read_run_json
 from benchmarl_himpo.harness.runs.training import config_to_continue, load_experiment, train
+from benchmarl_himpo.host.benchmarl_files import CONFIG_PARTS, read_run_json
 
 LOGGED = {"loggers": ["csv"], "create_json": True, "evaluation": True, "checkpoint_at_end": True}
 
@@ -155,14 +155,14 @@ class Bomb:
 def write_pickle(folder: Path, **parts: object) -> None:
     task = ToyTask()
     good = (task, task.config, MappoConfig.get_from_yaml(), mlp_config(), 0, TinyExperiment(folder).config())
-    values = dict(zip(PARTS, (*good, mlp_config(), []), strict=True)) | parts
+    values = dict(zip(CONFIG_PARTS, (*good, mlp_config(), []), strict=True)) | parts
     folder.mkdir(exist_ok=True)
     with (folder / "config.pkl").open("wb") as file:
         for value in values.values():
             pickle.dump(value, file)
 
 
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", CONFIG_PARTS)
 def test_nothing_in_a_pickle_runs(part: str, tmp_path: Path) -> None:
     bomb = Bomb(tmp_path / "boom")
     write_pickle(tmp_path / "run", **{part: bomb})

@@ -19,12 +19,12 @@ from benchmarl_himpo.harness.records.spec import comparable_config, hash_config,
 from benchmarl_himpo.harness.report.fairness import find_provenance
 from benchmarl_himpo.harness.runs import CheckpointError
 from benchmarl_himpo.harness.runs.origin import read_origin
-from benchmarl_himpo.harness.runs.parameters import OF_NETWORKS
 from benchmarl_himpo.harness.runs.run_config import load_run_config
-from benchmarl_himpo.harness.runs.run_json import read_run_json
 from benchmarl_himpo.harness.runs.training import config_to_continue
 from benchmarl_himpo.harness.sweeps.expansion import make_specs
 from benchmarl_himpo.harness.sweeps.run_one import run_one
+from benchmarl_himpo.host.benchmarl_files import read_run_json
+from benchmarl_himpo.host.torchrl import NETWORK_PARAMETERS
 
 
 def contents(folder: Path) -> dict[Path, str]:
@@ -33,7 +33,9 @@ def contents(folder: Path) -> dict[Path, str]:
 
 def networks(folder: Path, n_frames: int) -> dict[str, torch.Tensor]:
     state = last_state(folder, n_frames)["loss_agents"]
-    return {name: value for name, value in state.items() if OF_NETWORKS in name and isinstance(value, torch.Tensor)}
+    return {
+        name: value for name, value in state.items() if NETWORK_PARAMETERS in name and isinstance(value, torch.Tensor)
+    }
 
 
 # Everything
@@ -128,7 +130,9 @@ def test_weights_go_to_another_team_size_and_all_else_is_new(runs) -> None:
 
 def networks_of(experiment) -> dict[str, torch.Tensor]:
     state = experiment.losses["agents"].state_dict()
-    return {name: value for name, value in state.items() if OF_NETWORKS in name and isinstance(value, torch.Tensor)}
+    return {
+        name: value for name, value in state.items() if NETWORK_PARAMETERS in name and isinstance(value, torch.Tensor)
+    }
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,13 @@ from benchmarl_himpo.harness.sweeps.objective import (
     objective_of,
 )
 
-OPTIMISED = OmegaConf.create({"mode": RunMode.MULTIRUN, "sweeper": {"_target_": "Optuna", "direction": "maximize"}})
+OPTIMISED = OmegaConf.create(
+    {
+        "mode": RunMode.MULTIRUN,
+        "runtime": {"choices": {"hydra/sweeper": "optuna"}},
+        "sweeper": {"direction": "maximize"},
+    }
+)
 
 
 def test_objectives_worked_by_hand() -> None:
@@ -73,7 +79,7 @@ def test_what_will_not_exist_or_be_maximised_is_refused(overrides: list[str], sw
 
 def test_runs_that_nobody_optimises_need_no_objective() -> None:
     without = compose(["experiment.evaluation=false", "experiment.loggers=[]"])
-    basic = {"sweeper": {"_target_": BASIC_SWEEPER}}
+    basic = {"runtime": {"choices": {"hydra/sweeper": BASIC_SWEEPER}}}
     for changes in ({"mode": RunMode.RUN}, basic):
         hydra = OmegaConf.merge(OPTIMISED, changes)
         assert not is_optimised(hydra)

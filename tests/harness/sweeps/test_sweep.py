@@ -23,11 +23,11 @@ from benchmarl_himpo.harness.records.record import RECORD_FILE, RunRecord
 from benchmarl_himpo.harness.records.spec import RunSpec, load_spec
 from benchmarl_himpo.harness.runs.checkpoint import newest_checkpoint, read_checkpoint, write_checkpoint
 from benchmarl_himpo.harness.runs.lock import lock_folder
-from benchmarl_himpo.harness.runs.run_json import read_run_json
 from benchmarl_himpo.harness.sweeps.engines import ENGINES, Ended
 from benchmarl_himpo.harness.sweeps.expansion import make_specs
 from benchmarl_himpo.harness.sweeps.progress import format_table
 from benchmarl_himpo.harness.sweeps.shorter_run import adopt_shorter_run
+from benchmarl_himpo.host.benchmarl_files import read_run_json
 
 LONG = f"experiment.max_n_frames={4 * N_FRAMES}"
 
