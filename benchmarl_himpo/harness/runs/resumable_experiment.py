@@ -33,6 +33,7 @@ from benchmarl_himpo.harness.runs.checkpoint import (
     set_aside_later_checkpoints,
     write_checkpoint,
 )
+from benchmarl_himpo.harness.runs.experiment_options import WITHOUT_EFFECT_ON_ITERATIONS
 from benchmarl_himpo.harness.runs.lock import lock_folder
 from benchmarl_himpo.harness.runs.origin import INIT_FROM, RESTORE_FILE, Origin, make_origin
 from benchmarl_himpo.harness.runs.parameters import Fit, copy_networks
@@ -43,12 +44,9 @@ from benchmarl_himpo.harness.runs.random_state import (
     seeded_random_state,
     vmas_generators,
 )
-from benchmarl_himpo.harness.runs.run_config import WITHOUT_EFFECT_ON_RESULTS
 from benchmarl_himpo.harness.runs.run_json import read_run_json
 from benchmarl_himpo.harness.runs.simulation_state import SimulationState
 
-WITHOUT_EFFECT_ON_TRAINING = (*WITHOUT_EFFECT_ON_RESULTS, "evaluation", "exploration_anneal_frames", "max_n_")
-"""Beginnings of the experiment's options that may differ between a checkpoint and the run that goes on from it."""
 COMPARED = ("version of benchmarl_himpo", "task", "algorithm", "architecture")
 """What of a checkpoint's identity must be the experiment's."""
 TASK_OPTIONS = "task options"
@@ -326,7 +324,7 @@ class ResumableExperiment(Experiment):
 
     def _settings(self) -> str:
         """Digest of all options that change what the next iteration does: not how long, where to and how watched."""
-        options = {k: v for k, v in _options(self.config).items() if not k.startswith(WITHOUT_EFFECT_ON_TRAINING)}
+        options = {k: v for k, v in _options(self.config).items() if k not in WITHOUT_EFFECT_ON_ITERATIONS}
         options["annealed"] = None if self.on_policy else self.config.get_exploration_anneal_frames(self.on_policy)
         configs = (self.algorithm_config, self.model_config, self.critic_model_config)
         return _digest([options, [_options(config) for config in configs], self.seed])
