@@ -4,10 +4,10 @@
     python -m benchmarl_himpo.sweep protocol=sampling_continuous folder=outputs/continuous
 
 Values separated by commas and ranges are combined as `--multirun` does; `protocol=` takes a published comparison from
-conf/protocol. Options of the sweep itself (folder, engine, workers, retries, results, strict, publish, dry_run) and their
-defaults are in conf/sweep.yaml; `--config-dir DIR` names a folder of YAML files of your own, as for run. Each run is a
-process of one thread with a folder named after what it is: the same command again skips what is finished and continues
-what was begun.
+conf/protocol. Options of the sweep itself (folder, engine, workers, retries, results, strict, publish, dry_run) and
+their defaults are in conf/sweep.yaml; `--config-dir DIR` names a folder of YAML files of your own, as for run. Each run
+is a process of one thread with a folder named after what it is: the same command again skips what is finished and
+continues what was begun.
 """
 
 from __future__ import annotations

@@ -38,7 +38,8 @@ class RunRecord:
     Returns are undiscounted, per episode, and averaged over agents, then groups: BenchMARL's ``episode_reward``.
 
     Args:
-        id: see :func:`benchmarl_himpo.harness.records.spec.run_id`; of a run that is of no sweep the name of its folder.
+        id: see :func:`benchmarl_himpo.harness.records.spec.run_id`; of a run that is of no sweep the name of its
+            folder.
         variant: label in reports, unique per configuration within a task: the algorithm's choice, with the overrides
             that differ from its plain configuration in brackets.
         algorithm: choice of Hydra's group, such as ``himppo``.

@@ -113,7 +113,7 @@ def collect(folders: Sequence[Path], planned: Set[RunLabel] | None = None) -> Co
     for folder in folders:
         if not folder.exists():
             raise ComparisonError(f"{folder} does not exist: give folders of sweeps, of runs or of records")
-        recorded = [(load_record(path), path) for path in _record_files(folder)]
+        recorded = [(load_record(path), path) for path in find_records(folder)]
         for record, path in [*recorded, *read_json_runs(folder)]:
             name = str(path.relative_to(folder)) if path != folder else path.name
             key = (record.task_label, record.variant, record.seed)
@@ -168,8 +168,15 @@ def _shorten_labels(comparison: Comparison) -> Comparison:
     )
 
 
-def _record_files(folder: Path) -> list[Path]:
-    """Files that claim to be records: by their name, since runs leave other JSON files too."""
+def find_records(folder: Path) -> list[Path]:
+    """List what claims to be a record below a folder: by its name, since runs leave other JSON files too.
+
+    Args:
+        folder: the folder, or the file of one record.
+
+    Returns:
+        Published records, those of sweeps' runs, and those of single runs that were not begun again since.
+    """
     if folder.is_file():
         return [folder]
     of_sweeps = (p for p in folder.rglob("*.json") if p.name == RECORD_FILE or RECORD_NAME.search(p.stem))

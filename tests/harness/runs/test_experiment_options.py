@@ -1,4 +1,4 @@
-"""The table of the experiment's options: each has a role, and what is read from the table is what it was meant to be."""
+"""The table of the experiment's options: each has a role, and what is read from the table is what was meant."""
 
 from __future__ import annotations
 
