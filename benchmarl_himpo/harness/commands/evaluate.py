@@ -32,13 +32,13 @@ from benchmarl_himpo.harness.command_line import exit_on_interrupt, given_argume
 from benchmarl_himpo.harness.commands.options import sort_arguments
 from benchmarl_himpo.harness.evaluation.audit import AuditRow, audit, judge
 from benchmarl_himpo.harness.evaluation.episodes import load_trained, play
-from benchmarl_himpo.harness.evaluation.statistics import Estimate, estimate_mean
 from benchmarl_himpo.harness.films.episode import film_episode
 from benchmarl_himpo.harness.films.film import write_film
 from benchmarl_himpo.harness.output import OutputError, check_output_file, write_whole
 from benchmarl_himpo.harness.rendering.display import RenderError, check_display
 from benchmarl_himpo.harness.runs import CheckpointError, ResumableExperiment
 from benchmarl_himpo.harness.runs.run_config import find_run
+from benchmarl_himpo.harness.statistics import Estimate, estimate_mean
 from benchmarl_himpo.registration import register
 
 Keep = Callable[[dict[str, Any]], None]

@@ -19,7 +19,7 @@ from benchmarl_himpo.harness.output import OutputError, write_whole
 from benchmarl_himpo.harness.runs import CheckpointError
 from benchmarl_himpo.harness.runs.best_policy import STATE_KEY
 from benchmarl_himpo.harness.runs.checkpoint import newest_checkpoint, read_checkpoint
-from benchmarl_himpo.harness.runs.run_json import read_run_json
+from benchmarl_himpo.harness.runs.run_logs import read_run_json
 
 SEED_OFFSET = 2_000_000
 """Added to the seed of a run for its fresh episodes: runs of one seed play the same, which no training has seen."""

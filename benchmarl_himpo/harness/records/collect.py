@@ -13,11 +13,10 @@ from typing import Any
 from benchmarl_himpo.harness.evaluation.absolute_metric import AbsoluteMetric
 from benchmarl_himpo.harness.records.ledger import Ledger, now
 from benchmarl_himpo.harness.records.record import RunRecord
-from benchmarl_himpo.harness.records.run_files import read_scalars
 from benchmarl_himpo.harness.records.spec import RunSpec
 from benchmarl_himpo.harness.runs import ResumableExperiment
 from benchmarl_himpo.harness.runs.origin import read_origin
-from benchmarl_himpo.harness.runs.run_json import read_run_json
+from benchmarl_himpo.harness.runs.run_logs import read_run_json, read_scalars
 
 LEVEL = re.compile(r"level_losses\.(\d+)\.")
 """How HiMPPO's loss names the parameters of a level."""

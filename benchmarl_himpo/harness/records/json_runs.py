@@ -8,7 +8,7 @@ from typing import Any
 from benchmarl_himpo.harness.records.labels import join_label
 from benchmarl_himpo.harness.records.record import RUN_RECORD_FILE, RunRecord
 from benchmarl_himpo.harness.runs.run_config import CONFIG_FILE
-from benchmarl_himpo.harness.runs.run_json import read_run_json
+from benchmarl_himpo.harness.runs.run_logs import read_run_json
 
 UNKNOWN_CONFIG = "configuration unknown"
 """What the label of a task says that only a JSON file names: its options are not in there."""

@@ -26,7 +26,7 @@ from benchmarl_himpo.config import CONF_DIR
 from benchmarl_himpo.harness.records.labels import flatten
 from benchmarl_himpo.harness.records.provenance import PACKAGES, provenance, source_digest
 from benchmarl_himpo.harness.regression.verdict import InconclusiveError
-from benchmarl_himpo.harness.runs.run_json import read_run_json
+from benchmarl_himpo.harness.runs.run_logs import read_run_json
 from benchmarl_himpo.harness.runs.training import n_frames_of
 from benchmarl_himpo.harness.sweeps.engines import LOG_FILE, describe_signal, last_line, one_thread, run_processes
 from benchmarl_himpo.harness.sweeps.expansion import compose_checked, expand

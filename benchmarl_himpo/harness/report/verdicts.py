@@ -9,7 +9,7 @@ from benchmarl_himpo.harness.report.analysis import Aggregates, Analysis, TaskRe
 from benchmarl_himpo.harness.report.comparison import Absent
 from benchmarl_himpo.harness.report.document import Content
 from benchmarl_himpo.harness.report.fairness import describe_fingerprints
-from benchmarl_himpo.harness.report.statistics import FEW_RUNS
+from benchmarl_himpo.harness.statistics import FEW_RUNS
 
 
 @dataclass(frozen=True)

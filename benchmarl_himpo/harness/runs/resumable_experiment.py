@@ -44,7 +44,7 @@ from benchmarl_himpo.harness.runs.random_state import (
     seeded_random_state,
     vmas_generators,
 )
-from benchmarl_himpo.harness.runs.run_json import read_run_json
+from benchmarl_himpo.harness.runs.run_logs import read_run_json
 from benchmarl_himpo.harness.runs.simulation_state import SimulationState
 
 COMPARED = ("version of benchmarl_himpo", "task", "algorithm", "architecture")
@@ -188,7 +188,7 @@ class ResumableExperiment(Experiment):
     def close(self) -> None:
         """Close the experiment and let others write to its folder."""
         super().close()
-        self._lock.close()
+        self._lock.release()
 
     ################
     # BenchMARL's hooks
@@ -199,10 +199,10 @@ class ResumableExperiment(Experiment):
         if restore_file is not None and self.config.save_folder is not None:
             folder = Path(self.config.save_folder) / Path(restore_file).resolve().parents[1].name
             if folder.is_dir():  # before anything is written there
-                self._lock = lock_folder(folder)
+                self._lock = lock_folder(folder).lock
         super()._setup_name()
         if not hasattr(self, "_lock"):
-            self._lock = lock_folder(self.folder_name)
+            self._lock = lock_folder(self.folder_name).lock
         self._evaluation_random_state = seeded_random_state(self.seed + 1)
 
     def _setup_task(self) -> None:

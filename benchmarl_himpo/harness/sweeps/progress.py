@@ -11,8 +11,8 @@ from tqdm import tqdm
 
 from benchmarl_himpo.harness.records.ledger import Ledger, State
 from benchmarl_himpo.harness.records.record import RECORD_FILE, load_record
-from benchmarl_himpo.harness.records.run_files import read_progress
 from benchmarl_himpo.harness.records.spec import RunSpec
+from benchmarl_himpo.harness.runs.run_logs import read_progress
 from benchmarl_himpo.harness.sweeps.engines import Ended
 
 SHARE_BETWEEN_LINES = 0.1

@@ -29,10 +29,10 @@ from benchmarl_himpo.harness.records.fingerprint import OTHER_NUMERICS, fingerpr
 from benchmarl_himpo.harness.records.ledger import Ledger
 from benchmarl_himpo.harness.records.provenance import peak_memory, provenance
 from benchmarl_himpo.harness.records.record import RECORD_FILE, RunRecord, load_record
-from benchmarl_himpo.harness.records.run_files import find_begun_run
 from benchmarl_himpo.harness.records.spec import RunSpec, comparable_config, hash_config, load_spec, make_spec
 from benchmarl_himpo.harness.runs import CheckpointError
 from benchmarl_himpo.harness.runs.lock import RunLockedError, lock_folder
+from benchmarl_himpo.harness.runs.run_logs import find_begun_run
 from benchmarl_himpo.harness.runs.training import CommandError, continue_newest, n_frames_done, n_frames_of, train
 
 Outcome = Literal["finished", "skipped"]

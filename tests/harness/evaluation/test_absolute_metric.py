@@ -18,7 +18,7 @@ from benchmarl_himpo.harness.runs import CheckpointError, ResumableExperiment
 from benchmarl_himpo.harness.runs.best_policy import STATE_KEY
 from benchmarl_himpo.harness.runs.checkpoint import newest_checkpoint, read_checkpoint, write_checkpoint
 from benchmarl_himpo.harness.runs.run_config import load_run_config
-from benchmarl_himpo.harness.runs.run_json import read_run_json
+from benchmarl_himpo.harness.runs.run_logs import read_run_json
 from benchmarl_himpo.harness.runs.training import config_to_continue, load_experiment
 
 EVALUATED = ["experiment.evaluation=true", "experiment.evaluation_interval=80", "experiment.evaluation_episodes=3"]

@@ -23,7 +23,7 @@ from benchmarl_himpo.harness.runs import CheckpointError, ResumableExperiment
 from benchmarl_himpo.harness.runs.benchmarl_config import PARTS, own_callbacks
 from benchmarl_himpo.harness.runs.checkpoint import newest_checkpoint
 from benchmarl_himpo.harness.runs.run_config import load_run_config
-from benchmarl_himpo.harness.runs.run_json import read_run_json
+from benchmarl_himpo.harness.runs.run_logs import read_run_json
 from benchmarl_himpo.harness.runs.training import config_to_continue, load_experiment, train
 
 LOGGED = {"loggers": ["csv"], "create_json": True, "evaluation": True, "checkpoint_at_end": True}

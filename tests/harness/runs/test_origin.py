@@ -21,7 +21,7 @@ from benchmarl_himpo.harness.runs import CheckpointError
 from benchmarl_himpo.harness.runs.origin import read_origin
 from benchmarl_himpo.harness.runs.parameters import OF_NETWORKS
 from benchmarl_himpo.harness.runs.run_config import load_run_config
-from benchmarl_himpo.harness.runs.run_json import read_run_json
+from benchmarl_himpo.harness.runs.run_logs import read_run_json
 from benchmarl_himpo.harness.runs.training import config_to_continue
 from benchmarl_himpo.harness.sweeps.expansion import make_specs
 from benchmarl_himpo.harness.sweeps.run_one import run_one

@@ -21,7 +21,7 @@ from benchmarl_himpo.harness.records.ledger import Ledger, State
 from benchmarl_himpo.harness.records.record import RECORD_FILE, RunRecord
 from benchmarl_himpo.harness.records.spec import RunSpec, load_spec
 from benchmarl_himpo.harness.runs.lock import lock_folder
-from benchmarl_himpo.harness.runs.run_json import read_run_json
+from benchmarl_himpo.harness.runs.run_logs import read_run_json
 from benchmarl_himpo.harness.sweeps.engines import ENGINES, Ended
 from benchmarl_himpo.harness.sweeps.progress import format_table
 

@@ -1,10 +1,12 @@
-"""Read what a run has logged so far: the CSV files of its logger."""
+"""What a run has logged so far: the CSV files of its logger, and its evaluations as JSON in the format of marl-eval."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
-from benchmarl_himpo.harness.runs.run_config import CONFIG_FILE
+from benchmarl_himpo.harness.runs.checkpoint import CONFIG_FILE
 
 
 def find_begun_run(folder: Path) -> Path | None:
@@ -51,3 +53,20 @@ def read_progress(folder: Path) -> tuple[int, float | None]:
     frames = read_scalars(run, "counters/total_frames")
     returns = read_scalars(run, "collection/reward/episode_reward_mean")
     return int(max(frames.values(), default=0)), list(returns.values())[-1] if returns else None
+
+
+def read_run_json(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read the JSON file of a run, which nests its data under the names of task, algorithm and seed.
+
+    Args:
+        file: the file, ``<name>.json`` in the run's folder.
+
+    Returns:
+        All of it, and the part of it that holds the evaluations ``step_<n>`` and ``absolute_metrics``.
+    """
+    content = json.loads(file.read_text())
+    (tasks,) = content.values()
+    (algorithms,) = tasks.values()
+    (seeds,) = algorithms.values()
+    (data,) = seeds.values()
+    return content, data

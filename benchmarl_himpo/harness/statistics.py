@@ -1,19 +1,21 @@
-"""Statistics over runs and tasks, after "Deep Reinforcement Learning at the Edge of the Statistical Precipice".
+"""Statistics over episodes, runs and tasks, with confidence intervals.
 
-Agarwal et al., 2021, https://arxiv.org/abs/2108.13264. Everything here takes an array of scores per task, one per run
-on the last axis, and reduces that axis; tasks may have different numbers of runs. Intervals come from
-:func:`scipy.stats.bootstrap` with each task as a sample of its own, which is the paper's stratified bootstrap.
+Of one sample, and of the difference of two, Student's and Welch's intervals (scipy). Over tasks what "Deep
+Reinforcement Learning at the Edge of the Statistical Precipice" recommends, Agarwal et al., 2021,
+https://arxiv.org/abs/2108.13264: these functions take an array of scores per task, one per run on the last axis, and
+reduce that axis; tasks may have different numbers of runs. Intervals come from :func:`scipy.stats.bootstrap` with each
+task as a sample of its own, which is the paper's stratified bootstrap.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
-
-from benchmarl_himpo.harness.evaluation.statistics import Estimate
 
 Scores = Sequence[np.ndarray]
 """For each task the scores of its runs. Shape ``[*B, n_runs]`` each."""
@@ -26,6 +28,88 @@ FEW_RUNS = 10
 
 BATCH = 1_000
 """Resamples that are evaluated at once, which bounds memory and changes no number."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A statistic and its confidence interval, in the same unit; NaN limits where nothing is known of its spread."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        if math.isnan(self.low):
+            return f"{self.value:.2f}"
+        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
+
+    def excludes(self, value: float) -> bool:
+        """Tell whether a value lies outside the interval; never where the interval is not known."""
+        return self.low > value or self.high < value
+
+
+def estimate_mean(values: ArrayLike, confidence: float) -> Estimate:
+    """Estimate the mean that independent values are drawn around.
+
+    Args:
+        values: one value per episode or run. Shape ``[n]``.
+        confidence: coverage of the interval, in (0, 1).
+
+    Returns:
+        The estimate: of one value without an interval; where all of several are equal, an interval of no width.
+    """
+    values = np.asarray(values, dtype=float)
+    mean = float(values.mean())
+    if len(values) < 2:
+        return Estimate(mean, math.nan, math.nan)
+    if (values == values[0]).all():
+        return Estimate(mean, mean, mean)
+    interval = stats.ttest_1samp(values, 0.0).confidence_interval(confidence)
+    return Estimate(mean, float(interval.low), float(interval.high))
+
+
+def estimate_difference(values: ArrayLike, reference: ArrayLike, confidence: float) -> Estimate:
+    """Estimate the mean of ``values - reference``, episode by episode.
+
+    Args:
+        values: one value per episode. Shape ``[n]``.
+        reference: of the same episodes. Shape ``[n]``.
+        confidence: coverage of the interval, in (0, 1).
+
+    Returns:
+        The estimate.
+
+    Raises:
+        ValueError: if the numbers of episodes differ, so that nothing is paired.
+    """
+    values, reference = np.asarray(values, dtype=float), np.asarray(reference, dtype=float)
+    if values.shape != reference.shape:
+        raise ValueError(f"paired values must be as many, got {list(values.shape)} and {list(reference.shape)}")
+    return estimate_mean(values - reference, confidence)
+
+
+def estimate_unpaired_difference(values: ArrayLike, reference: ArrayLike, confidence: float) -> Estimate:
+    """Estimate the difference of two means, of runs that are not paired (Welch's interval).
+
+    Runs of one seed that play the same fresh episodes have some luck in common; this takes no advantage of that, since
+    variants may have runs of different seeds.
+
+    Args:
+        values: one value per run. Shape ``[n]``.
+        reference: one value per run. Shape ``[m]``.
+        confidence: coverage of the interval, in (0, 1).
+
+    Returns:
+        The estimate, without an interval where either has fewer than two runs.
+    """
+    values, reference = np.asarray(values, dtype=float), np.asarray(reference, dtype=float)
+    difference = float(values.mean() - reference.mean())
+    if min(len(values), len(reference)) < 2:
+        return Estimate(difference, math.nan, math.nan)
+    if values.std() == reference.std() == 0:
+        return Estimate(difference, difference, difference)
+    interval = stats.ttest_ind(values, reference, equal_var=False).confidence_interval(confidence)
+    return Estimate(difference, float(interval.low), float(interval.high))
 
 
 def iqm(scores: Scores) -> np.ndarray:

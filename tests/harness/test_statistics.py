@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarl_himpo.harness.evaluation.statistics import estimate_mean, estimate_unpaired_difference
-from benchmarl_himpo.harness.report.statistics import (
+from benchmarl_himpo.harness.statistics import (
     AGGREGATES,
     bootstrap,
     estimate,
     estimate_improvement,
+    estimate_mean,
+    estimate_unpaired_difference,
     iqm,
     mean,
     median,
