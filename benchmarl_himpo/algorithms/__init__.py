@@ -1,11 +1,11 @@
 """HiMPPO and its named variants."""
 
-from benchmarl.algorithms.common import AlgorithmConfig
-
 from benchmarl_himpo.algorithms.himppo import Himppo, HimppoConfig
 from benchmarl_himpo.algorithms.variants import (
     Himppo2l,
     Himppo2lConfig,
+    HimppoCosine,
+    HimppoCosineConfig,
     HimppoFl,
     HimppoFlat,
     HimppoFlatConfig,
@@ -20,9 +20,10 @@ from benchmarl_himpo.algorithms.variants import (
     HimppoPaperConfig,
     HimppoSg,
     HimppoSgConfig,
+    variant,
 )
 
-algorithm_config_registry: dict[str, type[AlgorithmConfig]] = {
+algorithm_config_registry: dict[str, type[HimppoConfig]] = {
     config.yaml_name(): config
     for config in (
         HimppoConfig,
@@ -34,14 +35,18 @@ algorithm_config_registry: dict[str, type[AlgorithmConfig]] = {
         HimppoNomsgConfig,
         HimppoHavenConfig,
         HimppoFlatConfig,
+        HimppoCosineConfig,
     )
 }
+"""Every algorithm of this package by its name on the command line."""
 
 __all__ = [
     "Himppo",
     "Himppo2l",
     "Himppo2lConfig",
     "HimppoConfig",
+    "HimppoCosine",
+    "HimppoCosineConfig",
     "HimppoFl",
     "HimppoFlConfig",
     "HimppoFlat",
@@ -57,4 +62,5 @@ __all__ = [
     "HimppoSg",
     "HimppoSgConfig",
     "algorithm_config_registry",
+    "variant",
 ]

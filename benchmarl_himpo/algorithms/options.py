@@ -1,69 +1,112 @@
-"""Turns options of an algorithm into builders and sources, or into one sentence that names the option and the fix."""
+"""Turns options of an algorithm into a hierarchy, or into one sentence that names the option and the fix."""
 
 from __future__ import annotations
 
+import re
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from typing import Any
 
 from benchmarl.models import GnnConfig, SequenceModelConfig
 from benchmarl.models.common import ModelConfig
+from tensordict.utils import NestedKey
 from torchrl.data import Composite
 
 from benchmarl_himpo.environments import known_position, observes_no_position
-from benchmarl_himpo.hierarchy import Assignment, Neighbours, assignment_registry, neighbours_registry
-from benchmarl_himpo.models import PositionSource
+from benchmarl_himpo.hierarchy import (
+    Hierarchy,
+    Neighbours,
+    build_part,
+    clustering_registry,
+    neighbours_registry,
+)
+from benchmarl_himpo.hierarchy.group_inputs import PositionSource
 
-Builder = TypeVar("Builder")
-
-WITHOUT_POSITIONS = {"assignment": "static", "neighbours": "full"}
+WITHOUT_POSITIONS = {"clustering": "static", "neighbours": "full"}
 """Options that may need positions, and the value that a message advises instead."""
 
 
-def build_neighbours(name: str, n_neighbours: int, radius: float) -> Neighbours:
-    """Build ``algorithm.neighbours``.
+@contextmanager
+def as_options(config: type) -> Iterator[None]:
+    """Let errors of the library name options as the command line has them: ``algorithm.n_nodes=`` for ``n_nodes=``.
 
     Args:
-        name: a key of ``neighbours_registry``.
-        n_neighbours: neighbours of the ``knn`` builder.
-        radius: radius of the ``radius`` builder, in world units.
+        config: dataclass of the algorithm's options.
 
-    Returns:
-        The builder.
+    Yields:
+        Nothing.
 
     Raises:
-        ValueError: if the name is unknown.
+        ValueError: what the block raises, in other words.
     """
-    return _look_up("neighbours", name, neighbours_registry)(n_neighbours, radius)
+    names = "|".join(field.name for field in fields(config))
+    try:
+        yield
+    except ValueError as error:
+        message = re.sub(rf"(?<![\w.])({names})(?==|: )", r"algorithm.\1", str(error))
+        raise ValueError(message) from error
 
 
-def build_assignment(name: str, n_clusters: int, arena: Sequence[float]) -> Assignment:
-    """Build ``algorithm.assignment``.
+def build_hierarchy(
+    *,
+    group: str,
+    n_agents: int,
+    n_nodes: Sequence[int],
+    goal_interval: Sequence[int],
+    clustering: Any,
+    neighbours: Any,
+    observation: tuple[NestedKey, ...],
+    position: str | None,
+    alive: str | None,
+    task: str,
+    entries: Composite,
+) -> Hierarchy:
+    """Build the hierarchy of a group from an algorithm's options.
 
     Args:
-        name: a key of ``assignment_registry``.
-        n_clusters: number of sub-managers.
-        arena: lower and upper end of both position coordinates, in world units.
+        group: the agent group.
+        n_agents: number of its agents.
+        n_nodes: nodes of each upper level, bottom first.
+        goal_interval: decisions of the level below that one goal is held for, bottom first.
+        clustering: the option, a name or a mapping.
+        neighbours: the option, a name, a mapping, or a list of these.
+        observation: entries of the group that the networks see.
+        position: the option; ``"auto"`` looks positions up where a builder needs them.
+        alive: the option; ``"auto"`` looks for the entry ``alive``.
+        task: name of the task, such as ``"vmas/sampling"``.
+        entries: what the environment emits for the group. Shape ``[n_agents]``.
 
     Returns:
-        The builder.
+        The hierarchy.
 
     Raises:
-        ValueError: if the name is unknown.
+        ValueError: if an option is unknown or out of range, or a builder needs positions that are not there.
     """
-    low, high = arena
-    return _look_up("assignment", name, assignment_registry)(n_clusters, (low, high))
+    cluster = build_part("clustering", clustering, clustering_registry)
+    several = isinstance(neighbours, Sequence) and not isinstance(neighbours, str)
+    chosen = list(neighbours) if several else [neighbours]
+    builders: list[Neighbours] = [build_part("neighbours", part, neighbours_registry) for part in chosen]
+    needed_by = {}
+    if n_nodes and cluster.needs_position:
+        needed_by["clustering"] = clustering
+    if any(builder.needs_position for builder in builders):
+        needed_by["neighbours"] = neighbours
+    return Hierarchy(
+        group=group,
+        n_agents=n_agents,
+        n_nodes=tuple(n_nodes),
+        goal_interval=tuple(goal_interval),
+        clustering=cluster,
+        neighbours=builders if several else builders[0],
+        observation=observation,
+        position=find_position(position, task, entries, needed_by),
+        alive=find_alive_key(alive, entries),
+    )
 
 
-def _look_up(option: str, name: str, registry: Mapping[str, type[Builder]]) -> type[Builder]:
-    if name not in registry:
-        raise ValueError(f"algorithm.{option}={name} is unknown: choose one of {', '.join(registry)}")
-    return registry[name]
-
-
-def find_position(
-    position: str | None, task: str, entries: Composite, needed_by: Mapping[str, str]
-) -> PositionSource | None:
+def find_position(position: str | None, task: str, entries: Composite, needed_by: Mapping[str, Any]) -> str | None:
     """Find where the agents of a group have their positions.
 
     Args:
@@ -71,10 +114,10 @@ def find_position(
             task.
         task: name of the task, such as ``"vmas/sampling"``.
         entries: what the environment emits for the group. Shape ``[n_agents]``.
-        needed_by: values of the options that need positions, such as ``{"assignment": "kmeans"}``.
+        needed_by: values of the options that need positions, such as ``{"clustering": "kmeans"}``.
 
     Returns:
-        The source; None where nothing needs positions.
+        The source, as :class:`Hierarchy` takes it; None where nothing needs positions.
 
     Raises:
         ValueError: if no position is known or the group has no such entry.
@@ -99,10 +142,10 @@ def find_position(
             f"{_join(needed_by)} follow two other features; {_without_positions(needed_by)} needs no position",
             stacklevel=2,
         )
-    return source
+    return found
 
 
-def _describe_missing_position(position: str | None, task: str, needed_by: Mapping[str, str]) -> str:
+def _describe_missing_position(position: str | None, task: str, needed_by: Mapping[str, Any]) -> str:
     """Say which options need positions that are not there, and what to set."""
     needs, instead = f"positions are needed by {_join(needed_by)}", _without_positions(needed_by)
     if position is None:
@@ -115,11 +158,11 @@ def _describe_missing_position(position: str | None, task: str, needed_by: Mappi
     )
 
 
-def _without_positions(needed_by: Mapping[str, str]) -> str:
+def _without_positions(needed_by: Mapping[str, Any]) -> str:
     return _join({option: WITHOUT_POSITIONS[option] for option in needed_by})
 
 
-def _join(options: Mapping[str, str]) -> str:
+def _join(options: Mapping[str, Any]) -> str:
     return " and ".join(f"algorithm.{option}={value}" for option, value in options.items())
 
 

@@ -4,118 +4,68 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from benchmarl.algorithms.common import Algorithm
-
 from benchmarl_himpo.algorithms.himppo import Himppo, HimppoConfig
 
 
-class HimppoPaper(Himppo):
-    """What the source states, frozen: three levels, alpha = 5, K = 2, uniform credit, lambda 0.95 / 0 / 0."""
+def variant(
+    name: str, module: str, doc: str, base: type[HimppoConfig] = HimppoConfig
+) -> tuple[type[Himppo], type[HimppoConfig]]:
+    """Make a named algorithm and its configuration; the values are in ``conf/algorithm/<name>.yaml``.
+
+    Args:
+        name: name of the algorithm's class, under which the caller keeps it: both are found by name in files. Its
+            configuration is ``<name>Config``.
+        module: the caller's ``__name__``.
+        doc: what it is and whose idea.
+        base: configuration of the algorithm that it is a variant of.
+
+    Returns:
+        The algorithm and its configuration.
+    """
+    algorithm = type(name, (base.associated_class(),), {"__doc__": doc, "__module__": module})
+    body = {
+        "__doc__": f"Configuration dataclass for :class:`{name}`.",
+        "__module__": module,
+        "associated_class": staticmethod(lambda: algorithm),
+    }
+    return algorithm, dataclass(type(f"{name}Config", (base,), body))
 
 
-class HimppoFl(Himppo):
-    """The paper's FL on our default: workers also get the external reward; nearly redundant with telescoped credit."""
-
-
-class HimppoNl(Himppo):
-    """The paper's NL on our default: sub-managers get no local reward."""
-
-
-class HimppoSg(Himppo):
-    """The paper's SG on our default: the hierarchical graph is static."""
-
-
-class Himppo2l(Himppo):
-    """Two levels, one manager above the workers (depth 2 of the paper)."""
-
-
-class HimppoNomsg(Himppo):
-    """No messages between neighbours at any level (our choice of ablation)."""
-
-
-class HimppoHaven(Himppo2l):
-    """HAVEN-style pay (https://arxiv.org/abs/2110.07246, our reading): A / k plus the external reward for workers."""
-
-
-class HimppoFlat(Himppo):
-    """Depth 1: flat message-passing PPO, given the pooled team state (our equal-information control)."""
-
-
-@dataclass
-class HimppoPaperConfig(HimppoConfig):
-    """Configuration dataclass for :class:`HimppoPaper`."""
-
-    @staticmethod
-    def associated_class() -> type[Algorithm]:
-        """The algorithm class associated to the config."""
-        return HimppoPaper
-
-
-@dataclass
-class HimppoFlConfig(HimppoConfig):
-    """Configuration dataclass for :class:`HimppoFl`."""
-
-    @staticmethod
-    def associated_class() -> type[Algorithm]:
-        """The algorithm class associated to the config."""
-        return HimppoFl
-
-
-@dataclass
-class HimppoNlConfig(HimppoConfig):
-    """Configuration dataclass for :class:`HimppoNl`."""
-
-    @staticmethod
-    def associated_class() -> type[Algorithm]:
-        """The algorithm class associated to the config."""
-        return HimppoNl
-
-
-@dataclass
-class HimppoSgConfig(HimppoConfig):
-    """Configuration dataclass for :class:`HimppoSg`."""
-
-    @staticmethod
-    def associated_class() -> type[Algorithm]:
-        """The algorithm class associated to the config."""
-        return HimppoSg
-
-
-@dataclass
-class Himppo2lConfig(HimppoConfig):
-    """Configuration dataclass for :class:`Himppo2l`."""
-
-    @staticmethod
-    def associated_class() -> type[Algorithm]:
-        """The algorithm class associated to the config."""
-        return Himppo2l
-
-
-@dataclass
-class HimppoNomsgConfig(HimppoConfig):
-    """Configuration dataclass for :class:`HimppoNomsg`."""
-
-    @staticmethod
-    def associated_class() -> type[Algorithm]:
-        """The algorithm class associated to the config."""
-        return HimppoNomsg
-
-
-@dataclass
-class HimppoHavenConfig(Himppo2lConfig):
-    """Configuration dataclass for :class:`HimppoHaven`."""
-
-    @staticmethod
-    def associated_class() -> type[Algorithm]:
-        """The algorithm class associated to the config."""
-        return HimppoHaven
-
-
-@dataclass
-class HimppoFlatConfig(HimppoConfig):
-    """Configuration dataclass for :class:`HimppoFlat`."""
-
-    @staticmethod
-    def associated_class() -> type[Algorithm]:
-        """The algorithm class associated to the config."""
-        return HimppoFlat
+HimppoPaper, HimppoPaperConfig = variant(
+    "HimppoPaper",
+    __name__,
+    "What the source states, frozen: three levels, alpha = 5, K = 2, uniform credit, lambda 0.95 / 0 / 0.",
+)
+HimppoFl, HimppoFlConfig = variant(
+    "HimppoFl",
+    __name__,
+    "The paper's FL on our default: workers also get the external reward; nearly redundant with telescoped credit.",
+)
+HimppoNl, HimppoNlConfig = variant(
+    "HimppoNl", __name__, "The paper's NL on our default: sub-managers get no local reward."
+)
+HimppoSg, HimppoSgConfig = variant(
+    "HimppoSg", __name__, "The paper's SG on our default: the hierarchical graph is static."
+)
+Himppo2l, Himppo2lConfig = variant(
+    "Himppo2l", __name__, "Two levels, one manager above the workers (depth 2 of the paper)."
+)
+HimppoNomsg, HimppoNomsgConfig = variant(
+    "HimppoNomsg", __name__, "No messages between neighbours at any level (an ablation of ours)."
+)
+HimppoHaven, HimppoHavenConfig = variant(
+    "HimppoHaven",
+    __name__,
+    "The rewards of HAVEN (https://arxiv.org/abs/2110.07246, our reading): A / k plus the external reward for workers.",
+    base=Himppo2lConfig,
+)
+HimppoFlat, HimppoFlatConfig = variant(
+    "HimppoFlat",
+    __name__,
+    "Depth 1: flat message-passing PPO with the mean state of the team (our equal-information control).",
+)
+HimppoCosine, HimppoCosineConfig = variant(
+    "HimppoCosine",
+    __name__,
+    "The shaped intrinsic reward of feudal graph RL instead of the advantage: the paper argues against it.",
+)

@@ -15,9 +15,10 @@ from tensordict import TensorDictBase, unravel_key
 from torch import Tensor
 from torchrl.record.loggers.csv import CSVExperiment, CSVLogger
 
-from benchmarl_himpo.environments.entries import LIFE_KEY, group_entry
+from benchmarl_himpo.environments.entries import LIFE_KEY
 from benchmarl_himpo.harness.rendering.display import check_display
 from benchmarl_himpo.harness.rendering.encode import write_mp4
+from benchmarl_himpo.hierarchy.group_inputs import group_entry
 
 VIDEO_STEPS_PER_SECOND = 20
 """Playing speed of a video, in environment steps per second, the one BenchMARL uses."""

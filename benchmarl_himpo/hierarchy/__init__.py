@@ -1,16 +1,18 @@
-"""The hierarchy itself: levels, clocks and the dynamic graph. Pure torch, no BenchMARL, no TorchRL.
+"""The hierarchy itself: levels, clocks, the dynamic graph and the spaces of goals. No BenchMARL.
 
 Levels count from the bottom, here and everywhere in the package: 0 is the workers (the agents), 1 the sub-managers, 2
 the manager of the paper's three-level hierarchy. "Up" means a larger level.
 """
 
-from benchmarl_himpo.hierarchy.assignment import (
-    Assignment,
-    KMeansAssignment,
-    RegionsAssignment,
-    StaticAssignment,
-    assignment_registry,
+from benchmarl_himpo.hierarchy.clustering import (
+    Clustering,
+    KMeansClustering,
+    RegionsClustering,
+    StaticClustering,
+    clustering_registry,
 )
+from benchmarl_himpo.hierarchy.goals import CategoricalGoal, GoalSpace, NormalGoal, goal_registry
+from benchmarl_himpo.hierarchy.hierarchy import Hierarchy
 from benchmarl_himpo.hierarchy.hierarchy_graph import HierarchyGraph
 from benchmarl_himpo.hierarchy.layout import HierarchyLayout
 from benchmarl_himpo.hierarchy.neighbours import (
@@ -21,19 +23,26 @@ from benchmarl_himpo.hierarchy.neighbours import (
     RadiusNeighbours,
     neighbours_registry,
 )
+from benchmarl_himpo.hierarchy.parts import build_part
 
 __all__ = [
-    "Assignment",
+    "CategoricalGoal",
+    "Clustering",
     "FullNeighbours",
+    "GoalSpace",
+    "Hierarchy",
     "HierarchyGraph",
     "HierarchyLayout",
-    "KMeansAssignment",
+    "KMeansClustering",
     "KnnNeighbours",
     "Neighbours",
     "NoNeighbours",
+    "NormalGoal",
     "RadiusNeighbours",
-    "RegionsAssignment",
-    "StaticAssignment",
-    "assignment_registry",
+    "RegionsClustering",
+    "StaticClustering",
+    "build_part",
+    "clustering_registry",
+    "goal_registry",
     "neighbours_registry",
 ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -10,18 +12,26 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class HierarchyGraph:
-    """Who belongs to whom. Vertical edges only: neighbours are built by :mod:`benchmarl_himpo.hierarchy.neighbours`.
+    """Who belongs to whom, and who exchanges messages inside a level.
 
     Args:
         parent_index: for each upper level, bottom first, the parent of every node one level down. Entry ``l - 1`` has
             shape ``[*B, nodes_at(l - 1)]``, long.
         n_nodes: nodes of each upper level, bottom first.
         alive: workers that take part. Shape ``[*B, n_agents]``, bool.
+        adjacency: for each level that exchanges messages, True where the row's node receives messages from the
+            column's. Shape ``[*B, nodes, nodes]``, bool.
     """
 
     parent_index: tuple[Tensor, ...]  # ([*B, n_agents], [*B, n_nodes[0]], ...)
     n_nodes: tuple[int, ...]
     alive: Tensor  # [*B, n_agents]
+    adjacency: Mapping[int, Tensor] = field(default_factory=dict)  # by level, [*B, nodes, nodes]
+
+    @cached_property
+    def _memberships(self) -> dict[int, Tensor]:
+        """What :meth:`membership` has computed."""
+        return {}
 
     def ancestor_index(self, level: int) -> Tensor:
         """The node of ``level`` above each worker, itself at level 0. Shape ``[*B, n_agents]``, long."""
@@ -31,16 +41,18 @@ class HierarchyGraph:
         return index
 
     def membership(self, level: int) -> Tensor:
-        """One where a live worker stands below a node. Shape ``[*B, n_nodes_of_level, n_agents]``, float32.
+        """One where a live worker stands below a node, computed once. Shape ``[*B, n_nodes_of_level, n_agents]``.
 
         Raises:
             ValueError: for level 0, whose nodes are the workers.
         """
         if level < 1:
             raise ValueError("membership is defined for upper levels: level must be 1 or more")
-        nodes = torch.arange(self.n_nodes[level - 1], device=self.alive.device)
-        below = self.ancestor_index(level).unsqueeze(-2) == nodes.unsqueeze(-1)
-        return (below & self.alive.unsqueeze(-2)).float()
+        if level not in self._memberships:
+            nodes = torch.arange(self.n_nodes[level - 1], device=self.alive.device)
+            below = self.ancestor_index(level).unsqueeze(-2) == nodes.unsqueeze(-1)
+            self._memberships[level] = (below & self.alive.unsqueeze(-2)).float()
+        return self._memberships[level]
 
     def n_workers(self, level: int) -> Tensor:
         """Live workers below each node of a level. Shape ``[*B, n_nodes_of_level]``, float32."""

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class LevelKeys:
-    """Keys of one level; the actors of the level are its edges ``E``."""
+    """Keys of one level; ``E`` counts whoever acts on what the level decides: workers, or the nodes one level down."""
 
     action: tuple[str, str]  # level 0: the group's action; above: the goals sent, [*B, E, goal_dim]
     log_prob: tuple[str, str]  # [*B, E]
     state_value: tuple[str, str]  # [*B, E, 1]
     advantage: tuple[str, str]  # [*B, E, 1]
     value_target: tuple[str, str]  # [*B, E, 1]
-    actor_mask: tuple[str, str]  # [*B, E, 1], bool: edges whose action trains the actor
-    critic_mask: tuple[str, str]  # [*B, E, 1], bool: edges whose value trains the critic
+    actor_mask: tuple[str, str]  # [*B, E, 1], bool: actions that train the actor
+    critic_mask: tuple[str, str]  # [*B, E, 1], bool: values that train the critic
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,10 @@ class HierarchyKeys:
     def centroids(self) -> tuple[str, str]:
         """Cluster centroids of the sub-managers, in world units. ``[*B, n_clusters, 2]``."""
         return (self.root, "centroids")
+
+    def adjacency(self, level: int) -> tuple[str, str]:
+        """Who receives messages from whom inside a level. ``[*B, nodes, nodes]``, bool."""
+        return (self.root, f"adjacency_{level}")
 
     def carried(self, key: tuple[str, str]) -> tuple[str, str, str]:
         """Where a step finds what the one before held at ``key``."""

@@ -5,9 +5,11 @@ Levels count from the bottom: 0 is the workers, ``n_levels - 1`` the top.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from operator import mul
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,19 +37,15 @@ class HierarchyLayout:
     def __post_init__(self) -> None:
         """Refuse sizes that make no hierarchy."""
         if self.n_agents < 1:
-            raise ValueError(
-                f"a hierarchy needs at least one agent, got {self.n_agents}: set task.n_agents to 1 or more"
-            )
+            raise ValueError(f"a hierarchy needs at least one agent, got n_agents={self.n_agents}")
         if len(self.n_nodes) != len(self.goal_interval):
             raise ValueError(
-                f"algorithm.n_nodes={list(self.n_nodes)} and algorithm.goal_interval={list(self.goal_interval)} must "
+                f"n_nodes={list(self.n_nodes)} and goal_interval={list(self.goal_interval)} must "
                 "have one entry per upper level each, bottom first: give them the same length"
             )
         for name, values in (("n_nodes", self.n_nodes), ("goal_interval", self.goal_interval)):
             if any(value < 1 for value in values):
-                raise ValueError(
-                    f"algorithm.{name}={list(values)} holds a value below 1: every entry must be 1 or more"
-                )
+                raise ValueError(f"{name}={list(values)} holds a value below 1: every entry must be 1 or more")
 
     @property
     def n_levels(self) -> int:
@@ -63,9 +61,30 @@ class HierarchyLayout:
         """Number of nodes of a level."""
         return self.n_agents if level == 0 else self.n_nodes[level - 1]
 
-    def edges_at(self, level: int) -> int:
-        """Number of actors of a level: a worker acts once, an upper level sends one goal to every node below it."""
+    def n_recipients(self, level: int) -> int:
+        """Number of actions of a level: a worker acts once, an upper level sends one goal to every node below it."""
         return self.nodes_at(max(level - 1, 0))
+
+    def per_level(self, name: str, value: Any) -> list[Any]:
+        """One value per level, workers first, from one value for all levels or a sequence with one each.
+
+        Args:
+            name: name of the option, for the message.
+            value: a value, or a sequence of values.
+
+        Returns:
+            The list.
+
+        Raises:
+            ValueError: if a sequence has another length.
+        """
+        if not isinstance(value, Sequence) or isinstance(value, str):
+            return [value] * self.n_levels
+        if len(value) != self.n_levels:
+            raise ValueError(
+                f"{name}={list(value)} must be one value, or one per level, workers first: give it {self.n_levels}"
+            )
+        return list(value)
 
     @property
     def periods(self) -> tuple[int, ...]:

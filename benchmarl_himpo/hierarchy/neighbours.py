@@ -1,6 +1,6 @@
-"""Who exchanges messages with whom inside one level. Pure batched torch.
+"""Which nodes of a level exchange messages. Pure batched torch.
 
-A new builder is one small class here and one line in ``neighbours_registry``.
+A new builder is one small class and one line in ``neighbours_registry``; its options are fields of its own.
 """
 
 from __future__ import annotations
@@ -12,18 +12,23 @@ import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True)
 class Neighbours(ABC):
-    """Neighbour builder.
+    """Builder of the edges inside one level.
 
-    Args:
-        n_neighbours: nearest neighbours each node listens to (used by ``knn``).
-        radius: distance in world units within which nodes hear each other (used by ``radius``).
+    Attributes:
+        needs_position: whether positions are read.
+        is_silent: whether there is never an edge, so that a level needs no weights for messages.
+        is_local: whether every node knows its neighbours without being told positions; a builder that says nothing
+            needs the positions of all nodes at every node.
     """
 
-    n_neighbours: int
-    radius: float
-    needs_position = False
+    needs_position: bool = False
+    is_silent: bool = False
+    is_local: bool = False
+
+    def max_degree(self, n_nodes: int) -> int:
+        """Most nodes that a node may receive messages from, of ``n_nodes``."""
+        return n_nodes - 1
 
     def __call__(self, position: Tensor, alive: Tensor) -> Tensor:
         """Build the adjacency of a batch of graphs.
@@ -33,8 +38,8 @@ class Neighbours(ABC):
             alive: nodes that take part. Shape ``[*B, n]``, bool.
 
         Returns:
-            True where row ``i`` (target) hears column ``j`` (source). Shape ``[*B, n, n]``, bool, no self-loops, no
-            edge from or to a node that is not alive.
+            True where row ``i`` (target) receives messages from column ``j`` (source). Shape ``[*B, n, n]``, bool, no
+            self-loops, no edge from or to a node that is not alive.
         """
         allowed = alive.unsqueeze(-1) & alive.unsqueeze(-2)
         allowed = allowed & ~torch.eye(alive.shape[-1], dtype=torch.bool, device=alive.device)
@@ -45,37 +50,77 @@ class Neighbours(ABC):
         """Keep a subset of the allowed edges. Shapes ``[*B, n, 2]`` and ``[*B, n, n]`` to ``[*B, n, n]``."""
 
 
+@dataclass(frozen=True)
 class FullNeighbours(Neighbours):
-    """Every node hears every other."""
+    """Every node receives messages from every other."""
+
+    is_local = True
 
     def _restrict(self, position: Tensor, allowed: Tensor) -> Tensor:
         return allowed
 
 
+@dataclass(frozen=True)
 class NoNeighbours(Neighbours):
-    """Nobody hears anybody: no messages inside a level."""
+    """No messages inside a level."""
+
+    is_silent = True
+    is_local = True
 
     def _restrict(self, position: Tensor, allowed: Tensor) -> Tensor:
         return torch.zeros_like(allowed)
 
 
+@dataclass(frozen=True)
 class RadiusNeighbours(Neighbours):
-    """A node hears the nodes within ``radius`` of it."""
+    """A node receives messages from the nodes within a radius.
 
+    Args:
+        radius: distance in world units, positive.
+
+    Raises:
+        ValueError: if the radius is not positive.
+    """
+
+    radius: float
     needs_position = True
+    is_local = True  # a radio's range does it
+
+    def __post_init__(self) -> None:
+        """Refuse a radius without an inside."""
+        if self.radius <= 0:
+            raise ValueError(f"neighbours: radius={self.radius} must be positive")
 
     def _restrict(self, position: Tensor, allowed: Tensor) -> Tensor:
         return allowed & (torch.cdist(position, position) <= self.radius)
 
 
+@dataclass(frozen=True)
 class KnnNeighbours(Neighbours):
-    """A node hears its ``n_neighbours`` nearest nodes, fewer where fewer are alive."""
+    """A node receives messages from its nearest nodes, fewer where fewer are alive.
 
+    Args:
+        k: number of nearest nodes, at least 1.
+
+    Raises:
+        ValueError: if ``k`` is below 1.
+    """
+
+    k: int
     needs_position = True
+
+    def __post_init__(self) -> None:
+        """Refuse no neighbours."""
+        if self.k < 1:
+            raise ValueError(f"neighbours: k={self.k} must be 1 or more; none is the builder without neighbours")
+
+    def max_degree(self, n_nodes: int) -> int:
+        """Most nodes that a node may receive messages from, of ``n_nodes``."""
+        return min(self.k, n_nodes - 1)
 
     def _restrict(self, position: Tensor, allowed: Tensor) -> Tensor:
         distance = torch.cdist(position, position).masked_fill(~allowed, torch.inf)
-        nearest = distance.topk(min(self.n_neighbours, allowed.shape[-1]), largest=False).indices
+        nearest = distance.topk(min(self.k, allowed.shape[-1]), largest=False).indices
         return allowed & torch.zeros_like(allowed).scatter(-1, nearest, True)
 
 
@@ -85,3 +130,4 @@ neighbours_registry: dict[str, type[Neighbours]] = {
     "knn": KnnNeighbours,
     "none": NoNeighbours,
 }
+"""Every builder of neighbours by its name in ``algorithm.neighbours``."""

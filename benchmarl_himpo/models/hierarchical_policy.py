@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from tensordict import TensorDictBase
 from tensordict.nn import ProbabilisticTensorDictSequential, TensorDictModuleBase
 from torch import Tensor, nn
 
-from benchmarl_himpo.hierarchy import Assignment
-from benchmarl_himpo.models.level_network import HierarchyReader
+from benchmarl_himpo.hierarchy import Hierarchy
 
 
 class HierarchicalPolicy(TensorDictModuleBase):
     """Decide top-down where a decision is due, then let the workers act.
 
-    Every step: the clock says which levels decide; sub-managers that decide get a new assignment first; then each due
-    level sends new goals, the top first, in the environments where it is due; the others hold theirs. What is held
-    rides to the next step in ``("next", himppo_<group>, "carried", ...)``.
+    Every step: the clock says which levels decide; sub-managers that decide get a new clustering first; the edges of
+    all levels are built; then each due level sends new goals, the top first, in the environments where it is due; the
+    others hold theirs. What is held rides to the next step in ``("next", himppo_<group>, "carried", ...)``.
 
     Args:
-        reader: reader of the hierarchy.
-        assignment: builder of the workers' assignment.
+        hierarchy: the hierarchy.
         actors: policies, workers first.
 
     Shapes:
@@ -30,80 +29,69 @@ class HierarchicalPolicy(TensorDictModuleBase):
         - output: action and log-probability of the workers, what was in effect, and what the next step carries
     """
 
-    def __init__(
-        self, reader: HierarchyReader, assignment: Assignment, actors: Sequence[ProbabilisticTensorDictSequential]
-    ) -> None:
+    def __init__(self, hierarchy: Hierarchy, actors: Sequence[ProbabilisticTensorDictSequential]) -> None:
         super().__init__()
-        self.reader = reader
-        self.assignment = assignment
-        self.actors = nn.ModuleList(actors)
-        keys, upper = reader.keys, range(1, reader.layout.n_levels)
-        self.held_keys: list[tuple[str, str]] = [keys.clock, keys.parent_index, keys.centroids] if upper else []
-        self.held_keys += [keys[level].action for level in upper]
-        self.in_keys = [key for key in actors[0].in_keys if key not in self.held_keys]
-        self.in_keys += [key for key in reader.inputs.keys if key not in self.in_keys]
+        self.hierarchy = hierarchy
+        self.actors = cast("Sequence[ProbabilisticTensorDictSequential]", nn.ModuleList(actors))
+        keys, levels = hierarchy.keys, range(hierarchy.layout.n_levels)
+        self.held_keys = hierarchy.held_keys
+        self.edge_keys = [keys.adjacency(level) for level in levels if hierarchy.exchanges(level)]
+        own = [*self.held_keys, *self.edge_keys]
+        self.in_keys = [key for key in actors[0].in_keys if key not in own]
+        self.in_keys += [key for key in hierarchy.inputs.keys if key not in self.in_keys]
         self.in_keys += [keys.carried(key) for key in self.held_keys]
-        self.out_keys = [*actors[0].out_keys, *self.held_keys, *(keys[level].log_prob for level in upper)]
+        self.out_keys = [*actors[0].out_keys, *own, *(keys[level].log_prob for level in levels[1:])]
         self.out_keys += [("next", *keys.carried(key)) for key in self.held_keys]
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Step the hierarchy and write the workers' action."""
         self.decide(tensordict)
-        worker = self.policies[0]
+        worker = self.actors[0]
         tensordict.update(worker(self.read(tensordict, level=0)).select(*worker.out_keys))
         for key in self.held_keys:
             value = tensordict.get(key)
-            carried = value + 1 if key == self.reader.keys.clock else value
-            tensordict.set(("next", *self.reader.keys.carried(key)), carried)
+            carried = value + 1 if key == self.hierarchy.keys.clock else value
+            tensordict.set(("next", *self.hierarchy.keys.carried(key)), carried)
         return tensordict
-
-    @property
-    def policies(self) -> list[ProbabilisticTensorDictSequential]:
-        """The policies of all levels, workers first."""
-        return list(self.actors)
 
     def read(self, tensordict: TensorDictBase, level: int) -> TensorDictBase:
         """What the actor of a level reads, in a TensorDict of its own."""
-        actor = self.policies[level]
-        return tensordict.select(*actor.in_keys, *actor[-1].in_keys, strict=False)
+        return tensordict.select(*self.actors[level].in_keys)
 
     def decide(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """Write the clock, assignment and goals in effect, and the log-probability of the goals sent at this step.
+        """Write the clock, graph and goals in effect, and the log-probability of the goals sent at this step.
 
         Where a level does not decide it keeps what was carried and its ``goal_log_prob`` is zero.
         """
-        keys, layout = self.reader.keys, self.reader.layout
+        keys, layout = self.hierarchy.keys, self.hierarchy.layout
         for key in self.held_keys:
             tensordict.set(key, tensordict.get(keys.carried(key)))
         if layout.top == 0:
+            self.connect(tensordict)
             return tensordict
         clock = tensordict.get(keys.clock).squeeze(-1)
         is_due = [layout.is_due(clock, level) for level in range(1, layout.n_levels)]
         # One look at what is on the device
         decides = torch.stack([due.any() for due in is_due]).tolist()
         if decides[0]:
-            self.assign(tensordict, clock, is_due[0])
+            self.hierarchy.cluster(tensordict, clock, is_due[0])
+        self.connect(tensordict)
         for level in range(layout.top, 0, -1):
             self._send_goals(tensordict, level, is_due[level - 1] if decides[level - 1] else None)
         return tensordict
 
-    def assign(self, tensordict: TensorDictBase, clock: Tensor, is_due: Tensor) -> None:
-        """New assignment where sub-managers decide; centroids start afresh where the level above decides too."""
-        keys, layout = self.reader.keys, self.reader.layout
-        inputs, alive = self.reader.inputs, self.reader.inputs.alive(tensordict)
-        centroids = tensordict.get(keys.centroids)
-        is_fresh = layout.is_due(clock, min(2, layout.top))
-        index, new_centroids = self.assignment(inputs.position(tensordict), alive, centroids, is_fresh)
-        tensordict.set(keys.parent_index, torch.where(is_due[..., None], index, tensordict.get(keys.parent_index)))
-        tensordict.set(keys.centroids, torch.where(is_due[..., None, None], new_centroids, centroids))
+    def connect(self, tensordict: TensorDictBase) -> None:
+        """Write the edges of all levels, under the clustering in effect."""
+        self.hierarchy.connect(tensordict)
 
     def _send_goals(self, tensordict: TensorDictBase, level: int, is_due: Tensor | None) -> None:
         """Sample the goals of a level in the environments where it decides; None: nowhere."""
-        keys = self.reader.keys[level]
+        keys = self.hierarchy.keys[level]
         held = tensordict.get(keys.action)
-        log_prob = held.new_zeros(held.shape[:-1])
+        dtype = held.dtype if held.is_floating_point() else torch.get_default_dtype()
+        log_prob = torch.zeros(held.shape[:-1], dtype=dtype, device=held.device)
         if is_due is not None:
-            rows = self.policies[level](self.read(tensordict, level)[is_due])
+            rows = self.actors[level](self.read(tensordict, level)[is_due])
             held, log_prob = held.clone(), log_prob.to(rows.get(keys.log_prob).dtype)
             held[is_due] = rows.get(keys.action)
             log_prob[is_due] = rows.get(keys.log_prob)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from tensordict import TensorDict, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
@@ -11,73 +9,11 @@ from tensordict.utils import NestedKey
 from torch import Tensor, nn
 from torchrl.modules import MLP
 
-from benchmarl_himpo.hierarchy import HierarchyGraph, HierarchyLayout, Neighbours
-from benchmarl_himpo.hierarchy.keys import HierarchyKeys
-from benchmarl_himpo.models.group_inputs import GroupInputs
+from benchmarl_himpo.hierarchy import Hierarchy, HierarchyGraph
 from benchmarl_himpo.models.message_passing import MessagePassing
 
 HIDDEN_KEY = "hidden"
 RECEIVED_GOAL_KEY = "received_goal"
-
-
-@dataclass(frozen=True)
-class HierarchyReader:
-    """Reads the graph, goals and clock of one group from a TensorDict.
-
-    Args:
-        layout: sizes and clocks.
-        inputs: reader of the agent group.
-        keys: keys of the hierarchy.
-        neighbours: builder of the edges between workers.
-    """
-
-    layout: HierarchyLayout
-    inputs: GroupInputs
-    keys: HierarchyKeys
-    neighbours: Neighbours
-
-    def graph(self, tensordict: TensorDictBase) -> HierarchyGraph:
-        """The graph in effect. Only the workers' assignment moves; upper levels keep contiguous blocks (our choice)."""
-        alive = self.inputs.alive(tensordict)
-        parents: list[Tensor] = []
-        for level in range(1, self.layout.n_levels):
-            if level == 1:
-                parents.append(tensordict.get(self.keys.parent_index))
-            else:
-                index = self.layout.static_parent_index(level, alive.device)
-                parents.append(index.expand(*alive.shape[:-1], -1))
-        return HierarchyGraph(tuple(parents), self.layout.n_nodes, alive)
-
-    def adjacency(self, tensordict: TensorDictBase, graph: HierarchyGraph, level: int) -> Tensor:
-        """Who hears whom inside a level. Shape ``[*B, nodes, nodes]``, bool.
-
-        Workers follow the neighbour builder; nodes of an upper level all hear each other, save those without a live
-        worker (our choice).
-        """
-        if level == 0:
-            return self.neighbours(self.inputs.position(tensordict), graph.alive)
-        present = graph.n_workers(level) > 0
-        distinct = ~torch.eye(present.shape[-1], dtype=torch.bool, device=present.device)
-        return present.unsqueeze(-1) & present.unsqueeze(-2) & distinct
-
-    def received_goal(self, tensordict: TensorDictBase, level: int) -> Tensor | None:
-        """Goals that the nodes of a level follow. Shape ``[*B, nodes, goal_dim]``; None at the top."""
-        return None if level == self.layout.top else tensordict.get(self.keys[level + 1].action)
-
-    def phase(self, tensordict: TensorDictBase) -> Tensor:
-        """Phases of all upper clocks. Shape ``[*B, n_levels - 1]``, in [0, 1)."""
-        return self.layout.phase(tensordict.get(self.keys.clock).squeeze(-1))
-
-    def keys_read(self, level: int, with_phase: bool = False) -> list[NestedKey]:
-        """Keys that a network of ``level`` reads."""
-        keys: list[NestedKey] = list(self.inputs.keys)
-        if level > 0:
-            keys.append(self.keys.parent_index)
-        if level < self.layout.top:
-            keys.append(self.keys[level + 1].action)
-        if with_phase and self.layout.top > 0:
-            keys.append(self.keys.clock)
-        return keys
 
 
 class LevelNetwork(TensorDictModuleBase):
@@ -97,7 +33,7 @@ class LevelNetwork(TensorDictModuleBase):
 
     Args:
         level: the level, 0 being the workers.
-        reader: reader of the hierarchy.
+        hierarchy: the hierarchy.
         encoder: BenchMARL model from the group's observation (and goal, for workers) to ``hidden_dim`` features per
             agent.
         messages: message passing of the level, None for none.
@@ -117,7 +53,7 @@ class LevelNetwork(TensorDictModuleBase):
     def __init__(
         self,
         level: int,
-        reader: HierarchyReader,
+        hierarchy: Hierarchy,
         encoder: nn.Module,
         messages: MessagePassing | None,
         hidden_dim: int,
@@ -130,19 +66,20 @@ class LevelNetwork(TensorDictModuleBase):
     ) -> None:
         super().__init__()
         self.level = level
-        self.reader = reader
+        self.hierarchy = hierarchy
         self.encoder = encoder
         self.messages = messages
         self.hidden_dim = hidden_dim
+        self.goal_dim = goal_dim
         self.per_edge = per_edge and level > 0
-        self.phase = phase and reader.layout.top > 0
+        self.phase = phase and hierarchy.layout.top > 0
         self.team_state = team_state
-        self.in_keys = reader.keys_read(level, self.phase)
+        self.in_keys = hierarchy.keys_read(level, self.phase)
         self.out_keys = [out_key]
         if level > 0:
-            is_top = level == reader.layout.top
+            is_top = level == hierarchy.layout.top
             self.node = nn.Linear(hidden_dim + (0 if is_top else goal_dim), hidden_dim)
-        n_phases = reader.layout.n_levels - 1 if self.phase else 0
+        n_phases = hierarchy.layout.n_levels - 1 if self.phase else 0
         extra = hidden_dim * (self.per_edge + self.team_state) + n_phases
         self.head = MLP(
             in_features=hidden_dim + extra,
@@ -153,14 +90,18 @@ class LevelNetwork(TensorDictModuleBase):
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write the answer of the level."""
-        graph = self.reader.graph(tensordict)
-        goal = self.reader.received_goal(tensordict, self.level)
-        hidden = torch.tanh(encode(self.encoder, self.reader, tensordict, goal if self.level == 0 else None))
+        graph = self.hierarchy.graph(tensordict)
+        goal = self.hierarchy.received_goal(tensordict, self.level)
+        hidden = self.encode(tensordict, goal if self.level == 0 else None)
         x = self._node_state(hidden, goal, graph)
         if self.messages is not None:
-            x = self.messages(x, self.reader.adjacency(tensordict, graph, self.level))
+            x = self.messages(x, graph.adjacency[self.level])
         tensordict.set(self.out_keys[0], self._answer(x, hidden, graph, tensordict))
         return tensordict
+
+    def encode(self, tensordict: TensorDictBase, goal: Tensor | None = None) -> Tensor:
+        """Encoding of every agent, with its goal at level 0. Shape ``[*B, n_agents, hidden_dim]``, in [-1, 1]."""
+        return torch.tanh(encode(self.encoder, self.hierarchy, tensordict, goal))
 
     def _node_state(self, hidden: Tensor, goal: Tensor | None, graph: HierarchyGraph) -> Tensor:
         """State of every node before messages. Shape ``[*B, nodes, hidden_dim]``."""
@@ -181,7 +122,7 @@ class LevelNetwork(TensorDictModuleBase):
             team = (x * weight).sum(-2, keepdim=True) / weight.sum(-2, keepdim=True).clamp(min=1)
             x = torch.cat([x, team.expand_as(x)], dim=-1)
         if self.phase:
-            phase = self.reader.phase(tensordict).unsqueeze(-2).to(x.dtype)
+            phase = self.hierarchy.phase(tensordict).unsqueeze(-2).to(x.dtype)
             x = torch.cat([x, phase.expand(*x.shape[:-1], -1)], dim=-1)
         answer = self.head(x)
         return answer if self.per_edge or self.level == 0 else graph.to_subordinates(answer, self.level)
@@ -191,7 +132,7 @@ class PlainWorkerNetwork(TensorDictModuleBase):
     """Worker network with nothing mixed in: exactly the BenchMARL model, from observation (and goal) to output.
 
     Args:
-        reader: reader of the hierarchy.
+        hierarchy: the hierarchy.
         encoder: BenchMARL model with the group's :data:`HIDDEN_KEY` as output.
         out_key: where the output goes.
 
@@ -199,24 +140,24 @@ class PlainWorkerNetwork(TensorDictModuleBase):
         - output: ``out_key`` of shape ``[*B, n_agents, out_features]``
     """
 
-    def __init__(self, reader: HierarchyReader, encoder: nn.Module, out_key: NestedKey) -> None:
+    def __init__(self, hierarchy: Hierarchy, encoder: nn.Module, out_key: NestedKey) -> None:
         super().__init__()
-        self.reader = reader
+        self.hierarchy = hierarchy
         self.encoder = encoder
-        self.in_keys = reader.keys_read(level=0)
+        self.in_keys = hierarchy.keys_read(level=0)
         self.out_keys = [out_key]
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write the model's output."""
-        goal = self.reader.received_goal(tensordict, level=0)
-        return tensordict.set(self.out_keys[0], encode(self.encoder, self.reader, tensordict, goal))
+        goal = self.hierarchy.received_goal(tensordict, level=0)
+        return tensordict.set(self.out_keys[0], encode(self.encoder, self.hierarchy, tensordict, goal))
 
 
-def encode(encoder: nn.Module, reader: HierarchyReader, tensordict: TensorDictBase, goal: Tensor | None) -> Tensor:
+def encode(encoder: nn.Module, hierarchy: Hierarchy, tensordict: TensorDictBase, goal: Tensor | None) -> Tensor:
     """Run a BenchMARL model on a fresh TensorDict. Shape ``[*B, n_agents, F]``."""
-    group_td = reader.inputs.observation(tensordict)
+    group_td = hierarchy.inputs.observation(tensordict)
     if goal is not None:
         group_td.set(RECEIVED_GOAL_KEY, goal)
-    group = reader.inputs.group
+    group = hierarchy.inputs.group
     fresh = TensorDict({group: group_td}, batch_size=tensordict.batch_size, device=tensordict.device)
     return encoder(fresh).get((group, HIDDEN_KEY))

@@ -76,14 +76,14 @@ class PygGraphConv(nn.Module):
             probe = self.conv(torch.zeros(1, in_features), torch.zeros(2, 0, dtype=torch.long))
         except TypeError as error:
             raise ValueError(
-                f"algorithm.gnn_class={gnn_class} with algorithm.gnn_kwargs={dict(gnn_kwargs)} cannot be built from "
+                f"gnn_class={gnn_class} with gnn_kwargs={dict(gnn_kwargs)} cannot be built from "
                 f"two sizes or called with states and edges alone ({error}): choose another convolution such as "
                 "GATv2Conv, or other arguments"
             ) from error
         if probe.shape != (1, out_features):
             raise ValueError(
-                f"algorithm.gnn_class={gnn_class} gives {probe.shape[-1]} features instead of {out_features}: "
-                "check algorithm.gnn_kwargs (heads must be averaged: concat: false)"
+                f"gnn_class={gnn_class} gives {probe.shape[-1]} features instead of {out_features}: "
+                "check gnn_kwargs (heads must be averaged: concat: false)"
             )
 
     def forward(self, x: Tensor, adjacency: Tensor) -> Tensor:
@@ -101,12 +101,12 @@ def _find_convolution(name: str) -> type[nn.Module]:
         convolution: type[nn.Module] = getattr(module, class_name)
     except ModuleNotFoundError as error:
         raise ValueError(
-            f"algorithm.gnn_class={name} needs the module {error.name}: pip install 'benchmarl_himpo[gnn]', or set "
-            "algorithm.gnn_class=null for the built-in layer"
+            f"gnn_class={name} needs the module {error.name}: pip install 'benchmarl_himpo[gnn]', or set "
+            "gnn_class=null for the built-in layer"
         ) from error
     except AttributeError as error:
         raise ValueError(
-            f"algorithm.gnn_class={name} names no class of {module.__name__}: use the name of a torch_geometric "
+            f"gnn_class={name} names no class of {module.__name__}: use the name of a torch_geometric "
             "convolution such as GATv2Conv, or null for the built-in layer"
         ) from error
     return convolution

@@ -1,5 +1,30 @@
-"""What every level is paid with, and the loss that trains on it."""
+"""Credit rules, advantages and losses of a hierarchy. TorchRL, no BenchMARL beyond what the networks are made of."""
 
+from benchmarl_himpo.objectives.credit import (
+    Cosine,
+    CreditRule,
+    Final,
+    IntervalData,
+    Telescoped,
+    Uniform,
+    credit_registry,
+)
+from benchmarl_himpo.objectives.hierarchical_gae import HierarchicalGAE
 from benchmarl_himpo.objectives.himppo_loss import HimppoLoss, LevelPPOLoss
+from benchmarl_himpo.objectives.interval_advantage import interval_advantage
+from benchmarl_himpo.objectives.reward_scheme import RewardScheme
 
-__all__ = ["HimppoLoss", "LevelPPOLoss"]
+__all__ = [
+    "Cosine",
+    "CreditRule",
+    "Final",
+    "HierarchicalGAE",
+    "HimppoLoss",
+    "IntervalData",
+    "LevelPPOLoss",
+    "RewardScheme",
+    "Telescoped",
+    "Uniform",
+    "credit_registry",
+    "interval_advantage",
+]

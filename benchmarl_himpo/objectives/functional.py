@@ -1,27 +1,20 @@
-"""Pure tensor functions behind HiMPPO: intervals, credit, the clipped objective. Torch only.
+"""Pure tensor functions behind HiMPPO: intervals, masked statistics, the clipped objective. Torch only.
 
 Dimension letters, here and in every docstring of the package: ``*B`` batch, ``B`` environments, ``T`` env steps of a
-batch, ``E`` edges of a level (its actors: the workers at level 0, otherwise the nodes one level down, which each
-receive a goal), ``N`` intervals, ``F`` features.
+batch, ``E`` recipients of a level (whoever acts on what it decides: the workers at level 0, otherwise the nodes one
+level down, which each receive a goal), ``N`` intervals, ``F`` features.
 
 Source: "Hierarchical Message-Passing Policies for Multi-Agent Reinforcement Learning", Marzi, Alippi, Cini
-(https://arxiv.org/abs/2507.23604), called "the paper". Where a docstring says "our choice", the paper does not state
-it.
+(https://arxiv.org/abs/2507.23604), called "the paper". Where a docstring says "ours", the paper does not state it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor
-
-Credit = Literal["uniform", "final", "telescoped"]
-CREDITS: tuple[str, ...] = get_args(Credit)
-CriticRows = Literal["decisions", "sampled", "all"]
-CRITIC_ROWS: tuple[str, ...] = get_args(CriticRows)
 
 
 def check_same_shape(**tensors: Tensor) -> None:
@@ -93,8 +86,8 @@ def append_dims(x: Tensor, like: Tensor) -> Tensor:
 def interval_starts(is_decision: Tensor) -> Tensor:
     """Where intervals start inside a batch: at every decision and at the first step.
 
-    An interval that began in an earlier batch starts again at the first step here, so that the level below is still
-    paid.
+    An interval that began in an earlier batch starts again at the first step here, so that the level below still has
+    its intrinsic reward.
 
     Args:
         is_decision: steps at which the level decided. Shape ``[B, T]``, bool.
@@ -123,58 +116,6 @@ def remaining_value_target(value_target: Tensor, reward: Tensor, intervals: Inte
         Shape ``[B, T, E, 1]``.
     """
     return value_target - intervals.sum_before(reward)
-
-
-def pay_down(
-    credit: Credit,
-    advantage: Tensor,
-    reward: Tensor,
-    state_value: Tensor,
-    next_state_value: Tensor,
-    terminated: Tensor,
-    is_boundary: Tensor,
-    intervals: Intervals,
-    gamma: float,
-) -> Tensor:
-    """Spread the advantage of an interval over its steps: the reward of the level below (paper: Eq. 5).
-
-        uniform     A_k / τ_k at every step, the paper's Eq. 5
-        final       A_k at the last step, 0 before (our choice)
-        telescoped  reward_t + d_t V(t+1) - V(t) (our choice); pays the external reward step by step plus a potential
-
-    All three sum to A_k over the interval (``telescoped`` where λ = 0), and d_t = γ at the level's own boundary, 0
-    after ``terminated``, 1 elsewhere. ``uniform`` is not causal; ``final`` is causal with more variance; ``telescoped``
-    is causal and shields only the interval's sum from the external reward.
-
-    Args:
-        credit: the rule.
-        advantage: advantage of the interval that holds each step. Shape ``[B, T, E, 1]``.
-        reward: reward of the paying level at each step. Shape ``[B, T, E, 1]``.
-        state_value: V of the paying level at each step; read by ``telescoped`` only. Shape ``[B, T, E, 1]``.
-        next_state_value: V one step later; read by ``telescoped`` only. Shape ``[B, T, E, 1]``.
-        terminated: true end of the episode after this step. Shape ``[B, T, E, 1]``, bool.
-        is_boundary: the paying level's clock ends the interval after this step. Shape ``[B, T]``, bool.
-        intervals: the paying level's intervals.
-        gamma: discount per decision of the paying level.
-
-    Returns:
-        Payment of each subordinate at each step. Shape ``[B, T, E, 1]``; detached.
-
-    Raises:
-        ValueError: if ``credit`` is unknown or shapes differ.
-    """
-    check_same_shape(advantage=advantage, reward=reward, terminated=terminated)
-    if credit == "uniform":
-        payment = advantage / append_dims(intervals.length, advantage)
-    elif credit == "final":
-        payment = torch.where(append_dims(intervals.is_end, advantage), advantage, torch.zeros_like(advantage))
-    elif credit == "telescoped":
-        check_same_shape(reward=reward, state_value=state_value, next_state_value=next_state_value)
-        discount = torch.ones_like(reward).masked_fill(append_dims(is_boundary, reward), gamma) * ~terminated
-        payment = reward + discount * next_state_value - state_value
-    else:
-        raise ValueError(f"algorithm.credit={credit!r} is unknown: choose one of {', '.join(CREDITS)}")
-    return payment.detach()
 
 
 def masked_mean(x: Tensor, mask: Tensor | None) -> Tensor:

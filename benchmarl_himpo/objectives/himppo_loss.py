@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from tensordict import TensorDict, TensorDictBase
 from tensordict.nn import ProbabilisticTensorDictSequential, TensorDictModuleBase, TensorDictParams, dispatch
@@ -15,6 +15,9 @@ from torchrl.objectives.utils import distance_loss
 
 from benchmarl_himpo.hierarchy.keys import LevelKeys
 from benchmarl_himpo.objectives.functional import clipped_surrogate, masked_mean
+
+if TYPE_CHECKING:
+    from benchmarl_himpo.models import HierarchicalPolicy
 
 FIXED_OPTIONS: dict[str, Any] = {
     "reduction": "mean",
@@ -55,7 +58,7 @@ class _NothingIgnored:
         """
         raise NotImplementedError(
             f"{type(self).__name__} has no value estimator: write advantages and value targets to the entries that "
-            "tensor_keys names before calling it, as Himppo.process_batch does"
+            "tensor_keys names before calling it, as HierarchicalGAE does"
         )
 
     def _forward_value_estimator_keys(self, **kwargs: Any) -> None:
@@ -254,16 +257,15 @@ class HimppoLoss(_NothingIgnored, LossModule):
     the entries that must be there; the masks of every level, ``mask_keys``, are read too where they are there.
 
     Args:
-        actors: policies, workers first.
+        policy: the policy, with one actor per level.
         critics: value networks, workers first.
-        keys: where each level's data stand, workers first.
         clip_epsilon: PPO's clip, in (0, 1).
-        entropy_coef: weight of the entropy bonus, the same at every level.
+        entropy_coef: weight of the entropy bonus, one number or one per level, workers first.
         critic_coef: weight of the critic loss.
         loss_critic_type: ``"l1"``, ``"l2"`` or ``"smooth_l1"``.
 
     Raises:
-        ValueError: if the three sequences differ in length or are empty, or an option of :data:`FIXED_OPTIONS` is set
+        ValueError: if there is not one critic or entropy weight per level, or an option of :data:`FIXED_OPTIONS` is set
             to another value.
         AttributeError: if an option of the levels is set here; each of ``level_losses`` has its own.
         NotImplementedError: if a value estimator is asked for.
@@ -281,26 +283,25 @@ class HimppoLoss(_NothingIgnored, LossModule):
 
     def __init__(
         self,
-        actors: Sequence[ProbabilisticTensorDictSequential],
+        policy: HierarchicalPolicy,
         critics: Sequence[TensorDictModuleBase],
-        keys: Sequence[LevelKeys],
         *,
         clip_epsilon: float,
-        entropy_coef: float,
+        entropy_coef: float | Sequence[float],
         critic_coef: float,
         loss_critic_type: str,
     ) -> None:
         super().__init__()
-        if not len(actors) == len(critics) == len(keys) > 0:
-            raise ValueError(
-                f"HimppoLoss needs one actor, critic and set of keys per level, got {len(actors)}, {len(critics)} and "
-                f"{len(keys)}"
-            )
+        hierarchy = policy.hierarchy
+        n_levels = hierarchy.layout.n_levels
+        if len(critics) != n_levels:
+            raise ValueError(f"HimppoLoss needs one critic per level, got {len(critics)} for {n_levels} levels")
+        entropy_coefs = hierarchy.layout.per_level("entropy_coef", entropy_coef)
         self.level_losses = nn.ModuleList(
-            LevelPPOLoss(actor, critic, level_keys, clip_epsilon, entropy_coef, critic_coef, loss_critic_type)
-            for actor, critic, level_keys in zip(actors, critics, keys, strict=True)
+            LevelPPOLoss(actor, critic, hierarchy.keys[level], clip_epsilon, weight, critic_coef, loss_critic_type)
+            for level, (actor, critic, weight) in enumerate(zip(policy.actors, critics, entropy_coefs, strict=True))
         )
-        of_levels = [entry_of_level(name, level) for level in range(len(keys)) for name in _LEVEL_OUTPUTS]
+        of_levels = [entry_of_level(name, level) for level in range(n_levels) for name in _LEVEL_OUTPUTS]
         self.out_keys = [*_LOSSES, *of_levels]
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -355,15 +356,13 @@ class HimppoLoss(_NothingIgnored, LossModule):
     def _levels(self) -> list[LevelPPOLoss]:
         return cast("list[LevelPPOLoss]", list(self.level_losses))
 
-    def actor_params(self) -> Iterable[nn.Parameter]:
-        """Parameters of all actors, workers first."""
-        for level_loss in self._levels:
-            yield from level_loss.actor_network_params.flatten_keys().values()
+    def actor_params(self) -> list[list[nn.Parameter]]:
+        """Parameters of the actor of each level, workers first."""
+        return [list(level_loss.actor_network_params.flatten_keys().values()) for level_loss in self._levels]
 
-    def critic_params(self) -> Iterable[nn.Parameter]:
-        """Parameters of all critics, workers first."""
-        for level_loss in self._levels:
-            yield from level_loss.critic_network_params.flatten_keys().values()
+    def critic_params(self) -> list[list[nn.Parameter]]:
+        """Parameters of the critic of each level, workers first."""
+        return [list(level_loss.critic_network_params.flatten_keys().values()) for level_loss in self._levels]
 
     @dispatch
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:

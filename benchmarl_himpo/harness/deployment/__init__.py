@@ -3,11 +3,11 @@
 from benchmarl_himpo.harness.deployment.exporter import export_run
 from benchmarl_himpo.harness.deployment.messages import Flow, MessageReport
 from benchmarl_himpo.harness.deployment.run_bundle import Bundle
-from benchmarl_himpo.harness.deployment.step_functions import AssignmentStep, ExportError, LevelStep, export_step
+from benchmarl_himpo.harness.deployment.step_functions import ClusteringStep, ExportError, LevelStep, export_step
 
 __all__ = [
-    "AssignmentStep",
     "Bundle",
+    "ClusteringStep",
     "ExportError",
     "Flow",
     "LevelStep",

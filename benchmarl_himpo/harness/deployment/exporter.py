@@ -22,7 +22,7 @@ from benchmarl_himpo.harness.deployment.messages import MessageReport
 from benchmarl_himpo.harness.deployment.report import write_readme
 from benchmarl_himpo.harness.deployment.run_bundle import Bundle
 from benchmarl_himpo.harness.deployment.step_functions import (
-    AssignmentStep,
+    ClusteringStep,
     ExportError,
     LevelStep,
     StepFunction,
@@ -158,8 +158,8 @@ def _export_group(policy: HierarchicalPolicy, td: TensorDictBase, folder: Path) 
     with torch.no_grad(), set_exploration_type(ExplorationType.DETERMINISTIC):
         policy.decide(td)
     keys = input_keys(policy)
-    top = policy.reader.layout.top
-    steps: dict[str, StepFunction] = {"assignment": AssignmentStep(policy, keys)} if top > 0 else {}
+    top = policy.hierarchy.layout.top
+    steps: dict[str, StepFunction] = {"clustering": ClusteringStep(policy, keys)} if top > 0 else {}
     steps |= {f"level_{level}": LevelStep(policy, keys, level) for level in range(top, -1, -1)}
     functions = {}
     for name, step in steps.items():
@@ -201,7 +201,7 @@ def _read_entries(policy: HierarchicalPolicy, info: dict[str, Any]) -> dict[str,
 def _describe(experiment: ResumableExperiment, group: str) -> dict[str, Any]:
     """What ``bundle.json`` says about group, task and distribution of actions."""
     policy = experiment.policy[list(experiment.group_map).index(group)]
-    layout, distribution = policy.reader.layout, policy.policies[0][-1]
+    layout, distribution = policy.hierarchy.layout, policy.actors[0][-1]
     spec = experiment.action_spec[group, "action"]
     is_continuous = spec.dtype.is_floating_point
     action = {"distribution": distribution.distribution_class.__name__}
@@ -224,7 +224,7 @@ def _describe(experiment: ResumableExperiment, group: str) -> dict[str, Any]:
             "n_nodes": list(layout.n_nodes),
             "goal_interval": list(layout.goal_interval),
             "periods": list(layout.periods),
-            "assignment": experiment.algorithm.assignment if layout.top > 0 else None,
+            "clustering": experiment.algorithm.clustering if layout.top > 0 else None,
             "neighbours": experiment.algorithm.neighbours,
         },
         "action": action,

@@ -16,19 +16,13 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from benchmarl_himpo.hierarchy import (
-    HierarchyLayout,
-    KMeansAssignment,
-    KnnNeighbours,
-    RadiusNeighbours,
-    StaticAssignment,
-)
+from benchmarl_himpo.hierarchy import Clustering, HierarchyLayout, RadiusNeighbours
 from benchmarl_himpo.models import HierarchicalPolicy, LevelNetwork
 
 FLOAT_BYTES, INDEX_BYTES = 4, 8
 """Bytes of a float32 and of an int64, the dtypes of the step functions."""
 CENTRE = "centre"
-"""Who computes the assignment where it needs all positions."""
+"""Who computes the clustering where it needs all positions."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +61,7 @@ def list_flows(policy: HierarchicalPolicy, goal_dim: int) -> Iterator[Flow]:
     Yields:
         One flow after another.
     """
-    layout = policy.reader.layout
+    layout = policy.hierarchy.layout
     for level in range(layout.n_levels):
         yield from _neighbour_flows(policy, level)
         if level > 0:
@@ -75,30 +69,24 @@ def list_flows(policy: HierarchicalPolicy, goal_dim: int) -> Iterator[Flow]:
         if level < layout.top:
             period = layout.periods[level + 1]
             yield Flow(_name(level), "goal from the superior", FLOAT_BYTES * goal_dim, period, 1)
-    if layout.top > 0 and isinstance(policy.assignment, KMeansAssignment):
+    if layout.top > 0 and not policy.hierarchy.clustering.is_local:
         period = layout.periods[1]
         yield Flow("worker", "sub-manager's index from the centre", INDEX_BYTES, period, 1)
         yield Flow(CENTRE, "positions of the workers", 2 * FLOAT_BYTES, period, layout.n_agents, (0, "alive"))
 
 
 def _neighbour_flows(policy: HierarchicalPolicy, level: int) -> Iterator[Flow]:
-    network, reader = _network(policy, level), policy.reader
-    n_others = reader.layout.nodes_at(level) - 1
-    every = reader.layout.periods[level]
+    network, layout = _network(policy, level), policy.hierarchy.layout
+    n_others = layout.nodes_at(level) - 1
+    every = layout.periods[level]
     if network is None or n_others == 0:
         return
     if network.messages is not None:
-        neighbours, worst = reader.neighbours, n_others
-        if level == 0 and isinstance(neighbours, KnnNeighbours):
-            worst = min(neighbours.n_neighbours, n_others)
-            yield Flow(
-                _name(0),
-                "positions of the others, to know the nearest",
-                2 * FLOAT_BYTES,
-                every,
-                n_others,
-                (0, "others"),
-            )
+        neighbours = policy.hierarchy.neighbours_at(level)
+        worst = neighbours.max_degree(layout.nodes_at(level))
+        if not neighbours.is_local:
+            what = "positions of the others, to know the neighbours"
+            yield Flow(_name(level), what, 2 * FLOAT_BYTES, every, n_others, (level, "others"))
         n_bytes = FLOAT_BYTES * network.hidden_dim
         for number in range(1, len(network.messages.convs) + 1):
             yield Flow(
@@ -117,8 +105,8 @@ def _neighbour_flows(policy: HierarchicalPolicy, level: int) -> Iterator[Flow]:
 
 def _subordinate_flows(policy: HierarchicalPolicy, level: int) -> Iterator[Flow]:
     """Encodings for the level itself, and those that it passes on to the levels above."""
-    layout = policy.reader.layout
-    worst = max_subordinates(layout, level, is_static=isinstance(policy.assignment, StaticAssignment))
+    layout = policy.hierarchy.layout
+    worst = max_subordinates(layout, level, is_static=not policy.hierarchy.clustering.is_moving)
     for reader_level in range(level, layout.n_levels):
         network = _network(policy, reader_level)
         assert network is not None  # upper levels have one
@@ -154,9 +142,9 @@ class MessageReport:
 
     def watch(self, tensordict: TensorDictBase) -> None:
         """Count what one step takes. ``tensordict``: what the policy wrote, batch shape ``[B]``."""
-        reader = self.policy.reader
+        hierarchy = self.policy.hierarchy
         counts: dict[tuple[int, str], tuple[Tensor, Tensor]] = {}
-        clock = tensordict.get(reader.keys.clock).squeeze(-1) if reader.layout.top > 0 else None
+        clock = tensordict.get(hierarchy.keys.clock).squeeze(-1) if hierarchy.layout.top > 0 else None
         for number, flow in enumerate(self.flows):
             if flow.counted is None:
                 continue
@@ -170,15 +158,15 @@ class MessageReport:
 
     def _count(self, tensordict: TensorDictBase, level: int, kind: str) -> tuple[Tensor, Tensor]:
         """Messages at the nodes of a level, and which nodes are there: the living, and all of upper levels."""
-        reader = self.policy.reader
-        graph = reader.graph(tensordict)
+        graph = self.policy.hierarchy.graph(tensordict)
         if kind == "alive":
             return graph.alive.sum(-1, keepdim=True), torch.ones_like(graph.alive[..., :1])
         if kind == "others":
-            return (graph.alive.sum(-1, keepdim=True) - 1).expand_as(graph.alive), graph.alive
+            present = graph.n_workers(level) > 0
+            return (present.sum(-1, keepdim=True) - 1).expand_as(present), present
         is_there = graph.alive if level == 0 else torch.ones_like(graph.n_workers(level), dtype=torch.bool)
         if kind == "neighbours":
-            return reader.adjacency(tensordict, graph, level).sum(-1), is_there
+            return graph.adjacency[level].sum(-1), is_there
         sends = (graph.n_workers(level - 1) > 0).long()
         received = torch.zeros_like(is_there, dtype=torch.long).scatter_add(-1, graph.parent_index[level - 1], sends)
         return received, is_there
@@ -204,7 +192,7 @@ class MessageReport:
         rows = self.rows()
         totals = []
         for receiver in dict.fromkeys(
-            [*map(_name, range(self.policy.reader.layout.n_levels)), *(r["receiver"] for r in rows)]
+            [*map(_name, range(self.policy.hierarchy.layout.n_levels)), *(r["receiver"] for r in rows)]
         ):
             own = [row for row in rows if row["receiver"] == receiver]
             totals.append(
@@ -222,14 +210,15 @@ class MessageReport:
     def notes(self) -> list[str]:
         """What has to be known about the graph, and who has to know it."""
         policy, notes = self.policy, []
-        if policy.reader.layout.top > 0:
+        if policy.hierarchy.layout.top > 0:
             notes.append("All nodes keep the same clock and restart it together; no message does that here.")
-            notes.append(_describe_assignment(policy))
-        if isinstance(policy.reader.neighbours, RadiusNeighbours):
+            notes.append(_describe_clustering(policy.hierarchy.clustering))
+        neighbours = policy.hierarchy.neighbours_at(0)
+        if isinstance(neighbours, RadiusNeighbours):
             notes.append("Neighbours are those within a radius: a radio's range does that, without knowing positions.")
-        if isinstance(policy.reader.neighbours, KnnNeighbours):
+        if not neighbours.is_local:
             notes.append(
-                "Neighbours are the nearest: every worker has to know the positions of all, or to measure them."
+                "Neighbours follow from positions: every worker has to know those of all others, or to measure them."
             )
         notes.append("A worker that is not alive sends nothing, which has to be told from a message that is lost.")
         return notes
@@ -241,20 +230,20 @@ class MessageReport:
         return float(self._sums[number] / self._nodes[number].clamp(min=1))
 
 
-def _describe_assignment(policy: HierarchicalPolicy) -> str:
-    if isinstance(policy.assignment, StaticAssignment):
-        return "The assignment is static: every worker knows its sub-manager from the start, and nothing is central."
-    if isinstance(policy.assignment, KMeansAssignment):
-        return (
-            "The assignment (kmeans) is central in this implementation: one place receives the positions of all "
-            "workers whenever sub-managers decide, keeps the centroids and tells each worker its sub-manager."
-        )
-    return "The assignment (regions) is local: every worker finds the cell of the arena that it is in by itself."
+def _describe_clustering(clustering: Clustering) -> str:
+    if not clustering.is_moving:
+        return "The clustering is static: every worker knows its sub-manager from the start, and nothing is central."
+    if clustering.is_local:
+        return "The clustering is local: every worker finds its sub-manager from what it observes itself."
+    return (
+        "The clustering is central in this implementation: one place receives the positions of all workers whenever "
+        "sub-managers decide, keeps the centroids and tells each worker its sub-manager."
+    )
 
 
 def _network(policy: HierarchicalPolicy, level: int) -> LevelNetwork | None:
-    """The network of a level; None where workers are the plain model, which hears nobody."""
-    return next((module for module in policy.policies[level].modules() if isinstance(module, LevelNetwork)), None)
+    """The network of a level; None where workers are the plain model, which receives no messages."""
+    return next((module for module in policy.actors[level].modules() if isinstance(module, LevelNetwork)), None)
 
 
 def _name(level: int) -> str:

@@ -55,7 +55,7 @@ def write_readme(info: dict[str, Any]) -> str:
         "",
         "Each file is one step function: it takes a dictionary of tensors, gives one, and keeps nothing. Call them in",
         "this order; one whose clock is not a multiple of its period changes nothing and need not be called. Goals,",
-        "assignment and clock (env steps since the episode began) go in and come out, and all start at zero. Actions",
+        "clustering and clock (env steps since the episode began) go in and come out, and all start at zero. Actions",
         "and goals are the most likely ones; the parameters of their distribution stand beside them.",
         "",
         "| file | decides every | inputs | outputs |",

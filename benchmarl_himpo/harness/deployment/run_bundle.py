@@ -5,7 +5,7 @@
 In a program of your own::
 
     bundle = Bundle("path/of/the/bundle")
-    state = bundle.start(n_envs=1)                   # clock, assignment and goals: yours to keep
+    state = bundle.start(n_envs=1)                   # clock, clustering and goals: yours to keep
     outputs, state = bundle.step(entries, state)     # entries by name, see bundle.json; outputs["action"]
     state = bundle.restart(state, done)              # where an episode ended
 """
@@ -33,7 +33,7 @@ class Bundle:
 
     Attributes:
         info: what ``bundle.json`` says.
-        functions: the step functions by name: ``assignment`` and ``level_0`` upwards. Each takes a dictionary of
+        functions: the step functions by name: ``clustering`` and ``level_0`` upwards. Each takes a dictionary of
             tensors and gives one, with the names, shapes and dtypes of ``info["functions"]``, and keeps nothing.
 
     Raises:

@@ -1,6 +1,6 @@
 """The trained networks themselves as functions of named tensors, exported with torch.export.
 
-Nothing is written a second time: a step function calls the policy's own actor or assignment on a TensorDict that it
+Nothing is written a second time: a step function calls the policy's own actor or clustering on a TensorDict that it
 builds from its inputs, and the export keeps the tensor operations alone.
 """
 
@@ -71,8 +71,7 @@ class StepFunction(nn.Module, ABC):
 
     def __init__(self, policy: HierarchicalPolicy, keys: Mapping[str, NestedKey], period: int) -> None:
         super().__init__()
-        self.layout, self.inputs = policy.reader.layout, policy.reader.inputs
-        self.hierarchy_keys = policy.reader.keys
+        self.hierarchy = policy.hierarchy
         self.keys = dict(keys)
         self.period = period
         self.unread: dict[str, tuple[torch.Size, torch.dtype]] = {}  # of one row, of inputs that do not matter
@@ -81,7 +80,7 @@ class StepFunction(nn.Module, ABC):
         """Compute the outputs; actions and goals are the most likely ones."""
         n = next(iter(inputs.values())).shape[0]
         unread = {name: torch.zeros(n, *shape, dtype=dtype) for name, (shape, dtype) in self.unread.items()}
-        td = TensorDict({self.inputs.group: TensorDict({}, [n, self.layout.n_agents])}, [n])
+        td = TensorDict({self.hierarchy.group: TensorDict({}, [n, self.hierarchy.n_agents])}, [n])
         for name, value in {**inputs, **unread}.items():
             td.set(self.keys[name], value.unsqueeze(-1) if name == "clock" else value)
         with set_exploration_type(ExplorationType.DETERMINISTIC):
@@ -105,26 +104,28 @@ class LevelStep(StepFunction):
     """
 
     def __init__(self, policy: HierarchicalPolicy, keys: Mapping[str, NestedKey], level: int) -> None:
-        actor = policy.policies[level]
-        wanted = {unravel_key(key) for key in (*actor.in_keys, *actor[-1].in_keys)}
-        held = {policy.reader.keys.clock, policy.reader.keys[level].action} if level > 0 else set()
+        actor, hierarchy = policy.actors[level], policy.hierarchy
+        wanted = {unravel_key(key) for key in actor.in_keys}
+        wanted |= {*hierarchy.inputs.keys, *policy.held_keys[1:2]}  # what edges are built from: entries, the clustering
+        held = {hierarchy.keys.clock, hierarchy.keys[level].action} if level > 0 else set()
         super().__init__(
             policy,
             {name: key for name, key in keys.items() if key in wanted | held},
-            policy.reader.layout.periods[level],
+            hierarchy.layout.periods[level],
         )
         self.level = level
         self.actor = _as_plain_modules(copy.deepcopy(actor))
 
     def step(self, td: TensorDictBase) -> dict[str, Tensor]:
         """Ask the actor."""
-        keys = self.hierarchy_keys
-        asked = self.actor(td.select(*self.actor.in_keys, *self.actor[-1].in_keys, strict=False))
+        keys = self.hierarchy.keys
+        self.hierarchy.connect(td)
+        asked = self.actor(td.select(*self.actor.in_keys))
         outputs = {name: asked.get(key) for name, key in self._parameter_keys().items()}
         action = asked.get(keys[self.level].action)
         if self.level == 0:
             return {"action": action, **outputs}
-        is_due = self.layout.is_due(td.get(keys.clock), self.level).unsqueeze(-1)
+        is_due = self.hierarchy.layout.is_due(td.get(keys.clock), self.level).unsqueeze(-1)
         held = torch.where(is_due, action, td.get(keys[self.level].action))
         return {f"goal_{self.level}": held, **outputs}
 
@@ -135,7 +136,7 @@ class LevelStep(StepFunction):
         return {name: key for key in written for name in ("loc", "scale", "logits") if name in str(key[-1])}
 
 
-class AssignmentStep(StepFunction):
+class ClusteringStep(StepFunction):
     """Who follows whom: ``parent_index`` and ``centroids`` to hold, new ones where sub-managers decide.
 
     Args:
@@ -144,16 +145,16 @@ class AssignmentStep(StepFunction):
     """
 
     def __init__(self, policy: HierarchicalPolicy, keys: Mapping[str, NestedKey]) -> None:
-        reader = policy.reader
-        wanted = {*reader.inputs.keys, reader.keys.clock, reader.keys.parent_index, reader.keys.centroids}
-        super().__init__(policy, {name: key for name, key in keys.items() if key in wanted}, reader.layout.periods[1])
-        self._assign = policy.assign  # a method, so that the policy's parameters stay out of the file
+        hierarchy = policy.hierarchy
+        wanted = {*hierarchy.inputs.keys, hierarchy.keys.clock, hierarchy.keys.parent_index, hierarchy.keys.centroids}
+        read = {name: key for name, key in keys.items() if key in wanted}
+        super().__init__(policy, read, hierarchy.layout.periods[1])
 
     def step(self, td: TensorDictBase) -> dict[str, Tensor]:
         """Ask the builder."""
-        keys = self.hierarchy_keys
+        keys = self.hierarchy.keys
         clock = td.get(keys.clock).squeeze(-1)
-        self._assign(td, clock, self.layout.is_due(clock, 1))
+        self.hierarchy.cluster(td, clock, self.hierarchy.layout.is_due(clock, 1))
         return {key[-1]: td.get(key) for key in (keys.parent_index, keys.centroids)}
 
 
@@ -169,12 +170,9 @@ def input_keys(policy: HierarchicalPolicy) -> dict[str, NestedKey]:
     Raises:
         ExportError: if an entry of the agents has the name of something held.
     """
-    reader = policy.reader
-    seen = dict.fromkeys(
-        unravel_key(key)
-        for key in (*reader.inputs.keys, *policy.policies[0].in_keys, *policy.policies[0][-1].in_keys)
-        if unravel_key(key)[0] == reader.inputs.group and key not in policy.policies[0].out_keys
-    )
+    group, worker = policy.hierarchy.group, policy.actors[0]
+    read = map(unravel_key, (*policy.hierarchy.inputs.keys, *worker.in_keys))
+    seen = dict.fromkeys(key for key in read if key[0] == group)
     entries = {".".join(key[1:]): key for key in seen}
     held = {key[-1]: key for key in policy.held_keys}
     if clash := entries.keys() & held.keys():

@@ -24,7 +24,7 @@ class ComparedPolicy(TensorDictModuleBase):
 
     Attributes:
         difference: largest absolute difference of goals, distribution parameters and continuous actions; of discrete
-            actions, by how much the policy's own logits prefer its choice to the bundle's; infinite where assignments
+            actions, by how much the policy's own logits prefer its choice to the bundle's; infinite where clusterings
             differ.
         n_steps: env steps compared, of all environments.
     """
@@ -44,7 +44,7 @@ class ComparedPolicy(TensorDictModuleBase):
         td = tensordict if tensordict.batch_dims else tensordict.unsqueeze(0)
         state = self.bundle.start(td.shape[0]) if self._state is None else self._state
         if state:  # a carried clock of zero says that an episode begins
-            keys = self.policy.reader.keys
+            keys = self.policy.hierarchy.keys
             state = self.bundle.restart(state, td.get(keys.carried(keys.clock)).squeeze(-1) == 0)
         outputs, self._state = self.bundle.step({name: td.get(key) for name, key in self.entries.items()}, state)
         self.difference = max(self.difference, *self._differences(td, outputs, self._state))
@@ -53,7 +53,7 @@ class ComparedPolicy(TensorDictModuleBase):
         return tensordict
 
     def _differences(self, td: TensorDictBase, outputs: dict[str, Tensor], state: State) -> list[float]:
-        keys, group = self.policy.reader.keys, self.policy.reader.inputs.group
+        keys, group = self.policy.hierarchy.keys, self.policy.hierarchy.group
         pairs = [(td.get(key), state[key[-1]]) for key in self.policy.held_keys if key != keys.clock]
         pairs += [(td.get((group, name)), value) for name, value in outputs.items()]
         differences = [_distance(own, other) for own, other in pairs if own.is_floating_point()]
@@ -65,13 +65,12 @@ class ComparedPolicy(TensorDictModuleBase):
 
     def _preference(self, td: TensorDictBase, other: Tensor) -> float:
         """By how much the policy's logits prefer its own discrete action; a forbidden one is infinitely worse."""
-        group = self.policy.reader.inputs.group
+        group = self.policy.hierarchy.group
         logits = td.get((group, "logits"))
         mask = td.get((group, "action_mask"), torch.ones_like(logits, dtype=torch.bool))
         logits = logits.masked_fill(~mask.bool(), -torch.inf)
-        return _distance(
-            *(logits.gather(-1, choice.unsqueeze(-1)) for choice in (td.get(self.policy.reader.keys[0].action), other))
-        )
+        own = td.get(self.policy.hierarchy.keys[0].action)
+        return _distance(*(logits.gather(-1, choice.unsqueeze(-1)) for choice in (own, other)))
 
 
 def _distance(own: Tensor, other: Tensor) -> float:

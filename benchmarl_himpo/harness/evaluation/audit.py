@@ -7,10 +7,9 @@ are.
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -22,9 +21,8 @@ from tqdm import tqdm
 from benchmarl_himpo.harness.evaluation.episodes import Returns, play, seed_environment
 from benchmarl_himpo.harness.runs import ResumableExperiment
 from benchmarl_himpo.harness.statistics import Estimate, estimate_difference, estimate_mean
-from benchmarl_himpo.hierarchy import HierarchyGraph, StaticAssignment
-from benchmarl_himpo.models import HierarchicalPolicy, HierarchyReader
-from benchmarl_himpo.models.level_network import LevelNetwork
+from benchmarl_himpo.hierarchy import StaticClustering
+from benchmarl_himpo.models import HierarchicalPolicy
 
 Change = Callable[[Tensor, Tensor], Tensor]
 """Takes goals ``[*B, E, goal_dim]`` and the steps since reset ``[*B]``, gives what is received instead."""
@@ -66,7 +64,7 @@ class DisturbedPolicy(HierarchicalPolicy):
     """
 
     def __init__(self, policy: HierarchicalPolicy, level: int, change: Change) -> None:
-        super().__init__(policy.reader, policy.assignment, policy.policies)
+        super().__init__(policy.hierarchy, list(policy.actors))
         self.level = level
         self.change = change
 
@@ -74,8 +72,8 @@ class DisturbedPolicy(HierarchicalPolicy):
         """What the actor of a level reads, with the goals changed where they come from the disturbed level."""
         read = super().read(tensordict, level)
         if level + 1 == self.level:
-            key = self.reader.keys[self.level].action
-            clock = tensordict.get(self.reader.keys.clock).squeeze(-1)
+            key = self.hierarchy.keys[self.level].action
+            clock = tensordict.get(self.hierarchy.keys.clock).squeeze(-1)
             read.set(key, self.change(read.get(key), clock))
         return read
 
@@ -94,12 +92,21 @@ class FirstGoal:
         return self.goal
 
 
-class SilentReader(HierarchyReader):
-    """A reader of a hierarchy in which nobody hears a neighbour, at any level."""
+class SilentPolicy(HierarchicalPolicy):
+    """A policy whose nodes receive no messages from each other, at any level.
 
-    def adjacency(self, tensordict: TensorDictBase, graph: HierarchyGraph, level: int) -> Tensor:
-        """No edges. Shape ``[*B, nodes, nodes]``, bool."""
-        return torch.zeros_like(super().adjacency(tensordict, graph, level))
+    Args:
+        policy: the policy whose networks are used.
+    """
+
+    def __init__(self, policy: HierarchicalPolicy) -> None:
+        super().__init__(policy.hierarchy, list(policy.actors))
+
+    def connect(self, tensordict: TensorDictBase) -> None:
+        """Write that there are no edges."""
+        super().connect(tensordict)
+        for key in self.edge_keys:
+            tensordict.set(key, torch.zeros_like(tensordict.get(key)))
 
 
 def zero(goal: Tensor, clock: Tensor) -> Tensor:
@@ -127,7 +134,7 @@ def list_disturbances(policy: HierarchicalPolicy, has_batch: bool) -> Iterator[D
     Yields:
         One disturbance after another; goals of a single edge are not shuffled across edges.
     """
-    layout = policy.reader.layout
+    layout = policy.hierarchy.layout
     for level in range(1, layout.n_levels):
         changes: dict[str, Callable[[], Change]] = {
             "the top is silent" if level == layout.top else "goals zeroed": lambda: zero,
@@ -135,13 +142,13 @@ def list_disturbances(policy: HierarchicalPolicy, has_batch: bool) -> Iterator[D
         }
         if has_batch:
             changes["goals shuffled across environments"] = lambda: shuffle_environments
-        if layout.edges_at(level) > 1:
+        if layout.n_recipients(level) > 1:
             changes["goals shuffled across subordinates"] = lambda: shuffle_edges
         for name, make_change in changes.items():
             yield Disturbance(name, level, partial(_with_changed_goals, level, make_change))
     if layout.top > 0:
         yield Disturbance("graph made static", None, _with_static_graph)
-    yield Disturbance("messages cut", None, _without_messages)
+    yield Disturbance("messages cut", None, SilentPolicy)
 
 
 def audit(experiment: ResumableExperiment, seed: int, confidence: float) -> tuple[Estimate, list[AuditRow]]:
@@ -216,15 +223,4 @@ def _with_changed_goals(
 
 
 def _with_static_graph(policy: HierarchicalPolicy) -> HierarchicalPolicy:
-    assignment = StaticAssignment(policy.assignment.n_clusters, policy.assignment.arena)
-    return HierarchicalPolicy(policy.reader, assignment, policy.policies)
-
-
-def _without_messages(policy: HierarchicalPolicy) -> HierarchicalPolicy:
-    reader = SilentReader(**{name: getattr(policy.reader, name) for name in ("layout", "inputs", "keys", "neighbours")})
-    actors = copy.deepcopy(policy.policies)
-    for actor in actors:
-        for module in actor.modules():
-            if isinstance(module, LevelNetwork):
-                module.reader = reader
-    return HierarchicalPolicy(reader, policy.assignment, actors)
+    return HierarchicalPolicy(replace(policy.hierarchy, clustering=StaticClustering()), list(policy.actors))

@@ -17,13 +17,14 @@ from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
-from benchmarl_himpo.environments.entries import LIFE_KEY, group_entry
+from benchmarl_himpo.environments.entries import LIFE_KEY
 from benchmarl_himpo.harness.runs import CheckpointError, ResumableExperiment
 from benchmarl_himpo.harness.runs.checkpoint import newest_checkpoint, read_checkpoint
 from benchmarl_himpo.harness.runs.parameters import load_parameters, policy_of
 from benchmarl_himpo.harness.runs.random_state import seeded_random_state, vmas_generators
 from benchmarl_himpo.harness.runs.run_config import find_run, load_run_config
 from benchmarl_himpo.harness.runs.training import load_experiment
+from benchmarl_himpo.hierarchy.group_inputs import group_entry
 
 Policy: TypeAlias = TensorDictModuleBase | Callable[[TensorDictBase], TensorDictBase]
 """Writes actions next to the observations that it is given."""

@@ -9,11 +9,11 @@ from tensordict import TensorDictBase
 from torch import Tensor
 from torchrl.envs import EnvBase
 
-from benchmarl_himpo.environments.entries import group_entry
 from benchmarl_himpo.harness.evaluation.episodes import fixed_episodes
 from benchmarl_himpo.harness.films.scene import Scene, draw_scene
 from benchmarl_himpo.harness.runs import ResumableExperiment
 from benchmarl_himpo.hierarchy import HierarchyGraph
+from benchmarl_himpo.hierarchy.group_inputs import group_entry
 from benchmarl_himpo.models import HierarchicalPolicy
 
 if TYPE_CHECKING:
@@ -83,14 +83,14 @@ def _read_group(experiment: ResumableExperiment, group: str, rollout: TensorDict
     policy = experiment.algorithm.get_policy_for_loss(group)
     if not isinstance(policy, HierarchicalPolicy):
         return GroupEpisode(external_reward, reward=[], decides=[], goals=[], graph=None)
-    layout, keys = policy.reader.layout, policy.reader.keys
-    trajectories, targets = cast("Himppo", experiment.algorithm).level_targets(group, rollout)
-    paid = [target.intervals.to_steps(target.intervals.sum(target.reward)) for target in targets]
+    layout, keys = policy.hierarchy.layout, policy.hierarchy.keys
+    trajectories, targets = cast("Himppo", experiment.algorithm).advantage(group).targets(rollout)
+    rewards = [target.intervals.to_steps(target.intervals.sum(target.reward)) for target in targets]
     graph = trajectories.graph
     return GroupEpisode(
         external_reward=external_reward,
-        reward=[reward[0].squeeze(-1).cpu() for reward in paid],
+        reward=[reward[0].squeeze(-1).cpu() for reward in rewards],
         decides=[layout.is_due(trajectories.clock[0], level).cpu() for level in range(layout.n_levels)],
-        goals=[rollout.get(keys[level].action)[0].cpu() for level in range(1, layout.n_levels)],
+        goals=[rollout.get(keys[level].action)[0].float().cpu() for level in range(1, layout.n_levels)],
         graph=HierarchyGraph(tuple(p[0].cpu() for p in graph.parent_index), graph.n_nodes, graph.alive[0].cpu()),
     )

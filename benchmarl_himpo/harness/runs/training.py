@@ -214,14 +214,22 @@ def train(
     print(f"simulation: {describe_simulation(experiment.task)}")
     try:
         with watch(experiment):
-            _run(experiment)
+            run_to_end(experiment)
     except OSError as error:  # of the watch, which writes too
         raise CommandError(str(error)) from error
     return experiment
 
 
-def _run(experiment: ResumableExperiment) -> None:
-    """Run an experiment to its end; what may stop it becomes an error of the command."""
+def run_to_end(experiment: ResumableExperiment) -> None:
+    """Run an experiment to its end.
+
+    Args:
+        experiment: the experiment.
+
+    Raises:
+        CommandError: with one sentence, where NaN or a full disk stops the run, and with the last good checkpoint.
+        KeyboardInterrupt: after Ctrl-C.
+    """
     try:
         experiment.run()
     except FloatingPointError as error:

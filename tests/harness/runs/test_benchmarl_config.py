@@ -56,7 +56,7 @@ def test_it_is_evaluated_and_exported(trained: Experiment, capsys: pytest.Captur
     assert (run / "bundle" / "bundle.json").is_file()
     resume.resume(run, [])  # is finished: leaves a record
     record = load_record(run / RUN_RECORD_FILE)
-    assert (record.frames, record.task, record.algorithm) == ([64, 128], "toy_task.ToyTask/TOY", "himppo")
+    assert (record.frames, record.task, record.algorithm) == ([64, 128], "support.toy_task.ToyTask/TOY", "himppo")
 
 
 def test_it_goes_on_with_new_optimisers_and_all_that_was_logged(trained: Experiment) -> None:
@@ -133,10 +133,12 @@ class Curriculum(Callback):
 
 
 def test_a_task_whose_module_is_not_imported_is_named(trained: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "toy_task")
-    with pytest.raises(ValueError, match=r"of the class toy_task\.ToyTask, which this process has not imported"):
+    monkeypatch.delitem(sys.modules, "support.toy_task")
+    with pytest.raises(
+        ValueError, match=r"of the class support\.toy_task\.ToyTask, which this process has not imported"
+    ):
         load_trained(Path(trained.folder_name), 2)
-    assert "toy_task" not in sys.modules
+    assert "support.toy_task" not in sys.modules
 
 
 # The pickle
@@ -196,7 +198,7 @@ def test_what_yaml_cannot_hold_is_named_and_the_rest_comes_through(tmp_path: Pat
     assert (cfg.model.layers.l1.name, cfg.model.layers.l2.num_cells, cfg.model.intermediate_sizes) == ("gru", [16], [8])
     assert cfg.critic_model.activation_class == "torch.nn.Tanh"
     assert (cfg.experiment.train_device, cfg.task) == ("cpu", {"n_agents": 4})
-    assert choices["task"] == "toy_task.ToyTask/TOY"
+    assert choices["task"] == "support.toy_task.ToyTask/TOY"
     write_pickle(tmp_path / "run", **{"task.config": {"board": torch.zeros(3)}})
     with pytest.raises(CheckpointError, match=r"task\.board of the class torch\._utils\._rebuild_tensor_v2"):
         load_run_config(tmp_path / "run")

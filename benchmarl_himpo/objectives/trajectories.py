@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from tensordict import TensorDictBase
@@ -10,65 +11,63 @@ from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
-from benchmarl_himpo.environments.entries import group_entry
-from benchmarl_himpo.models.hierarchical_policy import HierarchicalPolicy
-from benchmarl_himpo.models.level_network import HierarchyReader
+from benchmarl_himpo.hierarchy import Hierarchy
+from benchmarl_himpo.hierarchy.group_inputs import group_entry
 from benchmarl_himpo.objectives.functional import interval_starts
-from benchmarl_himpo.objectives.reward_assignment import Trajectories
+from benchmarl_himpo.objectives.reward_scheme import Trajectories
+
+if TYPE_CHECKING:
+    from benchmarl_himpo.models import HierarchicalPolicy, LevelNetwork
 
 ROWS_AT_ONCE = 2_000
-"""Rows that a critic is evaluated on together: the layers of a whole batch are too large for the caches."""
+"""Rows that a network is evaluated on together: the layers of a whole batch are too large for the caches."""
 
 
 def read_trajectories(
     batch: TensorDictBase,
-    reader: HierarchyReader,
     policy: HierarchicalPolicy,
     critics: Sequence[TensorDictModuleBase],
     all_values: bool,
-    check_finite: Callable[..., None],
+    encodings: bool,
 ) -> Trajectories:
     """Read one group's batch and evaluate the critics, batched over time, on the rows where a value is needed.
 
-    V at t + 1 is that of row t + 1, with its own assignment and received goal. At a batch end or a truncation there is
+    V at t + 1 is that of row t + 1, with its own clustering and received goal. At a batch end or a truncation there is
     no such row: there the hierarchy decides once more on the ``next`` entry, without stepping. A worker ends when it
     says so, when it dies or when the team ends.
 
     Args:
         batch: collected data. Shape ``[B, T]``.
-        reader: reader of the hierarchy.
         policy: the policy that collected the batch.
         critics: value networks, workers first.
         all_values: evaluate upper critics on every row instead of where an interval starts.
-        check_finite: called with the level and named tensors; raises on NaN.
+        encodings: also compute how the encodings of the subordinates change over every step.
 
     Returns:
         The trajectories.
     """
-    group = reader.inputs.group
+    hierarchy = policy.hierarchy
+    group, layout = hierarchy.group, hierarchy.layout
     done, terminated = (_team_flag(batch, group, name) for name in ("done", "terminated"))
-    clock = _clock(batch, reader, done)
-    reward = group_entry(batch, group, "reward")
-    observations = {str(key): batch.get(group).get(key) for key in reader.inputs.observation_keys}
-    check_finite(0, reward=reward, **observations)
-    graph = reader.graph(batch)
-    reward = reward * graph.alive.unsqueeze(-1)  # the dead count as 0, also where an environment goes on paying them
-    dies = (graph.alive & ~reader.inputs.alive(batch.get("next"))).unsqueeze(-1)
+    clock = _clock(batch, hierarchy, done)
+    graph = hierarchy.graph(batch)
+    # The dead count as 0, also where an environment goes on rewarding them
+    reward = group_entry(batch, group, "reward") * graph.alive.unsqueeze(-1)
+    dies = (graph.alive & ~hierarchy.inputs.alive(batch.get("next"))).unsqueeze(-1)
 
     is_cut = ~terminated & done
     is_cut[:, -1] = ~terminated[:, -1]
     after_cut = _decide_after(batch, is_cut, policy)
     state_values, next_state_values = [], []
     for level, critic in enumerate(critics):
-        is_start = interval_starts(reader.layout.is_due(clock, level))
-        rows = torch.ones_like(is_start) if all_values else is_start
-        value = _evaluate(critic, batch, rows)
-        check_finite(level, state_value=value)
+        is_start = interval_starts(layout.is_due(clock, level))
+        value = _evaluate(critic, batch, torch.ones_like(is_start) if all_values else is_start)
         next_value = torch.cat([value[:, 1:], torch.zeros_like(value[:, :1])], dim=1)
         if after_cut is not None:
             next_value[is_cut] = critic(after_cut.copy()).get(critic.out_keys[0])
         state_values.append(value)
         next_state_values.append(next_value)
+    upper = range(1, layout.n_levels)
     return Trajectories(
         reward=reward,
         done=group_entry(batch, group, "done") | done[..., None, None] | dies,
@@ -79,14 +78,20 @@ def read_trajectories(
         graph=graph,
         state_value=state_values,
         next_state_value=next_state_values,
+        goals={level: batch.get(hierarchy.keys[level].action) for level in upper},
+        encoding_changes={
+            level: graph.pool(_encoding_change(policy.actors[level][0], batch), level - 1) for level in upper
+        }
+        if encodings
+        else {},
     )
 
 
-def _clock(batch: TensorDictBase, reader: HierarchyReader, done: Tensor) -> Tensor:
+def _clock(batch: TensorDictBase, hierarchy: Hierarchy, done: Tensor) -> Tensor:
     """Steps since reset, ``[B, T]``, long; a flat hierarchy has no clock and decides at every step."""
-    if reader.layout.top == 0:
+    if hierarchy.layout.top == 0:
         return torch.zeros_like(done, dtype=torch.long)
-    return batch.get(reader.keys.clock).squeeze(-1)
+    return batch.get(hierarchy.keys.clock).squeeze(-1)
 
 
 def _team_flag(batch: TensorDictBase, group: str, name: str) -> Tensor:
@@ -112,3 +117,10 @@ def _evaluate(critic: TensorDictModuleBase, batch: TensorDictBase, rows: Tensor)
     if is_all:
         return value.reshape(*rows.shape, *value.shape[1:])
     return value.new_zeros(*rows.shape, *value.shape[1:]).index_put((rows,), value)
+
+
+def _encoding_change(network: LevelNetwork, batch: TensorDictBase) -> Tensor:
+    """What a step changes in the agents' encodings by a level's network. Shape ``[B, T, n_agents, hidden_dim]``."""
+    now, after = (td.select(*network.hierarchy.inputs.keys).flatten(0, 1) for td in (batch, batch.get("next")))
+    pairs = zip(now.split(ROWS_AT_ONCE), after.split(ROWS_AT_ONCE), strict=True)
+    return torch.cat([network.encode(y) - network.encode(x) for x, y in pairs]).unflatten(0, batch.shape)

@@ -1,7 +1,7 @@
-"""Which sub-manager each worker belongs to. Pure batched torch.
+"""Clustering of the workers: which sub-manager each worker belongs to. Pure batched torch.
 
-A new builder is one small class here and one line in ``assignment_registry``. Every builder sees the carried centroids
-and returns the new ones, so that a builder with memory needs no other hook.
+A new clustering is one small class and one line in ``clustering_registry``; its options are fields of its own. Every
+clustering sees the carried centroids and returns the new ones, so that one with memory needs no other hook.
 """
 
 from __future__ import annotations
@@ -16,27 +16,29 @@ from torch import Tensor
 from benchmarl_himpo.hierarchy.layout import contiguous_blocks
 
 
-@dataclass(frozen=True)
-class Assignment(ABC):
-    """Assignment builder.
+class Clustering(ABC):
+    """Clustering of the workers under their sub-managers.
 
-    Args:
-        n_clusters: number of sub-managers.
-        arena: lower and upper end of both position coordinates, in world units (used by ``regions``).
+    Attributes:
+        needs_position: whether positions are read.
+        is_moving: whether a worker's sub-manager may change; a clustering that says nothing may change.
+        is_local: whether every worker finds its own sub-manager from what it observes itself; a clustering that says
+            nothing needs the positions of all workers in one place.
     """
 
-    n_clusters: int
-    arena: tuple[float, float]
-    needs_position = False
+    needs_position: bool = False
+    is_moving: bool = True
+    is_local: bool = False
 
     @abstractmethod
     def __call__(self, position: Tensor, alive: Tensor, centroids: Tensor, is_fresh: Tensor) -> tuple[Tensor, Tensor]:
-        """Assign every worker.
+        """Find the sub-manager of every worker.
 
         Args:
             position: positions of the workers. Shape ``[*B, n_agents, 2]``, world units; read if ``needs_position``.
             alive: workers that count. Shape ``[*B, n_agents]``, bool. The others get an index too, which nothing uses.
-            centroids: centroids carried from the last decision. Shape ``[*B, n_clusters, 2]``, world units.
+            centroids: centroids carried from the last decision, one per sub-manager. Shape ``[*B, n_clusters, 2]``,
+                world units.
             is_fresh: where carried centroids must be ignored (reset, or the level above decides). Shape ``[*B]``, bool.
 
         Returns:
@@ -44,28 +46,47 @@ class Assignment(ABC):
         """
 
 
-class StaticAssignment(Assignment):
-    """Contiguous blocks of near-equal size that never change (the paper's SG ablation; the blocks are our choice)."""
+@dataclass(frozen=True)
+class StaticClustering(Clustering):
+    """Contiguous blocks of near-equal size that never change (the paper's SG ablation; the blocks are ours)."""
+
+    is_moving = False
+    is_local = True
 
     def __call__(self, position: Tensor, alive: Tensor, centroids: Tensor, is_fresh: Tensor) -> tuple[Tensor, Tensor]:
         """Blocks by agent index; positions and centroids are left alone."""
-        index = contiguous_blocks(alive.shape[-1], self.n_clusters, alive.device)
+        index = contiguous_blocks(alive.shape[-1], centroids.shape[-2], alive.device)
         return index.expand_as(alive), centroids
 
 
-class RegionsAssignment(Assignment):
-    """A fixed grid over the arena, one cell per sub-manager (our choice).
+@dataclass(frozen=True)
+class RegionsClustering(Clustering):
+    """A fixed grid over the arena, one cell per sub-manager (ours).
 
-    The grid has the most square factorisation of ``n_clusters``, wider than high. Positions outside count for the
-    nearest cell.
+    The grid has the most square factorisation of the number of sub-managers, wider than high. Positions outside count
+    for the nearest cell.
+
+    Args:
+        arena: lower and upper end of both position coordinates, in world units.
+
+    Raises:
+        ValueError: if the lower end is not below the upper one.
     """
 
+    arena: tuple[float, float]
     needs_position = True
+    is_local = True
+
+    def __post_init__(self) -> None:
+        """Refuse an empty arena."""
+        if len(self.arena) != 2 or not self.arena[0] < self.arena[1]:
+            raise ValueError(f"clustering: arena={list(self.arena)} must be [low, high] with low below high")
 
     def __call__(self, position: Tensor, alive: Tensor, centroids: Tensor, is_fresh: Tensor) -> tuple[Tensor, Tensor]:
         """Cell of the arena by position; centroids are left alone."""
-        n_rows = max(d for d in range(1, math.isqrt(self.n_clusters) + 1) if self.n_clusters % d == 0)
-        n_columns = self.n_clusters // n_rows
+        n_clusters = centroids.shape[-2]
+        n_rows = max(d for d in range(1, math.isqrt(n_clusters) + 1) if n_clusters % d == 0)
+        n_columns = n_clusters // n_rows
         low, high = self.arena
         share = (position - low) / (high - low)  # [*B, n_agents, 2], in [0, 1] inside the arena
         column = (share[..., 0] * n_columns).floor().clamp(0, n_columns - 1)
@@ -73,8 +94,9 @@ class RegionsAssignment(Assignment):
         return (row * n_columns + column).long(), centroids
 
 
-class KMeansAssignment(Assignment):
-    """A few Lloyd steps on the positions (our choice of clustering; the paper states dynamic spatial clusters).
+@dataclass(frozen=True)
+class KMeansClustering(Clustering):
+    """A few Lloyd steps on the positions (the paper states dynamic spatial clusters; k-means is ours).
 
     Fresh centroids start at geometry: the worker farthest from the team's mean, then the one farthest from all chosen,
     and are ordered by their x coordinate at the end, so that a label means a place and not an agent. Otherwise the
@@ -88,7 +110,7 @@ class KMeansAssignment(Assignment):
     def __call__(self, position: Tensor, alive: Tensor, centroids: Tensor, is_fresh: Tensor) -> tuple[Tensor, Tensor]:
         """Nearest centroid after a few Lloyd steps."""
         is_fresh = is_fresh[..., None, None]
-        start = torch.where(is_fresh, self._spread_centroids(position, alive), centroids)
+        start = torch.where(is_fresh, self._spread_centroids(position, alive, centroids.shape[-2]), centroids)
         for _ in range(self.n_lloyd_steps):
             start = self._lloyd_step(position, alive, start)
         order = start[..., 0].argsort(dim=-1, stable=True).unsqueeze(-1).expand_as(start)
@@ -102,17 +124,18 @@ class KMeansAssignment(Assignment):
 
     def _lloyd_step(self, position: Tensor, alive: Tensor, centroids: Tensor) -> Tensor:
         nearest = self._nearest(position, centroids).unsqueeze(-2)  # [*B, 1, n]
-        cluster = torch.arange(self.n_clusters, device=position.device).unsqueeze(-1)
+        cluster = torch.arange(centroids.shape[-2], device=position.device).unsqueeze(-1)
         member = ((nearest == cluster) & alive.unsqueeze(-2)).to(position.dtype)  # [*B, k, n]
         count = member.sum(-1, keepdim=True)
         return torch.where(count > 0, member @ position / count.clamp(min=1), centroids)
 
-    def _spread_centroids(self, position: Tensor, alive: Tensor) -> Tensor:
+    @staticmethod
+    def _spread_centroids(position: Tensor, alive: Tensor, n_clusters: int) -> Tensor:
         weight = alive.unsqueeze(-1).to(position.dtype)
         mean = (position * weight).sum(-2, keepdim=True) / weight.sum(-2, keepdim=True).clamp(min=1)
         distance = torch.linalg.vector_norm(position - mean, dim=-1)  # [*B, n]
         chosen: list[Tensor] = []
-        for _ in range(self.n_clusters):
+        for _ in range(n_clusters):
             farthest = distance.masked_fill(~alive, -1.0).argmax(-1, keepdim=True).unsqueeze(-1)  # [*B, 1, 1]
             centroid = position.gather(-2, farthest.expand(*farthest.shape[:-1], 2))  # [*B, 1, 2]
             to_chosen = torch.linalg.vector_norm(position - centroid, dim=-1)
@@ -121,8 +144,9 @@ class KMeansAssignment(Assignment):
         return torch.cat(chosen, dim=-2)
 
 
-assignment_registry: dict[str, type[Assignment]] = {
-    "static": StaticAssignment,
-    "regions": RegionsAssignment,
-    "kmeans": KMeansAssignment,
+clustering_registry: dict[str, type[Clustering]] = {
+    "static": StaticClustering,
+    "regions": RegionsClustering,
+    "kmeans": KMeansClustering,
 }
+"""Every clustering by its name in ``algorithm.clustering``."""

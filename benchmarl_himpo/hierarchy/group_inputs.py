@@ -33,12 +33,12 @@ class PositionSource:
         match = re.fullmatch(r"([\w.]+)(?:\[(-?\d+):(-?\d*)\])?", text)
         if match is None:
             raise ValueError(
-                f"algorithm.position={text!r} is not understood: write the name of an entry of the agents such as "
+                f"position={text!r} is not understood: write the name of an entry of the agents such as "
                 "'position', or two features of one such as 'observation[0:2]'"
             )
         key, start, stop = match[1], int(match[2] or 0), int(match[3] or 0)
         if match[2] and (stop - start != 2 or start < 0 < stop):
-            raise ValueError(f"algorithm.position={text!r} must select exactly two features, such as '{key}[0:2]'")
+            raise ValueError(f"position={text!r} must select exactly two features, such as '{key}[0:2]'")
         return cls(key, start)
 
     def read(self, group_td: TensorDictBase) -> Tensor:
@@ -51,7 +51,7 @@ class PositionSource:
         position = entry[..., self.start : self.start + 2 or None]
         if position.shape[-1] != 2:
             raise ValueError(
-                f"algorithm.position asks for two features of {self.key} from number {self.start}, which has "
+                f"position asks for two features of {self.key} from number {self.start}, which has "
                 f"{entry.shape[-1]}: choose two that are there, such as '{self.key}[0:2]'"
             )
         return position if position.is_floating_point() else position.to(torch.get_default_dtype())
@@ -101,3 +101,20 @@ class GroupInputs:
         if self.alive_key is None:
             return torch.ones(group_td.shape, dtype=torch.bool, device=group_td.get(self.observation_keys[0]).device)
         return group_td.get(self.alive_key).reshape(group_td.shape).bool()
+
+
+def group_entry(batch: TensorDictBase, group: str, name: str) -> Tensor:
+    """Get ``("next", group, name)``, taken from the root where an environment gives it for all groups together.
+
+    Args:
+        batch: collected data. Shape ``[*B]``.
+        group: the agent group.
+        name: ``"reward"``, ``"done"`` or ``"terminated"``.
+
+    Returns:
+        Shape ``[*B, n_agents, 1]``.
+    """
+    entry = batch.get(("next", group, name), None)
+    if entry is not None:
+        return entry
+    return batch.get(("next", name)).unsqueeze(-1).expand(*batch.get(group).shape, 1)

@@ -1,0 +1,156 @@
+"""Goal spaces: what a superior may tell its subordinates. TorchRL distributions, no BenchMARL.
+
+A new goal space is one small class and one line in ``goal_registry``; its options are fields of its own.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from tensordict.nn import ProbabilisticTensorDictModule, TensorDictModule, TensorDictModuleBase
+from tensordict.nn.distributions import NormalParamExtractor
+from torchrl.modules import IndependentNormal, OneHotCategorical
+
+MIN_GOAL_SCALE = 0.01
+"""Smallest standard deviation of a goal, in goal units: where tensordict's biased softplus ends."""
+
+
+@dataclass(frozen=True)
+class GoalSpace(ABC):
+    """A space of goals and the distribution that a superior draws them from.
+
+    Args:
+        dim: numbers in a goal, at least 1.
+
+    Raises:
+        ValueError: if ``dim`` is below 1.
+    """
+
+    dim: int
+
+    def __post_init__(self) -> None:
+        """Refuse a goal without numbers."""
+        if self.dim < 1:
+            raise ValueError(f"goal_dim={self.dim} must be 1 or more")
+
+    @property
+    @abstractmethod
+    def n_parameters(self) -> int:
+        """Numbers that a goal actor's network writes for each recipient."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of a goal's numbers in a TensorDict."""
+        return torch.get_default_dtype()
+
+    @abstractmethod
+    def distribution(
+        self, parameters: tuple[str, str], action: tuple[str, str], log_prob: tuple[str, str]
+    ) -> list[TensorDictModuleBase]:
+        """Modules from a network's output to goals; the last one is probabilistic.
+
+        Args:
+            parameters: key of the network's output. Shape ``[*B, E, n_parameters]``.
+            action: key of the goals. Shape ``[*B, E, dim]``.
+            log_prob: key of their log-probability. Shape ``[*B, E]``.
+
+        Returns:
+            The modules, in order.
+        """
+
+
+@dataclass(frozen=True)
+class NormalGoal(GoalSpace):
+    """Vectors from a diagonal Normal (ours).
+
+    Args:
+        dim: size of the vector.
+        init_scale: standard deviation before training, in goal units, above :data:`MIN_GOAL_SCALE`.
+
+    Raises:
+        ValueError: if a value is out of range.
+    """
+
+    init_scale: float
+
+    def __post_init__(self) -> None:
+        """Refuse a scale that the softplus cannot give."""
+        super().__post_init__()
+        if self.init_scale <= MIN_GOAL_SCALE:
+            raise ValueError(
+                f"goal: init_scale={self.init_scale} must be above {MIN_GOAL_SCALE}, the smallest standard deviation"
+            )
+
+    @property
+    def n_parameters(self) -> int:
+        """Mean and scale of each number."""
+        return 2 * self.dim
+
+    def distribution(
+        self, parameters: tuple[str, str], action: tuple[str, str], log_prob: tuple[str, str]
+    ) -> list[TensorDictModuleBase]:
+        """A diagonal Normal with the standard deviation through a biased softplus."""
+        loc, scale = (_beside(parameters, name) for name in ("loc", "scale"))
+        extractor = NormalParamExtractor(scale_mapping=f"biased_softplus_{self.init_scale}")
+        return [
+            TensorDictModule(extractor, in_keys=[parameters], out_keys=[loc, scale]),
+            ProbabilisticTensorDictModule(
+                in_keys={"loc": loc, "scale": scale},
+                out_keys=[action],
+                distribution_class=IndependentNormal,
+                return_log_prob=True,
+                log_prob_key=log_prob,
+            ),
+        ]
+
+
+@dataclass(frozen=True)
+class CategoricalGoal(GoalSpace):
+    """One of ``dim`` goals, as a one-hot vector (ours).
+
+    Args:
+        dim: number of different goals, at least 2.
+
+    Raises:
+        ValueError: if there is no choice.
+    """
+
+    def __post_init__(self) -> None:
+        """Refuse a single goal."""
+        if self.dim < 2:
+            raise ValueError(f"goal_dim={self.dim} leaves goal=categorical no choice: give 2 goals or more")
+
+    @property
+    def n_parameters(self) -> int:
+        """A logit for each goal."""
+        return self.dim
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Whole numbers, zero or one."""
+        return torch.long
+
+    def distribution(
+        self, parameters: tuple[str, str], action: tuple[str, str], log_prob: tuple[str, str]
+    ) -> list[TensorDictModuleBase]:
+        """A categorical distribution over one-hot vectors."""
+        return [
+            ProbabilisticTensorDictModule(
+                in_keys={"logits": parameters},
+                out_keys=[action],
+                distribution_class=OneHotCategorical,
+                return_log_prob=True,
+                log_prob_key=log_prob,
+            )
+        ]
+
+
+def _beside(parameters: tuple[str, str], name: str) -> tuple[str, str]:
+    """Key of a parameter of the distribution, beside that of the network's output."""
+    return (parameters[0], parameters[1].replace("logits", name))
+
+
+goal_registry: dict[str, type[GoalSpace]] = {"normal": NormalGoal, "categorical": CategoricalGoal}
+"""Every goal space by its name in ``algorithm.goal``."""

@@ -1,0 +1,223 @@
+"""One agent group under its hierarchy: sizes, clocks, graph builders, and where everything stands in a TensorDict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import torch
+from tensordict import TensorDictBase
+from tensordict.utils import NestedKey
+from torch import Tensor
+from torchrl.data import Composite, Unbounded
+from torchrl.envs import EnvBase, TensorDictPrimer
+
+from benchmarl_himpo.hierarchy.clustering import Clustering
+from benchmarl_himpo.hierarchy.goals import GoalSpace
+from benchmarl_himpo.hierarchy.group_inputs import GroupInputs, PositionSource
+from benchmarl_himpo.hierarchy.hierarchy_graph import HierarchyGraph
+from benchmarl_himpo.hierarchy.keys import HierarchyKeys
+from benchmarl_himpo.hierarchy.layout import HierarchyLayout
+from benchmarl_himpo.hierarchy.neighbours import FullNeighbours, Neighbours
+
+
+@dataclass(frozen=True)
+class Hierarchy:
+    """The hierarchy of one agent group. Stateless: what it holds from step to step stands in the TensorDict.
+
+    The policy builds the graph once per step (:meth:`cluster`, :meth:`connect`) and writes it into the TensorDict;
+    networks read it from there (:meth:`graph`).
+
+    Args:
+        group: the agent group.
+        n_agents: number of workers.
+        n_nodes: nodes of each upper level, bottom first: ``(2, 1)`` is two sub-managers under one manager.
+        goal_interval: decisions of the level below that one goal is held for, bottom first (paper: alpha, K).
+        clustering: which sub-manager each worker belongs to; upper levels keep contiguous blocks (ours).
+        neighbours: who exchanges messages. One builder is that of the workers, while all nodes of an upper level
+            exchange messages, or none where the builder is silent. A sequence has one builder per level, workers
+            first; its last one serves all levels above. Nodes of an upper level stand at the mean position of their
+            workers.
+        observation: entries of the group that the networks see.
+        position: where two-dimensional positions stand, such as ``"observation[0:2]"``; None where nothing needs them.
+        alive: entry of the group that says which agents take part; None: all.
+
+    Raises:
+        ValueError: if sizes or intervals make no hierarchy, there are more builders than levels, or a builder needs
+            positions and there are none.
+    """
+
+    group: str
+    n_agents: int
+    n_nodes: tuple[int, ...]
+    goal_interval: tuple[int, ...]
+    clustering: Clustering
+    neighbours: Neighbours | Sequence[Neighbours]
+    observation: tuple[NestedKey, ...]
+    position: str | None = None
+    alive: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        n_levels = self.layout.n_levels
+        if not isinstance(self.neighbours, Neighbours) and not 0 < len(self.neighbours) <= n_levels:
+            raise ValueError(
+                f"neighbours: {len(self.neighbours)} entries for {n_levels} levels: give one per level, workers first"
+            )
+        if self.needs_position and self.position is None:
+            raise ValueError("clustering or neighbours need positions: set position to where they stand")
+
+    @cached_property
+    def layout(self) -> HierarchyLayout:
+        """Sizes and clocks."""
+        return HierarchyLayout(self.n_agents, tuple(self.n_nodes), tuple(self.goal_interval))
+
+    @cached_property
+    def keys(self) -> HierarchyKeys:
+        """Where the hierarchy's data stand."""
+        return HierarchyKeys(self.group)
+
+    @cached_property
+    def inputs(self) -> GroupInputs:
+        """Reader of the group's entries."""
+        source = PositionSource.parse(self.position) if self.position and self.needs_position else None
+        return GroupInputs(self.group, tuple(self.observation), source, self.alive)
+
+    @property
+    def needs_position(self) -> bool:
+        """Whether a graph builder reads positions."""
+        builders = {level: self.neighbours_at(level) for level in range(self.layout.n_levels)}
+        clusters = self.layout.top > 0 and self.clustering.needs_position
+        return clusters or any(builder.needs_position for builder in builders.values())
+
+    def neighbours_at(self, level: int) -> Neighbours:
+        """The builder of the edges inside a level."""
+        if not isinstance(self.neighbours, Neighbours):
+            return self.neighbours[min(level, len(self.neighbours) - 1)]
+        return self.neighbours if level == 0 or self.neighbours.is_silent else FullNeighbours()
+
+    def exchanges(self, level: int) -> bool:
+        """Whether nodes of a level exchange messages."""
+        return self.layout.nodes_at(level) > 1 and not self.neighbours_at(level).is_silent
+
+    ########
+    # Graph
+    ########
+
+    def cluster(self, tensordict: TensorDictBase, clock: Tensor, is_due: Tensor) -> None:
+        """Write a new clustering where sub-managers decide; centroids start afresh where the level above decides too.
+
+        Args:
+            tensordict: of batch shape ``[*B]``, with the clustering and centroids held.
+            clock: steps since reset. Shape ``[*B]``, long.
+            is_due: where sub-managers decide. Shape ``[*B]``, bool.
+        """
+        centroids, held = tensordict.get(self.keys.centroids), tensordict.get(self.keys.parent_index)
+        is_fresh = self.layout.is_due(clock, min(2, self.layout.top))
+        position, alive = self.inputs.position(tensordict), self.inputs.alive(tensordict)
+        index, new_centroids = self.clustering(position, alive, centroids, is_fresh)
+        tensordict.set(self.keys.parent_index, torch.where(is_due[..., None], index, held))
+        tensordict.set(self.keys.centroids, torch.where(is_due[..., None, None], new_centroids, centroids))
+
+    def connect(self, tensordict: TensorDictBase) -> None:
+        """Write who exchanges messages with whom at every level, under the clustering in effect.
+
+        Nodes without a live worker take no part.
+
+        Args:
+            tensordict: of batch shape ``[*B]``, with the clustering.
+        """
+        levels = [level for level in range(self.layout.n_levels) if self.exchanges(level)]
+        if not levels:
+            return
+        graph, position = self.graph(tensordict), self.inputs.position(tensordict)
+        for level in levels:
+            present = graph.n_workers(level) > 0
+            edges = self.neighbours_at(level)(graph.pool(position, level), present)
+            tensordict.set(self.keys.adjacency(level), edges)
+
+    def graph(self, tensordict: TensorDictBase) -> HierarchyGraph:
+        """The graph in effect, as far as the TensorDict has it. Batch shape ``[*B]``."""
+        alive = self.inputs.alive(tensordict)
+        parents: list[Tensor] = []
+        for level in range(1, self.layout.n_levels):
+            if level == 1:
+                parents.append(tensordict.get(self.keys.parent_index))
+            else:
+                index = self.layout.static_parent_index(level, alive.device)
+                parents.append(index.expand(*alive.shape[:-1], -1))
+        edges = {level: tensordict.get(self.keys.adjacency(level), None) for level in range(self.layout.n_levels)}
+        adjacency = {level: edge for level, edge in edges.items() if edge is not None}
+        return HierarchyGraph(tuple(parents), self.layout.n_nodes, alive, adjacency)
+
+    #################
+    # What is read
+    #################
+
+    def received_goal(self, tensordict: TensorDictBase, level: int) -> Tensor | None:
+        """Goals that the nodes of a level follow, as floats. Shape ``[*B, nodes, goal_dim]``; None at the top."""
+        if level == self.layout.top:
+            return None
+        goal = tensordict.get(self.keys[level + 1].action)
+        return goal if goal.is_floating_point() else goal.to(torch.get_default_dtype())
+
+    def phase(self, tensordict: TensorDictBase) -> Tensor:
+        """Phases of all upper clocks. Shape ``[*B, n_levels - 1]``, in [0, 1)."""
+        return self.layout.phase(tensordict.get(self.keys.clock).squeeze(-1))
+
+    def keys_read(self, level: int, with_phase: bool = False) -> list[NestedKey]:
+        """Keys that a network of ``level`` reads."""
+        keys: list[NestedKey] = list(self.inputs.keys)
+        if level > 0:
+            keys.append(self.keys.parent_index)
+        if level < self.layout.top:
+            keys.append(self.keys[level + 1].action)
+        if self.exchanges(level):
+            keys.append(self.keys.adjacency(level))
+        if with_phase and self.layout.top > 0:
+            keys.append(self.keys.clock)
+        return keys
+
+    ###############
+    # What is held
+    ###############
+
+    @property
+    def held_keys(self) -> list[tuple[str, str]]:
+        """What is held from one decision to the next: clock, clustering, centroids and goals; nothing if flat."""
+        upper = range(1, self.layout.n_levels)
+        if not upper:
+            return []
+        return [self.keys.clock, self.keys.parent_index, self.keys.centroids, *(self.keys[i].action for i in upper)]
+
+    def primer(self, env: EnvBase, goal: GoalSpace) -> TensorDictPrimer | None:
+        """The transform that lets an environment carry what is held: zero after each reset, so that all starts anew.
+
+        Args:
+            env: the environment that it will be appended to.
+            goal: the space of goals.
+
+        Returns:
+            The transform; None where nothing is held.
+        """
+        if not self.held_keys:
+            return None
+        layout, keys, default = self.layout, self.keys, torch.get_default_dtype()
+        entries = {
+            keys.clock: ((1,), torch.long),
+            keys.parent_index: ((layout.n_agents,), torch.long),
+            keys.centroids: ((layout.nodes_at(1), 2), default),
+            **{
+                keys[level].action: ((layout.n_recipients(level), goal.dim), goal.dtype)
+                for level in range(1, layout.n_levels)
+            },
+        }
+        specs = Composite(device=env.device)
+        zeros = {}
+        for key in self.held_keys:
+            shape, dtype = entries[key]
+            specs[keys.carried(key)] = Unbounded(shape=shape, dtype=dtype, device=env.device)
+            # A callable, because TorchRL's primer ignores the dtype of a number
+            zeros[keys.carried(key)] = partial(torch.zeros, (*env.batch_size, *shape), dtype=dtype, device=env.device)
+        return TensorDictPrimer(specs, default_value=zeros, reset_key="_reset", expand_specs=True)

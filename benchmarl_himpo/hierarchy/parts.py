@@ -1,0 +1,40 @@
+"""Builds exchangeable parts by name: graph builders, goal spaces, credit rules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, TypeVar
+
+Part = TypeVar("Part")
+
+
+def build_part(option: str, chosen: Any, registry: Mapping[str, type[Part]], **given: Any) -> Part:
+    """Build a part from what an option says.
+
+    Args:
+        option: the option's name, for messages.
+        chosen: a name in the registry such as ``"full"``, or a mapping with the name and the part's own fields such as
+            ``{"name": "knn", "k": 2}``.
+        registry: dataclasses by name.
+        **given: fields that other options give.
+
+    Returns:
+        The part.
+
+    Raises:
+        ValueError: if the name is unknown, a field is unknown, missing or given twice, or the part refuses a value.
+    """
+    own = dict(chosen) if isinstance(chosen, Mapping) else {"name": chosen}
+    name = own.pop("name", None)
+    if name not in registry:
+        raise ValueError(f"{option}={name} is unknown: choose one of {', '.join(registry)}")
+    part = registry[name]
+    wanted = [field.name for field in fields(part) if field.name not in given]  # type: ignore[arg-type]
+    example = f"{{name: {name}{''.join(f', {field}: ...' for field in wanted)}}}" if wanted else str(name)
+    if unknown := own.keys() - set(wanted):
+        raise ValueError(f"{option}={name} has no field {min(unknown)}: write {option}={example}")
+    if missing := set(wanted) - own.keys():
+        raise ValueError(f"{option}={name} needs {min(missing)}: write {option}={example}")
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in own.items()}
+    return part(**values, **given)

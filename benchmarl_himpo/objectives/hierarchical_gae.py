@@ -1,0 +1,117 @@
+"""Advantages and value targets of every level of a hierarchy, as a module that is called on a collected batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
+
+import torch
+from tensordict import TensorDictBase
+from tensordict.nn import TensorDictModuleBase
+from torch import Tensor, nn
+
+from benchmarl_himpo.objectives.reward_scheme import LevelTargets, RewardScheme, Trajectories
+from benchmarl_himpo.objectives.trajectories import read_trajectories
+
+if TYPE_CHECKING:
+    from benchmarl_himpo.models import HierarchicalPolicy
+
+
+class HierarchicalGAE(TensorDictModuleBase):
+    """Generalised advantage estimation at every level, with the credit rule between the levels (paper: Eq. 5).
+
+    The place of TorchRL's ``GAE`` for a hierarchy: call it, without gradient, on what was collected before the batch is
+    flattened and shuffled, once per iteration. Rewards are those of :class:`RewardScheme`, intervals and bootstraps
+    those of :func:`~benchmarl_himpo.objectives.interval_advantage.interval_advantage`.
+
+    Args:
+        policy: the policy that collects; decides once more where the batch or a truncation cuts an interval.
+        critics: value networks, workers first.
+        scheme: rewards of the levels, with their credit rule, discounts and λ.
+
+    Shapes:
+        - input: collected data of batch shape ``[B, T]``, time last, unbroken in time but for resets
+        - output: the same, with ``advantage``, ``value_target``, ``actor_mask`` and ``critic_mask`` of every level
+          where ``policy.hierarchy.keys`` says, ``[B, T, E, 1]`` each, detached
+
+    Raises:
+        ValueError: if there is not one critic per level, the scheme is that of another layout, or goals have another
+            size than the encodings that the credit rule compares them with.
+    """
+
+    def __init__(
+        self, policy: HierarchicalPolicy, critics: Sequence[TensorDictModuleBase], scheme: RewardScheme
+    ) -> None:
+        super().__init__()
+        hierarchy = policy.hierarchy
+        self.policy = policy
+        self.critics = cast("Sequence[TensorDictModuleBase]", nn.ModuleList(critics))
+        self.scheme = scheme
+        if scheme.layout != hierarchy.layout:
+            raise ValueError(f"the scheme is that of {scheme.layout}, the policy has {hierarchy.layout}")
+        if len(critics) != hierarchy.layout.n_levels:
+            raise ValueError(f"needs one critic per level, got {len(critics)} for {hierarchy.layout.n_levels} levels")
+        if scheme.credit.reads_encodings:
+            _check_goals_are_encodings(policy, type(scheme.credit).__name__.lower())
+        keys = [hierarchy.keys[level] for level in range(hierarchy.layout.n_levels)]
+        self.in_keys = list(dict.fromkeys(key for critic in critics for key in critic.in_keys))
+        self.out_keys = [key for k in keys for key in (k.advantage, k.value_target, k.actor_mask, k.critic_mask)]
+
+    @torch.no_grad()
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Write what every level trains on.
+
+        Args:
+            tensordict: collected data. Shape ``[B, T]``.
+
+        Returns:
+            The same TensorDict.
+
+        Raises:
+            FloatingPointError: if a value or an advantage is NaN or infinite, with its level.
+        """
+        return self.write(tensordict, self.targets(tensordict)[1])
+
+    @torch.no_grad()
+    def targets(self, tensordict: TensorDictBase) -> tuple[Trajectories, list[LevelTargets]]:
+        """What a batch of shape ``[B, T]`` says, and what every level trains on, workers first; writes nothing.
+
+        Raises:
+            FloatingPointError: if a value or an advantage is NaN or infinite, with its level.
+        """
+        credit = self.scheme.credit
+        all_values = self.scheme.critic_rows != "decisions"
+        trajectories = read_trajectories(tensordict, self.policy, self.critics, all_values, credit.reads_encodings)
+        for level, value in enumerate(trajectories.state_value):
+            self._check_finite(level, "state_value", value)
+        targets = self.scheme(trajectories)
+        for level, target in enumerate(targets):
+            self._check_finite(level, "advantage", target.advantage)
+        return trajectories, targets
+
+    def write(self, tensordict: TensorDictBase, targets: Sequence[LevelTargets]) -> TensorDictBase:
+        """Write targets into the batch that they were computed from, and give it back."""
+        for level, target in enumerate(targets):
+            keys = self.policy.hierarchy.keys[level]
+            tensordict.set(keys.advantage, target.advantage)
+            tensordict.set(keys.value_target, target.value_target)
+            tensordict.set(keys.actor_mask, target.actor_mask)
+            tensordict.set(keys.critic_mask, target.critic_mask)
+        return tensordict
+
+    def _check_finite(self, level: int, name: str, value: Tensor) -> None:
+        if not value.isfinite().all():
+            raise FloatingPointError(
+                f"{name} of group {self.policy.hierarchy.group!r} at level {level} holds NaN or infinity"
+            )
+
+
+def _check_goals_are_encodings(policy: HierarchicalPolicy, rule: str) -> None:
+    """Refuse goals that cannot point in the space of the subordinates' encodings."""
+    for actor in policy.actors[1:]:
+        network = actor[0]
+        if network.goal_dim != network.hidden_dim:
+            raise ValueError(
+                f"credit={rule} compares goals with encodings: set goal_dim={network.hidden_dim}, the hidden_dim of "
+                f"the level, instead of goal_dim={network.goal_dim}"
+            )
