@@ -18,7 +18,27 @@ def _add_absolute_metric(config: Config) -> None:
     config.setdefault("absolute_metric_episodes", 0)
 
 
-CHANGES: tuple[Callable[[Config], None], ...] = (_add_absolute_metric,)
+def _gather_fields_of_parts(config: Config) -> None:
+    """Options that one clustering, neighbourhood or goal space alone reads became its fields."""
+    algorithm = config["algorithm"]
+    if "assignment" in algorithm:
+        clustering, arena = algorithm.pop("assignment"), algorithm.pop("arena")
+        algorithm["clustering"] = {"name": clustering, "arena": arena} if clustering == "regions" else clustering
+    if "n_neighbours" in algorithm:
+        fields = {"knn": {"k": algorithm.pop("n_neighbours")}, "radius": {"radius": algorithm.pop("neighbour_radius")}}
+        neighbours = algorithm["neighbours"]
+        algorithm["neighbours"] = {"name": neighbours, **fields[neighbours]} if neighbours in fields else neighbours
+    if "goal_init_scale" in algorithm:
+        algorithm["goal"] = {"name": "normal", "init_scale": algorithm.pop("goal_init_scale")}
+
+
+def _add_learning_rate(config: Config) -> None:
+    """All levels took the experiment's learning rate before HiMPPO had an option for its own."""
+    if "n_nodes" in config["algorithm"]:
+        config["algorithm"].setdefault("lr", None)
+
+
+CHANGES: tuple[Callable[[Config], None], ...] = (_add_absolute_metric, _gather_fields_of_parts, _add_learning_rate)
 """All changes of options since version 0.1."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from omegaconf import OmegaConf
 
 from benchmarl_himpo.harness.composition import compose
@@ -24,3 +25,45 @@ def test_a_run_from_before_there_were_absolute_metrics_is_loaded_without(tmp_pat
     file = tmp_path / CONFIG_FILE
     file.write_text(file.read_text().replace("absolute_metric_episodes: 3\n", ""))
     assert load_run_config(tmp_path)[0].absolute_metric_episodes == 0
+
+
+OLD = {
+    "n_nodes": [2, 1],
+    "assignment": "kmeans",
+    "arena": [-2.0, 2.0],
+    "neighbours": "full",
+    "n_neighbours": 3,
+    "neighbour_radius": 0.25,
+    "goal_dim": 8,
+    "goal_init_scale": 0.3,
+}
+NEW = {
+    "n_nodes": [2, 1],
+    "clustering": "kmeans",
+    "neighbours": "full",
+    "goal_dim": 8,
+    "goal": {"name": "normal", "init_scale": 0.3},
+    "lr": None,
+}
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ({}, {}),
+        ({"assignment": "static"}, {"clustering": "static"}),
+        ({"assignment": "regions"}, {"clustering": {"name": "regions", "arena": [-2.0, 2.0]}}),
+        ({"neighbours": "none"}, {"neighbours": "none"}),
+        ({"neighbours": "knn"}, {"neighbours": {"name": "knn", "k": 3}}),
+        ({"neighbours": "radius"}, {"neighbours": {"name": "radius", "radius": 0.25}}),
+    ],
+)
+def test_options_that_one_part_alone_reads_become_its_fields(old: dict, new: dict) -> None:
+    updated = update_config({"algorithm": {**OLD, **old}, "absolute_metric_episodes": 0})
+    assert updated["algorithm"] == {**NEW, **new}
+    assert update_config(updated) == updated
+
+
+def test_algorithms_of_benchmarl_are_left_alone() -> None:
+    config = {"algorithm": {"entropy_coef": 0.0, "lmbda": 0.9}, "absolute_metric_episodes": 0}
+    assert update_config(config) == config
