@@ -45,8 +45,8 @@ TEAM_SIZES = (3, 7, 15, 31, 63)
 LARGEST_GNN_TEAM = 15
 DENSITIES = {
     "0": ["algorithm.neighbours=none"],
-    "2": ["algorithm.neighbours=knn", "algorithm.n_neighbours=2"],
-    "4": ["algorithm.neighbours=knn", "algorithm.n_neighbours=4"],
+    "2": ["algorithm.neighbours={name:knn,k:2}"],
+    "4": ["algorithm.neighbours={name:knn,k:4}"],
     "full": ["algorithm.neighbours=full"],
 }
 DENSITY_TEAM_SIZES = (15, 31)

@@ -35,7 +35,7 @@ SETTINGS = {
     "epochs": "experiment.on_policy_n_minibatch_iters",
     "experiment_gamma": "experiment.gamma",
     **{
-        name: f"algorithm.{name}"
+        name.replace(".", "_"): f"algorithm.{name}"
         for name in (
             "gamma",
             "lmbda",
@@ -45,12 +45,12 @@ SETTINGS = {
             "n_nodes",
             "goal_interval",
             "goal_dim",
-            "goal_init_scale",
+            "goal.init_scale",
             "critic_rows",
             "critic_phase",
             "hidden_dim",
             "goal_actor_width",
-            "assignment",
+            "clustering",
             "neighbours",
             "n_message_rounds",
             "team_state",

@@ -12,7 +12,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), 
 
 
 def test_readme_shows_an_experiment_and_the_parts_alone() -> None:
-    """One block trains an experiment, one uses a level actor, a level critic and the loss on a TensorDict."""
+    """One block trains an experiment, one trains the parts with TorchRL alone."""
     assert [name in block for block, name in zip(BLOCKS, ("Experiment(", "HimppoLoss("), strict=True)] == [True, True]
 
 

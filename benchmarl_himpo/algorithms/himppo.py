@@ -130,10 +130,12 @@ class Himppo(Ippo):
     #############################
 
     def _get_loss(self, group: str, policy_for_loss: HierarchicalPolicy, continuous: bool) -> tuple[HimppoLoss, bool]:
+        critics, scheme = self._networks[group].critics, self._get_reward_scheme(self.hierarchies[group])
         with as_options(HimppoConfig):
+            self._advantages[group] = HierarchicalGAE(policy_for_loss, critics, scheme)
             loss_module = HimppoLoss(
                 policy_for_loss,
-                self._networks[group].critics,
+                critics,
                 clip_epsilon=self.clip_epsilon,
                 entropy_coef=self.entropy_coef,
                 critic_coef=self.critic_coef,
@@ -176,7 +178,6 @@ class Himppo(Ippo):
                 gnn_kwargs=self.gnn_kwargs,
                 team_state=self.team_state,
             )
-            self._advantages[group] = HierarchicalGAE(networks.policy, networks.critics, scheme)
         self._networks[group] = networks
         return networks.policy
 
@@ -204,7 +205,9 @@ class Himppo(Ippo):
         """Add the entropy bonus to the objective, as IPPO does, after a check that every level's loss is finite."""
         if not (loss_vals["loss_objective"] + loss_vals["loss_critic"]).isfinite():
             bad = [key for key, value in loss_vals.items() if "_level_" in key and not value.isfinite()]
-            self._stop(f"{' and '.join(bad)} of group {group!r} holds NaN or infinity")
+            level = bad[0].rpartition("_")[-1]
+            own = [key for key in bad if key.endswith(f"_level_{level}")]
+            self._stop(f"{' and '.join(own)} of group {group!r} at level {level} holds NaN or infinity")
         return super().process_loss_vals(group, loss_vals)
 
     #####################
@@ -213,7 +216,7 @@ class Himppo(Ippo):
 
     def advantage(self, group: str) -> HierarchicalGAE:
         """The module that computes what every level of a group trains on."""
-        self.get_policy_for_loss(group)  # which builds it
+        self.get_loss_and_updater(group)  # which builds it
         return self._advantages[group]
 
     def _process_envs(self, group: str, batch: TensorDictBase) -> tuple[TensorDictBase, dict[str, float]]:

@@ -84,6 +84,8 @@ def build_hierarchy(
     Raises:
         ValueError: if an option is unknown or out of range, or a builder needs positions that are not there.
     """
+    if n_agents < 1:
+        raise ValueError(f"group {group!r} has no agents, and a hierarchy needs at least one: set task.n_agents higher")
     cluster = build_part("clustering", clustering, clustering_registry)
     several = isinstance(neighbours, Sequence) and not isinstance(neighbours, str)
     chosen = list(neighbours) if several else [neighbours]
@@ -135,6 +137,12 @@ def find_position(position: str | None, task: str, entries: Composite, needed_by
         raise ValueError(
             f"algorithm.position={position} names no entry of the agents of task {task}, which have {', '.join(names)}"
             ": name one of these"
+        )
+    n_features = entries[names[source.key]].shape[-1]
+    if len(range(n_features)[source.start : source.start + 2 or None]) != 2:
+        raise ValueError(
+            f"algorithm.position={position} asks for features that {source.key}, which has {n_features}, lacks: choose "
+            f"two that are there, such as '{source.key}[0:2]'"
         )
     if position != "auto" and source.key == "observation" and observes_no_position(*task.split("/", 1)):
         warnings.warn(

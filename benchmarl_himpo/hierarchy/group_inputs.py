@@ -51,7 +51,7 @@ class PositionSource:
         position = entry[..., self.start : self.start + 2 or None]
         if position.shape[-1] != 2:
             raise ValueError(
-                f"position asks for two features of {self.key} from number {self.start}, which has "
+                f"position: two features of {self.key} from number {self.start} are asked for, which has "
                 f"{entry.shape[-1]}: choose two that are there, such as '{self.key}[0:2]'"
             )
         return position if position.is_floating_point() else position.to(torch.get_default_dtype())

@@ -83,7 +83,7 @@ class PygGraphConv(nn.Module):
         if probe.shape != (1, out_features):
             raise ValueError(
                 f"gnn_class={gnn_class} gives {probe.shape[-1]} features instead of {out_features}: "
-                "check gnn_kwargs (heads must be averaged: concat: false)"
+                f"check gnn_kwargs={dict(gnn_kwargs)} (heads must be averaged: concat: false)"
             )
 
     def forward(self, x: Tensor, adjacency: Tensor) -> Tensor:

@@ -15,7 +15,8 @@ from benchmarl.experiment import Experiment
 from support.toy_task import ToyTask
 from tensordict import TensorDictBase
 
-from benchmarl_himpo.hierarchy.keys import HierarchyKeys
+from benchmarl_himpo.hierarchy import Hierarchy, NoNeighbours, StaticClustering
+from benchmarl_himpo.models import HierarchicalPolicy
 from benchmarl_himpo.objectives import HimppoLoss
 
 GAMMA, LMBDA, ENTROPY_COEF, CRITIC_COEF, CLIP_EPSILON = 0.9, 0.7, 0.05, 0.8, 0.15
@@ -116,10 +117,13 @@ def test_himppo_loss_around_ippos_own_actor_and_critic_is_its_clip_ppo_loss(
 ) -> None:
     ippo, _ = pair
     batch = ippo.algorithm.process_batch("agents", collect(ippo)).reshape(-1)
+    actor = copy.deepcopy(ippo.algorithm.get_policy_for_loss("agents"))
+    flat = Hierarchy(
+        "agents", len(ippo.group_map["agents"]), (), (), StaticClustering(), NoNeighbours(), ("observation",)
+    )
     loss = HimppoLoss(
-        actors=[copy.deepcopy(ippo.algorithm.get_policy_for_loss("agents"))],
+        HierarchicalPolicy(flat, [actor]),
         critics=[ippo.algorithm.get_critic("agents")],
-        keys=[HierarchyKeys("agents")[0]],
         clip_epsilon=CLIP_EPSILON,
         entropy_coef=ENTROPY_COEF,
         critic_coef=CRITIC_COEF,

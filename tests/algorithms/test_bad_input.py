@@ -60,16 +60,31 @@ def assert_one_sentence(error: BaseException, *needed: str) -> None:
         ({"hidden_dim": 0}, ("algorithm.hidden_dim", "1 or more")),
         ({"goal_actor_width": 0.0}, ("algorithm.goal_actor_width", "above 0", "at most 1")),
         ({"goal_actor_width": 1.5}, ("algorithm.goal_actor_width", "above 0", "at most 1")),
-        ({"n_neighbours": 0}, ("algorithm.n_neighbours", "1 or more")),
-        ({"goal_init_scale": 0.0}, ("algorithm.goal_init_scale",)),
-        ({"goal_init_scale": 0.005}, ("algorithm.goal_init_scale",)),
-        ({"neighbour_radius": -1.0}, ("algorithm.neighbour_radius", "positive")),
+        ({"goal_dim": 1, "goal": "categorical"}, ("algorithm.goal_dim", "2 goals or more")),
+        ({"goal": "gaussian"}, ("algorithm.goal=gaussian", "normal, categorical")),
+        ({"goal": "normal"}, ("algorithm.goal=normal", "init_scale", "{name: normal, init_scale: ...}")),
+        ({"goal": {"name": "normal", "init_scale": 0.0}}, ("algorithm.goal", "init_scale=0.0")),
+        ({"goal": {"name": "normal", "init_scale": 0.005}}, ("algorithm.goal", "init_scale=0.005")),
+        ({"goal": {"name": "categorical", "init_scale": 0.3}}, ("algorithm.goal=categorical", "no field init_scale")),
+        ({"neighbours": {"name": "knn", "k": 0}}, ("algorithm.neighbours", "k=0", "1 or more")),
+        ({"neighbours": "knn"}, ("algorithm.neighbours=knn", "{name: knn, k: ...}")),
+        ({"neighbours": {"name": "knn", "radius": 1.0}}, ("algorithm.neighbours=knn", "no field radius")),
+        ({"neighbours": {"name": "radius", "radius": -1.0}}, ("algorithm.neighbours", "radius=-1.0", "positive")),
+        ({"neighbours": ["none"] * 4}, ("algorithm.neighbours", "4 entries", "3 levels")),
+        ({"neighbours": []}, ("algorithm.neighbours", "0 entries")),
+        ({"hidden_dim": [8, 8]}, ("algorithm.hidden_dim=[8, 8]", "one per level", "3")),
+        ({"hidden_dim": [8, 0, 8]}, ("algorithm.hidden_dim", "1 or more")),
+        ({"lr": [0.001]}, ("algorithm.lr=[0.001]", "one per level", "3")),
+        ({"entropy_coef": [0.0, 0.0]}, ("algorithm.entropy_coef=[0.0, 0.0]", "one per level", "3")),
+        ({"credit": {"name": "cosine", "weight": 1.0}}, ("algorithm.credit=cosine", "algorithm.goal_dim=8")),
+        ({"credit": "cosine"}, ("algorithm.credit=cosine", "weight")),
         ({"n_message_rounds": -1}, ("algorithm.n_message_rounds", "0 or more")),
-        ({"arena": [1.0, -1.0]}, ("algorithm.arena", "[low, high]")),
-        ({"arena": [1.0]}, ("algorithm.arena", "[low, high]")),
-        ({"assignment": "voronoi"}, ("algorithm.assignment=voronoi", "static, regions, kmeans")),
+        ({"clustering": {"name": "regions", "arena": [1.0, -1.0]}}, ("algorithm.clustering", "[low, high]")),
+        ({"clustering": {"name": "regions", "arena": [1.0]}}, ("algorithm.clustering", "[low, high]")),
+        ({"clustering": "regions"}, ("algorithm.clustering=regions", "{name: regions, arena: ...}")),
+        ({"clustering": "voronoi"}, ("algorithm.clustering=voronoi", "static, regions, kmeans")),
         ({"neighbours": "all"}, ("algorithm.neighbours=all", "full, radius, knn, none")),
-        ({"credit": "equal"}, ("algorithm.credit", "equal", "uniform, final, telescoped")),
+        ({"credit": "equal"}, ("algorithm.credit", "equal", "uniform, final, telescoped, cosine")),
         ({"local_reward": "mean"}, ("algorithm.local_reward", "mean", "cluster, own, none")),
         ({"credit": "telescoped", "critic_rows": "decisions"}, ("algorithm.credit=telescoped", "critic_rows=sampled")),
         (
@@ -81,7 +96,7 @@ def assert_one_sentence(error: BaseException, *needed: str) -> None:
         ({"position": "pose[0:2]"}, ("algorithm.position", "pose", "observation")),
         ({"position": "observation[2:4]"}, ("algorithm.position", "observation")),
         ({"alive": "living"}, ("algorithm.alive=living", "algorithm.alive=null")),
-        ({"position": None}, ("algorithm.position", "algorithm.assignment=static")),
+        ({"position": None}, ("algorithm.position", "algorithm.clustering=static")),
         ({"gnn_class": "NoSuchConv"}, ("algorithm.gnn_class=NoSuchConv", "null")),
         ({"gnn_class": "no_such_module.Conv"}, ("algorithm.gnn_class=no_such_module.Conv", "null")),
         pytest.param(
@@ -113,11 +128,14 @@ WITHOUT_POSITION = [task.name.lower() for task in VmasTask if observes_no_positi
 @pytest.mark.parametrize(
     ("options", "advised"),
     [
-        ({"assignment": "kmeans"}, {"assignment": "static"}),
-        ({"assignment": "kmeans", "neighbours": "knn"}, {"assignment": "static", "neighbours": "full"}),
-        ({"assignment": "static", "neighbours": "radius"}, {"neighbours": "full"}),
+        ({"clustering": "kmeans"}, {"clustering": "static"}),
+        (
+            {"clustering": "kmeans", "neighbours": {"name": "knn", "k": 2}},
+            {"clustering": "static", "neighbours": "full"},
+        ),
+        ({"clustering": "static", "neighbours": {"name": "radius", "radius": 0.5}}, {"neighbours": "full"}),
     ],
-    ids=["assignment", "both", "neighbours"],
+    ids=["clustering", "both", "neighbours"],
 )
 def test_positions_that_a_task_does_not_observe_are_refused_with_options_that_work(
     name: str,
@@ -143,16 +161,16 @@ def test_positions_that_a_task_does_not_observe_are_refused_with_options_that_wo
 def test_two_features_that_are_no_position_are_taken_with_a_warning(
     name: str, tiny_experiment: Any, make_algorithm: MakeAlgorithm, make_vmas: Callable[..., TaskClass]
 ) -> None:
-    with pytest.warns(UserWarning, match=rf"vmas/{name}.*algorithm\.assignment=static"):
+    with pytest.warns(UserWarning, match=rf"vmas/{name}.*algorithm\.clustering=static"):
         tiny_experiment(make_algorithm(position="observation[0:2]"), make_vmas(name))
 
 
 def test_a_scenario_that_nobody_measured_is_asked_where_its_positions_stand() -> None:
     entries = Composite(observation=Unbounded((2, 4)), shape=(2,))
     with pytest.raises(ValueError) as error:
-        find_position("auto", "vmas/my_scenario", entries, {"assignment": "kmeans"})
+        find_position("auto", "vmas/my_scenario", entries, {"clustering": "kmeans"})
     assert_one_sentence(error.value, "vmas/my_scenario", "algorithm.position='observation[0:2]'")
-    assert find_position("observation[0:2]", "vmas/my_scenario", entries, {"assignment": "kmeans"}) is not None
+    assert find_position("observation[0:2]", "vmas/my_scenario", entries, {"clustering": "kmeans"}) is not None
     assert find_position("auto", "vmas/my_scenario", entries, {}) is None
 
 
@@ -302,7 +320,8 @@ def test_a_nan_from_the_environment_stops_the_run_and_leaves_parameters_and_chec
     task = ToyTask(nan_key=key, nan_after=35)
     experiment = tiny_experiment(make_algorithm(name), task, max_n_iters=5, checkpoint_interval=64)
     error = run_until_nan(experiment)
-    assert_one_sentence(error, f"{key} of group 'agents' at level 0 ", "iteration 2")
+    first = {"observation": "state_value", "reward": "advantage"}[key]
+    assert_one_sentence(error, f"{first} of group 'agents' at level 0 ", "iteration 2", key)
     kept = checkpoints(tmp_path)
     assert sorted(kept) == ["checkpoint_128.pt", "checkpoint_64.pt"]
     last = torch.load(next(tmp_path.rglob("checkpoint_128.pt")))["loss_agents"]

@@ -1,9 +1,10 @@
-"""What stands in a batch of BenchMARL's collector: goals, clocks, assignments, log-probabilities, and values at its
+"""What stands in a batch of BenchMARL's collector: goals, clocks, clusterings, log-probabilities, and values at its
 cuts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -15,9 +16,9 @@ from tensordict import TensorDictBase
 from torch import Tensor
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
-from benchmarl_himpo.algorithms.batch_reader import read_trajectories
 from benchmarl_himpo.hierarchy.keys import HierarchyKeys
-from benchmarl_himpo.objectives.reward_assignment import Trajectories
+from benchmarl_himpo.objectives.reward_scheme import Trajectories
+from benchmarl_himpo.objectives.trajectories import read_trajectories
 
 KEYS = HierarchyKeys("agents")
 PERIODS = (1, 5, 10)
@@ -63,7 +64,7 @@ def batch(experiment: Experiment) -> TensorDictBase:
     return batch
 
 
-# Clocks, goals, assignments
+# Clocks, goals, clusterings
 
 
 def test_the_clock_counts_the_steps_of_each_environment_since_its_reset(batch: TensorDictBase) -> None:
@@ -113,7 +114,7 @@ def test_workers_are_assigned_anew_exactly_when_sub_managers_decide(batch: Tenso
     assert torch.equal(parent[is_due], nearest[is_due])
 
 
-def test_a_static_assignment_never_moves(tiny_experiment: Any, make_algorithm: MakeAlgorithm) -> None:
+def test_a_static_clustering_never_moves(tiny_experiment: Any, make_algorithm: MakeAlgorithm) -> None:
     batch = collect(tiny_experiment(make_algorithm("himppo_sg"), ToyTask(n_agents=5)))
     expected = torch.tensor([0, 0, 0, 1, 1])
     assert torch.equal(batch.get(KEYS.parent_index), expected.expand(*batch.shape, 5))
@@ -163,7 +164,7 @@ def test_the_log_prob_of_actions_no_longer_fits_once_parameters_moved(
 ) -> None:
     minibatch = experiment.algorithm.process_batch("agents", batch).reshape(-1)
     with torch.no_grad():
-        for parameter in experiment.losses["agents"].actor_params():
+        for parameter in chain.from_iterable(experiment.losses["agents"].actor_params()):
             parameter.add_(0.3 * torch.randn_like(parameter))
     loss = experiment.losses["agents"](minibatch)
     for level in range(3):
@@ -231,7 +232,7 @@ def test_values_do_not_depend_on_how_many_rows_a_critic_sees_at_once(
     experiment: Experiment, batch: TensorDictBase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = read(experiment, batch, seed=0)
-    monkeypatch.setattr("benchmarl_himpo.algorithms.batch_reader.ROWS_AT_ONCE", 7)  # 192 rows: the last part is short
+    monkeypatch.setattr("benchmarl_himpo.objectives.trajectories.ROWS_AT_ONCE", 7)  # 192 rows: the last part is short
     for together, in_parts in zip(whole.state_value, read(experiment, batch, seed=0).state_value, strict=True):
         torch.testing.assert_close(together, in_parts)
 
@@ -243,11 +244,10 @@ def read(experiment: Experiment, batch: TensorDictBase, seed: int) -> Trajectori
     with torch.no_grad():
         return read_trajectories(
             batch.clone(),
-            algorithm._readers["agents"],
             algorithm.get_policy_for_loss("agents"),
-            algorithm._critics["agents"],
+            algorithm.advantage("agents").critics,
             all_values=True,
-            check_finite=lambda *args, **kwargs: None,
+            encodings=False,
         )
 
 
@@ -256,7 +256,7 @@ def read(experiment: Experiment, batch: TensorDictBase, seed: int) -> Trajectori
 def test_a_batch_cut_bootstraps_from_the_value_that_stepping_on_gives(
     name: str, cut: int, tiny_experiment: Any, make_algorithm: MakeAlgorithm
 ) -> None:
-    # With the draws of the next step, deciding after the cut gives the next step's own goals, assignment and values
+    # With the draws of the next step, deciding after the cut gives the next step's own goals, clustering and values
     experiment = tiny_experiment(make_algorithm(name), ToyTask(n_agents=4, min_steps=100, max_steps=100))
     batch = step_by_step(experiment, 16)
     whole = read(experiment, batch, seed=16)

@@ -19,11 +19,15 @@ from support.toy_task import ToyTask
 from tensordict import TensorDictBase
 
 from benchmarl_himpo.hierarchy.keys import HierarchyKeys
-from benchmarl_himpo.objectives.functional import CREDITS
-from benchmarl_himpo.objectives.reward_assignment import LOCAL_REWARDS
+from benchmarl_himpo.objectives import credit_registry
+from benchmarl_himpo.objectives.reward_scheme import LOCAL_REWARDS
 
 MakeAlgorithm = Callable[..., AlgorithmConfig]
 MakeTask = Callable[..., TaskClass]
+
+KNN = {"name": "knn", "k": 2}
+RADIUS = {"name": "radius", "radius": 8.0}
+REGIONS = {"name": "regions", "arena": [-10.0, 10.0]}
 
 
 class KeepBatches(Callback):
@@ -83,7 +87,7 @@ def test_every_level_has_a_clock_a_discount_and_a_lambda_of_its_own(
         lmbda=[0.95, 0.0, 0.5, 1.0],
     )
     experiment = run(tiny_experiment(algorithm, ToyTask(n_agents=6)))
-    layout = experiment.policy[0].reader.layout
+    layout = experiment.policy[0].hierarchy.layout
     assert layout.periods == (1, 5, 10, 30)
 
 
@@ -101,13 +105,13 @@ def test_a_single_agent_trains(tiny_experiment: Any) -> None:
 # Groups, masks, deaths
 
 
-@pytest.mark.parametrize("assignment", ["static", "kmeans"])
+@pytest.mark.parametrize("clustering", ["static", "kmeans"])
 def test_every_agent_group_has_a_hierarchy_of_its_own(
-    assignment: str, tiny_experiment: Any, make_algorithm: MakeAlgorithm, make_vmas: MakeTask
+    clustering: Any, tiny_experiment: Any, make_algorithm: MakeAlgorithm, make_vmas: MakeTask
 ) -> None:
     keep = KeepBatches()
     task = make_vmas("simple_tag", num_good_agents=2, num_adversaries=3, num_landmarks=1, max_steps=10)
-    experiment = run(tiny_experiment(make_algorithm(assignment=assignment), task, callbacks=[keep]))
+    experiment = run(tiny_experiment(make_algorithm(clustering=clustering), task, callbacks=[keep]))
     sizes = {group: len(agents) for group, agents in experiment.group_map.items()}
     assert sorted(sizes.values()) == [2, 3]
     for group, n_agents in sizes.items():
@@ -214,19 +218,20 @@ def test_arguments_of_the_pyg_convolution_are_passed_on(tiny_experiment: Any, ma
 
 
 @pytest.mark.parametrize(
-    ("assignment", "neighbours"), [("static", "none"), ("regions", "radius"), ("kmeans", "knn"), ("kmeans", "full")]
+    ("clustering", "neighbours"),
+    [("static", "none"), (REGIONS, RADIUS), ("kmeans", KNN), ("kmeans", "full"), ("kmeans", ["none", "full"])],
 )
 def test_every_builder_trains(
-    assignment: str, neighbours: str, tiny_experiment: Any, make_algorithm: MakeAlgorithm
+    clustering: Any, neighbours: Any, tiny_experiment: Any, make_algorithm: MakeAlgorithm
 ) -> None:
-    run(tiny_experiment(make_algorithm(assignment=assignment, neighbours=neighbours), ToyTask(n_agents=4)))
+    run(tiny_experiment(make_algorithm(clustering=clustering, neighbours=neighbours), ToyTask(n_agents=4)))
 
 
-@pytest.mark.parametrize(("assignment", "neighbours"), [("regions", "radius"), ("kmeans", "knn")])
+@pytest.mark.parametrize(("clustering", "neighbours"), [(REGIONS, RADIUS), ("kmeans", KNN)])
 def test_positions_may_be_cells_of_a_grid(
-    assignment: str, neighbours: str, tiny_experiment: Any, make_algorithm: MakeAlgorithm
+    clustering: Any, neighbours: Any, tiny_experiment: Any, make_algorithm: MakeAlgorithm
 ) -> None:
-    algorithm = make_algorithm(assignment=assignment, neighbours=neighbours, arena=[-10.0, 10.0], neighbour_radius=8.0)
+    algorithm = make_algorithm(clustering=clustering, neighbours=neighbours)
     run(tiny_experiment(algorithm, ToyTask(n_agents=4, is_grid=True)))
 
 
@@ -241,14 +246,15 @@ def test_double_precision_trains(is_vectorised: bool, tiny_experiment: Any) -> N
 
 
 @pytest.mark.parametrize("local_reward", LOCAL_REWARDS)
-@pytest.mark.parametrize("credit", CREDITS)
+@pytest.mark.parametrize("credit", credit_registry)
 def test_every_credit_trains_with_every_local_reward(
     credit: str, local_reward: str, tiny_experiment: Any, make_algorithm: MakeAlgorithm
 ) -> None:
     is_telescoped = credit == "telescoped"
     algorithm = make_algorithm(
         "himppo_paper",
-        credit=credit,
+        credit={"name": credit, "weight": 1.0} if credit == "cosine" else credit,
+        goal_dim=8 if credit == "cosine" else 2,
         local_reward=local_reward,
         critic_rows="all" if is_telescoped else "decisions",
         critic_phase=is_telescoped,

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from benchmarl_himpo.algorithms import algorithm_config_registry
 from benchmarl_himpo.harness.composition import compose
 
-NAMES = ("himppo", "paper", "fl", "nl", "sg", "2l", "nomsg", "haven", "flat")
+NAMES = ("himppo", "paper", "fl", "nl", "sg", "2l", "nomsg", "haven", "flat", "cosine")
 ALGORITHMS = [name if name == "himppo" else f"himppo_{name}" for name in NAMES]
 
 MakeAlgorithm = Callable[..., AlgorithmConfig]
@@ -46,11 +46,12 @@ def test_an_algorithm_differs_from_its_base_only_in_the_options_it_is_named_for(
     allowed = {
         "himppo_fl": {"worker_external_reward"},
         "himppo_nl": {"local_reward"},
-        "himppo_sg": {"assignment"},
+        "himppo_sg": {"clustering"},
         "himppo_2l": levels,
         "himppo_nomsg": {"neighbours"},
         "himppo_haven": levels | {"credit", "worker_external_reward"},
         "himppo_flat": levels | {"team_state"},
+        "himppo_cosine": {"credit", "goal_dim", "worker_external_reward"},
     }
     assert {*allowed, "himppo", "himppo_paper"} == {*algorithm_config_registry}
     base = vars(algorithm_config_registry["himppo"].get_from_yaml())
@@ -65,7 +66,7 @@ def test_the_paper_config_holds_what_the_source_states() -> None:
     paper = algorithm_config_registry["himppo_paper"].get_from_yaml()
     assert (len(paper.n_nodes), paper.goal_interval, paper.credit) == (2, [5, 2], "uniform")
     assert paper.lmbda == [0.95, 0.0, 0.0]
-    assert (paper.worker_external_reward, paper.assignment) == (False, "kmeans")
+    assert (paper.worker_external_reward, paper.clustering) == (False, "kmeans")
     assert paper.local_reward != "none"
 
 

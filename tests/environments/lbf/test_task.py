@@ -205,7 +205,7 @@ def test_masks_are_respected_and_deaths_end_an_agents_return(algorithm: str, mak
 
 def test_the_hierarchy_reads_positions_and_deaths(make_survival: MakeExperiment) -> None:
     experiment = make_survival("algorithm=himppo")
-    inputs = experiment.algorithm._readers["agents"].inputs
+    inputs = experiment.algorithm.hierarchies["agents"].inputs
     assert (inputs.position_source.key, inputs.alive_key) == ("position", "alive")
     assert inputs.observation_keys == ("observation",)
     experiment.close()

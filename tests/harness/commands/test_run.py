@@ -38,6 +38,7 @@ from benchmarl_himpo.harness.evaluation.episodes import load_trained
 from benchmarl_himpo.harness.rendering.display import RenderError
 from benchmarl_himpo.harness.runs import training
 from benchmarl_himpo.harness.runs.run_config import load_run_config, save_run_config
+from benchmarl_himpo.harness.runs.training import CommandError, run_to_end
 
 ROOT = Path(__file__).parents[3]
 MakeExperiment = Callable[..., Experiment]

@@ -68,6 +68,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Experiment, Bund
     return experiment, export(experiment, folder / "bundle")
 
 
+KNN = {"name": "knn", "k": 1}
+RADIUS = {"name": "radius", "radius": 0.5}
+REGIONS = {"name": "regions", "arena": [-1.0, 1.0]}
 IN_OBSERVATION = {"position": "observation[0:2]"}
 """One entry to read instead of two, which saves the export of a function that turns out to need only one."""
 VARIANTS: dict[str, tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] = {
@@ -76,8 +79,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] 
     "flat without messages": ("himppo_flat", {"neighbours": "none", "team_state": False}, {}, {}),
     "four levels": ("himppo", FOUR_LEVELS | IN_OBSERVATION, {"n_agents": 5}, {}),
     "no messages": ("himppo_nomsg", IN_OBSERVATION, {}, {}),
-    "nearest neighbours, deaths": ("himppo_2l", {"neighbours": "knn", "n_neighbours": 1}, {"has_alive": True}, {}),
-    "radius, regions, a grid": ("himppo", {"neighbours": "radius", "assignment": "regions"}, {"is_grid": True}, {}),
+    "nearest neighbours, deaths": ("himppo_2l", {"neighbours": KNN}, {"has_alive": True}, {}),
+    "radius, regions, a grid": ("himppo", {"neighbours": RADIUS, "clustering": REGIONS}, {"is_grid": True}, {}),
     "static graph, two rounds": ("himppo_sg", {"n_message_rounds": 2}, {"has_position": False}, {}),
     "discrete": ("himppo_2l", IN_OBSERVATION, {}, {"prefer_continuous_actions": False}),
     "masked, deaths": ("himppo_2l", IN_OBSERVATION, {"has_mask": True, "has_alive": True}, {}),
@@ -142,7 +145,7 @@ def test_a_level_called_off_its_clock_changes_nothing(exported: tuple[Experiment
         "position": torch.rand(3, 3, 2),
         "alive": torch.ones(3, 3, dtype=torch.bool),
     }
-    for clock, due in ((1, set()), (5, {"assignment", "level_1"}), (10, {"assignment", "level_1", "level_2"})):
+    for clock, due in ((1, set()), (5, {"clustering", "level_1"}), (10, {"clustering", "level_1", "level_2"})):
         known = {**entries, **held, "clock": torch.full((3,), clock)}
         for name, function in bundle.info["functions"].items():
             outputs = bundle.functions[name]({key: known[key] for key in function["inputs"]})
@@ -153,9 +156,9 @@ def test_a_level_called_off_its_clock_changes_nothing(exported: tuple[Experiment
 def test_a_signature_lists_what_is_read_and_nothing_else(exported: tuple[Experiment, Bundle]) -> None:
     info = exported[1].info
     functions = info["functions"]
-    assert list(functions) == ["assignment", "level_2", "level_1", "level_0"]  # in the order of execution
+    assert list(functions) == ["clustering", "level_2", "level_1", "level_0"]  # in the order of execution
     assert {name: set(function["inputs"]) for name, function in functions.items()} == {
-        "assignment": {"position", "alive", "clock", "parent_index", "centroids"},
+        "clustering": {"position", "alive", "clock", "parent_index", "centroids"},
         "level_2": {"observation", "alive", "clock", "parent_index", "goal_2"},
         "level_1": {"observation", "alive", "clock", "parent_index", "goal_1", "goal_2"},
         "level_0": {"observation", "alive", "goal_1"},
@@ -170,10 +173,10 @@ def test_a_signature_lists_what_is_read_and_nothing_else(exported: tuple[Experim
 
 def test_a_file_holds_the_parameters_of_its_level_alone(exported: tuple[Experiment, Bundle]) -> None:
     experiment, bundle = exported
-    for level, actor in enumerate(experiment.policy[0].policies):
+    for level, actor in enumerate(experiment.policy[0].actors):
         own = sum(parameter.numel() for parameter in actor.parameters())
         assert sum(p.numel() for p in bundle.functions[f"level_{level}"].parameters()) == own
-    assert not list(bundle.functions["assignment"].parameters())
+    assert not list(bundle.functions["clustering"].parameters())
 
 
 def test_a_bundle_that_disagrees_is_not_kept(

@@ -56,11 +56,11 @@ def test_worst_cases_by_hand(tiny_experiment: TinyExperiment) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "expected"),
     [
-        ("himppo_nomsg", {"assignment": "static"}, {"worker": (1 / 5, 8 / 5), "level 1": (None, None)}),
-        ("himppo_2l", {"neighbours": "knn", "n_neighbours": 2}, {"worker": (4 + 2 + 2 / 5, 4 * 8 + 2 * 32 + 16 / 5)}),
+        ("himppo_nomsg", {"clustering": "static"}, {"worker": (1 / 5, 8 / 5), "level 1": (None, None)}),
+        ("himppo_2l", {"neighbours": {"name": "knn", "k": 2}}, {"worker": (4 + 2 + 2 / 5, 4 * 8 + 2 * 32 + 16 / 5)}),
         ("himppo_flat", {"n_message_rounds": 2}, {"worker": (3 * 4, 3 * 4 * 32)}),  # two rounds, and the team's mean
         ("himppo_flat", {"neighbours": "none", "team_state": False}, {"worker": (0, 0)}),
-        ("himppo_2l", {"assignment": "static", "neighbours": "none"}, {"worker": (1 / 5, 8 / 5), "level 1": (1, 32)}),
+        ("himppo_2l", {"clustering": "static", "neighbours": "none"}, {"worker": (1 / 5, 8 / 5), "level 1": (1, 32)}),
     ],
 )
 def test_what_is_not_exchanged_is_not_counted(
@@ -72,11 +72,11 @@ def test_what_is_not_exchanged_is_not_counted(
         if messages is not None:
             assert totals[receiver]["messages_per_step_worst"] == pytest.approx(messages)
             assert totals[receiver]["bytes_per_step_worst"] == pytest.approx(n_bytes)
-    assert ("centre" in totals) == (name == "himppo_2l" and "assignment" not in options)
+    assert ("centre" in totals) == (name == "himppo_2l" and "clustering" not in options)
 
 
 def test_means_are_those_of_loops_over_the_episodes(tiny_experiment: TinyExperiment) -> None:
-    options = {"neighbours": "radius", "neighbour_radius": 0.8}
+    options = {"neighbours": {"name": "radius", "radius": 0.8}}
     task = ToyTask(n_agents=5, has_alive=True)
     experiment = tiny_experiment(algorithm_config("himppo", **options), task)
     report, rollout = watch(experiment)
@@ -104,7 +104,7 @@ def test_means_are_those_of_loops_over_the_episodes(tiny_experiment: TinyExperim
 def test_the_report_says_what_is_central(tiny_experiment: TinyExperiment) -> None:
     report, _ = watch(tiny_experiment(algorithm_config("himppo"), ToyTask()), 1)
     text = format_report({"flows": report.rows(), "totals": report.totals(), "notes": report.notes()})
-    assert "The assignment (kmeans) is central in this implementation" in text
+    assert "The clustering is central in this implementation" in text
     assert "| worker | neighbours' states, round 1 | 2 (2.00) | 32 | 1 steps | 64.0 (64.0) |" in text
     static, _ = watch(tiny_experiment(algorithm_config("himppo_sg"), ToyTask()), 1)
     assert any("nothing is central" in note for note in static.notes())

@@ -24,9 +24,7 @@ from benchmarl_himpo.harness.evaluation.audit import (
 from benchmarl_himpo.harness.evaluation.episodes import load_trained, play
 from benchmarl_himpo.harness.runs import ResumableExperiment
 from benchmarl_himpo.harness.statistics import Estimate
-from benchmarl_himpo.hierarchy import NoNeighbours
 from benchmarl_himpo.hierarchy.keys import HierarchyKeys
-from benchmarl_himpo.models.level_network import LevelNetwork
 
 KEYS = HierarchyKeys("agents")
 
@@ -93,19 +91,19 @@ def test_frozen_goals_are_those_of_each_episodes_first_step() -> None:
 
 
 def test_cut_messages_are_those_of_a_team_without_neighbours(experiment: ResumableExperiment) -> None:
-    """At the workers: the same networks with a builder that connects nobody."""
+    """At every level that exchanges messages: the same networks on a graph without edges."""
     policy = experiment.policy[0]
     (cut,) = (d.build(policy) for d in list_disturbances(policy, has_batch=True) if d.name == "messages cut")
-    torch.manual_seed(0)
-    td = policy.read(policy.decide(experiment.test_env.reset()), level=0)
-    networks = [next(m for m in p.policies[0].modules() if isinstance(m, LevelNetwork)) for p in (policy, cut)]
-    connected, silent = (network(td.clone()).get(network.out_keys[0]) for network in networks)
-    assert not torch.allclose(connected, silent)
-    with pytest.MonkeyPatch.context() as patch:
-        reader = networks[0].reader
-        patch.setattr(networks[0], "reader", type(reader)(reader.layout, reader.inputs, KEYS, NoNeighbours(1, 1.0)))
-        torch.testing.assert_close(networks[0](td.clone()).get(networks[0].out_keys[0]), silent)
-    assert networks[0].reader is policy.reader  # the trained policy is as it was
+    start = experiment.test_env.reset()
+    connected, silent = (p.decide(start.clone()) for p in (policy, cut))
+    assert policy.edge_keys == [policy.hierarchy.keys.adjacency(level) for level in (0, 1)]
+    for key in policy.edge_keys:
+        assert connected.get(key).any()
+        assert not silent.get(key).any()
+    network = policy.actors[0][0]
+    connected.update({key: value for key, value in silent.items(True, True) if key not in policy.edge_keys})
+    answers = [network(td.clone()).get(network.out_keys[0]) for td in (connected, silent)]
+    assert not torch.allclose(*answers)
 
 
 def test_an_audit_disturbs_every_level_graph_and_messages(experiment: ResumableExperiment) -> None:

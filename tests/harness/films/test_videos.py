@@ -149,7 +149,7 @@ def test_nodes_stand_at_the_mean_of_their_workers(make_run: MakeRun) -> None:
         ["algorithm=ippo"],
         ["algorithm=himppo_flat"],
         ["algorithm=himppo_2l", "task.shared_rew=true"],
-        ["algorithm=himppo", "algorithm.assignment=static", "task=vmas/simple_tag"],  # two groups
+        ["algorithm=himppo", "algorithm.clustering=static", "task=vmas/simple_tag"],  # two groups
         [
             *("algorithm=himppo", "algorithm.n_nodes=[4,2,1]", "algorithm.goal_interval=[2,2,2]"),
             *("algorithm.goal_dim=1", "algorithm.gamma=[null,0,0,0]", "algorithm.lmbda=[0.9,0,0,0]"),

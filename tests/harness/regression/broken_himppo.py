@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import fields
+from typing import Any
 
 from benchmarl.models.common import ModelConfig
 from torch import Tensor
 
 from benchmarl_himpo.algorithms.himppo import Himppo
 from benchmarl_himpo.harness.evaluation.audit import DisturbedPolicy, FirstGoal, zero
+from benchmarl_himpo.hierarchy import Hierarchy
 from benchmarl_himpo.models import HierarchicalPolicy
-from benchmarl_himpo.objectives import HimppoLoss
-from benchmarl_himpo.objectives.reward_assignment import RewardAssignment, Trajectories
+from benchmarl_himpo.objectives import HimppoLoss, RewardScheme
+from benchmarl_himpo.objectives.reward_scheme import Trajectories
 
 SUB_MANAGERS = 1
 
@@ -45,26 +46,26 @@ class WithFirstGoals(Himppo):
 class WithUntrainedSubManagers(Himppo):
     """The policy of the sub-managers stays as it was drawn."""
 
-    def _get_parameters(self, group: str, loss: HimppoLoss) -> dict[str, Iterable]:
+    def _get_parameters(self, group: str, loss: HimppoLoss) -> dict[str, list[Any]]:
         parameters = super()._get_parameters(group, loss)
-        sub_managers = self.get_policy_for_loss(group).policies[SUB_MANAGERS]
+        sub_managers = self.get_policy_for_loss(group).actors[SUB_MANAGERS]
         frozen = {parameter.data_ptr() for parameter in sub_managers.parameters()}
         kept = [parameter for parameter in parameters["loss_objective"] if parameter.data_ptr() not in frozen]
-        assert len(kept) == len(list(parameters["loss_objective"])) - len(frozen)
+        assert len(kept) == len(parameters["loss_objective"]) - len(frozen)
         return {**parameters, "loss_objective": kept}
 
 
-class FlippedReward(RewardAssignment):
-    """Sub-managers earn the opposite of what they should."""
+class FlippedReward(RewardScheme):
+    """The reward of the sub-managers is the opposite of what it should be."""
 
-    def _step_reward(self, level: int, payment: Tensor | None, batch: Trajectories) -> Tensor:
-        reward = super()._step_reward(level, payment, batch)
+    def _step_reward(self, level: int, intrinsic: Tensor | None, trajectories: Trajectories) -> Tensor:
+        reward = super()._step_reward(level, intrinsic, trajectories)
         return -reward if level == SUB_MANAGERS else reward
 
 
 class WithFlippedReward(Himppo):
-    """Sub-managers earn the opposite of what they should, and pay it down."""
+    """The reward of the sub-managers, and with it the intrinsic reward of the workers, is the opposite."""
 
-    def _get_reward_assignment(self, group: str) -> RewardAssignment:
-        right = super()._get_reward_assignment(group)
+    def _get_reward_scheme(self, hierarchy: Hierarchy) -> RewardScheme:
+        right = super()._get_reward_scheme(hierarchy)
         return FlippedReward(**{field.name: getattr(right, field.name) for field in fields(right)})
