@@ -78,9 +78,9 @@ def describe_fingerprints(records: list[RunRecord]) -> list[str]:
             variants.setdefault(record.fingerprint, []).append(record.variant)
     if len(variants) < 2:
         return []
-    known = [f"{name}: {len(of)} runs of {', '.join(sorted(set(of)))}" for name, of in sorted(variants.items())]
+    known = [f"{name} {len(of)}, of {', '.join(sorted(set(of)))}" for name, of in sorted(variants.items())]
     return [
-        f"Numerics fingerprints differ ({'; '.join(known)}): runs were made with different versions or on different "
+        f"Numerics fingerprints differ (runs: {'; '.join(known)}): they were made with different versions or on different "
         "processors, and a difference between variants may come from that."
     ]
 
