@@ -80,8 +80,8 @@ def describe_fingerprints(records: list[RunRecord]) -> list[str]:
         return []
     known = [f"{name} {len(of)}, of {', '.join(sorted(set(of)))}" for name, of in sorted(variants.items())]
     return [
-        f"Numerics fingerprints differ (runs: {'; '.join(known)}): they were made with different versions or on different "
-        "processors, and a difference between variants may come from that."
+        f"Numerics fingerprints differ (runs: {'; '.join(known)}): they were made with different versions or on "
+        "different processors, and a difference between variants may come from that."
     ]
 
 
