@@ -112,7 +112,7 @@ class VideoCallback(PortableCallback):
         Raises:
             RenderError: if the task cannot be drawn.
         """
-        check_display(self.experiment, "experiment.render")
+        check_display(self.experiment, "experiment.render=true", "choose experiment.render=false")
         for writer in self._writers():
             writer.video_format = "pt"
 

@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from benchmarl_himpo.config import CONF_DIR
 from benchmarl_himpo.harness.callbacks import SummaryCallback
 from benchmarl_himpo.harness.checks import RequestError, describe_lack_of_record
-from benchmarl_himpo.harness.command_line import exit_on_interrupt
+from benchmarl_himpo.harness.command_line import exit_with_a_sentence
 from benchmarl_himpo.harness.composition import HYDRA_VERSION_BASE
 from benchmarl_himpo.harness.evaluation.absolute_metric import AbsoluteMetric
 from benchmarl_himpo.harness.records.record import RunRecord
@@ -167,7 +167,7 @@ def main() -> None:
     """Run the command."""
     register()
     maximise_by_default()
-    with exit_on_interrupt(RESUMABLE):
+    with exit_with_a_sentence(RESUMABLE):
         _run_from_hydra()
 
 

@@ -167,9 +167,12 @@ def audit(experiment: ResumableExperiment, seed: int, confidence: float) -> tupl
     """
     policies = list(experiment.policy)
     if not all(isinstance(policy, HierarchicalPolicy) for policy in policies):
-        raise ValueError(f"audit=true asks for a hierarchy, which {experiment.algorithm_name} has not: leave it out")
+        raise ValueError(
+            f"an audit asks for a hierarchy, which {experiment.algorithm_name} has not: give a run of HiMPPO, such as "
+            "one of algorithm=himppo"
+        )
     if not seed_environment(experiment, seed):
-        raise ValueError(f"audit=true compares the same episodes, which {experiment.environment_name} cannot repeat")
+        raise ValueError(f"an audit compares the same episodes, which {experiment.environment_name} cannot repeat")
     intact = play(experiment, seed).per_agent
     has_batch = experiment.test_env.batch_size != ()
     disturbances = list(list_disturbances(policies[0], has_batch))

@@ -105,12 +105,12 @@ def judge_task(result: TaskResult) -> Headline:
 
 
 def _compare_with_script(result: TaskResult) -> str:
-    if result.anchors is None or result.anchors.scripted is None:
+    if result.reference_returns is None or result.reference_returns.scripted is None:
         return ""
-    first, script = result.leader.per_agent, result.anchors.scripted
+    first, script = result.leader.per_agent, result.reference_returns.scripted
     if not first.excludes(script):
-        return f" Its interval contains what the script earns ({script:.2f})."
-    return f" It earns {'more' if first.value > script else 'less'} than the script ({script:.2f})."
+        return f" Its interval contains the return of the scripted policy ({script:.2f})."
+    return f" Its return is {'above' if first.value > script else 'below'} the scripted policy's ({script:.2f})."
 
 
 def summarise(content: Content) -> str:

@@ -19,7 +19,7 @@ States = dict[str, str]
 """By id of a run, what came of it: ``done``, ``done before``, or why not."""
 
 
-def check_engine(engine: str, n_workers: object, n_retries: int) -> None:
+def check_engine(engine: str, n_workers: int | None, n_retries: int) -> None:
     """Check how runs are to be started.
 
     Args:
@@ -37,9 +37,9 @@ def check_engine(engine: str, n_workers: object, n_retries: int) -> None:
     check_workers(n_workers, n_retries)
 
 
-def check_workers(n_workers: object, n_retries: int) -> None:
+def check_workers(n_workers: int | None, n_retries: int) -> None:
     """Check how many runs are to be done at a time, and how often; see :func:`check_engine`."""
-    if n_workers is not None and not (type(n_workers) is int and n_workers >= 1):
+    if n_workers is not None and n_workers < 1:
         raise SweepError(f"workers={n_workers} must be 1 or more, or null for as many as there are cores")
     if n_retries < 0:
         raise SweepError(f"retries={n_retries} must be 0 or more")

@@ -1,4 +1,4 @@
-"""Anchors: scores between them, the script and the bound on small worlds, and the numbers that are stored."""
+"""Reference returns: scores between them, the script and the bound on small worlds, and the numbers that are stored."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from benchmarl.environments import VmasTask
 from tensordict import TensorDict
 
 from benchmarl_himpo.environments import accelerate
-from benchmarl_himpo.harness.commands import anchors as command
-from benchmarl_himpo.harness.reference_returns.measurement import measure_anchors
-from benchmarl_himpo.harness.reference_returns.reference_returns import Anchors, load_anchors
+from benchmarl_himpo.harness.commands import reference_returns as command
+from benchmarl_himpo.harness.reference_returns.measurement import measure_reference_returns
+from benchmarl_himpo.harness.reference_returns.reference_returns import ReferenceReturns, load_reference_returns
 from benchmarl_himpo.harness.reference_returns.sampling_scripts import act_greedily, bound_returns
 
 
@@ -21,19 +21,19 @@ def make_env(n_envs: int, **changes):
     return accelerate(task).get_env_fun(num_envs=n_envs, continuous_actions=True, seed=0, device="cpu")()
 
 
-def test_scores_lie_between_anchors() -> None:
-    assert Anchors(2.0, {"slow": 7.0, "fast": 12.0}, 22.0).normalise(np.array([2.0, 12.0, 22.0])).tolist() == [
+def test_scores_lie_between_reference_returns() -> None:
+    assert ReferenceReturns(2.0, {"slow": 7.0, "fast": 12.0}, 22.0).normalise(np.array([2.0, 12.0, 22.0])).tolist() == [
         0.0,
         1.0,
         2.0,
     ]
-    assert Anchors(2.0, {}, 22.0).normalise(np.array([12.0])).tolist() == [0.5]
-    with pytest.raises(ValueError, match="need a script or an upper bound"):
-        Anchors(2.0)
+    assert ReferenceReturns(2.0, {}, 22.0).normalise(np.array([12.0])).tolist() == [0.5]
+    with pytest.raises(ValueError, match="need a scripted policy or an upper bound"):
+        ReferenceReturns(2.0)
 
 
-def test_labels_find_the_anchors_of_their_task() -> None:
-    table = load_anchors()
+def test_labels_find_the_reference_returns_of_their_task() -> None:
+    table = load_reference_returns()
     seven = table.tasks["vmas/sampling[n_agents=7]"]
     assert table.of("vmas/sampling") == table.tasks["vmas/sampling"] != seven
     assert table.of("vmas/sampling[max_n_frames=960000; n_agents=7]") == seven
@@ -85,13 +85,13 @@ def test_nobody_earns_more_than_the_bound() -> None:
     "task",
     ["vmas/sampling", "lbfws/easy", *(pytest.param(f"lbfws/{t}", marks=pytest.mark.slow) for t in ("medium", "hard"))],
 )
-def test_the_stored_anchors_are_what_is_measured(task: str) -> None:
+def test_the_stored_reference_returns_are_what_is_measured(task: str) -> None:
     """On fewer episodes than stored, at five times the standard error."""
-    found = measure_anchors([f"task={task}"], n_episodes=60, seed=5, confidence=0.95)
-    stored = load_anchors().tasks[task]
+    found = measure_reference_returns([f"task={task}"], n_episodes=60, seed=5, confidence=0.95)
+    stored = load_reference_returns().tasks[task]
     returns = {"random": stored.random, **stored.scripts, "upper_bound": stored.upper_bound}
-    for name, anchor in found.items():
-        for estimate, value in ((anchor.per_agent, returns[name]), (anchor.life, stored.lives.get(name))):
+    for name, reference in found.items():
+        for estimate, value in ((reference.per_agent, returns[name]), (reference.life, stored.lives.get(name))):
             margin = 0 if estimate is None else 2.5 * (estimate.high - estimate.low) / 2
             assert value == (estimate and pytest.approx(estimate.value, abs=margin + 0.005)), name
     assert set(found) == {name for name, value in returns.items() if value is not None}
@@ -100,13 +100,13 @@ def test_the_stored_anchors_are_what_is_measured(task: str) -> None:
 def test_the_script_does_the_same_with_discrete_actions() -> None:
     actions = "experiment.prefer_continuous_actions"
     continuous, discrete = (
-        measure_anchors(["task=vmas/sampling", f"{actions}={kind}"], n_episodes=20, seed=5, confidence=0.95)
+        measure_reference_returns(["task=vmas/sampling", f"{actions}={kind}"], n_episodes=20, seed=5, confidence=0.95)
         for kind in ("true", "false")
     )
     assert discrete["greedy"] == continuous["greedy"]
     assert discrete["upper_bound"] == continuous["upper_bound"]
     random = discrete["random"].per_agent
-    stored = load_anchors().tasks["vmas/sampling[prefer_continuous_actions=false]"]
+    stored = load_reference_returns().tasks["vmas/sampling[prefer_continuous_actions=false]"]
     assert stored.random == pytest.approx(random.value, abs=2.5 * (random.high - random.low) / 2)
 
 
