@@ -9,14 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from benchmarl.environments import (
-    MAgentTask,
-    MeltingPotTask,
-    PettingZooTask,
-    Smacv2Task,
-    Task,
-    task_config_registry,
-)
+from benchmarl.environments import PettingZooTask, Task, task_config_registry
 from benchmarl.experiment import ExperimentConfig
 from omegaconf import DictConfig
 from packaging.specifiers import SpecifierSet
@@ -54,11 +47,8 @@ TASK_NEEDS: dict[type[Task] | Task, tuple[Need, ...]] = {
         _PYGAME,
         Need("pymunk", "<7", "pymunk<7"),
     ),
-    MeltingPotTask: (Need("meltingpot", "", "dm-meltingpot"),),
-    MAgentTask: (Need("magent2", "", "magent2"),),
-    Smacv2Task: (Need("smacv2", "", "git+https://github.com/oxwhirl/smacv2.git"),),
 }
-"""What BenchMARL's tasks need, by task or by all tasks of an environment; tasks that are not here need nothing more."""
+"""What BenchMARL's tasks need, by task or by all tasks of an environment, where their own errors do not tell."""
 
 
 class RequestError(ValueError):

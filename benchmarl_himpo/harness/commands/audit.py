@@ -25,9 +25,9 @@ from benchmarl_himpo.harness.command_line import (
 from benchmarl_himpo.harness.commands.evaluate import INTERRUPTED, EvaluateOptions
 from benchmarl_himpo.harness.evaluation.audit import AuditRow, audit, judge
 from benchmarl_himpo.harness.evaluation.combinations import combine_changes, load_combinations
-from benchmarl_himpo.harness.evaluation.statistics import Estimate
 from benchmarl_himpo.harness.output import Results
 from benchmarl_himpo.harness.runs.run_config import find_run
+from benchmarl_himpo.harness.statistics import Estimate
 
 
 @dataclass(frozen=True)

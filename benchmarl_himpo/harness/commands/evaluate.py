@@ -25,9 +25,9 @@ from benchmarl_himpo.harness.command_line import (
 )
 from benchmarl_himpo.harness.evaluation.combinations import combine_changes, load_combinations
 from benchmarl_himpo.harness.evaluation.episodes import play
-from benchmarl_himpo.harness.evaluation.statistics import Estimate, estimate_mean
 from benchmarl_himpo.harness.output import Results
 from benchmarl_himpo.harness.runs.run_config import find_run
+from benchmarl_himpo.harness.statistics import Estimate, estimate_mean
 
 INTERRUPTED = "Interrupted: what was finished before is in the output file; the runs are as they were."
 MOVED = {"audit": "audit", "video": "film"}

@@ -4,10 +4,10 @@
     python -m benchmarl_himpo.sweep protocol=sampling_continuous folder=outputs/continuous
 
 Values separated by commas and ranges are combined as `--multirun` does; `protocol=` takes a published comparison from
-conf/protocol. Options of the sweep itself (folder, engine, workers, retries, results, publish, dry_run) and their
-defaults are in conf/sweep.yaml; `--config-dir DIR` names a folder of YAML files of your own, as for run. Each run is a
-process of one thread with a folder named after what it is: the same command again skips what is finished and continues
-what was begun.
+conf/protocol. Options of the sweep itself (folder, engine, workers, retries, results, strict, publish, dry_run) and
+their defaults are in conf/sweep.yaml; `--config-dir DIR` names a folder of YAML files of your own, as for run. Each run
+is a process of one thread with a folder named after what it is: the same command again skips what is finished and
+continues what was begun.
 """
 
 from __future__ import annotations
@@ -34,7 +34,13 @@ from benchmarl_himpo.harness.records.fingerprint import fingerprint
 from benchmarl_himpo.harness.records.record import RECORD_FILE, load_record
 from benchmarl_himpo.harness.records.spec import RunSpec
 from benchmarl_himpo.harness.runs.lock import lock_folder
-from benchmarl_himpo.harness.sweeps.execution import check_engine, do_missing, find_done
+from benchmarl_himpo.harness.sweeps.execution import (
+    check_engine,
+    check_publish,
+    describe_other_numerics,
+    do_missing,
+    find_done,
+)
 from benchmarl_himpo.harness.sweeps.expansion import SweepError, expand, make_specs
 from benchmarl_himpo.harness.sweeps.progress import format_table
 
@@ -48,6 +54,7 @@ class SweepOptions:
     workers: int | None
     retries: int
     results: list[Path]
+    strict: bool
     publish: Path | None
     dry_run: bool
 
@@ -101,8 +108,12 @@ def sweep(options: SweepOptions, overrides: list[str]) -> bool:
     runs = expand(overrides)
     print(f"{len(runs)} runs; taking the numerics fingerprint", file=sys.stderr)
     specs = make_specs(runs, folder, fingerprint())
-    states = find_done(specs, options.results)
+    states = find_done(specs, options.results, options.strict)
     print(f"{len(states)} done before, {len(specs) - len(states)} to do in {folder}", file=sys.stderr)
+    if said := describe_other_numerics(states):
+        print(said, file=sys.stderr)
+    if publish is not None:
+        check_publish(specs, states, publish)
     if options.dry_run:
         print(format_table(specs, {spec.id: states.get(spec.id, "to do") for spec in specs}))
         return True

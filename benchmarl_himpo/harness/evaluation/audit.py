@@ -19,8 +19,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from benchmarl_himpo.harness.evaluation.episodes import Returns, play, seed_environment
-from benchmarl_himpo.harness.evaluation.statistics import Estimate, estimate_difference, estimate_mean
 from benchmarl_himpo.harness.runs import ResumableExperiment
+from benchmarl_himpo.harness.statistics import Estimate, estimate_difference, estimate_mean
 from benchmarl_himpo.hierarchy import StaticClustering
 from benchmarl_himpo.models import HierarchicalPolicy
 

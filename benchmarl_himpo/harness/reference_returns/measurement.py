@@ -13,13 +13,13 @@ from benchmarl_himpo.environments.lbf.scripts import scripted_policies
 from benchmarl_himpo.environments.sampling_scenario import SamplingScenario
 from benchmarl_himpo.harness.composition import compose
 from benchmarl_himpo.harness.evaluation.episodes import Policy, build_quietly, play
-from benchmarl_himpo.harness.evaluation.statistics import Estimate, estimate_mean
 from benchmarl_himpo.harness.reference_returns.sampling_scripts import (
     act_greedily,
     act_greedily_discrete,
     bound_returns,
 )
 from benchmarl_himpo.harness.runs.random_state import seeded_random_state, vmas_generators
+from benchmarl_himpo.harness.statistics import Estimate, estimate_mean
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,14 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from benchmarl_himpo.config import CONF_DIR
-from benchmarl_himpo.harness.records.labels import join_label, split_label
-from benchmarl_himpo.harness.records.spec import SHARED_BY_METHODS
+from benchmarl_himpo.harness.records.labels import join_label, option_of, split_label
+from benchmarl_himpo.harness.runs.experiment_options import OF_RUNS
 
 ACTIONS = "prefer_continuous_actions"
 """What a label says of the kind of actions: part of the task where it has both kinds."""
 
-OF_RUNS = ("accelerated", *(option for option in SHARED_BY_METHODS if option != ACTIONS))
-"""Beginnings of what a task's label may name that is no part of the task: what is trained, not what is played."""
+NOT_PLAYED = OF_RUNS | {"accelerated"}
+"""Options that the label of a task may name and that change nothing in what is played."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,8 @@ class ReferenceTable:
             The reference returns; None: nobody measured any.
         """
         task, differences = split_label(task_label)
-        played = [difference for difference in differences if not difference.startswith(OF_RUNS)]
-        either = [difference for difference in played if not difference.startswith(ACTIONS)]
+        played = [difference for difference in differences if option_of(difference) not in NOT_PLAYED]
+        either = [difference for difference in played if option_of(difference) != ACTIONS]
         return self.tasks.get(join_label(task, played), self.tasks.get(join_label(task, either)))
 
 

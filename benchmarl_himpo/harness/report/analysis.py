@@ -8,18 +8,20 @@ from functools import partial
 
 import numpy as np
 
-from benchmarl_himpo.harness.evaluation.statistics import Estimate, estimate_mean, estimate_unpaired_difference
 from benchmarl_himpo.harness.records.record import RunRecord
 from benchmarl_himpo.harness.reference_returns.reference_returns import ReferenceReturns, ReferenceTable
 from benchmarl_himpo.harness.report.comparison import Comparison
 from benchmarl_himpo.harness.report.fairness import find_unequal_settings
-from benchmarl_himpo.harness.report.statistics import (
+from benchmarl_himpo.harness.statistics import (
     AGGREGATES,
     FEW_RUNS,
+    Estimate,
     Scores,
     bootstrap,
     estimate,
     estimate_improvement,
+    estimate_mean,
+    estimate_unpaired_difference,
     iqm,
     performance_profile,
 )

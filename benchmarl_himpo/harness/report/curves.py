@@ -7,12 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarl_himpo.harness.evaluation.statistics import estimate_mean
 from benchmarl_himpo.harness.records.record import RunRecord
 from benchmarl_himpo.harness.reference_returns.reference_returns import ReferenceReturns
 from benchmarl_himpo.harness.report.analysis import Band, Settings, balance
 from benchmarl_himpo.harness.report.comparison import Comparison
-from benchmarl_himpo.harness.report.statistics import iqm
+from benchmarl_himpo.harness.statistics import estimate_mean, iqm
 
 N_TIMES = 40
 """Points of a curve over wall-clock, where runs have no points in common."""

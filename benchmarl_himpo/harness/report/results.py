@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from benchmarl_himpo.harness.evaluation.statistics import Estimate
 from benchmarl_himpo.harness.records.record import LAST_ITERATIONS
 from benchmarl_himpo.harness.report.analysis import Aggregates
 from benchmarl_himpo.harness.report.curves import has_evaluations, sample_efficiency, task_curves
 from benchmarl_himpo.harness.report.document import Content, Section, Table
 from benchmarl_himpo.harness.report.figures import Style, draw_curves, draw_efficiency, draw_profiles, draw_task
-from benchmarl_himpo.harness.report.statistics import AGGREGATES
+from benchmarl_himpo.harness.statistics import AGGREGATES, Estimate
 
 
 def write_results(content: Content) -> list[Section]:

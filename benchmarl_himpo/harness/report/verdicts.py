@@ -8,7 +8,8 @@ from typing import Literal
 from benchmarl_himpo.harness.report.analysis import Aggregates, Analysis, TaskResult
 from benchmarl_himpo.harness.report.comparison import Absent
 from benchmarl_himpo.harness.report.document import Content
-from benchmarl_himpo.harness.report.statistics import FEW_RUNS
+from benchmarl_himpo.harness.report.fairness import describe_fingerprints
+from benchmarl_himpo.harness.statistics import FEW_RUNS
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,7 @@ def write_warnings(content: Content) -> list[str]:
             f"Few runs: some variants have fewer than {FEW_RUNS} on a task. Bootstrap intervals of so few cover less "
             "than they say (about 75 to 90 %), so the verdict on a task also asks for Welch's interval."
         )
+    said += describe_fingerprints(content.comparison.records)
     n_json = sum(not record.config for record in content.comparison.records)
     if n_json:
         said.append(

@@ -21,6 +21,7 @@ from benchmarl_himpo.harness.composition import check_changes, compose, config_d
 from benchmarl_himpo.harness.output import write_whole
 from benchmarl_himpo.harness.runs.benchmarl_config import read_benchmarl_config
 from benchmarl_himpo.harness.runs.checkpoint import CONFIG_FILE, CheckpointError, is_of_benchmarl
+from benchmarl_himpo.harness.runs.older_configs import update_config
 from benchmarl_himpo.host import benchmarl_files as host_files
 
 if TYPE_CHECKING:
@@ -28,27 +29,21 @@ if TYPE_CHECKING:
 
 TRUSTED_CLASSES = ("torch.nn.", "torch_geometric.nn.")
 """Beginnings of class names that a configuration may import without being asked."""
-NODES = ("experiment", "algorithm", "task", "model", "critic_model", "seed", "accelerated")
+NODES = (
+    "experiment",
+    "algorithm",
+    "task",
+    "model",
+    "critic_model",
+    "seed",
+    "accelerated",
+    "absolute_metric_episodes",
+)
 """What a configuration consists of."""
 MODEL_GROUPS = {"model": "model", "critic_model": "model@critic_model"}
 """Groups of Hydra's that the nodes of models are chosen in."""
-LATER_NODES = ("absolute_metric_episodes",)
-"""What older ones lack: they take the default."""
 ORIGIN = "origin"
 """What those of runs have that began from a checkpoint of another, see :mod:`benchmarl_himpo.harness.runs.origin`."""
-WITHOUT_EFFECT_ON_RESULTS = (
-    "checkpoint_",
-    "create_json",
-    "exclude_buffer",
-    "keep_checkpoints",
-    "loggers",
-    "project_name",
-    "render",
-    "restore_",
-    "save_folder",
-    "wandb_",
-)
-"""Beginnings of the experiment's options that say where and how a run is watched and kept: no part of what it is."""
 
 
 def save_run_config(cfg: DictConfig, choices: dict[str, str], folder: Path, origin: Origin | None = None) -> None:
@@ -60,9 +55,7 @@ def save_run_config(cfg: DictConfig, choices: dict[str, str], folder: Path, orig
         folder: the folder of the run.
         origin: the checkpoint of another run that it began from.
     """
-    saved = cast(
-        "dict[str, Any]", OmegaConf.to_container(OmegaConf.masked_copy(cfg, [*NODES, *LATER_NODES]), resolve=True)
-    )
+    saved = cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.masked_copy(cfg, list(NODES)), resolve=True))
     saved["experiment"]["restore_file"] = None  # a run that goes on has checkpoints of its own
     saved["choices"] = choices_of_nodes(cfg, choices)
     if origin is not None:
@@ -136,8 +129,8 @@ def load_run_config(folder: Path, overrides: Sequence[str] = ()) -> tuple[DictCo
     of_benchmarl = is_of_benchmarl(folder)
     file = folder / (host_files.CONFIG_FILE if of_benchmarl else CONFIG_FILE)
     try:
-        found = OmegaConf.create(read_benchmarl_config(file)) if of_benchmarl else OmegaConf.load(file)
-        saved = cast("DictConfig", found)
+        found = read_benchmarl_config(file) if of_benchmarl else OmegaConf.to_container(OmegaConf.load(file))
+        saved = OmegaConf.create(update_config(cast("dict[str, Any]", found)))
         choices = {str(group): str(name) for group, name in saved.choices.items()}
         missing = [node for node in NODES if node not in saved]
         if missing:
@@ -168,7 +161,7 @@ def compose_saved(saved: DictConfig, replaced: Sequence[str] = tuple(MODEL_GROUP
         CheckpointError: if the algorithm has no file.
     """
     cfg = compose([_choose(str(group), str(name)) for group, name in saved.choices.items()])
-    for node in (node for node in (*NODES, *LATER_NODES, ORIGIN) if node in saved):
+    for node in (node for node in (*NODES, ORIGIN) if node in saved):
         is_filled = OmegaConf.is_dict(saved[node]) and node not in replaced
         values = {f"{node}.{key}": value for key, value in saved[node].items()} if is_filled else {node: saved[node]}
         for key, value in values.items():  # a mapping replaces that of the file, which may be of another part
@@ -197,7 +190,7 @@ def _change(cfg: DictConfig, override: str) -> DictConfig:
     key, _, value = override.partition("=")
     name = key.lstrip("+")
     try:
-        if name.partition(".")[0] not in (*NODES, *LATER_NODES):
+        if name.partition(".")[0] not in NODES:
             raise ConfigKeyError(name)
         with open_dict(cfg) if name != key else nullcontext():
             return cast("DictConfig", OmegaConf.merge(cfg, OmegaConf.from_dotlist([f"{name}={value}"])))
@@ -209,7 +202,7 @@ def _change(cfg: DictConfig, override: str) -> DictConfig:
 
 def _describe_unknown(cfg: DictConfig, key: str) -> str:
     """Say which part of a key is no option of a run, and which there are, the similar ones where there are many."""
-    node, known = OmegaConf.masked_copy(cfg, [*NODES, *LATER_NODES]), "a run"
+    node, known = OmegaConf.masked_copy(cfg, list(NODES)), "a run"
     for i, part in enumerate(key.split(".")):
         if part not in node:
             names = [str(name) for name in node]

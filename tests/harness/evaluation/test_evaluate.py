@@ -12,8 +12,8 @@ from support.trained_runs import train
 
 from benchmarl_himpo.harness.commands import audit, evaluate
 from benchmarl_himpo.harness.evaluation.episodes import load_trained, play
-from benchmarl_himpo.harness.evaluation.statistics import estimate_difference, estimate_mean
 from benchmarl_himpo.harness.runs import CheckpointError
+from benchmarl_himpo.harness.statistics import estimate_difference, estimate_mean
 
 
 def test_the_same_seed_plays_the_same_episodes_and_leaves_random_numbers_alone(himppo_run: Path) -> None:
