@@ -239,7 +239,7 @@ class TinyHierarchy:
         return dist.logits if isinstance(dist, OneHotCategorical) else torch.cat([dist.mean, dist.stddev], dim=-1)
 
 
-def is_heard(outputs: Tensor, td: TensorDict) -> list[list[bool]]:
+def is_reached(outputs: Tensor, td: TensorDict) -> list[list[bool]]:
     """Whether agent j's observation reaches output i: a nonzero derivative. Shape ``[E, F]`` to ``[E][n_agents]``."""
     observation = td.get((GROUP, "observation"))
     rows = []

@@ -4,9 +4,20 @@ A part that is registered without fields of its own is tested at once; another o
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from benchmarl_himpo.hierarchy import build_part, clustering_registry, goal_registry, neighbours_registry
+import torch
+from torch import Tensor
+
+from benchmarl_himpo.hierarchy import (
+    FullNeighbours,
+    KMeansClustering,
+    build_part,
+    clustering_registry,
+    goal_registry,
+    neighbours_registry,
+)
 from benchmarl_himpo.objectives import credit_registry
 
 Part = TypeVar("Part")
@@ -34,3 +45,27 @@ GOALS = _examples("goal", goal_registry, dim=GOAL_DIM)
 CREDITS = _examples("credit", credit_registry)
 SHARING_CREDITS = {name: rule for name, rule in CREDITS.items() if not rule.reads_encodings}
 """The rules whose intrinsic rewards sum to the advantage of the interval."""
+
+
+@dataclass(frozen=True)
+class CountedClustering(KMeansClustering):
+    """Keeps the shape ``[*B, n_agents]`` of every call."""
+
+    calls: list[torch.Size] = field(default_factory=list, compare=False)
+
+    def __call__(self, position: Tensor, alive: Tensor, centroids: Tensor, is_fresh: Tensor) -> tuple[Tensor, Tensor]:
+        """Note the call and cluster."""
+        self.calls.append(alive.shape)
+        return super().__call__(position, alive, centroids, is_fresh)
+
+
+@dataclass(frozen=True)
+class CountedNeighbours(FullNeighbours):
+    """Keeps the shape ``[*B, n]`` of every call."""
+
+    calls: list[torch.Size] = field(default_factory=list, compare=False)
+
+    def __call__(self, position: Tensor, alive: Tensor) -> Tensor:
+        """Note the call and connect."""
+        self.calls.append(alive.shape)
+        return super().__call__(position, alive)

@@ -41,7 +41,7 @@ def random_trajectories(layout: HierarchyLayout, shapes: Shapes) -> Trajectories
     """Trajectories with clocks, graphs, flags and values that fit together, and random goals and changes of encodings.
 
     Some goals and changes are zero, which have no direction. V one step later is the value of the next row; after a
-    time limit and at the batch's end it is a number of its own, and so it is after a true end, where nobody may read it.
+    time limit and at the batch's end it is a number of its own, and so it is after a true end, where nothing reads it.
     """
     generator = torch.Generator().manual_seed(shapes.seed)
     size = (shapes.n_envs, shapes.n_steps)
