@@ -27,7 +27,7 @@ def build_part(option: str, chosen: Any, registry: Mapping[str, type[Part]], **g
     """
     own = dict(chosen) if isinstance(chosen, Mapping) else {"name": chosen}
     name = own.pop("name", None)
-    if name not in registry:
+    if not isinstance(name, str) or name not in registry:
         raise ValueError(f"{option}={name} is unknown: choose one of {', '.join(registry)}")
     part = registry[name]
     wanted = [field.name for field in fields(part) if field.name not in given]  # type: ignore[arg-type]

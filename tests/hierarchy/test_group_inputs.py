@@ -4,7 +4,7 @@ import pytest
 import torch
 from tensordict import TensorDict
 
-from benchmarl_himpo.models import GroupInputs, PositionSource
+from benchmarl_himpo.hierarchy.group_inputs import GroupInputs, PositionSource, group_entry
 
 
 def _group_td(*shape: int) -> TensorDict:
@@ -58,7 +58,7 @@ def test_other_texts_are_refused(text):
 @pytest.mark.parametrize("text", ["observation[6:8]", "observation[5:7]", "observation[10:12]", "observation[-8:-6]"])
 def test_features_that_an_entry_does_not_have_are_refused(text):
     """Six features: another slice must not be read in their place."""
-    with pytest.raises(ValueError, match=r"algorithm.position asks for two features of observation .* which has 6"):
+    with pytest.raises(ValueError, match=r"^position: two features of observation .* which has 6"):
         PositionSource.parse(text).read(_group_td().get("agents"))
 
 
@@ -94,3 +94,21 @@ def test_an_entry_that_is_observation_and_position_is_read_once():
     """In-keys hold no key twice."""
     inputs = GroupInputs("agents", ("observation",), PositionSource.parse("observation[0:2]"), None)
     assert inputs.keys == [("agents", "observation")]
+
+
+def test_positions_that_count_cells_are_read_as_floats():
+    """Grid worlds have whole numbers; distances need floats."""
+    td = _group_td(2)
+    td["agents", "cell"] = torch.tensor([3, 4]).expand(2, 3, 2)
+    position = GroupInputs("agents", ("observation",), PositionSource.parse("cell"), None).position(td)
+    assert position.dtype == torch.get_default_dtype()
+    assert position[0, 0].tolist() == [3, 4]
+
+
+def test_an_entry_of_the_group_goes_before_that_of_the_whole_environment():
+    """Rewards per agent where they are there, otherwise everybody's; environments differ."""
+    td = _group_td(2)
+    td["next"] = {"agents": TensorDict(batch_size=(2, 3)), "reward": torch.tensor([[5.0], [6.0]])}
+    assert group_entry(td, "agents", "reward").tolist() == [[[5.0]] * 3, [[6.0]] * 3]
+    td["next", "agents", "reward"] = torch.arange(6.0).reshape(2, 3, 1)
+    assert group_entry(td, "agents", "reward").flatten().tolist() == [0, 1, 2, 3, 4, 5]
