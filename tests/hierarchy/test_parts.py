@@ -57,6 +57,8 @@ SIZED = "write shape={name: sized, low: ..., size: ...}"
         ({"low": 1.0}, ["shape=None", "choose one of plain, sized"]),
         (["plain"], ["shape=['plain']", "choose one of plain, sized"]),
         ({"name": ["plain"]}, ["shape=['plain']", "choose one of plain, sized"]),
+        ({"name": "sized", "low": "two", "size": [1]}, ["shape: low=two must be a number"]),
+        ({"name": "sized", "low": True, "size": [1]}, ["shape: low=True must be a number"]),
         ({"name": "plain", "size": 1}, ["shape=plain has no field size", "write shape=plain"]),
         ({"name": "sized", "low": 1.0, "size": [], "high": 2}, ["shape=sized has no field high", SIZED]),
         ("sized", ["shape=sized needs low", SIZED]),
