@@ -100,7 +100,7 @@ def test_each_command_is_a_process_of_its_own(
     for command in (
         ["run", *given, f"experiment.save_folder={tmp_path}"],
         ["resume", "RUN", "experiment.max_n_frames=120"],
-        ["evaluate", "RUN", "audit=true", "episodes=2"],
+        ["audit", "RUN", "episodes=2"],
         ["export", "RUN", "episodes=1"],
         ["sweep", "folder=sweep", "results=[]", "workers=1", *given, "seed=0,1"],
         ["report", "sweep", "output=report"],

@@ -23,7 +23,7 @@ from support.toy_task import ToyTask
 
 import benchmarl_himpo
 from benchmarl_himpo.environments import is_accelerated
-from benchmarl_himpo.harness.commands import evaluate, export, resume
+from benchmarl_himpo.harness.commands import audit, evaluate, export, resume
 from benchmarl_himpo.harness.composition import compose
 from benchmarl_himpo.harness.evaluation.episodes import load_trained
 from benchmarl_himpo.harness.films.episode import film_episode
@@ -117,9 +117,9 @@ def test_every_command_takes_its_folder(whole: Path, tmp_path: Path, capsys: pyt
     evaluate.main([str(whole), "episodes=3", "task.n_agents=3,4", f"output={tmp_path / 'evaluation.json'}"])
     results = json.loads((tmp_path / "evaluation.json").read_text())["results"]
     assert [result["overrides"] for result in results] == [["task.n_agents=3"], ["task.n_agents=4"]]
-    evaluate.main([str(whole), "audit=true", "episodes=3", f"output={tmp_path / 'audit.json'}"])
-    (audit,) = json.loads((tmp_path / "audit.json").read_text())["results"]
-    assert {row["level"] for row in audit["rows"]} == {1, None}
+    audit.main([str(whole), "episodes=3", f"output={tmp_path / 'audit.json'}"])
+    (audited,) = json.loads((tmp_path / "audit.json").read_text())["results"]
+    assert {row["level"] for row in audited["rows"]} == {1, None}
     export.main([str(whole), "episodes=2", f"output={tmp_path / 'bundle'}"])
     assert "agents: largest difference to the policy 0.0e+00" in capsys.readouterr().out
 
