@@ -17,10 +17,10 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from benchmarl_himpo.harness.output import check_output_file, write_whole
-from benchmarl_himpo.harness.records.run_files import read_scalars
 from benchmarl_himpo.harness.records.spec import comparable_config, label
 from benchmarl_himpo.harness.runs import CheckpointError
 from benchmarl_himpo.harness.runs.run_config import CONFIG_FILE, load_run_config
+from benchmarl_himpo.harness.runs.run_logs import read_scalars
 from benchmarl_himpo.harness.runs.training import n_frames_of
 
 TRIALS = Path(__file__).resolve().parent / "trials.csv"

@@ -3,8 +3,32 @@
 Import is cheap: nothing of torch or BenchMARL is loaded before it is used.
 """
 
-from benchmarl_himpo.registration import register
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from benchmarl_himpo.config import add_yaml_folder
+from benchmarl_himpo.registration import PluginError, register, register_algorithm, register_task
+
+if TYPE_CHECKING:
+    from benchmarl_himpo.harness.experiment import Experiment
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "register"]
+__all__ = [
+    "Experiment",
+    "PluginError",
+    "__version__",
+    "add_yaml_folder",
+    "register",
+    "register_algorithm",
+    "register_task",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import :class:`Experiment`, with BenchMARL, when it is used first."""
+    if name != "Experiment":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return import_module("benchmarl_himpo.harness.experiment").Experiment

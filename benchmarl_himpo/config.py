@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import cast
 
 from omegaconf import DictConfig, OmegaConf
+
+from benchmarl_himpo.host.benchmarl_files import conf_dir
 
 
 def _find_conf_dir() -> Path:
@@ -17,15 +20,53 @@ def _find_conf_dir() -> Path:
 
 CONF_DIR = _find_conf_dir()
 """Absolute path of the folder that holds ``config.yaml``."""
+_ADDED: list[Path] = []
 
 
-def load_yaml(group: str, name: str, conf_dir: Path = CONF_DIR) -> DictConfig:
+def added_yaml_folders() -> tuple[Path, ...]:
+    """The folders that :func:`add_yaml_folder` was given, in order."""
+    return tuple(_ADDED)
+
+
+def yaml_folders() -> tuple[Path, ...]:
+    """Where the YAML of a group is looked for: in our folder, in those that were added, in BenchMARL's."""
+    return (CONF_DIR, *_ADDED, conf_dir())
+
+
+def add_yaml_folder(folder: str | Path) -> None:
+    """Let every command, and :func:`load_yaml`, find the YAML files of a folder, which may inherit all others.
+
+    Args:
+        folder: what holds ``task/<environment>/<task>.yaml``, ``algorithm/<algorithm>.yaml`` and so on.
+
+    Raises:
+        ValueError: if there is no such folder, or one of its files would be hidden by, or hide, another of its name.
+    """
+    added = Path(folder).resolve()
+    if not added.is_dir():
+        raise ValueError(f"the folder of YAML files {added} does not exist")
+    if added in yaml_folders():
+        return
+    for file in sorted(added.rglob("*.yaml")):
+        name = file.relative_to(added)
+        taken = next((other / name for other in yaml_folders() if (other / name).is_file()), None)
+        if taken is not None:
+            raise ValueError(f"{file} has the name of {taken}: give it another one")
+    _ADDED.append(added)
+
+
+def snake_case(name: str) -> str:
+    """Name of a class as YAML files have it: an underscore before each further capital, as ``himppo_2l_config``."""
+    return re.sub(r"(?<!^)(?=[A-Z])|(?<=[a-z])(?=\d)", "_", name).lower()
+
+
+def load_yaml(group: str, name: str) -> DictConfig:
     """Read a YAML file together with the files that its ``defaults`` list names, as Hydra merges them.
 
     Args:
         group: Hydra's group, such as ``algorithm``.
-        name: name of the file in its group, such as ``lbfws/easy``.
-        conf_dir: the folder of the groups. Schemas, whose names end in ``_config``, are no files and left out.
+        name: name of the file in its group, such as ``lbfws/easy``. Schemas, whose names end in ``_config``, are no
+            files and left out.
 
     Returns:
         The values.
@@ -33,12 +74,13 @@ def load_yaml(group: str, name: str, conf_dir: Path = CONF_DIR) -> DictConfig:
     Raises:
         FileNotFoundError: if the file, or one that it inherits, does not exist.
     """
-    content = cast("DictConfig", OmegaConf.load(conf_dir / group / f"{name}.yaml"))
+    files = [folder / group / f"{name}.yaml" for folder in yaml_folders()]
+    content = cast("DictConfig", OmegaConf.load(next(filter(Path.is_file, files), files[0])))
     merged = OmegaConf.create()
     for entry in content.pop("defaults", ["_self_"]):
         parent = str(entry).partition("@")[0].removeprefix(f"/{group}/")
         if parent == "_self_":
             merged.merge_with(content)
         elif not parent.endswith("_config"):
-            merged.merge_with(load_yaml(group, parent, conf_dir))
+            merged.merge_with(load_yaml(group, parent))
     return merged

@@ -15,7 +15,8 @@ import benchmarl_himpo
 
 ROOT = Path(__file__).parent.parent
 YAML_FILES = sorted((ROOT / "conf").rglob("*.yaml"))
-SOURCES = re.compile(r"BenchMARL|lbforaging 2\.0\.0|our choice|our reading|the paper")
+SOURCED = ("conf/algorithm/", "conf/task/")
+SOURCES = re.compile(r"BenchMARL|lbforaging 2\.0\.0|\bours\b|our choice|our reading|\bpaper\b|FeUdal Networks")
 
 
 def test_versions_agree() -> None:
@@ -54,14 +55,26 @@ def comment_of(line: int, lines: list[str]) -> str:
     return " ".join(comments).strip()
 
 
-@pytest.mark.parametrize("file", YAML_FILES, ids=lambda file: str(file.relative_to(ROOT)))
-def test_every_yaml_key_has_a_comment_that_names_its_source(file: Path) -> None:
+def comments_of(file: Path) -> dict[str, str]:
+    """The comment of each key of a file."""
     lines = file.read_text().splitlines()
     keys = list(keys_of(yaml.compose(file.read_text())))
     assert keys
-    comments = {f"{k.value} (line {k.start_mark.line + 1})": comment_of(k.start_mark.line, lines) for k in keys}
-    assert [key for key, comment in comments.items() if not comment] == []
-    assert [key for key, comment in comments.items() if not SOURCES.search(comment)] == []
+    return {f"{k.value} (line {k.start_mark.line + 1})": comment_of(k.start_mark.line, lines) for k in keys}
+
+
+def name_of(file: Path) -> str:
+    return str(file.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("file", YAML_FILES, ids=name_of)
+def test_every_yaml_key_has_a_comment(file: Path) -> None:
+    assert [key for key, comment in comments_of(file).items() if not comment] == []
+
+
+@pytest.mark.parametrize("file", [file for file in YAML_FILES if name_of(file).startswith(SOURCED)], ids=name_of)
+def test_options_of_algorithms_and_rules_of_tasks_name_their_source(file: Path) -> None:
+    assert [key for key, comment in comments_of(file).items() if not SOURCES.search(comment)] == []
 
 
 # Wheel

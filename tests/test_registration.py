@@ -23,7 +23,7 @@ from benchmarl_himpo.algorithms import algorithm_config_registry
 from benchmarl_himpo.config import CONF_DIR
 from benchmarl_himpo.environments.tasks import TASKS
 from benchmarl_himpo.harness.composition import compose
-from benchmarl_himpo.host.benchmarl import CONF_DIR as HOST_CONF
+from benchmarl_himpo.host.benchmarl_files import conf_dir
 from benchmarl_himpo.registration import HimpoSearchPath
 
 ROOT = Path(__file__).parent.parent
@@ -32,7 +32,7 @@ ROOT = Path(__file__).parent.parent
 @pytest.fixture
 def in_benchmarl() -> Iterator[None]:
     """Compose as BenchMARL's commands and tests do, from its own folder."""
-    with initialize_config_dir(config_dir=str(HOST_CONF), version_base=None):
+    with initialize_config_dir(config_dir=str(conf_dir()), version_base=None):
         yield
 
 
@@ -58,7 +58,7 @@ def test_benchmarl_composes_and_loads_every_task_of_ours_with_type_checks(name: 
 def test_files_of_benchmarl_win_over_ours_in_its_own_programs() -> None:
     cfg = hydra_compose("config", ["algorithm=himppo", "task=vmas/balance"], return_hydra_config=True)
     sources = [source.path for source in cfg.hydra.runtime.config_sources]
-    assert [path for path in sources if path in (str(HOST_CONF), str(CONF_DIR))] == [str(HOST_CONF), str(CONF_DIR)]
+    assert [path for path in sources if path in (str(conf_dir()), str(CONF_DIR))] == [str(conf_dir()), str(CONF_DIR)]
     assert "absolute_metric_episodes" not in cfg
     assert cfg.hydra.runtime.choices.experiment == "base_experiment"
 

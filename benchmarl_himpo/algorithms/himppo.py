@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +18,7 @@ from torch import nn
 from torchrl.envs import EnvBase
 
 from benchmarl_himpo.algorithms.options import as_options, build_hierarchy, check_model
-from benchmarl_himpo.config import load_yaml
+from benchmarl_himpo.config import load_yaml, snake_case
 from benchmarl_himpo.hierarchy import GoalSpace, Hierarchy, build_part, goal_registry
 from benchmarl_himpo.models import HierarchicalPolicy, HimppoNetworks
 from benchmarl_himpo.objectives import HierarchicalGAE, HimppoLoss, RewardScheme, credit_registry
@@ -337,4 +336,4 @@ class HimppoConfig(IppoConfig):
     @classmethod
     def yaml_name(cls) -> str:
         """The algorithm's name on the command line: its class name with an underscore before each further capital."""
-        return re.sub(r"(?<!^)(?=[A-Z])|(?<=[a-z])(?=\d)", "_", cls.associated_class().__name__).lower()
+        return snake_case(cls.associated_class().__name__)

@@ -15,10 +15,10 @@ from benchmarl_himpo.environments.entries import GROUP
 
 
 class OwnTask(Task):
-    """Tasks whose YAML is in this package's ``conf/`` and may inherit."""
+    """Tasks whose YAML is in this package's ``conf/`` or in a folder of a plug-in, and may inherit."""
 
     def get_from_yaml(self, path: str | None = None) -> TaskClass:
-        """Load the task's options, from YAML of this package unless a full path is given."""
+        """Load the task's options, from YAML of this package or of a plug-in unless a full path is given."""
         if path is None:
             return self.from_config(load_yaml("task", f"{self.env_name()}/{self.name.lower()}"))
         return self.from_config(cast("DictConfig", OmegaConf.load(path)))

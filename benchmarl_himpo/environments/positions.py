@@ -57,4 +57,5 @@ def known_position(environment_name: str, task_name: str) -> str | None:
 
 def observes_no_position(environment_name: str, task_name: str) -> bool:
     """Whether a task is known to keep the positions out of its observation; False where nothing is known of it."""
-    return _POSITIONS.get(f"{environment_name}/{task_name}", _FIRST) is None
+    name = f"{environment_name}/{task_name}"
+    return name in _POSITIONS and _POSITIONS[name] is None

@@ -10,18 +10,16 @@ from benchmarl.environments import Task, TaskClass, task_config_registry
 from benchmarl.hydra_config import load_task_config_from_hydra
 from omegaconf import DictConfig, OmegaConf
 
-from benchmarl_himpo.environments.cue import CueConfig, CueTask
-from benchmarl_himpo.environments.lbf.options import LbfConfig, LbfwsConfig
+from benchmarl_himpo.environments.cue import CueTask
 from benchmarl_himpo.environments.lbf.task import LbfTask, LbfwsTask
+from benchmarl_himpo.environments.own_task import OwnTask
 
 TASKS: dict[str, Task] = {f"{task.env_name()}/{task.name.lower()}": task for task in (*LbfTask, *LbfwsTask, *CueTask)}
 """The tasks of this package by their names on the command line."""
-SCHEMAS = {"cue_config": CueConfig, "lbf_config": LbfConfig, "lbfws_config": LbfwsConfig}
-"""What their YAML files are checked by, by name in Hydra's store."""
 
 
 def load_task(cfg: DictConfig, name: str) -> TaskClass:
-    """Build a task: BenchMARL's, ours or one of the user's own.
+    """Build a task: BenchMARL's, ours, one of a plug-in or one of the user's own.
 
     Args:
         cfg: the ``task`` node of a composed config.
@@ -32,12 +30,13 @@ def load_task(cfg: DictConfig, name: str) -> TaskClass:
         The task.
 
     Raises:
-        ValueError: if the task is not known in this process, or an option of a task of ours is unknown or out of range.
+        ValueError: if the task is not known in this process, or refuses an option.
     """
-    if name in TASKS:
+    task = task_config_registry.get(name)
+    if isinstance(task, OwnTask):
         # BenchMARL's loader would answer an unknown option of ours with a TypeError of its dataclass
-        return task_config_registry[name].from_config(cfg)
-    if name in task_config_registry:
+        return task.from_config(cfg)
+    if task is not None:
         return load_task_config_from_hydra(cfg, name)
     class_name, _, inner_name = name.partition("/")
     task_class = _find_class(class_name)
@@ -47,12 +46,12 @@ def load_task(cfg: DictConfig, name: str) -> TaskClass:
         raise ValueError(
             f"the run's task is of the class {class_name}, which this process has not imported: import its module and "
             f"call the command's main(), as in python -c 'import {class_name.rpartition('.')[0]}; "
-            "from benchmarl_himpo.harness.commands.evaluate import main; main()' RUN_DIR"
+            "from benchmarl_himpo.evaluate import main; main()' RUN_DIR"
         )
     raise ValueError(
         f"task={name} is not registered in this process: import the module that adds it to "
         "benchmarl.environments.task_config_registry and call the command's main(), as in python -c 'import my_tasks; "
-        "from benchmarl_himpo.harness.commands.run import main; main()' ..."
+        "from benchmarl_himpo.run import main; main()' ..., or install the plug-in that has it"
     )
 
 

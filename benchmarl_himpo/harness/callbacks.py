@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from benchmarl.experiment import Callback, Experiment
-from tensordict import TensorDictBase
+from tensordict import TensorDictBase, unravel_key
 from torch import Tensor
 
 from benchmarl_himpo.environments.entries import LIFE_KEY
@@ -36,13 +36,12 @@ class PortableCallback(Callback):
 class FiniteCallback(PortableCallback):
     """Stop the run at the first NaN or infinity, before it reaches a checkpoint.
 
-    Collected observations and rewards are checked before they are trained on, losses and gradient
-    norms before BenchMARL saves anything. Other entries of the training tensordict are diagnostics
-    and may be anything.
+    Collected observations, states and rewards are checked before they are trained on, losses and gradient norms before
+    BenchMARL saves anything. Other entries of the training tensordict are diagnostics and may be anything.
     """
 
     def on_batch_collected(self, batch: TensorDictBase) -> None:
-        """Check observations and rewards.
+        """Check observations, states and rewards.
 
         Args:
             batch: what was collected in this iteration. Shape ``[n_envs, T]``.
@@ -50,21 +49,14 @@ class FiniteCallback(PortableCallback):
         Raises:
             FloatingPointError: if a value is NaN or infinite.
         """
-        for group in self.experiment.group_map:
-            observations = [
-                key if isinstance(key, tuple) else (key,)
-                for key in self.experiment.observation_spec[group].keys(True, True)
-            ]
-            keys = [
-                *((group, *key) for key in observations),
-                *(("next", group, *key) for key in observations),
-                ("next", group, "reward"),
-                ("next", "reward"),
-            ]
-            for key in keys:
-                value = batch.get(key, None)
-                if value is not None:
-                    self._check_finite(key, value, group)
+        groups, state_spec = self.experiment.group_map, self.experiment.state_spec
+        read = [(group, key) for group in groups for key in self.experiment.observation_spec[group].keys(True, True)]
+        read += [] if state_spec is None else list(state_spec.keys(True, True))
+        rewards = ["reward", *((group, "reward") for group in groups)]
+        for key in (*read, *(("next", key) for key in (*read, *rewards))):
+            value = batch.get(unravel_key(key), None)
+            if value is not None:
+                self._check_finite(f"{unravel_key(key)}", value)
 
     def on_train_end(self, training_td: TensorDictBase, group: str) -> None:
         """Check losses and gradient norms.
@@ -78,29 +70,17 @@ class FiniteCallback(PortableCallback):
         """
         for key, value in training_td.items():
             if key.startswith(("loss", "grad_norm")):
-                self._check_finite(key, value, group)
+                self._check_finite(f"{key} of group {group!r}", value)
 
-    def _check_finite(self, key: str | tuple[str, ...], value: Tensor, group: str) -> None:
-        """Check one entry.
-
-        Args:
-            key: where the entry is, for the message.
-            value: the entry, any shape.
-            group: the agent group it belongs to, for the message.
-
-        Raises:
-            FloatingPointError: if a value is NaN or infinite.
-        """
-        if not value.is_floating_point():
-            return
-        finite = torch.isfinite(value)
-        if finite.all():
-            return
-        raise FloatingPointError(
-            f"{key} of group {group!r} holds {int((~finite).sum())} NaN or infinite values out of "
-            f"{value.numel()} in iteration {self.experiment.n_iters_performed}: the run stops; look at the environment "
-            "if it is observation or reward, otherwise lower experiment.lr or experiment.clip_grad_val."
-        )
+    def _check_finite(self, name: str, value: Tensor) -> None:
+        """Check one entry, whose name is for the message."""
+        n_bad = int((~torch.isfinite(value)).sum()) if value.is_floating_point() else 0
+        if n_bad:
+            raise FloatingPointError(
+                f"{name} holds {n_bad} NaN or infinite values out of {value.numel()} in iteration "
+                f"{self.experiment.n_iters_performed}: the run stops; look at the environment if it is observation, "
+                "state or reward, otherwise lower experiment.lr or experiment.clip_grad_val."
+            )
 
 
 def describe_last_checkpoint(experiment: Experiment) -> str:
@@ -137,7 +117,7 @@ class VideoCallback(PortableCallback):
         Raises:
             RenderError: if the task cannot be drawn.
         """
-        check_display(self.experiment, "experiment.render")
+        check_display(self.experiment, "experiment.render=true", "choose experiment.render=false")
         keep_csv_videos_as_tensors(experiment_loggers(self.experiment))
 
     def on_evaluation_end(self, rollouts: list[TensorDictBase]) -> None:

@@ -9,14 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from benchmarl.environments import (
-    MAgentTask,
-    MeltingPotTask,
-    PettingZooTask,
-    Smacv2Task,
-    Task,
-    task_config_registry,
-)
+from benchmarl.environments import PettingZooTask, Task, task_config_registry
 from benchmarl.experiment import ExperimentConfig
 from omegaconf import DictConfig
 from packaging.specifiers import SpecifierSet
@@ -54,11 +47,8 @@ TASK_NEEDS: dict[type[Task] | Task, tuple[Need, ...]] = {
         _PYGAME,
         Need("pymunk", "<7", "pymunk<7"),
     ),
-    MeltingPotTask: (Need("meltingpot", "", "dm-meltingpot"),),
-    MAgentTask: (Need("magent2", "", "magent2"),),
-    Smacv2Task: (Need("smacv2", "", "git+https://github.com/oxwhirl/smacv2.git"),),
 }
-"""What BenchMARL's tasks need, by task or by all tasks of an environment; tasks that are not here need nothing more."""
+"""What BenchMARL's tasks need, by task or by all tasks of an environment, where their own errors do not tell."""
 
 
 class RequestError(ValueError):
@@ -276,20 +266,21 @@ def _check_logger(name: str) -> None:
         )
 
 
-def check_drawing(task_name: str, option: str) -> None:
+def check_drawing(task_name: str, asker: str, otherwise: str = "") -> None:
     """Check that the packages with which a task draws itself are there.
 
     Args:
         task_name: name of the task, such as ``"vmas/sampling"``.
-        option: the option that asks for pictures, without its value ``true``.
+        asker: the option or the command that asks for pictures, for the message.
+        otherwise: how to do without them, for the message too.
 
     Raises:
         RequestError: if a package is missing or too new.
     """
     if task_name.startswith("vmas/") and not _has_colormaps():
         raise RequestError(
-            f"{option}=true needs matplotlib below 3.9 to draw VMAS tasks: pip install 'benchmarl_himpo[render]', or "
-            f"choose {option}=false."
+            f"{asker} needs matplotlib below 3.9 to draw VMAS tasks: pip install 'benchmarl_himpo[render]'"
+            f"{otherwise and f', or {otherwise}'}."
         )
 
 
@@ -303,7 +294,7 @@ def _check_render(loggers: list[str], task_name: str) -> None:
     Raises:
         RequestError: if a package is missing or too new.
     """
-    check_drawing(task_name, "experiment.render")
+    check_drawing(task_name, "experiment.render=true", "choose experiment.render=false")
     # TensorBoard and wandb encode films with moviepy, TensorBoard with the module 2.0 removed.
     if {"wandb", "tensorboard"} & set(loggers) and not _has_moviepy():
         raise RequestError(

@@ -1,17 +1,139 @@
-"""What the commands that are not Hydra's have in common: a usage text, and an end after Ctrl-C."""
+"""What the commands beside Hydra's have in common: help, typed options, folders, one sentence where something fails."""
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
+from itertools import filterfalse
 from pathlib import Path
+from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
-from benchmarl_himpo.harness.composition import search_in
+import yaml
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from benchmarl_himpo.config import CONF_DIR
+from benchmarl_himpo.harness.composition import GROUPS, check_changes, search_in
+from benchmarl_himpo.registration import PluginError, register
 
 EXIT_INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells use it."""
+
+USUAL_ERRORS = (ValueError, OSError, OmegaConfBaseException, HydraException)
+"""Errors that say what is wrong with input, files and configurations."""
+
+WORDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text, in which ${name} is another option",
+    Path: "a path, in which ${name} is another option",
+    type(None): "null",
+}
+"""What an option of a type can be."""
+
+NULL = ("", "~", "null", "Null", "NULL")
+"""How YAML writes that there is no value."""
+
+Options = TypeVar("Options")
+
+
+def read_options(command: str, options: type[Options], given: Sequence[str], beside: str = "") -> Options:
+    """Read the options of a command: ``conf/<command>.yaml``, and what was given over it.
+
+    Text and paths are taken as they stand; a list takes one value too; an option that may be null takes ``null``.
+
+    Args:
+        command: name of the command.
+        options: dataclass of the options, without defaults; its ``__post_init__`` raises ``ValueError`` out of range.
+        given: what was typed, such as ``["episodes=1000"]``; the last of several values holds.
+        beside: what to say beside the names of the options where one does not exist.
+
+    Returns:
+        The options.
+
+    Raises:
+        ValueError: if an option does not exist, has another type or is out of range.
+    """
+    hints = get_type_hints(options)
+    texts = {}
+    for argument in given:
+        name, equals, texts[name] = argument.partition("=")
+        if name not in hints:
+            raise ValueError(f"{name} is no option of this command: choose from {', '.join(hints)}{beside}")
+        if not equals or texts[name] == "???":
+            raise ValueError(f"{name} needs a value: {name}=...")
+    file = OmegaConf.load(CONF_DIR / f"{command}.yaml")
+    defaults = OmegaConf.merge(OmegaConf.structured(options), OmegaConf.masked_copy(cast("Any", file), list(hints)))
+    try:
+        values = {name: _plain(text, hints[name]) for name, text in texts.items()}
+        return cast("Options", OmegaConf.to_object(OmegaConf.merge(defaults, values)))
+    except OmegaConfBaseException as error:
+        name = re.split(r"\W", str(error.full_key))[0]
+        raise ValueError(f"{name}={texts[name]} must be {_describe(hints[name])}") from error
+
+
+def read_for_trained_runs(
+    command: str, options: type[Options], arguments: Sequence[str]
+) -> tuple[list[Path], Options, list[str]]:
+    """Read the command line of a command that reads trained runs.
+
+    Args:
+        command: name of the command.
+        options: dataclass of its options, as :func:`read_options` takes it.
+        arguments: folders of runs, options, and changes of the runs' configuration, which have a dot in their names.
+
+    Returns:
+        The folders, the options and the changes.
+
+    Raises:
+        ValueError: as :func:`read_options`, or if there is no folder, or a change chooses a file.
+    """
+    folders, rest = split_folders(arguments)
+    own, changes = _split(rest, options, GROUPS)
+    check_changes(changes)
+    beside = ", or name an option of the run with its dot, such as task.n_agents=5"
+    values = read_options(command, options, own, beside)
+    if not folders:
+        raise ValueError("give at least one folder of a run")
+    return folders, values, changes
+
+
+def read_for_new_runs(command: str, options: type[Options], arguments: Sequence[str]) -> tuple[Options, list[str]]:
+    """Read the command line of a command that composes new runs.
+
+    Args:
+        command: name of the command.
+        options: dataclass of its options, as :func:`read_options` takes it.
+        arguments: options, and overrides of the runs in Hydra's syntax.
+
+    Returns:
+        The options and the overrides.
+
+    Raises:
+        ValueError: as :func:`read_options`.
+    """
+    own, overrides = _split(arguments, options, {*GROUPS, *map(str, OmegaConf.load(CONF_DIR / "config.yaml"))})
+    return read_options(command, options, own, ", or describe runs as for run, such as task=vmas/sampling"), overrides
+
+
+def split_folders(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """Tell folders, whose names may have a ``=``, from ``name=value``."""
+    rest = [argument for argument in arguments if "=" in argument and not Path(argument).is_dir()]
+    return [Path(argument) for argument in arguments if argument not in rest], rest
+
+
+def register_or_exit() -> None:
+    """Make known what this package and all plug-ins have; a plug-in that cannot be loaded ends the command."""
+    try:
+        register()
+    except PluginError as error:
+        sys.exit(str(error))
 
 
 def given_arguments(arguments: Sequence[str] | None, usage: str | None, needs_some: bool = True) -> list[str]:
@@ -52,11 +174,12 @@ def take_config_dir(arguments: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def exit_on_interrupt(message: str) -> Iterator[None]:
-    """Turn Ctrl-C in the block into a short message and the exit code that shells use.
+def exit_with_a_sentence(interrupted: str, *errors: type[Exception]) -> Iterator[None]:
+    """Turn errors in the block into one sentence and exit code 1, and Ctrl-C into the exit code that shells use.
 
     Args:
-        message: what there is now, and what can be done with it.
+        interrupted: what there is after Ctrl-C, and what can be done with it.
+        errors: what says by itself what is wrong, such as :data:`USUAL_ERRORS`.
 
     Yields:
         Nothing.
@@ -64,5 +187,37 @@ def exit_on_interrupt(message: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        print(message, file=sys.stderr)
+        print(interrupted, file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
+    except errors as error:
+        sys.exit(str(error))
+
+
+def _split(arguments: Sequence[str], options: type[Any], of_runs: Collection[str]) -> tuple[list[str], list[str]]:
+    """Tell options from what is said of runs; a misspelt option is none of a run's, to which Hydra would add it."""
+    names = [field.name for field in fields(options)]
+
+    def is_own(argument: str) -> bool:
+        name = argument.partition("=")[0]
+        return name in names or (name.isidentifier() and name not in of_runs)
+
+    return [*filter(is_own, arguments)], [*filterfalse(is_own, arguments)]
+
+
+def _plain(text: str, hint: Any) -> object:
+    """Give what OmegaConf converts to the type of an option."""
+    if get_origin(hint) is not list:
+        return None if type(None) in get_args(hint) and text in NULL else text
+    if not text.startswith("["):
+        return [text] if text else []
+    try:
+        return [str(item) for item in yaml.safe_load(text)]
+    except yaml.YAMLError:
+        return text  # which OmegaConf refuses
+
+
+def _describe(hint: Any) -> str:
+    """Say what an option of a type can be."""
+    if get_origin(hint) is list:
+        return "a list such as [a,b]"
+    return " or ".join(WORDS[kind] for kind in get_args(hint) or (hint,))

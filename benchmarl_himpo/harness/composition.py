@@ -92,6 +92,7 @@ def check_changes(changes: Sequence[str]) -> None:
         if key in GROUPS or "@" in key or "/" in key:
             raise ValueError(
                 f"{change} chooses a file, and a trained run keeps those it was made of: change single options, such "
-                "as experiment.max_n_frames=960000 (resume) or task.n_agents=5 (evaluate, export), or start a new run "
-                f"with {change} (init_from=RUN_DIR lets it begin with the networks of this one, where they fit)"
+                "as experiment.max_n_frames=960000 (resume) or task.n_agents=5 (evaluate, audit, film, export), or "
+                f"start a new run with {change} (init_from=RUN_DIR lets it begin with the networks of this one, where "
+                "they fit)"
             )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 
 class OutputError(OSError):
@@ -64,6 +67,47 @@ def write_whole(file: Path, text: str) -> None:
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
+
+
+class Results:
+    """The results of one call of a command, as a JSON file that is written anew with each of them.
+
+    Args:
+        file: the file, the value of ``output``.
+        settings: options of the call; its ``output`` is left out, so that the file holds no path.
+
+    Raises:
+        ValueError: if its name does not end in ``.json``.
+        OutputError: if it cannot be written.
+    """
+
+    def __init__(self, file: Path, settings: Mapping[str, Any]) -> None:
+        if file.suffix != ".json":
+            raise ValueError(
+                f"output={file} must end in .json: what else is written has the same name before its ending"
+            )
+        check_output_file("output", file)
+        self.file = file
+        self._settings = {name: value for name, value in settings.items() if name != "output"}
+        self._results: list[dict[str, Any]] = []
+        self._error: OSError | None = None
+
+    def keep(self, result: dict[str, Any]) -> None:
+        """Add a result; a file that cannot be written now stops nothing, since the next result writes it again."""
+        self._results.append(result)
+        try:
+            write_whole(self.file, json.dumps({"settings": self._settings, "results": self._results}, indent=1) + "\n")
+            self._error = None
+        except OSError as error:
+            self._error = error
+
+    def finish(self) -> None:
+        """Say where the results are; raises :class:`OutputError` where the file lacks some."""
+        if self._error is not None:
+            raise OutputError(
+                f"output={self.file} could not be written ({self._error}): what is printed is all there is"
+            )
+        print(f"\nresults: {self.file}")
 
 
 def _check_folder(problem: str, other: str, folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -120,19 +120,21 @@ class Hierarchy:
         tensordict.set(self.keys.parent_index, torch.where(is_due[..., None], index, held))
         tensordict.set(self.keys.centroids, torch.where(is_due[..., None, None], new_centroids, centroids))
 
-    def connect(self, tensordict: TensorDictBase) -> None:
-        """Write who exchanges messages with whom at every level, under the clustering in effect.
+    def connect(self, tensordict: TensorDictBase, levels: Iterable[int] | None = None) -> None:
+        """Write who exchanges messages with whom inside each level, under the clustering in effect.
 
         Nodes without a live worker take no part.
 
         Args:
             tensordict: of batch shape ``[*B]``, with the clustering.
+            levels: the levels to connect; None: all.
         """
-        levels = [level for level in range(self.layout.n_levels) if self.exchanges(level)]
-        if not levels:
+        chosen = range(self.layout.n_levels) if levels is None else levels
+        exchanging = [level for level in chosen if self.exchanges(level)]
+        if not exchanging:
             return
         graph, position = self.graph(tensordict), self.inputs.position(tensordict)
-        for level in levels:
+        for level in exchanging:
             present = graph.n_workers(level) > 0
             edges = self.neighbours_at(level)(graph.pool(position, level), present)
             tensordict.set(self.keys.adjacency(level), edges)

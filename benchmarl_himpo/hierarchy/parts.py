@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 Part = TypeVar("Part")
+
+KINDS: dict[type, tuple[tuple[type, ...], str]] = {
+    bool: ((bool,), "true or false"),
+    int: ((int,), "a whole number"),
+    float: ((int, float), "a number"),
+    str: ((str,), "a text"),
+}
+"""What a field of a type may be given, and how that is called."""
 
 
 def build_part(option: str, chosen: Any, registry: Mapping[str, type[Part]], **given: Any) -> Part:
@@ -27,7 +35,7 @@ def build_part(option: str, chosen: Any, registry: Mapping[str, type[Part]], **g
     """
     own = dict(chosen) if isinstance(chosen, Mapping) else {"name": chosen}
     name = own.pop("name", None)
-    if name not in registry:
+    if not isinstance(name, str) or name not in registry:
         raise ValueError(f"{option}={name} is unknown: choose one of {', '.join(registry)}")
     part = registry[name]
     wanted = [field.name for field in fields(part) if field.name not in given]  # type: ignore[arg-type]
@@ -36,5 +44,15 @@ def build_part(option: str, chosen: Any, registry: Mapping[str, type[Part]], **g
         raise ValueError(f"{option}={name} has no field {min(unknown)}: write {option}={example}")
     if missing := set(wanted) - own.keys():
         raise ValueError(f"{option}={name} needs {min(missing)}: write {option}={example}")
+    _check_types(option, part, own)
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in own.items()}
     return part(**values, **given)
+
+
+def _check_types(option: str, part: type, values: Mapping[str, Any]) -> None:
+    """Refuse a text where a number belongs, and the like."""
+    hints = get_type_hints(part)
+    for field, value in values.items():
+        kinds, words = KINDS.get(hints[field], ((object,), ""))
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds and object not in kinds):
+            raise ValueError(f"{option}: {field}={value} must be {words}")

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import benchmarl
 from benchmarl.algorithms.common import Algorithm
 from benchmarl.experiment import Experiment
 from torchrl.envs import EnvBase
@@ -76,13 +74,6 @@ EXPERIMENT_ATTRIBUTES = (
 
 BenchMARL documents none of them, but hands the experiment to callbacks and algorithms to read them from. Documentation
 of them would replace this list.
-"""
-
-CONF_DIR = Path(benchmarl.__file__).parent / "conf"
-"""Folder of BenchMARL's YAML files.
-
-Needed to tell files that everybody has from the user's own. A documented path, or asking Hydra's search path, would
-replace this.
 """
 
 

@@ -1,4 +1,4 @@
-"""What BenchMARL's experiment leaves on disk: names and layout of files, and what is in them. Imports no BenchMARL.
+"""What BenchMARL has and leaves on disk: names and layout of files, and what is in them. Imports no BenchMARL.
 
 None of it is documented. Needed to resume, evaluate, record and compare runs, BenchMARL's own among them. A documented
 format of runs would replace this.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,17 @@ COLLECTION_TIME, TRAINING_TIME = "timers/collection_time", "timers/training_time
 """Metrics of every iteration, in seconds."""
 EVALUATION_TIME = "timers/evaluation_time"
 """Metric of every evaluation, in seconds."""
+
+
+def conf_dir() -> Path:
+    """Folder of BenchMARL's YAML files, found without importing BenchMARL.
+
+    Needed to tell files that everybody has from the user's own, and to read what inherits them. A documented path, or
+    asking Hydra's search path, would replace this.
+    """
+    spec = find_spec("benchmarl")
+    assert spec is not None and spec.origin is not None  # a dependency, and no namespace
+    return Path(spec.origin).parent / "conf"
 
 
 def checkpoint_folder(run: Path) -> Path:

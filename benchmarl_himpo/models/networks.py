@@ -25,7 +25,8 @@ class HimppoNetworks:
 
     Args:
         hierarchy: the hierarchy.
-        observation_spec: what the group's networks see, the entries ``hierarchy.observation``. Shape ``[n_agents]``.
+        observation_spec: what the environment emits for the group; networks see the entries ``hierarchy.observation``.
+            Shape ``[n_agents]``.
         action_spec: the environment's action spec, unbatched, with an entry for the group.
         goal: the space of goals.
         model: BenchMARL's configuration of the actors' encoders, feed-forward.
@@ -86,7 +87,9 @@ class HimppoNetworks:
             raise ValueError(f"goal_actor_width={goal_actor_width} must be above 0 and at most 1")
         self.hierarchy = hierarchy
         self.goal = goal
-        self._observation_spec = observation_spec
+        self._observation_spec = Composite(
+            {key: observation_spec[key].clone() for key in hierarchy.observation}, shape=observation_spec.shape
+        )
         self._action_spec = action_spec
         self._hidden_dim = hierarchy.layout.per_level("hidden_dim", hidden_dim)
         if min(self._hidden_dim) < 1:

@@ -54,7 +54,8 @@ class HierarchicalGAE(TensorDictModuleBase):
         if scheme.credit.reads_encodings:
             _check_goals_are_encodings(policy, type(scheme.credit).__name__.lower())
         keys = [hierarchy.keys[level] for level in range(hierarchy.layout.n_levels)]
-        self.in_keys = list(dict.fromkeys(key for critic in critics for key in critic.in_keys))
+        clock = [hierarchy.keys.clock] if hierarchy.layout.top > 0 else []
+        self.in_keys = list(dict.fromkeys([*(key for critic in critics for key in critic.in_keys), *clock, "next"]))
         self.out_keys = [key for k in keys for key in (k.advantage, k.value_target, k.actor_mask, k.critic_mask)]
 
     @torch.no_grad()

@@ -5,8 +5,8 @@ import torch
 from benchmarl.environments import VmasTask
 
 from benchmarl_himpo.environments import accelerate, known_position, observes_no_position
+from benchmarl_himpo.hierarchy.group_inputs import PositionSource
 from benchmarl_himpo.host.torchrl import vmas_environment
-from benchmarl_himpo.models import PositionSource
 
 WITHOUT_POSITION = {
     "wind_flocking",

@@ -14,9 +14,10 @@ from omegaconf import OmegaConf
 from support.trained_runs import OVERRIDES, train
 
 from benchmarl_himpo.config import CONF_DIR
-from benchmarl_himpo.harness.commands import evaluate, export, report, sweep
+from benchmarl_himpo.harness.commands import audit, evaluate, export, film, report, sweep
 from benchmarl_himpo.harness.commands.run import CommandError, train_and_summarise
 from benchmarl_himpo.harness.composition import compose
+from benchmarl_himpo.harness.evaluation import combinations
 from benchmarl_himpo.harness.output import OutputError, check_output_file, check_output_folder, write_whole
 from benchmarl_himpo.harness.report import comparison
 from benchmarl_himpo.harness.runs import checkpoint
@@ -108,9 +109,9 @@ def arguments(run: Path, bad: Path) -> dict[str, tuple[ModuleType, ModuleType, s
     """By command: its module, where its first expensive function is, and what to call it with."""
     file, folder = f"output={bad}/x.json", f"output={bad}"
     return {
-        "evaluate": (evaluate, evaluate, "load_trained", [str(run), file]),
-        "audit": (evaluate, evaluate, "load_trained", [str(run), "audit=true", file]),
-        "video": (evaluate, evaluate, "load_trained", [str(run), "video=true", file]),
+        "evaluate": (evaluate, combinations, "load_trained", [str(run), file]),
+        "audit": (audit, combinations, "load_trained", [str(run), file]),
+        "film": (film, combinations, "load_trained", [str(run), file]),
         "export": (export, export, "export_run", [str(run), folder]),
         "report": (report, comparison, "collect", [str(run), folder]),
         "sweep": (sweep, sweep, "expand", ["algorithm=ippo", f"folder={bad}"]),
@@ -119,14 +120,14 @@ def arguments(run: Path, bad: Path) -> dict[str, tuple[ModuleType, ModuleType, s
 
 
 @pytest.mark.parametrize("place", ["a file", "in a file", "no disk"])
-@pytest.mark.parametrize("name", ["evaluate", "audit", "video", "export", "report", "sweep", "publish"])
+@pytest.mark.parametrize("name", ["evaluate", "audit", "film", "export", "report", "sweep", "publish"])
 def test_a_command_looks_where_its_results_go_before_it_computes(
     name: str, place: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if place not in places(tmp_path):
         pytest.skip("no /proc here")
-    if name == "video":
-        pytest.importorskip("matplotlib", reason="video=true needs matplotlib")
+    if name == "film":
+        pytest.importorskip("matplotlib", reason="a film needs matplotlib")
     module, owner, expensive, given = arguments(run, places(tmp_path)[place])[name]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(owner, expensive, lambda *_: pytest.fail(f"{expensive} was called"))
@@ -163,14 +164,14 @@ def test_the_throughput_measurement_looks_where_its_results_go_before_it_measure
 
 
 @needs_full_disk
-@pytest.mark.parametrize("audit", [False, True])
+@pytest.mark.parametrize("command", [evaluate, audit])
 def test_an_evaluation_that_cannot_be_kept_is_printed(
-    audit: bool, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    command: ModuleType, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Both runs are played, though the first result could not be written."""
     (tmp_path / "x.json").symlink_to(FULL_DISK)
     with pytest.raises(SystemExit) as exit_info:
-        evaluate.main([str(run), "episodes=2", "task.n_agents=3,4", f"output={tmp_path / 'x.json'}", f"audit={audit}"])
+        command.main([str(run), "episodes=2", "task.n_agents=3,4", f"output={tmp_path / 'x.json'}"])
     said = capsys.readouterr().out
     assert "task.n_agents=3" in said
     assert "task.n_agents=4" in said

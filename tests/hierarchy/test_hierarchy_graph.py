@@ -1,5 +1,6 @@
 """Who stands below whom, and what pooling makes of nodes without a live worker."""
 
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -42,6 +43,23 @@ def test_membership_leaves_dead_workers_out():
     assert graph.n_workers(0).tolist() == [1, 1, 0, 1]
     assert graph.n_workers(1).tolist() == [2, 0, 1]
     assert graph.n_workers(2).tolist() == [1, 2]
+
+
+def test_membership_is_computed_once_per_graph(monkeypatch):
+    """Pooling, counting and asking again follow the parents once per level; a graph with other workers does so anew."""
+    graph, follow, followed = _graph(**FOUR_WORKERS), HierarchyGraph.ancestor_index, []
+    monkeypatch.setattr(
+        HierarchyGraph, "ancestor_index", lambda self, level: (followed.append(level), follow(self, level))[1]
+    )
+    for _ in range(3):
+        for level in (1, 2):
+            graph.pool(torch.ones(4, 1), level)
+            graph.n_workers(level)
+            graph.membership(level)
+    assert followed == [1, 2]
+    other = replace(graph, alive=torch.tensor([False, True, True, True]))
+    assert other.membership(1).tolist() == [[0, 1, 0, 1], [0, 0, 0, 0], [0, 0, 1, 0]]
+    assert graph.membership(1).tolist() == [[0, 1, 0, 1], [0, 0, 0, 0], [1, 0, 0, 0]]
 
 
 def test_membership_is_refused_for_the_workers():

@@ -1,5 +1,7 @@
 """Levels, counted from the bottom, and the clocks that say when each decides."""
 
+import re
+
 import pytest
 import torch
 
@@ -13,10 +15,10 @@ def test_levels_count_from_the_bottom():
     assert [layout.nodes_at(level) for level in range(3)] == [5, 2, 1]
 
 
-def test_edges_are_workers_at_the_bottom_and_the_nodes_below_everywhere_else():
+def test_recipients_are_workers_at_the_bottom_and_the_nodes_below_everywhere_else():
     """Workers act once each; a sub-manager sends a goal to each worker, the manager one to each sub-manager."""
     layout = HierarchyLayout(n_agents=5, n_nodes=(2, 1), goal_interval=(5, 2))
-    assert [layout.edges_at(level) for level in range(3)] == [5, 5, 2]
+    assert [layout.n_recipients(level) for level in range(3)] == [5, 5, 2]
 
 
 @pytest.mark.parametrize(
@@ -90,14 +92,29 @@ def test_static_parents_of_a_middle_level_are_its_own_nodes():
     ]
 
 
+@pytest.mark.parametrize("value", [0.5, None, "tanh", [1, 2, 3], (1, 2, 3)])
+def test_one_value_serves_all_levels_and_a_sequence_gives_each_its_own(value):
+    """Workers first; text is one value."""
+    layout = HierarchyLayout(4, (2, 1), (5, 2))
+    expected = [1, 2, 3] if isinstance(value, list | tuple) else [value] * 3
+    assert layout.per_level("option", value) == expected
+
+
+@pytest.mark.parametrize("values", [[], [1, 2], [1, 2, 3, 4]])
+def test_a_sequence_of_another_length_than_there_are_levels_is_refused(values):
+    """The message names the option and the number of levels."""
+    with pytest.raises(ValueError, match=re.escape(f"option={values}") + ".*give it 3"):
+        HierarchyLayout(4, (2, 1), (5, 2)).per_level("option", values)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ((4, (2, 1), (5,)), "same length"),
         ((4, (2,), (5, 2)), "same length"),
-        ((4, (0,), (5,)), "algorithm.n_nodes"),
-        ((4, (2, 1), (5, 0)), "algorithm.goal_interval"),
-        ((4, (2,), (-1,)), "algorithm.goal_interval"),
+        ((4, (0,), (5,)), "^n_nodes="),
+        ((4, (2, 1), (5, 0)), "^goal_interval="),
+        ((4, (2,), (-1,)), "^goal_interval="),
         ((0, (2,), (5,)), "at least one agent"),
     ],
 )

@@ -6,10 +6,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.parts import NEIGHBOURS
 
 from benchmarl_himpo.hierarchy import (
     FullNeighbours,
     KnnNeighbours,
+    Neighbours,
     NoNeighbours,
     RadiusNeighbours,
     neighbours_registry,
@@ -20,7 +22,7 @@ ALL = torch.ones(4, dtype=torch.bool)
 
 
 def _edges(adjacency: torch.Tensor) -> list[list[int]]:
-    """Whom every node hears."""
+    """Whom every node receives messages from."""
     return [row.nonzero().flatten().tolist() for row in adjacency]
 
 
@@ -35,68 +37,69 @@ def test_registry_names_every_builder():
 
 
 @pytest.mark.parametrize(
-    ("name", "n_neighbours", "radius", "expected"),
+    ("builder", "expected"),
     [
-        ("full", 1, 1.0, [[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]]),
-        ("none", 1, 1.0, [[], [], [], []]),
-        ("radius", 1, 2.5, [[1], [0, 2], [1], []]),
-        ("radius", 1, 2.0, [[1], [0, 2], [1], []]),  # a node exactly at the radius is heard
-        ("radius", 1, 0.5, [[], [], [], []]),
-        ("knn", 1, 1.0, [[1], [0], [1], [2]]),
-        ("knn", 2, 1.0, [[1, 2], [0, 2], [0, 1], [1, 2]]),
-        ("knn", 9, 1.0, [[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]]),
+        (FullNeighbours(), [[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]]),
+        (NoNeighbours(), [[], [], [], []]),
+        (RadiusNeighbours(2.5), [[1], [0, 2], [1], []]),
+        (RadiusNeighbours(2.0), [[1], [0, 2], [1], []]),  # a node exactly at the radius counts
+        (RadiusNeighbours(0.5), [[], [], [], []]),
+        (KnnNeighbours(1), [[1], [0], [1], [2]]),
+        (KnnNeighbours(2), [[1, 2], [0, 2], [0, 1], [1, 2]]),
+        (KnnNeighbours(9), [[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]]),
     ],
 )
-def test_four_agents_on_a_line(name, n_neighbours, radius, expected):
+def test_four_agents_on_a_line(builder, expected):
     """Agents at x = 0, 1, 3 and 7."""
-    adjacency = neighbours_registry[name](n_neighbours, radius)(LINE, ALL)
+    adjacency = builder(LINE, ALL)
     assert _edges(adjacency) == expected
+    assert max(map(len, expected)) <= builder.max_degree(4)
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"),
+    ("builder", "expected"),
     [
-        ("full", [[2, 3], [], [0, 3], [0, 2]]),
-        ("none", [[], [], [], []]),
-        ("radius", [[2], [], [0], []]),
-        ("knn", [[2], [], [0], [2]]),
+        (FullNeighbours(), [[2, 3], [], [0, 3], [0, 2]]),
+        (NoNeighbours(), [[], [], [], []]),
+        (RadiusNeighbours(3.0), [[2], [], [0], []]),
+        (KnnNeighbours(1), [[2], [], [0], [2]]),
     ],
 )
-def test_a_dead_agent_neither_hears_nor_is_heard(name, expected):
+def test_a_dead_agent_neither_sends_nor_receives_messages(builder, expected):
     """Agent 1 is dead: its neighbours look past it."""
     alive = torch.tensor([True, False, True, True])
-    assert _edges(neighbours_registry[name](1, 3.0)(LINE, alive)) == expected
+    assert _edges(builder(LINE, alive)) == expected
 
 
-def test_knn_hears_fewer_where_fewer_are_alive():
-    """Two live agents and two neighbours asked for: each hears the other only."""
+def test_knn_gives_fewer_neighbours_where_fewer_are_alive():
+    """Two live agents and two neighbours asked for: each has the other only."""
     alive = torch.tensor([True, False, False, True])
-    assert _edges(KnnNeighbours(2, 1.0)(LINE, alive)) == [[3], [], [], [0]]
+    assert _edges(KnnNeighbours(2)(LINE, alive)) == [[3], [], [], [0]]
 
 
-@pytest.mark.parametrize("name", neighbours_registry)
-def test_one_agent_hears_nobody(name):
+@pytest.mark.parametrize("name", NEIGHBOURS)
+def test_one_agent_has_no_neighbours(name):
     """There are no self-loops, also for an agent alone."""
-    adjacency = neighbours_registry[name](3, 5.0)(torch.zeros(1, 2), torch.ones(1, dtype=torch.bool))
+    adjacency = NEIGHBOURS[name](torch.zeros(1, 2), torch.ones(1, dtype=torch.bool))
     assert adjacency.tolist() == [[False]]
 
 
-@pytest.mark.parametrize("name", ["full", "radius", "knn"])
-def test_two_agents_at_one_point_hear_each_other_and_not_themselves(name):
+@pytest.mark.parametrize("name", [name for name, builder in NEIGHBOURS.items() if not builder.is_silent])
+def test_two_agents_at_one_point_are_neighbours_and_not_their_own(name):
     """Distance zero is no self-loop."""
     position = torch.tensor([[0.5, 0.5], [0.5, 0.5], [9.0, 9.0]])
-    adjacency = neighbours_registry[name](1, 1.0)(position, torch.ones(3, dtype=torch.bool))
+    adjacency = NEIGHBOURS[name](position, torch.ones(3, dtype=torch.bool))
     assert adjacency[0, 1]
     assert adjacency[1, 0]
     assert not adjacency.diagonal().any()
 
 
-@pytest.mark.parametrize("name", neighbours_registry)
+@pytest.mark.parametrize("name", NEIGHBOURS)
 @pytest.mark.parametrize("shape", [(), (2,), (2, 3)])
 def test_any_batch_shape_gives_what_each_environment_gives_alone(name, shape):
     """No batch, environments, environments over time."""
     generator = torch.Generator().manual_seed(0)
-    builder = neighbours_registry[name](2, 0.8)
+    builder = NEIGHBOURS[name]
     position = torch.randn(*shape, 5, 2, dtype=torch.float64, generator=generator)
     alive = torch.rand(*shape, 5, generator=generator) < 0.8
     adjacency = builder(position, alive)
@@ -106,40 +109,76 @@ def test_any_batch_shape_gives_what_each_environment_gives_alone(name, shape):
         assert (adjacency[where] == builder(position[where], alive[where])).all()
 
 
-@pytest.mark.parametrize("name", ["full", "none"])
-def test_builders_without_geometry_need_no_position(name):
+@pytest.mark.parametrize("name", [name for name, builder in NEIGHBOURS.items() if not builder.needs_position])
+def test_builders_without_geometry_read_no_position(name):
     """A task without a known position can use them."""
-    assert not neighbours_registry[name].needs_position
     nowhere = torch.full((4, 2), torch.nan)
-    expected = neighbours_registry[name](1, 1.0)(LINE, ALL)
-    assert torch.equal(neighbours_registry[name](1, 1.0)(nowhere, ALL), expected)
+    assert torch.equal(NEIGHBOURS[name](nowhere, ALL), NEIGHBOURS[name](LINE, ALL))
 
 
-@pytest.mark.parametrize("name", ["radius", "knn"])
-def test_builders_with_geometry_say_that_they_need_positions(name):
-    """The algorithm refuses a task without a known position on this flag."""
-    assert neighbours_registry[name].needs_position
+def test_builders_say_what_they_need_and_who_knows_it():
+    """The nearest k are known to nobody without everybody's positions; a radius is a radio's range."""
+    says = {name: (part.needs_position, part.is_silent, part.is_local) for name, part in NEIGHBOURS.items()}
+    assert says == {
+        "full": (False, False, True),
+        "radius": (True, False, True),
+        "knn": (True, False, False),
+        "none": (False, True, True),
+    }
+
+
+def test_a_builder_that_says_nothing_may_connect_all_and_needs_everybodys_positions():
+    """The cautious values: whoever deploys a policy relies on them."""
+
+    class Unknown(Neighbours):
+        def _restrict(self, position, allowed):
+            return allowed
+
+    assert not Unknown().is_local
+    assert not Unknown().is_silent
+    assert Unknown().max_degree(5) == 4
+
+
+@pytest.mark.parametrize(("k", "expected"), [(1, 1), (3, 3), (9, 4)])
+def test_knn_says_how_many_neighbours_there_may_be(k, expected):
+    """Of five nodes, a node has at most the other four."""
+    assert KnnNeighbours(k).max_degree(5) == expected
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: KnnNeighbours(0), "neighbours: k=0 must be 1 or more"),
+        (lambda: RadiusNeighbours(0.0), "neighbours: radius=0.0 must be positive"),
+        (lambda: RadiusNeighbours(-1.0), "neighbours: radius=-1.0 must be positive"),
+    ],
+)
+def test_values_that_give_no_neighbours_are_refused(make, message):
+    """The message names the option and the field."""
+    with pytest.raises(ValueError, match=message):
+        make()
 
 
 @settings(deadline=None, max_examples=60)
 @given(
-    name=st.sampled_from(sorted(neighbours_registry)),
+    name=st.sampled_from(sorted(NEIGHBOURS)),
     seed=st.integers(0, 2**31),
     n_agents=st.integers(1, 8),
-    n_neighbours=st.integers(1, 4),
+    k=st.integers(1, 4),
     data=st.data(),
 )
-def test_permuting_agents_permutes_the_edges(name, seed, n_agents, n_neighbours, data):
+def test_permuting_agents_permutes_the_edges(name, seed, n_agents, k, data):
     """Agents at random places, so without ties, with some dead; every rule of the adjacency holds as well."""
     order = torch.tensor(data.draw(st.permutations(range(n_agents))))
     alive = torch.tensor(data.draw(st.lists(st.booleans(), min_size=n_agents, max_size=n_agents)))
     position = torch.randn(n_agents, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    builder = neighbours_registry[name](n_neighbours, 1.0)
+    builder = KnnNeighbours(k) if name == "knn" else NEIGHBOURS[name]
     adjacency = builder(position, alive)
     assert (builder(position[order], alive[order]) == adjacency[order][:, order]).all()
     assert not adjacency.diagonal().any()
     assert not adjacency[~alive].any()
     assert not adjacency[:, ~alive].any()
+    assert int(adjacency.sum(-1).max()) <= builder.max_degree(n_agents)
     if name == "knn":
-        n_heard = max(min(n_neighbours, int(alive.sum()) - 1), 0)
-        assert (adjacency.sum(-1)[alive] == n_heard).all()
+        degree = max(min(k, int(alive.sum()) - 1), 0)
+        assert (adjacency.sum(-1)[alive] == degree).all()

@@ -19,7 +19,6 @@ from support.toy_task import ToyTask
 from torchrl.record.loggers import CSVLogger
 
 from benchmarl_himpo.host.benchmarl import (
-    CONF_DIR,
     EXPERIMENT_ATTRIBUTES,
     HOOKS,
     evaluations_to_write,
@@ -27,6 +26,7 @@ from benchmarl_himpo.host.benchmarl import (
     offer_type_check,
     training_env,
 )
+from benchmarl_himpo.host.benchmarl_files import conf_dir
 from benchmarl_himpo.host.hook import Hook
 
 
@@ -73,8 +73,8 @@ def test_the_policy_of_each_group_is_a_part_of_the_policy(finished: Experiment) 
 
 
 def test_conf_dir_holds_a_file_for_each_algorithm_and_task() -> None:
-    assert (CONF_DIR / "algorithm" / "ippo.yaml").is_file()
-    assert (CONF_DIR / "task" / "vmas" / "sampling.yaml").is_file()
+    assert (conf_dir() / "algorithm" / "ippo.yaml").is_file()
+    assert (conf_dir() / "task" / "vmas" / "sampling.yaml").is_file()
 
 
 def test_experiment_loggers_are_those_of_the_config(experiment: Experiment) -> None:

@@ -23,7 +23,7 @@ def _copy_weights(dense: DenseGraphConv, pyg) -> None:
 
 
 def test_dense_layer_worked_by_hand():
-    """h' = 2 h + 10 mean + 0.5 on three nodes of 1, 3, 5: node 0 hears both others, node 1 node 2, node 2 nobody."""
+    """h' = 2 h + 10 mean + 0.5 on three nodes of 1, 3, 5: node 0 receives from both others, 1 from 2, 2 from nobody."""
     conv = DenseGraphConv(1, 1)
     with torch.no_grad():
         conv.root.weight.fill_(2)
@@ -75,7 +75,7 @@ def test_the_order_of_neighbours_does_not_matter(gnn_class, seed, data):
 
 @pytest.mark.parametrize("gnn_class", [None, "GraphConv"])
 def test_messages_go_from_column_to_row_and_one_hop_a_round(gnn_class):
-    """On the path 0 -> 1 -> 2, node 2 hears node 1 after a round and node 0 after two; nothing goes back."""
+    """On the path 0 -> 1 -> 2, node 1 reaches node 2 after a round and node 0 after two; nothing goes back."""
     if gnn_class is not None:
         pytest.importorskip("torch_geometric")
     adjacency = torch.tensor([[0, 0, 0], [1, 0, 0], [0, 1, 0]], dtype=torch.bool)
@@ -121,10 +121,10 @@ def test_repr_says_the_sizes():
 @pytest.mark.parametrize(
     ("gnn_class", "kwargs", "message"),
     [
-        ("NoSuchConv", {}, "algorithm.gnn_class=NoSuchConv names no class of torch_geometric.nn"),
+        ("NoSuchConv", {}, "^gnn_class=NoSuchConv names no class of torch_geometric.nn"),
         ("torch_geometric.nn.NoSuchConv", {}, "names no class of torch_geometric.nn"),
         ("no_such_package.Conv", {}, r"needs the module no_such_package: pip install 'benchmarl_himpo\[gnn\]'"),
-        ("GATv2Conv", {"heads": 2}, "gives 8 features instead of 4: check algorithm.gnn_kwargs"),
+        ("GATv2Conv", {"heads": 2}, "gives 8 features instead of 4: check gnn_kwargs={'heads': 2}"),
     ],
 )
 def test_convolutions_that_cannot_work_are_refused(gnn_class, kwargs, message):
@@ -138,5 +138,5 @@ def test_a_missing_torch_geometric_is_named(monkeypatch):
     """The dense layer needs no extra package; any other says which one is missing."""
     monkeypatch.setitem(sys.modules, "torch_geometric.nn", None)
     MessagePassing(4, 1, None, {})
-    with pytest.raises(ValueError, match=r"needs the module torch_geometric.*algorithm.gnn_class=null"):
+    with pytest.raises(ValueError, match=r"needs the module torch_geometric.*gnn_class=null"):
         MessagePassing(4, 1, "GATv2Conv", {})

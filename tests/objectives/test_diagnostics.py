@@ -1,6 +1,7 @@
 """The numbers that describe every level, worked by hand on one small batch."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 from benchmarl_himpo.hierarchy import HierarchyGraph, HierarchyLayout
 from benchmarl_himpo.objectives.diagnostics import level_diagnostics
 from benchmarl_himpo.objectives.functional import Intervals, interval_starts
-from benchmarl_himpo.objectives.reward_assignment import LevelTargets, Trajectories
+from benchmarl_himpo.objectives.reward_scheme import LevelTargets, Trajectories
 
 N_STEPS, N_AGENTS = 6, 3
 LAYOUT = HierarchyLayout(n_agents=N_AGENTS, n_nodes=(2, 1), goal_interval=(2, 2))
@@ -36,7 +37,7 @@ def _batch(clock=(2, 3, 4, 5, 0, 1), parents=None, alive=None) -> Trajectories:
     alive = torch.ones(*shape, N_AGENTS, dtype=torch.bool) if alive is None else torch.tensor([alive]).bool()
     graph = HierarchyGraph((torch.tensor([parents]), torch.zeros(*shape, 2, dtype=torch.long)), (2, 1), alive)
     no_flags = torch.zeros(shape, dtype=torch.bool)
-    values = [torch.zeros(*shape, LAYOUT.edges_at(level), 1, dtype=torch.float64) for level in range(3)]
+    values = [torch.zeros(*shape, LAYOUT.n_recipients(level), 1, dtype=torch.float64) for level in range(3)]
     values[1] = _per_edge([0, 0, 1, 0, 5, 0], [0, 0, 1, 0, 5, 0], [0, 0, 1, 0, 5, 0])
     return Trajectories(
         reward=torch.zeros(*shape, N_AGENTS, 1, dtype=torch.float64),
@@ -48,6 +49,7 @@ def _batch(clock=(2, 3, 4, 5, 0, 1), parents=None, alive=None) -> Trajectories:
         graph=graph,
         state_value=values,
         next_state_value=values,
+        goals=_goals(),
     )
 
 
@@ -55,7 +57,7 @@ def _targets(batch: Trajectories, nobody: bool = False) -> list[LevelTargets]:
     """Rewards 1, 2, 3, ... at every level and edge; advantages are ten times that; targets 0, 0, 2, 0, 4, 0."""
     targets = []
     for level in range(3):
-        n_edges = LAYOUT.edges_at(level)
+        n_edges = LAYOUT.n_recipients(level)
         ramp = _per_edge(*[list(range(1, N_STEPS + 1))] * n_edges)
         is_decision = LAYOUT.is_due(batch.clock, level)
         mask = is_decision[..., None, None].expand_as(ramp)
@@ -72,20 +74,21 @@ def _targets(batch: Trajectories, nobody: bool = False) -> list[LevelTargets]:
     return targets
 
 
-def _goals() -> list[Tensor]:
+def _goals() -> dict[int, Tensor]:
     """Level 1 sends (3, 4), then (0, 0), then (6, 8) at its three decisions; level 2 sends (1, 0) and then (0, 1)."""
     sub_manager = torch.tensor([[3.0, 4], [3, 4], [0, 0], [0, 0], [6, 8], [6, 8]], dtype=torch.float64)
     manager = torch.tensor([[1.0, 0]] * 2 + [[0, 1]] * 4, dtype=torch.float64)
-    return [goal[None, :, None].expand(1, N_STEPS, n, 2) for goal, n in ((sub_manager, 3), (manager, 2))]
+    by_level = {1: (sub_manager, 3), 2: (manager, 2)}
+    return {level: goal[None, :, None].expand(1, N_STEPS, n, 2) for level, (goal, n) in by_level.items()}
 
 
 def _numbers(**options) -> dict[str, float]:
     batch = _batch(**options)
-    return level_diagnostics(LAYOUT, batch, _targets(batch), _goals())
+    return level_diagnostics(LAYOUT, batch, _targets(batch))
 
 
 def test_rewards_and_advantages_are_described_per_decision():
-    """Workers earn 1 to 6 a step; sub-managers decide at steps 0, 2, 4 and earn 3, 7, 11; the manager earns 7, 11.
+    """Workers get 1 to 6 a step; sub-managers decide at steps 0, 2, 4 and get 3, 7, 11; the manager gets 7, 11.
 
     The manager decides at steps 2 and 4: its interval at step 0 began in an earlier batch and counts for nothing.
     """
@@ -125,6 +128,19 @@ def test_goals_are_described_at_decisions_and_change_inside_episodes_only():
     assert numbers["goal_change_level_2"] == pytest.approx(math.sqrt(2))
 
 
+def test_goals_of_whole_numbers_are_described_as_vectors():
+    """One-hot goals 0, 0, 2 at level 1: norm 1, no change inside the episode; then 0, 2, 2, a change of √2."""
+    batch = _batch()
+    choice = torch.tensor([0, 0, 0, 0, 2, 2])
+    goal = torch.nn.functional.one_hot(choice, 3)[None, :, None].expand(1, N_STEPS, 3, 3)
+    numbers = level_diagnostics(LAYOUT, replace(batch, goals={**batch.goals, 1: goal}), _targets(batch))
+    assert numbers["goal_norm_level_1"] == pytest.approx(1)
+    assert numbers["goal_change_level_1"] == pytest.approx(0)
+    moved = torch.nn.functional.one_hot(torch.tensor([0, 0, 2, 2, 2, 2]), 3)[None, :, None].expand(1, N_STEPS, 3, 3)
+    numbers = level_diagnostics(LAYOUT, replace(batch, goals={**batch.goals, 1: moved}), _targets(batch))
+    assert numbers["goal_change_level_1"] == pytest.approx(math.sqrt(2))
+
+
 def test_cluster_sizes_count_live_workers():
     """Sub-managers have 2 and 1, then 1 and 2, then 0 and 3 workers; with worker 2 dead at the end 0 and 2."""
     numbers = _numbers()
@@ -138,7 +154,7 @@ def test_cluster_sizes_count_live_workers():
     assert numbers["cluster_size_mean_level_1"] == pytest.approx((4 * 3 + 2 * 2) / 12)
 
 
-def test_churn_is_the_share_of_live_workers_that_change_hands_at_a_decision():
+def test_churn_is_the_share_of_live_workers_that_change_sub_managers_at_a_decision():
     """At step 2 one of three moves; at step 4 another, but an episode starts there. With worker 1 dead nobody moves."""
     assert _numbers()["cluster_churn_level_1"] == pytest.approx(1 / 3)
     assert _numbers(alive=[[1, 0, 1]] * N_STEPS)["cluster_churn_level_1"] == 0
@@ -152,7 +168,7 @@ def test_every_number_is_there_and_finite_whoever_trains():
     expected = {f"{name}_level_{level}" for name in LEVEL_NUMBERS for level in range(3)}
     expected |= {f"{name}_level_{level}" for name in UPPER_NUMBERS for level in (1, 2)} | {"cluster_churn_level_1"}
     for nobody in (False, True):
-        numbers = level_diagnostics(LAYOUT, batch, _targets(batch, nobody), _goals())
+        numbers = level_diagnostics(LAYOUT, batch, _targets(batch, nobody))
         assert set(numbers) == expected
         assert all(isinstance(value, float) and math.isfinite(value) for value in numbers.values())
 
@@ -161,6 +177,6 @@ def test_flat_ppo_has_the_numbers_of_its_one_level():
     """Depth 1: no goals, no clusters."""
     layout = HierarchyLayout(N_AGENTS, (), ())
     batch = _batch()
-    flat = Trajectories(**{**vars(batch), "graph": HierarchyGraph((), (), batch.graph.alive)})
-    numbers = level_diagnostics(layout, flat, _targets(batch)[:1], [])
+    flat = Trajectories(**{**vars(batch), "graph": HierarchyGraph((), (), batch.graph.alive), "goals": {}})
+    numbers = level_diagnostics(layout, flat, _targets(batch)[:1])
     assert set(numbers) == {f"{name}_level_0" for name in LEVEL_NUMBERS}

@@ -6,11 +6,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.plain_loops import advantage_loop, interval_bounds, pay_loop, target_loop
+from support.plain_loops import interval_bounds
 from torch import Tensor
 
 from benchmarl_himpo.objectives.functional import (
-    CREDITS,
     Intervals,
     append_dims,
     check_same_shape,
@@ -19,7 +18,6 @@ from benchmarl_himpo.objectives.functional import (
     interval_starts,
     masked_mean,
     masked_variance,
-    pay_down,
     remaining_value_target,
 )
 
@@ -52,7 +50,7 @@ def test_intervals_of_two_environments():
 
 
 def test_intervals_start_at_every_decision_and_at_the_first_step():
-    """The first step here belongs to an interval of an earlier batch: it starts one again, so that workers are paid."""
+    """The first step here belongs to an interval of an earlier batch: it starts again, and so do rewards."""
     is_decision = torch.tensor([[0, 0, 1, 0], [1, 0, 0, 1]], dtype=torch.bool)
     assert interval_starts(is_decision).tolist() == [[1, 0, 1, 0], [1, 0, 0, 1]]
     assert is_decision.tolist() == [[0, 0, 1, 0], [1, 0, 0, 1]]
@@ -112,99 +110,6 @@ def test_remaining_value_target_is_what_is_left_of_the_interval():
     assert target.flatten().tolist() == [20, 19, 17, 7]
 
 
-# One interval of three steps: rewards 1, 2, 3, values 10, 11, 12, then 13; A = 6 + d 13 - 10 with d at its end.
-@pytest.mark.parametrize(
-    ("is_boundary", "terminated", "total", "telescoped"),
-    [
-        (True, False, 7.7, (2, 3, 2.7)),  # d = γ = 0.9: the clock ends the interval
-        (False, False, 9, (2, 3, 4)),  # d = 1: the batch or a time limit cuts it
-        (True, True, -4, (2, 3, -9)),  # d = 0: a true end, also where the clock ends
-        (False, True, -4, (2, 3, -9)),
-    ],
-)
-@pytest.mark.parametrize("credit", CREDITS)
-def test_every_credit_spreads_the_advantage_as_worked_by_hand(credit, is_boundary, terminated, total, telescoped):
-    """Uniform pays a third each, final all at the end, telescoped the residual of each step; the sum is A."""
-    payment = pay_down(
-        credit,
-        advantage=_steps(total, total, total),
-        reward=_steps(1, 2, 3),
-        state_value=_steps(10, 11, 12),
-        next_state_value=_steps(11, 12, 13),
-        terminated=torch.tensor([False, False, terminated]).reshape(1, 3, 1, 1),
-        is_boundary=_flags(0, 0, is_boundary),
-        intervals=Intervals(_flags(1, 0, 0)),
-        gamma=0.9,
-    )
-    expected = {"uniform": (total / 3,) * 3, "final": (0, 0, total), "telescoped": telescoped}[credit]
-    torch.testing.assert_close(payment, _steps(*expected), rtol=0, atol=1e-12)
-    assert float(payment.sum()) == pytest.approx(total, abs=1e-12)
-
-
-@settings(deadline=None, max_examples=50)
-@given(
-    credit=st.sampled_from(CREDITS),
-    seed=st.integers(0, 2**31),
-    n_envs=st.integers(1, 3),
-    n_steps=st.integers(1, 9),
-    n_edges=st.integers(1, 3),
-    gamma=st.sampled_from([0.0, 0.5, 0.99, 1.0]),
-)
-def test_pay_down_and_remaining_target_equal_plain_loops_and_sum_to_the_advantage(
-    credit, seed, n_envs, n_steps, n_edges, gamma
-):
-    """Random intervals, ends and boundaries; inside an interval V' is the next V, so that telescoped sums to A."""
-    generator = torch.Generator().manual_seed(seed)
-    shape = (n_envs, n_steps, n_edges, 1)
-    is_start = _random_starts(seed, n_envs, n_steps)
-    intervals = Intervals(is_start)
-    reward, value, after = (torch.randn(shape, dtype=torch.float64, generator=generator) for _ in range(3))
-    is_end = intervals.is_end[..., None, None]
-    next_value = torch.where(is_end, after, value.roll(-1, dims=1))
-    terminated = is_end & (torch.rand(shape, generator=generator) < 0.4)
-    is_boundary = intervals.is_end & (torch.rand(n_envs, n_steps, generator=generator) < 0.6)
-    advantage, target = torch.zeros(shape, dtype=torch.float64), torch.zeros(shape, dtype=torch.float64)
-    expected_payment, expected_target = torch.zeros_like(advantage), torch.zeros_like(advantage)
-    for b in range(n_envs):
-        for e in range(n_edges):
-            rows = [x[b, :, e, 0].tolist() for x in (reward, value, next_value, terminated)]
-            flags = (is_boundary[b].tolist(), is_start[b].tolist())
-            a, v = advantage_loop(*rows[:3], rows[3], rows[3], *flags, gamma, 0.0)
-            advantage[b, :, e, 0] = torch.tensor(a, dtype=torch.float64)
-            target[b, :, e, 0] = torch.tensor(v, dtype=torch.float64)
-            pay = pay_loop(credit, advantage[b, :, e, 0].tolist(), *rows, *flags, gamma)
-            expected_payment[b, :, e, 0] = torch.tensor(pay, dtype=torch.float64)
-            left = target_loop(target[b, :, e, 0].tolist(), rows[0], flags[1])
-            expected_target[b, :, e, 0] = torch.tensor(left, dtype=torch.float64)
-    payment = pay_down(credit, advantage, reward, value, next_value, terminated, is_boundary, intervals, gamma)
-    torch.testing.assert_close(payment, expected_payment, rtol=0, atol=1e-10)
-    torch.testing.assert_close(remaining_value_target(target, reward, intervals), expected_target, rtol=0, atol=1e-10)
-    sums = intervals.to_steps(intervals.sum(payment))
-    torch.testing.assert_close(sums, advantage, rtol=0, atol=1e-10)
-
-
-@pytest.mark.parametrize("credit", CREDITS)
-def test_payments_are_data_without_gradient(credit):
-    """No gradient of a lower level reaches a critic or the advantage of the level above."""
-    tensors = [_steps(1, 2, 3).requires_grad_() for _ in range(4)]
-    payment = pay_down(
-        credit, *tensors, torch.zeros(1, 3, 1, 1, dtype=torch.bool), _flags(0, 0, 1), Intervals(_flags(1, 0, 0)), 0.9
-    )
-    assert not payment.requires_grad
-
-
-def test_pay_down_refuses_an_unknown_credit_and_unequal_shapes():
-    """A typo, an advantage per environment instead of per edge, and values per node under rewards per edge."""
-    x, flags = torch.zeros(1, 3, 2, 1), torch.zeros(1, 3, 2, 1, dtype=torch.bool)
-    rest = (_flags(0, 0, 1), Intervals(_flags(1, 0, 0)), 0.9)
-    with pytest.raises(ValueError, match=r"algorithm.credit='even' is unknown: choose one of uniform, final"):
-        pay_down("even", x, x, x, x, flags, *rest)
-    with pytest.raises(ValueError, match="shapes must be equal"):
-        pay_down("uniform", x[:, :, :1], x, x, x, flags, *rest)
-    with pytest.raises(ValueError, match="shapes must be equal"):
-        pay_down("telescoped", x, x, x[:, :, :1], x, flags, *rest)
-
-
 def test_masked_mean_takes_what_the_mask_keeps():
     """(1 + 3) / 2; everything without a mask; zero, and no NaN, where nothing is kept."""
     x, mask = torch.tensor([1.0, 5.0, 3.0]), torch.tensor([True, False, True])
@@ -235,7 +140,7 @@ def test_clipped_surrogate_is_the_worse_of_weight_and_clipped_weight(weight, adv
 
 
 def test_clipped_surrogate_gives_no_gradient_beyond_the_clip():
-    """A weight of 1.5 with a positive advantage earns nothing more; with a negative one it still pays."""
+    """A weight of 1.5 with a positive advantage has no gradient; with a negative one it has."""
     for advantage, gradient in ((2.0, 0.0), (-2.0, -3.0)):
         log_weight = _steps(math.log(1.5)).requires_grad_()
         clipped_surrogate(log_weight, _steps(advantage), 0.2)[0].sum().backward()

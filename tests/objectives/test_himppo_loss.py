@@ -1,9 +1,12 @@
 """The loss alone, on small networks: TorchRL's where nothing is masked, plain loops where something is."""
 
+import copy
 import math
 
 import pytest
 import torch
+from support.hierarchy_builders import TinyHierarchy
+from support.parts import CLUSTERINGS, GOALS, NEIGHBOURS
 from tensordict import TensorDict
 from tensordict.nn import ProbabilisticTensorDictModule, ProbabilisticTensorDictSequential, TensorDictModule
 from tensordict.nn.distributions import NormalParamExtractor
@@ -11,7 +14,9 @@ from torch import Tensor, nn
 from torchrl.modules import IndependentNormal
 from torchrl.objectives import ClipPPOLoss, ValueEstimators
 
+from benchmarl_himpo.hierarchy import Hierarchy, HierarchyLayout
 from benchmarl_himpo.hierarchy.keys import HierarchyKeys, LevelKeys
+from benchmarl_himpo.models import HierarchicalPolicy
 from benchmarl_himpo.objectives import HimppoLoss, LevelPPOLoss
 from benchmarl_himpo.objectives.himppo_loss import FIXED_OPTIONS
 
@@ -221,9 +226,17 @@ def test_actor_and_critic_have_masks_of_their_own():
     assert out["loss_critic"] == 0
 
 
-def _three_levels() -> tuple[HimppoLoss, list, list]:
+def _policy(actors: list) -> HierarchicalPolicy:
+    """Some actors under a hierarchy of as many levels."""
+    n_nodes = (2, 1)[: len(actors) - 1]
+    parts = {"clustering": CLUSTERINGS["static"], "neighbours": NEIGHBOURS["none"]}
+    hierarchy = Hierarchy("agents", N_EDGES, n_nodes, (5, 2)[: len(n_nodes)], observation=("observation",), **parts)
+    return HierarchicalPolicy(hierarchy, actors)
+
+
+def _three_levels(**options) -> tuple[HimppoLoss, list, list]:
     actors, critics = _networks(3)
-    return HimppoLoss(actors, critics, [KEYS[level] for level in range(3)], **OPTIONS), actors, critics
+    return HimppoLoss(_policy(actors), critics, **(OPTIONS | options)), actors, critics
 
 
 def test_the_whole_loss_is_the_sum_over_levels():
@@ -263,9 +276,12 @@ def test_no_gradient_crosses_levels():
 def test_actors_and_critics_share_no_parameter_and_no_graph():
     """BenchMARL calls backward for each loss on its own, without keeping the graph."""
     loss, actors, critics = _three_levels()
-    actor_params, critic_params = list(loss.actor_params()), list(loss.critic_params())
-    assert len(actor_params) == sum(len(list(actor.parameters())) for actor in actors)
-    assert len(critic_params) == sum(len(list(critic.parameters())) for critic in critics)
+    for of_levels, networks in ((loss.actor_params(), actors), (loss.critic_params(), critics)):
+        assert [len(params) for params in of_levels] == [len(list(network.parameters())) for network in networks]
+        for params, network in zip(of_levels, networks, strict=True):
+            assert all(torch.equal(ours, its) for ours, its in zip(params, network.parameters(), strict=True))
+    actor_params = [param for level in loss.actor_params() for param in level]
+    critic_params = [param for level in loss.critic_params() for param in level]
     assert not {id(p) for p in actor_params} & {id(p) for p in critic_params}
     out = loss(_minibatch(3))
     (out["loss_objective"] + out["loss_entropy"]).backward()
@@ -289,13 +305,83 @@ def test_the_entries_are_the_same_whichever_levels_train(absent):
     assert all(value.isfinite() and value.shape == () for value in out.values())
 
 
-def test_levels_without_networks_or_keys_are_refused():
-    """Two actors with one critic, and nothing at all."""
+def test_levels_without_a_critic_or_an_entropy_weight_are_refused():
+    """Two levels with one critic, with none, and with three entropy weights."""
     actors, critics = _networks(2)
-    with pytest.raises(ValueError, match="one actor, critic and set of keys per level, got 2, 1 and 2"):
-        HimppoLoss(actors, critics[:1], [KEYS[0], KEYS[1]], **OPTIONS)
-    with pytest.raises(ValueError, match="got 0, 0 and 0"):
-        HimppoLoss([], [], [], **OPTIONS)
+    with pytest.raises(ValueError, match="one critic per level, got 1 for 2 levels"):
+        HimppoLoss(_policy(actors), critics[:1], **OPTIONS)
+    with pytest.raises(ValueError, match="got 0 for 2 levels"):
+        HimppoLoss(_policy(actors), [], **OPTIONS)
+    with pytest.raises(ValueError, match=r"^entropy_coef=\[0.1, 0.2, 0.3\] .* give it 2"):
+        HimppoLoss(_policy(actors), critics, **(OPTIONS | {"entropy_coef": [0.1, 0.2, 0.3]}))
+
+
+def test_each_level_has_its_own_weight_of_the_entropy_bonus():
+    """Weights 1/8, 0 and 1/2, workers first; one weight for all is that of each."""
+    weights = [0.125, 0.0, 0.5]
+    loss, td = _three_levels(entropy_coef=weights)[0], _minibatch(3)
+    out = loss(td)
+    for level, weight in enumerate(weights):
+        bonus = weight * out[f"entropy_level_{level}"]
+        torch.testing.assert_close(out[f"entropy_loss_level_{level}"], -bonus, rtol=0, atol=1e-12)
+        assert out[f"entropy_level_{level}"] != 0
+    expected = -sum(weight * out[f"entropy_level_{level}"] for level, weight in enumerate(weights))
+    torch.testing.assert_close(out["loss_entropy"], expected, rtol=0, atol=1e-12)
+    assert (_three_levels(entropy_coef=[0.125] * 3)[0](td) == _three_levels(entropy_coef=0.125)[0](td)).all()
+
+
+def test_a_state_dict_carries_a_trained_loss_over_to_a_new_one():
+    """Networks of another seed with other weights, then the same losses to the last bit."""
+    loss, td = _three_levels()[0], _minibatch(3)
+    actors, critics = _networks(3, seed=7)
+    other = HimppoLoss(_policy(actors), critics, **OPTIONS)
+    expected = loss(td)
+    assert all(other(td)[name] != expected[name] for name in LOSSES)
+    state = copy.deepcopy(loss.state_dict())
+    optimiser = torch.optim.SGD(loss.parameters(), lr=0.1)
+    sum(value for name, value in loss(td).items() if name.startswith("loss_")).backward()
+    optimiser.step()
+    assert all(loss(td)[name] != expected[name] for name in LOSSES)
+    for restored in (other, loss):
+        restored.load_state_dict(state)
+        assert (restored(td) == expected).all()
+    assert {name.split(".")[1] for name in state if name.startswith("level_losses.")} == {"0", "1", "2"}
+
+
+@pytest.mark.parametrize("goal", GOALS)
+def test_the_loss_of_real_networks_equals_plain_loops_for_any_goal_space(goal):
+    """Objective, entropy and critic loss of every level, from log-probabilities and entropies of its own actor."""
+    tiny = TinyHierarchy(HierarchyLayout(5, (2, 1), (3, 2)), goal=GOALS[goal])
+    rows = tiny.roll_out(6).flatten(0, 1)
+    generator = torch.Generator().manual_seed(0)
+    expected = dict.fromkeys(LOSSES, 0.0)
+    loss = HimppoLoss(tiny.policy, tiny.critics, **OPTIONS)
+    for level in range(3):
+        keys, size = tiny.keys[level], (12, tiny.layout.n_recipients(level), 1)
+        mask = tiny.layout.is_due(rows.get(tiny.keys.clock), level).unsqueeze(-1).expand(size)
+        advantage, target = (torch.randn(size, dtype=torch.float64, generator=generator) for _ in range(2))
+        old = rows.get(keys.log_prob) + 0.4 * torch.randn(size[:-1], dtype=torch.float64, generator=generator)
+        rows.set(keys.log_prob, old)
+        rows.set(keys.advantage, advantage)
+        rows.set(keys.value_target, target)
+        for key in (keys.actor_mask, keys.critic_mask):
+            rows.set(key, mask)
+        with torch.no_grad():
+            dist = tiny.actors[level].get_dist(rows.clone())
+            log_prob, entropy = dist.log_prob(rows.get(keys.action)), dist.entropy()
+            value = tiny.critics[level](rows.clone()).get(keys.state_value)
+        kept = [(row, edge) for row in range(12) for edge in range(size[1]) if mask[row, edge]]
+        for row, edge in kept:
+            weight = math.exp(float(log_prob[row, edge] - old[row, edge]))
+            gain = min(w * float(advantage[row, edge]) for w in (weight, min(max(weight, 0.75), 1.25)))
+            expected["loss_objective"] -= gain / len(kept)
+            expected["loss_entropy"] -= 0.125 * float(entropy[row, edge]) / len(kept)
+            expected["loss_critic"] += 0.5 * float(target[row, edge] - value[row, edge]) ** 2 / len(kept)
+    out = loss(rows.select(*loss.in_keys, *loss.mask_keys))
+    for name, number in expected.items():
+        assert out[name].item() == pytest.approx(number, abs=1e-6)
+    sum(out[name] for name in LOSSES).backward()
+    assert all(param.grad is not None for param in loss.parameters())
 
 
 def test_an_advantage_without_the_trailing_one_is_refused():

@@ -1,12 +1,12 @@
-"""The identity of the reward scheme: what a worker earns over an episode is the team's return less a constant.
+"""The identity of the reward scheme: a worker's intrinsic return over an episode is the team's return less a constant.
 
 With γ = 1 and λ = 0, over every episode or part of one that a batch holds, from its first step s to its last,
 
     Σ_t r⁰_w,t = Σ_t (1/n) Σ_i r_i,t  +  Σ_levels Σ_t local(t)  +  Σ_levels [V(after the last) - V(s)]
 
-where V after the last step is 0 behind a true end. This holds for any value network, credit, length, clock, number of
-agents, and for any assignment that changes at sub-manager decisions only, if the graph is static or every manager has
-one value.
+where V after the last step is 0 behind a true end. This holds for any value network, length, clock, number of agents,
+for any credit rule that shares out the advantage, and for any clustering that changes at sub-manager decisions only, if
+the graph is static or every manager has one value.
 """
 
 from dataclasses import replace
@@ -15,13 +15,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.parts import SHARING_CREDITS
 from support.plain_loops import ancestor, local_reward_of
 from support.random_batches import Shapes, cut_steps, episodes, random_trajectories
 from torch import Tensor
 
 from benchmarl_himpo.hierarchy import HierarchyLayout
-from benchmarl_himpo.objectives.functional import CREDITS
-from benchmarl_himpo.objectives.reward_assignment import LOCAL_REWARDS, LevelTargets, RewardAssignment, Trajectories
+from benchmarl_himpo.objectives.reward_scheme import LOCAL_REWARDS, LevelTargets, RewardScheme, Trajectories
 
 TOLERANCE = 1e-10
 
@@ -48,9 +48,9 @@ SHAPES = st.builds(
 )
 
 
-def _assign(layout: HierarchyLayout, credit: str, local_reward: str, batch: Trajectories) -> list[LevelTargets]:
+def _targets(layout: HierarchyLayout, credit: str, local_reward: str, batch: Trajectories) -> list[LevelTargets]:
     ones, zeros = (1.0,) * layout.n_levels, (0.0,) * layout.n_levels
-    return RewardAssignment(layout, credit, local_reward, False, ones, zeros, "all")(batch)
+    return RewardScheme(layout, SHARING_CREDITS[credit], local_reward, False, ones, zeros, "all")(batch)
 
 
 def _value(values: list[Tensor], batch: Trajectories, b: int, t: int, worker: int, level: int) -> float:
@@ -85,47 +85,59 @@ def _check_every_part(layout: HierarchyLayout, local_reward: str, batch: Traject
     for b in range(batch.reward.shape[0]):
         for first, last in episodes(batch, b):
             for worker in range(layout.n_agents):
-                paid = float(targets[0].reward[b, first : last + 1, worker].sum())
+                given = float(targets[0].reward[b, first : last + 1, worker].sum())
                 due = _team_return(layout, local_reward, batch, b, first, last, worker)
-                assert paid == pytest.approx(due, rel=0, abs=TOLERANCE)
+                assert given == pytest.approx(due, rel=0, abs=TOLERANCE)
 
 
 @settings(deadline=None, max_examples=80)
 @given(
     layout=THREE_LEVELS,
     shapes=SHAPES,
-    credit=st.sampled_from(CREDITS),
+    credit=st.sampled_from(sorted(SHARING_CREDITS)),
     local_reward=st.sampled_from(LOCAL_REWARDS),
     is_dynamic=st.booleans(),
 )
-def test_a_workers_pay_is_the_teams_return_less_a_constant(layout, shapes, credit, local_reward, is_dynamic):
+def test_a_workers_intrinsic_return_is_the_teams_return_less_a_constant(
+    layout, shapes, credit, local_reward, is_dynamic
+):
     """Three levels, one value per manager, static and dynamic graph; several episodes of any end per environment."""
     shapes = replace(shapes, is_dynamic=is_dynamic, one_value_per_manager=True)
     batch = random_trajectories(layout, shapes)
-    _check_every_part(layout, local_reward, batch, _assign(layout, credit, local_reward, batch))
+    _check_every_part(layout, local_reward, batch, _targets(layout, credit, local_reward, batch))
 
 
 @settings(deadline=None, max_examples=60)
-@given(layout=LAYOUTS, shapes=SHAPES, credit=st.sampled_from(CREDITS), local_reward=st.sampled_from(LOCAL_REWARDS))
+@given(
+    layout=LAYOUTS,
+    shapes=SHAPES,
+    credit=st.sampled_from(sorted(SHARING_CREDITS)),
+    local_reward=st.sampled_from(LOCAL_REWARDS),
+)
 def test_the_identity_holds_at_any_depth_on_a_static_graph(layout, shapes, credit, local_reward):
     """Depth 2, 3 and 4, several nodes at the top, another value on every edge."""
     batch = random_trajectories(layout, replace(shapes, is_dynamic=False))
-    _check_every_part(layout, local_reward, batch, _assign(layout, credit, local_reward, batch))
+    _check_every_part(layout, local_reward, batch, _targets(layout, credit, local_reward, batch))
 
 
 @settings(deadline=None, max_examples=60)
-@given(layout=LAYOUTS, shapes=SHAPES, credit=st.sampled_from(CREDITS), local_reward=st.sampled_from(LOCAL_REWARDS))
-def test_a_level_earns_what_the_level_above_earns_less_its_value(layout, shapes, credit, local_reward):
+@given(
+    layout=LAYOUTS,
+    shapes=SHAPES,
+    credit=st.sampled_from(sorted(SHARING_CREDITS)),
+    local_reward=st.sampled_from(LOCAL_REWARDS),
+)
+def test_the_return_of_a_level_is_that_of_the_level_above_less_its_value(layout, shapes, credit, local_reward):
     """Σ r⁰ = Σ r¹ - V¹(o_0) for every worker along its own edge, with any graph and any value on every edge."""
     batch = random_trajectories(layout, shapes)
-    workers, above = _assign(layout, credit, local_reward, batch)[:2]
+    workers, above = _targets(layout, credit, local_reward, batch)[:2]
     for b in range(shapes.n_envs):
         for first, last in episodes(batch, b):
             for w in range(layout.n_agents):
-                paid = float(workers.reward[b, first : last + 1, w].sum())
-                earned = float(above.reward[b, first : last + 1, w].sum())
+                given = float(workers.reward[b, first : last + 1, w].sum())
+                above_return = float(above.reward[b, first : last + 1, w].sum())
                 change = _bootstrap(batch, b, last, w, 1) - _value(batch.state_value, batch, b, first, w, 1)
-                assert paid == pytest.approx(earned + change, rel=0, abs=TOLERANCE)
+                assert given == pytest.approx(above_return + change, rel=0, abs=TOLERANCE)
 
 
 @settings(deadline=None, max_examples=60)
@@ -133,11 +145,11 @@ def test_a_level_earns_what_the_level_above_earns_less_its_value(layout, shapes,
 def test_the_tops_advantages_sum_to_the_teams_return_less_its_value(layout, shapes):
     """Σ_k A_k = Σ_k r_k - V(o_0) on every edge of the top level."""
     batch = random_trajectories(layout, shapes)
-    top = _assign(layout, "uniform", "none", batch)[layout.top]
+    top = _targets(layout, "uniform", "none", batch)[layout.top]
     for b in range(shapes.n_envs):
         for first, last in episodes(batch, b):
             is_start = top.intervals.is_start[b, first : last + 1]
-            for edge in range(layout.edges_at(layout.top)):
+            for edge in range(layout.n_recipients(layout.top)):
                 total = float(top.advantage[b, first : last + 1, edge][is_start].sum())
                 value = float(batch.state_value[layout.top][b, first, edge])
                 after = 0.0
@@ -151,12 +163,12 @@ def test_the_tops_advantages_sum_to_the_teams_return_less_its_value(layout, shap
 @given(
     layout=THREE_LEVELS,
     shapes=SHAPES,
-    credit=st.sampled_from(CREDITS),
+    credit=st.sampled_from(sorted(SHARING_CREDITS)),
     local_reward=st.sampled_from(LOCAL_REWARDS),
     data=st.data(),
 )
 def test_a_batch_end_in_the_middle_of_an_interval_changes_no_workers_sum(layout, shapes, credit, local_reward, data):
-    """The same trajectories in one batch and in two: what a worker earns over an episode is the same.
+    """The same trajectories in one batch and in two: the intrinsic return of a worker over an episode is the same.
 
     The second batch begins in the middle of intervals wherever the cut is not at a decision.
     """
@@ -164,10 +176,10 @@ def test_a_batch_end_in_the_middle_of_an_interval_changes_no_workers_sum(layout,
     cut = data.draw(st.integers(1, shapes.n_steps - 1))
     batch = random_trajectories(layout, shapes)
     parts = [cut_steps(batch, 0, cut), cut_steps(batch, cut, shapes.n_steps)]
-    targets = [_assign(layout, credit, local_reward, part) for part in parts]
+    targets = [_targets(layout, credit, local_reward, part) for part in parts]
     for part, target in zip(parts, targets, strict=True):
         _check_every_part(layout, local_reward, part, target)
-    whole = _assign(layout, credit, local_reward, batch)[0].reward
+    whole = _targets(layout, credit, local_reward, batch)[0].reward
     pieces = torch.cat([target[0].reward for target in targets], dim=1)
     for b in range(shapes.n_envs):
         for first, last in episodes(batch, b):

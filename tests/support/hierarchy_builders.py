@@ -1,39 +1,47 @@
-"""Small hierarchies in float64, without an environment: networks, a policy and random inputs."""
+"""Small hierarchies in float64, without an environment: networks, a policy, random inputs and collected batches."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from benchmarl.models import MlpConfig
 from tensordict import TensorDict
-from tensordict.nn import ProbabilisticTensorDictModule, ProbabilisticTensorDictSequential, TensorDictModule
-from tensordict.nn.distributions import NormalParamExtractor
+from tensordict.nn import ProbabilisticTensorDictSequential
 from torch import Tensor, nn
 from torchrl.data import Composite, Unbounded
-from torchrl.modules import IndependentNormal
+from torchrl.envs.utils import ExplorationType, set_exploration_type
+from torchrl.modules import OneHotCategorical
 
-from benchmarl_himpo.hierarchy import HierarchyLayout, assignment_registry, neighbours_registry
+from benchmarl_himpo.hierarchy import (
+    Clustering,
+    GoalSpace,
+    Hierarchy,
+    HierarchyLayout,
+    Neighbours,
+)
 from benchmarl_himpo.hierarchy.keys import HierarchyKeys
-from benchmarl_himpo.models import GroupInputs, HierarchicalPolicy, LevelModels, PositionSource
-from benchmarl_himpo.models.level_network import HierarchyReader
+from benchmarl_himpo.models import HierarchicalPolicy, HimppoNetworks
+from support.parts import CLUSTERINGS, GOALS, NEIGHBOURS
 
-GROUP, OBS_DIM, ACTION_DIM, GOAL_DIM = "agents", 4, 2, 3
+GROUP, OBS_DIM, ACTION_DIM, HIDDEN_DIM = "agents", 4, 2, 6
 LOGITS = (GROUP, "logits")
 MLP_CONFIG = MlpConfig(num_cells=[8], activation_class=nn.Tanh, layer_class=nn.Linear)
 
 
 @dataclass(frozen=True)
 class TinyHierarchy:
-    """A hierarchy and its networks; the options are those of the algorithm.
+    """A hierarchy and its networks; the options are those of the library.
 
     Positions and liveness are entries of their own, so that a test can change an observation and hold the graph.
     """
 
     layout: HierarchyLayout
-    assignment: str = "static"
-    neighbours: str = "full"
+    clustering: Clustering = CLUSTERINGS["static"]
+    neighbours: Neighbours | tuple[Neighbours, ...] = NEIGHBOURS["full"]
+    goal: GoalSpace = GOALS["normal"]
     n_message_rounds: int = 1
-    radius: float = 1.0
+    hidden_dim: int | tuple[int, ...] = HIDDEN_DIM
     gnn_class: str | None = None
     team_state: bool = False
     critic_phase: bool = True
@@ -41,17 +49,25 @@ class TinyHierarchy:
     goal_actor_width: float = 1.0
     seed: int = 0
 
+    @cached_property
+    def hierarchy(self) -> Hierarchy:
+        """The hierarchy of the group."""
+        return Hierarchy(
+            group=GROUP,
+            n_agents=self.layout.n_agents,
+            n_nodes=self.layout.n_nodes,
+            goal_interval=self.layout.goal_interval,
+            clustering=self.clustering,
+            neighbours=self.neighbours,
+            observation=("observation",),
+            position="position",
+            alive="alive",
+        )
+
     @property
     def keys(self) -> HierarchyKeys:
         """Keys of the group."""
-        return HierarchyKeys(GROUP)
-
-    @cached_property
-    def reader(self) -> HierarchyReader:
-        """Reader of the hierarchy."""
-        neighbours = neighbours_registry[self.neighbours](1, self.radius)
-        inputs = GroupInputs(GROUP, ("observation",), PositionSource("position"), "alive")
-        return HierarchyReader(self.layout, inputs, self.keys, neighbours)
+        return self.hierarchy.keys
 
     @cached_property
     def observation_spec(self) -> Composite:
@@ -66,68 +82,64 @@ class TinyHierarchy:
         group = Composite({"action": Unbounded(shape=(n_agents, ACTION_DIM))}, shape=(n_agents,))
         return Composite({GROUP: group})
 
-    @cached_property
-    def models(self) -> LevelModels:
-        """Factory of the networks."""
-        return LevelModels(
-            reader=self.reader,
-            observation_spec=self.observation_spec,
-            action_spec=self.action_spec,
-            goal_dim=GOAL_DIM,
-            goal_init_scale=0.5,
-            hidden_dim=6,
-            goal_actor_width=self.goal_actor_width,
-            has_messages=self.neighbours != "none" and self.n_message_rounds > 0,
-            n_message_rounds=self.n_message_rounds,
-            gnn_class=self.gnn_class,
-            gnn_kwargs={},
-            team_state=self.team_state,
-            critic_phase=self.critic_phase,
-            device="cpu",
-        )
-
-    @cached_property
-    def actors(self) -> list[ProbabilisticTensorDictSequential]:
-        """Policies, workers first."""
+    def make_networks(self, edge_values: Sequence[int] = ()) -> HimppoNetworks:
+        """Networks in float64; ``edge_values`` lists the levels whose critics have one value per edge."""
         torch.manual_seed(self.seed)
-        names = [(GROUP, name) for name in ("loc", "scale")]
-        worker = ProbabilisticTensorDictSequential(
-            self.models.worker_network(MLP_CONFIG, self.share_params, 2 * ACTION_DIM, LOGITS),
-            TensorDictModule(NormalParamExtractor(), in_keys=[LOGITS], out_keys=names),
-            ProbabilisticTensorDictModule(
-                in_keys={"loc": names[0], "scale": names[1]},
-                out_keys=[self.keys[0].action],
-                distribution_class=IndependentNormal,
-                return_log_prob=True,
-                log_prob_key=self.keys[0].log_prob,
-            ),
+        networks = HimppoNetworks(
+            self.hierarchy,
+            self.observation_spec,
+            self.action_spec,
+            goal=self.goal,
+            model=MLP_CONFIG,
+            critic_model=MLP_CONFIG,
+            hidden_dim=self.hidden_dim,
+            share_params=self.share_params,
+            share_param_critic=self.share_params,
+            n_message_rounds=self.n_message_rounds,
+            use_tanh_normal=False,
+            scale_mapping="biased_softplus_1.0",
+            device="cpu",
+            edge_values=edge_values,
+            critic_phase=self.critic_phase,
+            goal_actor_width=self.goal_actor_width,
+            gnn_class=self.gnn_class,
+            team_state=self.team_state,
         )
-        upper = [
-            self.models.goal_actor(level, MLP_CONFIG, self.share_params) for level in range(1, self.layout.n_levels)
-        ]
-        return [actor.double() for actor in (worker, *upper)]
+        for network in (networks.policy, *networks.critics):
+            network.double()
+        return networks
 
     @cached_property
+    def networks(self) -> HimppoNetworks:
+        """The networks, with one value per node."""
+        return self.make_networks()
+
+    @property
+    def policy(self) -> HierarchicalPolicy:
+        """The policy over :attr:`actors`."""
+        return self.networks.policy
+
+    @property
+    def actors(self) -> Sequence[ProbabilisticTensorDictSequential]:
+        """Policies, workers first."""
+        return self.policy.actors
+
+    @property
     def critics(self) -> list[nn.Module]:
         """Value networks with one value per node, workers first."""
-        return self._make_critics(per_edge=False)
+        return self.networks.critics
 
     @cached_property
     def edge_critics(self) -> list[nn.Module]:
         """Value networks with one value per edge, workers first."""
-        return self._make_critics(per_edge=True)
+        return self.make_networks(edge_values=range(self.layout.n_levels)).critics
 
-    def _make_critics(self, per_edge: bool) -> list[nn.Module]:
-        torch.manual_seed(self.seed + 1)
-        levels = range(self.layout.n_levels)
-        return [self.models.critic(level, MLP_CONFIG, self.share_params, per_edge).double() for level in levels]
-
-    @cached_property
-    def policy(self) -> HierarchicalPolicy:
-        """The policy over :attr:`actors`."""
-        n_clusters = self.layout.nodes_at(min(1, self.layout.top))
-        assignment = assignment_registry[self.assignment](n_clusters, (-1.0, 1.0))
-        return HierarchicalPolicy(self.reader, assignment, self.actors)
+    def random_goals(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Goals of the goal space. Shape ``[*shape, goal_dim]``."""
+        if self.goal.dtype.is_floating_point:
+            return torch.randn(*shape, self.goal.dim, dtype=torch.float64, generator=generator)
+        choice = torch.randint(self.goal.dim, shape, generator=generator)
+        return nn.functional.one_hot(choice, self.goal.dim).to(self.goal.dtype)
 
     def carried_zeros(self, shape: tuple[int, ...]) -> dict:
         """What an environment carries right after a reset, by key."""
@@ -139,9 +151,9 @@ class TinyHierarchy:
             keys.parent_index: torch.zeros(*shape, layout.n_agents, dtype=torch.long),
             keys.centroids: torch.zeros(*shape, layout.nodes_at(1), 2, dtype=torch.float64),
         }
+        dtype = torch.float64 if self.goal.dtype.is_floating_point else self.goal.dtype
         for level in range(1, layout.n_levels):
-            size = (*shape, layout.edges_at(level), GOAL_DIM)
-            zeros[keys[level].action] = torch.zeros(size, dtype=torch.float64)
+            zeros[keys[level].action] = torch.zeros(*shape, layout.n_recipients(level), self.goal.dim, dtype=dtype)
         return zeros
 
     def observe(self, shape: tuple[int, ...], seed: int) -> TensorDict:
@@ -156,28 +168,78 @@ class TinyHierarchy:
         return TensorDict({GROUP: TensorDict(group, batch_size=size)}, batch_size=shape)
 
     def random_inputs(self, shape: tuple[int, ...] = (), seed: int = 0, clock: int = 1) -> TensorDict:
-        """What every network reads: the group's entries, and a random assignment and random goals in effect."""
+        """What every network reads: the group's entries, and a random clustering and random goals in effect."""
         generator = torch.Generator().manual_seed(seed + 1000)
         td = self.observe(shape, seed)
         for key, zeros in self.carried_zeros(shape).items():
-            value = torch.randn(zeros.shape, dtype=torch.float64, generator=generator)
             if key == self.keys.clock:
                 value = torch.full_like(zeros, clock)
             elif key == self.keys.parent_index:
                 value = torch.randint(self.layout.nodes_at(1), zeros.shape, generator=generator)
+            elif key == self.keys.centroids:
+                value = torch.randn(zeros.shape, dtype=torch.float64, generator=generator)
+            else:
+                value = self.random_goals(zeros.shape[:-1], generator)
             td.set(key, value)
+        return self.connect(td)
+
+    def connect(self, td: TensorDict) -> TensorDict:
+        """Build the edges anew, after a change of positions, liveness or parents; gives ``td`` back."""
+        self.hierarchy.connect(td)
         return td
+
+    def roll_out(
+        self,
+        n_steps: int,
+        n_envs: int = 2,
+        resets: Mapping[int, Sequence[int]] | None = None,
+        clocks: Sequence[int] | None = None,
+        is_terminated: bool = False,
+    ) -> TensorDict:
+        """Step as a collector does, carrying by hand, with random rewards. Batch shape ``[n_envs, n_steps]``.
+
+        Args:
+            n_steps: steps (T).
+            n_envs: environments (B).
+            resets: for some steps, the environments that start anew there; their episode was cut a step before.
+            clocks: clocks at the first step.
+            is_terminated: episodes, that of the last step included, come to a true end instead of being cut.
+        """
+        resets = {**(resets or {}), **({n_steps: range(n_envs)} if is_terminated else {})}
+        carried = self.carried_zeros((n_envs,))
+        if clocks is not None:
+            carried[self.keys.clock] = torch.tensor(clocks).unsqueeze(-1)
+        steps = []
+        torch.manual_seed(self.seed)
+        for t in range(n_steps):
+            td = self.observe((n_envs,), seed=t)
+            for key, value in carried.items():
+                value[list(resets.get(t, []))] = 0
+                td.set(self.keys.carried(key), value.clone())
+            with torch.no_grad(), set_exploration_type(ExplorationType.RANDOM):
+                self.policy(td)
+            carried = {key: td.get(("next", *self.keys.carried(key))).clone() for key in carried}
+            done = torch.zeros(n_envs, 1, dtype=torch.bool)
+            done[list(resets.get(t + 1, []))] = True
+            td.set("next", td.get("next", TensorDict(batch_size=[n_envs])).update(self.observe((n_envs,), seed=t + 1)))
+            generator = torch.Generator().manual_seed(t + 5000)
+            reward = torch.randn(n_envs, self.layout.n_agents, 1, dtype=torch.float64, generator=generator)
+            td.set(("next", GROUP, "reward"), reward)
+            td.set(("next", "done"), done)
+            td.set(("next", "terminated"), done & is_terminated)
+            steps.append(td)
+        return torch.stack(steps, dim=1)
 
     def answer(self, module: nn.Module, td: TensorDict) -> Tensor:
         """What a network says: parameters of an actor's distribution, or values. Shape ``[*B, E, F]``."""
         td = td.clone()
-        if isinstance(module, ProbabilisticTensorDictSequential):
-            dist = module.get_dist(td)
-            return torch.cat([dist.mean, dist.stddev], dim=-1)
-        return module(td).get(module.out_keys[0])
+        if not isinstance(module, ProbabilisticTensorDictSequential):
+            return module(td).get(module.out_keys[0])
+        dist = module.get_dist(td)
+        return dist.logits if isinstance(dist, OneHotCategorical) else torch.cat([dist.mean, dist.stddev], dim=-1)
 
 
-def is_heard(outputs: Tensor, td: TensorDict) -> list[list[bool]]:
+def is_reached(outputs: Tensor, td: TensorDict) -> list[list[bool]]:
     """Whether agent j's observation reaches output i: a nonzero derivative. Shape ``[E, F]`` to ``[E][n_agents]``."""
     observation = td.get((GROUP, "observation"))
     rows = []

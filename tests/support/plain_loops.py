@@ -4,13 +4,16 @@ Slow, without a tensor operation that could broadcast, and following the specifi
 shipped functions with these.
 """
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from benchmarl_himpo.hierarchy import HierarchyLayout
-from benchmarl_himpo.objectives.reward_assignment import Trajectories
+from benchmarl_himpo.objectives.credit import Cosine, CreditRule, Final, Telescoped, Uniform
+from benchmarl_himpo.objectives.reward_scheme import Trajectories
 
 
 def interval_bounds(is_start: list[bool]) -> list[tuple[int, int]]:
@@ -48,8 +51,8 @@ def advantage_loop(
     return advantage, target
 
 
-def pay_loop(
-    credit: str,
+def credit_loop(
+    credit: CreditRule,
     advantage: list[float],
     reward: list[float],
     value: list[float],
@@ -58,23 +61,35 @@ def pay_loop(
     is_boundary: list[bool],
     is_start: list[bool],
     gamma: float,
+    goal: list[list[float]],
+    encoding_change: list[list[float]],
 ) -> list[float]:
-    """Payment of one edge in one environment at every step."""
-    payment = [0.0] * len(reward)
+    """Intrinsic reward of one edge in one environment at every step."""
+    intrinsic = [0.0] * len(reward)
     for first, last in interval_bounds(is_start):
         for t in range(first, last + 1):
-            if credit == "uniform":
-                payment[t] = advantage[t] / (last - first + 1)
-            elif credit == "final":
-                payment[t] = advantage[t] if t == last else 0.0
-            else:
+            if isinstance(credit, Uniform):
+                intrinsic[t] = advantage[t] / (last - first + 1)
+            elif isinstance(credit, Final):
+                intrinsic[t] = advantage[t] if t == last else 0.0
+            elif isinstance(credit, Telescoped):
                 discount = 0.0 if terminated[t] else gamma if is_boundary[t] else 1.0
-                payment[t] = reward[t] + discount * next_value[t] - value[t]
-    return payment
+                intrinsic[t] = reward[t] + discount * next_value[t] - value[t]
+            elif isinstance(credit, Cosine):
+                intrinsic[t] = credit.weight * cosine(goal[t], encoding_change[t])
+            else:
+                raise NotImplementedError(f"{credit} needs a plain loop")
+    return intrinsic
+
+
+def cosine(x: list[float], y: list[float]) -> float:
+    """Cosine between two vectors, zero where one of them is."""
+    norms = math.sqrt(sum(a * a for a in x)) * math.sqrt(sum(b * b for b in y))
+    return sum(a * b for a, b in zip(x, y, strict=True)) / norms if norms > 0 else 0.0
 
 
 def target_loop(target: list[float], reward: list[float], is_start: list[bool]) -> list[float]:
-    """Value target of every step: the interval's, less what was paid before the step."""
+    """Value target of every step: the interval's, less the rewards before the step."""
     out = [0.0] * len(reward)
     for first, last in interval_bounds(is_start):
         for t in range(first, last + 1):
@@ -113,7 +128,7 @@ def mean_reward_of(batch: Trajectories, b: int, t: int, workers: list[int]) -> f
 
 
 def local_reward_of(batch: Trajectories, local_reward: str, level: int, b: int, t: int, edge: int) -> float:
-    """What an edge of a middle level earns at a step beside its superior's advantage."""
+    """Reward of an edge of a middle level at a step, beside its share of its superior's advantage."""
     if local_reward == "none":
         return 0.0
     if local_reward == "cluster":
@@ -124,30 +139,37 @@ def local_reward_of(batch: Trajectories, local_reward: str, level: int, b: int, 
     return mean_reward_of(batch, b, t, workers_below(batch, b, t, edge, level - 1))
 
 
-def assign_rewards_loop(
+def reward_scheme_loop(
     layout: HierarchyLayout,
-    credit: str,
+    credit: CreditRule,
     local_reward: str,
     worker_external_reward: bool,
     gamma: tuple[float, ...],
     lmbda: tuple[float, ...],
     critic_rows: str,
     batch: Trajectories,
+    drawn: Mapping[int, Tensor],
 ) -> list[LoopTargets]:
-    """Reward, advantage, value target and masks of every level, workers first."""
+    """Reward, advantage, value target and masks of every level, workers first.
+
+    ``drawn`` says for each upper level which rows were drawn to train its critic, ``[B, T]``; read for ``"sampled"``.
+    """
     n_envs, n_steps, n_agents, _ = batch.reward.shape
     out: list[LoopTargets] = []
-    payment: Tensor | None = None
+    intrinsic: Tensor | None = None
     for level in range(layout.top, -1, -1):
-        period, n_edges = layout.periods[level], layout.edges_at(level)
+        period, n_edges = layout.periods[level], layout.n_recipients(level)
         shape, dtype = (n_envs, n_steps, n_edges, 1), batch.reward.dtype
         made = LoopTargets(*(torch.zeros(shape, dtype=d) for d in (dtype, dtype, dtype, torch.bool, torch.bool)))
-        paid = torch.zeros(shape, dtype=dtype)
+        shared = torch.zeros(shape, dtype=dtype)
         for b in range(n_envs):
             clock = batch.clock[b].tolist()
             is_decision = [time % period == 0 for time in clock]
             is_boundary = [(time + 1) % period == 0 for time in clock]
             is_start = [t == 0 or flag for t, flag in enumerate(is_decision)]
+            rows = {"decisions": is_decision, "all": [True] * n_steps}.get(critic_rows)
+            if level > 0 and critic_rows == "sampled":
+                rows = drawn[level][b].tolist()
             for edge in range(n_edges):
                 reward = []
                 for t in range(n_steps):
@@ -157,11 +179,13 @@ def assign_rewards_loop(
                     elif level == layout.top:
                         reward.append(sum(external) / n_agents)
                     elif level == 0:
-                        reward.append(float(payment[b, t, edge]) + (external[edge] if worker_external_reward else 0.0))
+                        reward.append(
+                            float(intrinsic[b, t, edge]) + (external[edge] if worker_external_reward else 0.0)
+                        )
                     else:
                         node = int(batch.graph.parent_index[level - 1][b, t, edge])
                         local = local_reward_of(batch, local_reward, level, b, t, edge)
-                        reward.append(float(payment[b, t, node]) + local)
+                        reward.append(float(intrinsic[b, t, node]) + local)
                 if level == 0:
                     terminated = batch.terminated[b, :, edge, 0].tolist()
                     done = batch.done[b, :, edge, 0].tolist()
@@ -175,18 +199,20 @@ def assign_rewards_loop(
                 advantage, target = advantage_loop(
                     *steps, done, terminated, is_boundary, is_start, gamma[level], lmbda[level]
                 )
-                pay = pay_loop(credit, advantage, *steps, terminated, is_boundary, is_start, gamma[level])
+                share = [0.0] * n_steps
+                if level > 0:
+                    vectors = (x[level][b, :, edge].tolist() for x in (batch.goals, batch.encoding_changes))
+                    ends = (terminated, is_boundary, is_start)
+                    share = credit_loop(credit, advantage, *steps, *ends, gamma[level], *vectors)
                 made.reward[b, :, edge, 0] = torch.tensor(reward, dtype=dtype)
                 made.advantage[b, :, edge, 0] = torch.tensor(advantage, dtype=dtype)
                 made.value_target[b, :, edge, 0] = torch.tensor(target_loop(target, reward, is_start), dtype=dtype)
-                paid[b, :, edge, 0] = torch.tensor(pay, dtype=dtype)
+                shared[b, :, edge, 0] = torch.tensor(share, dtype=dtype)
                 for first, last in interval_bounds(is_start):
                     served = any(workers_below(batch, b, t, edge, max(level - 1, 0)) for t in range(first, last + 1))
                     for t in range(first, last + 1):
                         made.actor_mask[b, t, edge] = is_decision[t] and served
-                        made.critic_mask[b, t, edge] = (is_decision[t] or critic_rows == "all") and (
-                            served or level > 0
-                        )
+                        made.critic_mask[b, t, edge] = served if level == 0 else rows[t]
         out.insert(0, made)
-        payment = paid
+        intrinsic = shared
     return out

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 from benchmarl_himpo.hierarchy import HierarchyGraph, HierarchyLayout
-from benchmarl_himpo.objectives.reward_assignment import Trajectories
+from benchmarl_himpo.objectives.reward_scheme import Trajectories
+
+GOAL_DIM = 3
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,10 @@ class Shapes:
 
 
 def random_trajectories(layout: HierarchyLayout, shapes: Shapes) -> Trajectories:
-    """Trajectories with clocks, graphs, flags and values that fit together.
+    """Trajectories with clocks, graphs, flags and values that fit together, and random goals and changes of encodings.
 
-    V one step later is the value of the next row; after a time limit and at the batch's end it is a number of its own,
-    and so it is after a true end, where nobody may read it.
+    Some goals and changes are zero, which have no direction. V one step later is the value of the next row; after a
+    time limit and at the batch's end it is a number of its own, and so it is after a true end, where nothing reads it.
     """
     generator = torch.Generator().manual_seed(shapes.seed)
     size = (shapes.n_envs, shapes.n_steps)
@@ -69,7 +71,7 @@ def random_trajectories(layout: HierarchyLayout, shapes: Shapes) -> Trajectories
                 time, end = 0, randint(1, shapes.max_episode)
     values, next_values = [], []
     for level in range(layout.n_levels):
-        n_edges = layout.edges_at(level)
+        n_edges = layout.n_recipients(level)
         n_values = 1 if shapes.one_value_per_manager and level > 1 else n_edges
         value = randn(*size, n_values, 1)
         after_cut = randn(*size, n_values, 1)
@@ -81,8 +83,14 @@ def random_trajectories(layout: HierarchyLayout, shapes: Shapes) -> Trajectories
     upper = [layout.static_parent_index(level).expand(*size, -1) for level in range(2, layout.n_levels)]
     graph = HierarchyGraph((parent_index, *upper) if layout.top > 0 else (), layout.n_nodes, alive)
     per_agent = (*size, layout.n_agents, 1)
+    reward = randn(*per_agent)
+
+    def vectors(level: int) -> Tensor:
+        x = randn(*size, layout.n_recipients(level), GOAL_DIM)
+        return x * (torch.rand(*x.shape[:-1], 1, generator=generator) < 0.8)
+
     return Trajectories(
-        reward=randn(*per_agent),
+        reward=reward,
         done=done[..., None, None].expand(per_agent),
         terminated=terminated[..., None, None].expand(per_agent),
         team_done=done,
@@ -91,6 +99,8 @@ def random_trajectories(layout: HierarchyLayout, shapes: Shapes) -> Trajectories
         graph=graph,
         state_value=values,
         next_state_value=next_values,
+        goals={level: vectors(level) for level in range(1, layout.n_levels)},
+        encoding_changes={level: vectors(level) for level in range(1, layout.n_levels)},
     )
 
 
@@ -108,6 +118,8 @@ def cut_steps(batch: Trajectories, start: int, stop: int) -> Trajectories:
         graph=replace(batch.graph, parent_index=parents, alive=batch.graph.alive[:, part]),
         state_value=[value[:, part] for value in batch.state_value],
         next_state_value=[value[:, part] for value in batch.next_state_value],
+        goals={level: goal[:, part] for level, goal in batch.goals.items()},
+        encoding_changes={level: change[:, part] for level, change in batch.encoding_changes.items()},
     )
 
 

@@ -28,7 +28,8 @@ def _load_algorithm(name: str) -> AlgorithmConfig:
 def algorithm_config(name: str = "himppo", **options: Any) -> AlgorithmConfig:
     """A named algorithm with narrow networks and some options replaced."""
     config = copy.deepcopy(_load_algorithm(name))
-    for key, value in {"hidden_dim": 8, "goal_dim": 2, **options}.items():
+    goal_dim = 8 if name == "himppo_cosine" else 2  # cosine credit compares goals with node states
+    for key, value in {"hidden_dim": 8, "goal_dim": goal_dim, **options}.items():
         assert hasattr(config, key), key
         setattr(config, key, value)
     return config

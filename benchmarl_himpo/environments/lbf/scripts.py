@@ -1,4 +1,4 @@
-"""Scripted policies, which see the whole board or what their team sees: what anchors the returns of learned ones.
+"""Scripted policies, which see the whole board or what their team sees: reference returns for learned ones.
 
 Each is a function from boards to actions, batched and without memory. They go by distance alone and choose at random
 between steps that are as good. What the scripts are is our choice.

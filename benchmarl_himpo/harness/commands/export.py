@@ -11,66 +11,59 @@ for run. Prints what each node must receive per step.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
-
-from benchmarl_himpo.harness.command_line import exit_on_interrupt, given_arguments, take_config_dir
-from benchmarl_himpo.harness.commands.options import sort_arguments
-from benchmarl_himpo.harness.deployment import ExportError, export_run
+from benchmarl_himpo.harness.command_line import (
+    USUAL_ERRORS,
+    exit_with_a_sentence,
+    given_arguments,
+    read_for_trained_runs,
+    register_or_exit,
+    take_config_dir,
+)
+from benchmarl_himpo.harness.deployment import export_run
 from benchmarl_himpo.harness.deployment.report import format_report
 from benchmarl_himpo.harness.output import check_output_folder
-from benchmarl_himpo.harness.runs import CheckpointError
 from benchmarl_himpo.harness.runs.run_config import find_run
-from benchmarl_himpo.registration import register
 
 
-def read_arguments(arguments: Sequence[str]) -> tuple[Path, DictConfig, list[str]]:
-    """Sort a command line into the folder, options and changes of the configuration.
+@dataclass(frozen=True)
+class ExportOptions:
+    """Options of ``export``; see ``conf/export.yaml``."""
 
-    Args:
-        arguments: the command line.
+    output: Path | None
+    episodes: int
+    seed: int
+    tolerance: float
 
-    Returns:
-        The folder, the options over their defaults, and the changes.
-
-    Raises:
-        ValueError: if an option does not exist or has another type.
-        ValueError: if there is not exactly one folder, or an option is out of range.
-    """
-    folders, options, changes = sort_arguments("export.yaml", arguments)
-    if len(folders) != 1:
-        raise ValueError("give the folder of one run")
-    if options.episodes < 1:
-        raise ValueError(f"episodes={options.episodes} must be 1 or more: a bundle is compared before it is kept")
-    if not options.tolerance >= 0:
-        raise ValueError(f"tolerance={options.tolerance} must be 0 or more")
-    return folders[0], options, [f"{key}={value}" for key, value in changes]
+    def __post_init__(self) -> None:
+        if self.episodes < 1:
+            raise ValueError(f"episodes={self.episodes} must be 1 or more: a bundle is compared before it is kept")
+        if not self.tolerance >= 0:
+            raise ValueError(f"tolerance={self.tolerance:g} must be 0 or more")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     given = given_arguments(arguments, __doc__)
-    register()
-    try:
-        with exit_on_interrupt("Interrupted: no bundle was written; the run is as it was."):
-            folder, options, changes = read_arguments(take_config_dir(given))
-            run = find_run(folder)
-            output = Path(str(options.output)) if options.output else run / "bundle"
-            check_output_folder("output", output)
-            bundles = export_run(run, output, options.episodes, options.seed, options.tolerance, changes)
-            for group, bundle in bundles.items():
-                info = json.loads((bundle / "bundle.json").read_text())
-                verified = info["verified"]
-                print(
-                    f"{group}: largest difference to the policy {verified['max_difference']:.1e} on "
-                    f"{verified['env_steps']} env steps\n\n{format_report(info['messages'])}\n\nbundle: {bundle}\n"
-                )
-    except (CheckpointError, ExportError, ValueError, OSError, OmegaConfBaseException) as error:
-        sys.exit(str(error))
+    register_or_exit()
+    with exit_with_a_sentence("Interrupted: no bundle was written; the run is as it was.", *USUAL_ERRORS):
+        folders, options, changes = read_for_trained_runs("export", ExportOptions, take_config_dir(given))
+        if len(folders) > 1:
+            raise ValueError(f"give the folder of one run instead of {len(folders)}")
+        run = find_run(folders[0])
+        output = options.output or run / "bundle"
+        check_output_folder("output", output)
+        bundles = export_run(run, output, options.episodes, options.seed, options.tolerance, changes)
+        for group, bundle in bundles.items():
+            info = json.loads((bundle / "bundle.json").read_text())
+            verified = info["verified"]
+            print(
+                f"{group}: largest difference to the policy {verified['max_difference']:.1e} on "
+                f"{verified['env_steps']} env steps\n\n{format_report(info['messages'])}\n\nbundle: {bundle}\n"
+            )
 
 
 if __name__ == "__main__":

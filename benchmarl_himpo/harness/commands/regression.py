@@ -17,44 +17,17 @@ import traceback
 from collections.abc import Sequence
 
 from hydra.errors import HydraException
-from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from benchmarl_himpo.harness.command_line import exit_on_interrupt, given_arguments
-from benchmarl_himpo.harness.commands.options import split_arguments
+from benchmarl_himpo.harness.command_line import (
+    exit_with_a_sentence,
+    given_arguments,
+    read_for_new_runs,
+    register_or_exit,
+)
 from benchmarl_himpo.harness.regression.comparison import EXPECTED, format_comparison
-from benchmarl_himpo.harness.regression.gate import Gate
+from benchmarl_himpo.harness.regression.gate import Gate, GateOptions
 from benchmarl_himpo.harness.regression.verdict import Finding, InconclusiveError, Verdict, format_findings
-from benchmarl_himpo.harness.sweeps.execution import check_workers
-from benchmarl_himpo.registration import register
-
-OPTIONS_FILE = "regression.yaml"
-MODES = ("quick", "full")
-
-
-def read_arguments(arguments: Sequence[str]) -> tuple[DictConfig, list[str]]:
-    """Sort a command line into options of the gate and overrides of its runs.
-
-    Args:
-        arguments: the command line.
-
-    Returns:
-        The options over their defaults, and the overrides.
-
-    Raises:
-        ValueError: if an option is out of range.
-    """
-    options, overrides = split_arguments(OPTIONS_FILE, arguments)
-    if options.mode not in MODES:
-        raise ValueError(f"mode={options.mode} does not exist: choose from {', '.join(MODES)}")
-    if options.mode == "full" and options.base is None:
-        raise ValueError("mode=full needs base=..., the commit, tag or branch to compare with, such as base=main")
-    if options.mode == "quick" and options.base is not None:
-        raise ValueError(f"base={options.base} is compared with in mode=full alone: add mode=full, or leave it out")
-    if options.random_episodes < 1:
-        raise ValueError(f"random_episodes={options.random_episodes} must be 1 or more")
-    check_workers(options.workers, options.retries)
-    return options, overrides
 
 
 def run_gate(gate: Gate) -> None:
@@ -80,14 +53,14 @@ def run_gate(gate: Gate) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     given = given_arguments(arguments, __doc__, needs_some=False)
-    register()
+    register_or_exit()
     message = (
         "Interrupted: finished runs are kept. To go on:\n"
         f"{shlex.join(['python', '-m', 'benchmarl_himpo.regression', *given])}"
     )
     try:
-        with exit_on_interrupt(message):
-            gate = Gate(*read_arguments(given))
+        with exit_with_a_sentence(message):
+            gate = Gate(*read_for_new_runs("regression", GateOptions, given))
             run_gate(gate)
     except (ValueError, RuntimeError, OSError, OmegaConfBaseException, HydraException) as error:
         print(error, file=sys.stderr)

@@ -15,40 +15,38 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
-
-from benchmarl_himpo.harness.command_line import given_arguments
-from benchmarl_himpo.harness.commands.options import read_options
+from benchmarl_himpo.harness.command_line import (
+    USUAL_ERRORS,
+    exit_with_a_sentence,
+    given_arguments,
+    read_options,
+    split_folders,
+)
 from benchmarl_himpo.harness.output import OutputError, check_output_folder
 
 
-def read_arguments(arguments: Sequence[str]) -> tuple[list[Path], DictConfig]:
-    """Sort a command line into folders and options.
+@dataclass(frozen=True)
+class ReportOptions:
+    """Options of ``report``; see ``conf/report.yaml``."""
 
-    Args:
-        arguments: the command line.
+    output: Path | None
+    title: str
+    protocol: str | None
+    confidence: float
+    repetitions: int
+    seed: int
 
-    Returns:
-        The folders, and the options over their defaults.
-
-    Raises:
-        ValueError: if an option does not exist, has another type or is out of range, or no folder is given.
-    """
-    folders = [Path(argument) for argument in arguments if "=" not in argument]
-    options = read_options("report.yaml", [argument for argument in arguments if "=" in argument])
-    if not folders:
-        raise ValueError("give at least one folder of runs")
-    if not 0 < options.confidence < 1:
-        raise ValueError(f"confidence={options.confidence} must lie between 0 and 1")
-    if options.repetitions < 100:
-        raise ValueError(f"repetitions={options.repetitions} must be 100 or more: fewer say nothing of an interval")
-    return folders, options
+    def __post_init__(self) -> None:
+        if not 0 < self.confidence < 1:
+            raise ValueError(f"confidence={self.confidence:g} must lie between 0 and 1")
+        if self.repetitions < 100:
+            raise ValueError(f"repetitions={self.repetitions} must be 100 or more: fewer say nothing of an interval")
 
 
-def report(folders: list[Path], options: DictConfig) -> None:
+def report(folders: list[Path], options: ReportOptions) -> None:
     """Read runs, print the verdicts and warnings, write the report, and say where it is.
 
     Args:
@@ -58,7 +56,7 @@ def report(folders: list[Path], options: DictConfig) -> None:
     Raises:
         OutputError: if the report cannot be written.
     """
-    from benchmarl_himpo.harness.reference_returns.reference_returns import load_anchors
+    from benchmarl_himpo.harness.reference_returns.reference_returns import load_reference_returns
     from benchmarl_himpo.harness.report.analysis import Settings, analyse
     from benchmarl_himpo.harness.report.comparison import collect
     from benchmarl_himpo.harness.report.document import Content
@@ -66,12 +64,12 @@ def report(folders: list[Path], options: DictConfig) -> None:
     from benchmarl_himpo.harness.report.writers import write_report
     from benchmarl_himpo.harness.sweeps.protocol import load_protocol
 
-    output = Path(str(options.output)) if options.output else folders[0] / "report"
+    output = options.output or folders[0] / "report"
     check_output_folder("output", output)
     settings = Settings(options.confidence, options.repetitions, options.seed)
     protocol = load_protocol(options.protocol) if options.protocol else None
-    comparison, anchors = collect(folders, protocol.runs if protocol else None), load_anchors()
-    content = Content(comparison, analyse(comparison, anchors, settings), anchors, settings, protocol)
+    comparison, references = collect(folders, protocol.runs if protocol else None), load_reference_returns()
+    content = Content(comparison, analyse(comparison, references, settings), references, settings, protocol)
     verdicts = [f"{verdict.task}: {verdict.text}" for verdict in judge(content.analysis)]
     print("\n\n".join([*verdicts, *write_warnings(content)]))
     try:
@@ -85,11 +83,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     given = given_arguments(arguments, __doc__)
     try:
-        report(*read_arguments(given))
+        with exit_with_a_sentence("Interrupted: the report is not complete.", *USUAL_ERRORS):
+            folders, rest = split_folders(given)
+            options = read_options("report", ReportOptions, rest)
+            if not folders:
+                raise ValueError("give at least one folder of runs")
+            report(folders, options)
     except ModuleNotFoundError as error:
         sys.exit(f"a report needs {error.name}: pip install 'benchmarl_himpo[report]'")
-    except (ValueError, OSError, OmegaConfBaseException) as error:
-        sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -4,25 +4,28 @@
     python -m benchmarl_himpo.resume RUN_DIR experiment.max_n_frames=960000
 
 RUN_DIR is the folder of the run or the output folder around it, wherever it is now. The newest checkpoint that matches
-its checksum is taken, the configuration comes from the run's own YAML, and rows that were logged after the checkpoint
-are written again. Works for every algorithm.
+its checksum is taken, the configuration comes from the run's own YAML, changed by what is given, and rows that were
+logged after the checkpoint are written again. Works for every algorithm. `--config-dir DIR` names a folder of YAML
+files of your own, as for run.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from omegaconf.errors import OmegaConfBaseException
-
-from benchmarl_himpo.harness.command_line import exit_on_interrupt
+from benchmarl_himpo.harness.command_line import (
+    USUAL_ERRORS,
+    exit_with_a_sentence,
+    given_arguments,
+    register_or_exit,
+    split_folders,
+    take_config_dir,
+)
 from benchmarl_himpo.harness.commands.run import RESUMABLE, describe_metric, train_and_summarise
-from benchmarl_himpo.harness.composition import search_in
 from benchmarl_himpo.harness.records.single_run import finish_run
 from benchmarl_himpo.harness.runs.run_config import find_run, load_run_config
-from benchmarl_himpo.harness.runs.training import CommandError, config_to_continue, n_frames_done, n_frames_of
-from benchmarl_himpo.registration import register
+from benchmarl_himpo.harness.runs.training import config_to_continue, n_frames_done, n_frames_of
 
 
 def resume(folder: Path, overrides: list[str]) -> None:
@@ -53,20 +56,15 @@ def resume(folder: Path, overrides: list[str]) -> None:
     train_and_summarise(cfg, choices, resumes=True)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run_dir", type=Path, help="folder of the run, or the output folder around it")
-    parser.add_argument("overrides", nargs="*", help="values to change, such as experiment.max_n_frames=960000")
-    parser.add_argument("--config-dir", "-cd", type=Path, help="folder of YAML files of your own, as for run")
-    arguments = parser.parse_args()
-    register()
-    try:
-        search_in(arguments.config_dir)
-        with exit_on_interrupt(RESUMABLE):
-            resume(arguments.run_dir, arguments.overrides)
-    except (ValueError, OSError, CommandError, OmegaConfBaseException) as error:
-        sys.exit(str(error))
+    given = given_arguments(arguments, __doc__)
+    register_or_exit()
+    with exit_with_a_sentence(RESUMABLE, *USUAL_ERRORS):
+        folders, changes = split_folders(take_config_dir(given))
+        if len(folders) != 1:
+            raise ValueError("give the folder of one run, and changes as name=value, such as experiment.lr=1e-4")
+        resume(folders[0], changes)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from benchmarl_himpo.config import CONF_DIR
 from benchmarl_himpo.harness.callbacks import SummaryCallback
 from benchmarl_himpo.harness.checks import RequestError, describe_lack_of_record
-from benchmarl_himpo.harness.command_line import exit_on_interrupt
+from benchmarl_himpo.harness.command_line import exit_with_a_sentence, register_or_exit
 from benchmarl_himpo.harness.composition import HYDRA_VERSION_BASE
 from benchmarl_himpo.harness.evaluation.absolute_metric import AbsoluteMetric
 from benchmarl_himpo.harness.records.record import RunRecord
@@ -27,7 +27,6 @@ from benchmarl_himpo.harness.runs import ResumableExperiment
 from benchmarl_himpo.harness.runs.training import CommandError, describe_simulation, load_experiment, train
 from benchmarl_himpo.harness.sweeps.objective import check_objective, maximise_by_default, objective_of
 from benchmarl_himpo.harness.sweeps.run_one import run_composed
-from benchmarl_himpo.registration import register
 
 __all__ = ["RESUMABLE", "CommandError", "load_experiment", "main", "train", "train_and_summarise"]
 
@@ -149,7 +148,7 @@ def _run_from_hydra(cfg: DictConfig) -> float | None:
     Returns:
         The objective, for a sweeper that optimises.
     """
-    register()  # a job may run in a process of its own
+    register_or_exit()  # a job may run in a process of its own
     job = cast("DictConfig", HydraConfig.get())
     choices = job.runtime.choices
     try:
@@ -165,9 +164,9 @@ def _run_from_hydra(cfg: DictConfig) -> float | None:
 
 def main() -> None:
     """Run the command."""
-    register()
+    register_or_exit()
     maximise_by_default()
-    with exit_on_interrupt(RESUMABLE):
+    with exit_with_a_sentence(RESUMABLE):
         _run_from_hydra()
 
 

@@ -4,10 +4,10 @@
     python -m benchmarl_himpo.sweep protocol=sampling_continuous folder=outputs/continuous
 
 Values separated by commas and ranges are combined as `--multirun` does; `protocol=` takes a published comparison from
-conf/protocol. Options of the sweep itself (folder, engine, workers, retries, results, publish, dry_run) and their
-defaults are in conf/sweep.yaml; `--config-dir DIR` names a folder of YAML files of your own, as for run. Each run is a
-process of one thread with a folder named after what it is: the same command again skips what is finished and continues
-what was begun.
+conf/protocol. Options of the sweep itself (folder, engine, workers, retries, results, strict, publish, dry_run) and
+their defaults are in conf/sweep.yaml; `--config-dir DIR` names a folder of YAML files of your own, as for run. Each run
+is a process of one thread with a folder named after what it is: the same command again skips what is finished and
+continues what was begun.
 """
 
 from __future__ import annotations
@@ -16,43 +16,67 @@ import shlex
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
-
-from benchmarl_himpo.harness.command_line import exit_on_interrupt, given_arguments, take_config_dir
-from benchmarl_himpo.harness.commands.options import split_arguments
+from benchmarl_himpo.harness.command_line import (
+    USUAL_ERRORS,
+    exit_with_a_sentence,
+    given_arguments,
+    read_for_new_runs,
+    register_or_exit,
+    take_config_dir,
+)
 from benchmarl_himpo.harness.output import OutputError, check_output_folder
 from benchmarl_himpo.harness.records.fingerprint import fingerprint
 from benchmarl_himpo.harness.records.record import RECORD_FILE, load_record
 from benchmarl_himpo.harness.records.spec import RunSpec
 from benchmarl_himpo.harness.runs.lock import lock_folder
-from benchmarl_himpo.harness.sweeps.execution import check_engine, do_missing, find_done
+from benchmarl_himpo.harness.sweeps.execution import (
+    check_engine,
+    check_publish,
+    describe_other_numerics,
+    do_missing,
+    find_done,
+)
 from benchmarl_himpo.harness.sweeps.expansion import SweepError, expand, make_specs
 from benchmarl_himpo.harness.sweeps.progress import format_table
-from benchmarl_himpo.registration import register
-
-OPTIONS_FILE = "sweep.yaml"
 
 
-def read_arguments(arguments: Sequence[str]) -> tuple[DictConfig, list[str]]:
-    """Sort a command line into options of the sweep and overrides of its runs.
+@dataclass(frozen=True)
+class SweepOptions:
+    """Options of ``sweep``; see ``conf/sweep.yaml``."""
+
+    folder: Path
+    engine: str
+    workers: int | None
+    retries: int
+    results: list[Path]
+    strict: bool
+    publish: Path | None
+    dry_run: bool
+
+    def __post_init__(self) -> None:
+        check_engine(self.engine, self.workers, self.retries)
+
+
+def read_arguments(arguments: Sequence[str]) -> tuple[SweepOptions, list[str]]:
+    """Read a command line.
 
     Args:
         arguments: the command line.
 
     Returns:
-        The options over their defaults, and the overrides.
+        The options, and the overrides of the runs.
 
     Raises:
+        ValueError: as :func:`~benchmarl_himpo.harness.command_line.read_for_new_runs`.
         SweepError: if an option is out of range, or has no effect in a sweep.
     """
-    options, overrides = split_arguments(OPTIONS_FILE, arguments)
-    check_engine(options.engine, options.workers, options.retries)
-    missing = [folder for folder in options.results or [] if not Path(folder).is_dir()]
+    options, overrides = read_for_new_runs("sweep", SweepOptions, arguments)
+    missing = [folder for folder in options.results if not folder.is_dir()]
     if missing and any(argument.startswith("results=") for argument in arguments):
         raise SweepError(f"results: {missing[0]} does not exist; name folders of records, or none with results=[]")
     if any(override.partition("=")[0] == "objective" for override in overrides):
@@ -60,7 +84,7 @@ def read_arguments(arguments: Sequence[str]) -> tuple[DictConfig, list[str]]:
     return options, overrides
 
 
-def sweep(options: DictConfig, overrides: list[str]) -> bool:
+def sweep(options: SweepOptions, overrides: list[str]) -> bool:
     """Do all runs that are not done, and print what came of them.
 
     Args:
@@ -76,7 +100,7 @@ def sweep(options: DictConfig, overrides: list[str]) -> bool:
         RunLockedError: if another sweep uses the folder.
         KeyboardInterrupt: after Ctrl-C, when all runs have been stopped.
     """
-    folder, publish = Path(options.folder), None if options.publish is None else Path(str(options.publish))
+    folder, publish = options.folder, options.publish
     if not options.dry_run:
         check_output_folder("folder", folder)
         if publish is not None:
@@ -84,8 +108,12 @@ def sweep(options: DictConfig, overrides: list[str]) -> bool:
     runs = expand(overrides)
     print(f"{len(runs)} runs; taking the numerics fingerprint", file=sys.stderr)
     specs = make_specs(runs, folder, fingerprint())
-    states = find_done(specs, [Path(results) for results in options.results or []])
+    states = find_done(specs, options.results, options.strict)
     print(f"{len(states)} done before, {len(specs) - len(states)} to do in {folder}", file=sys.stderr)
+    if said := describe_other_numerics(states):
+        print(said, file=sys.stderr)
+    if publish is not None:
+        check_publish(specs, states, publish)
     if options.dry_run:
         print(format_table(specs, {spec.id: states.get(spec.id, "to do") for spec in specs}))
         return True
@@ -124,18 +152,15 @@ def _interrupt(*_: Any) -> NoReturn:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     given = given_arguments(arguments, __doc__)
-    register()
+    register_or_exit()
     signal.signal(signal.SIGTERM, _interrupt)
     message = (
         "Interrupted: finished runs are kept, begun ones continue from their last checkpoint. To go on:\n"
         f"python -m benchmarl_himpo.sweep {shlex.join(given)}"
     )
-    try:
-        with exit_on_interrupt(message):
-            options, overrides = read_arguments(take_config_dir(given))
-            is_done = sweep(options, overrides)
-    except (ValueError, RuntimeError, OSError, OmegaConfBaseException) as error:
-        sys.exit(str(error))
+    with exit_with_a_sentence(message, *USUAL_ERRORS, RuntimeError):
+        options, overrides = read_arguments(take_config_dir(given))
+        is_done = sweep(options, overrides)
     if not is_done:
         sys.exit("Some runs failed, see the table; their log.txt say more. The same command tries again.")
 

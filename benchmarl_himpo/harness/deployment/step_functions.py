@@ -105,7 +105,7 @@ class LevelStep(StepFunction):
     def __init__(self, policy: HierarchicalPolicy, keys: Mapping[str, NestedKey], level: int) -> None:
         actor, hierarchy = policy.actors[level], policy.hierarchy
         wanted = {unravel_key(key) for key in actor.in_keys}
-        wanted |= {*hierarchy.inputs.keys, *policy.held_keys[1:2]}  # what edges are built from: entries, the clustering
+        wanted |= {unravel_key(key) for key in hierarchy.inputs.keys}  # what edges are built from
         held = {hierarchy.keys.clock, hierarchy.keys[level].action} if level > 0 else set()
         super().__init__(
             policy,
@@ -118,7 +118,7 @@ class LevelStep(StepFunction):
     def step(self, td: TensorDictBase) -> dict[str, Tensor]:
         """Ask the actor."""
         keys = self.hierarchy.keys
-        self.hierarchy.connect(td)
+        self.hierarchy.connect(td, [self.level])
         asked = self.actor(td.select(*self.actor.in_keys))
         outputs = {name: asked.get(key) for name, key in self._parameter_keys().items()}
         action = asked.get(keys[self.level].action)

@@ -19,8 +19,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from benchmarl_himpo.harness.evaluation.episodes import Returns, play, seed_environment
-from benchmarl_himpo.harness.evaluation.statistics import Estimate, estimate_difference, estimate_mean
 from benchmarl_himpo.harness.runs import ResumableExperiment
+from benchmarl_himpo.harness.statistics import Estimate, estimate_difference, estimate_mean
 from benchmarl_himpo.hierarchy import StaticClustering
 from benchmarl_himpo.models import HierarchicalPolicy
 
@@ -167,9 +167,12 @@ def audit(experiment: ResumableExperiment, seed: int, confidence: float) -> tupl
     """
     policies = list(experiment.group_policies.values())
     if not all(isinstance(policy, HierarchicalPolicy) for policy in policies):
-        raise ValueError(f"audit=true asks for a hierarchy, which {experiment.algorithm_name} has not: leave it out")
+        raise ValueError(
+            f"an audit asks for a hierarchy, which {experiment.algorithm_name} has not: give a run of HiMPPO, such as "
+            "one of algorithm=himppo"
+        )
     if not seed_environment(experiment, seed):
-        raise ValueError(f"audit=true compares the same episodes, which {experiment.environment_name} cannot repeat")
+        raise ValueError(f"an audit compares the same episodes, which {experiment.environment_name} cannot repeat")
     intact = play(experiment, seed).per_agent
     has_batch = experiment.test_env.batch_size != ()
     disturbances = list(list_disturbances(policies[0], has_batch))

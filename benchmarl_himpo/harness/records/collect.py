@@ -13,10 +13,10 @@ from typing import Any
 from benchmarl_himpo.harness.evaluation.absolute_metric import AbsoluteMetric
 from benchmarl_himpo.harness.records.ledger import Ledger, now
 from benchmarl_himpo.harness.records.record import RunRecord
-from benchmarl_himpo.harness.records.run_files import read_scalars
 from benchmarl_himpo.harness.records.spec import RunSpec
 from benchmarl_himpo.harness.runs import ResumableExperiment
 from benchmarl_himpo.harness.runs.origin import read_origin
+from benchmarl_himpo.harness.runs.run_logs import read_scalars
 from benchmarl_himpo.host import benchmarl_files as host_files
 from benchmarl_himpo.host.torchrl import NETWORK_PARAMETERS
 
@@ -39,10 +39,11 @@ def collect_record(
     Returns:
         The record.
     """
-    events = Ledger(spec.folder).events()
+    ledger = Ledger(spec.folder)
+    events = ledger.events()
     started = [event for event in events if event["event"] == "started"]
     ended = [event for event in events if event["event"] == "trained"]
-    adopted = [event for event in events if event["event"] == "adopted"]
+    fingerprints = [event["fingerprint"] for event in ledger.starts() if event.get("fingerprint")]
     of_iteration = {gradient_steps_of_iteration(experiment)}
     of_iteration |= {event["gradient_steps"] for event in started if "gradient_steps" in event}
     is_known = bool(started) and events[0]["event"] != "unrecorded"
@@ -63,7 +64,7 @@ def collect_record(
         group_sizes={group: len(agents) for group, agents in experiment.group_map.items()},
         config=spec.config,
         config_hash=spec.config_hash,
-        fingerprint=spec.fingerprint,
+        fingerprint="+".join(dict.fromkeys(fingerprints)) or None,
         frames=list(frames.values()),
         seconds=list(seconds_at.values()),
         collection_return=[_finite(collection_return.get(i)) for i in frames],
@@ -77,32 +78,18 @@ def collect_record(
             "training": sum(read_scalars(run, host_files.TRAINING_TIME).values()),
             "evaluation": evaluation_seconds,
         },
-        peak_memory=_largest([event["peak_memory"] for event in (*adopted, *ended)]) if is_known else None,
+        peak_memory=_largest([event["peak_memory"] for event in ended]) if is_known else None,
         gradient_steps=len(frames) * of_iteration.pop() if is_known and len(of_iteration) == 1 else None,
         resumed=any(event["frames"] for event in started) if started else None,
         attempts=len(started) if is_known else None,
         provenance={
             **made_with,
-            **(
-                _begun_with(adopted[-1], made_with)
-                if adopted
-                else {"started": started[0]["time"] if is_known else None}
-            ),
+            "started": started[0]["time"] if is_known else None,
             "ended": ended[-1]["time"] if ended else now() if started else None,
         },
         evaluation_life=_mean_lives(run, experiment.group_map),
         origin={} if origin is None else asdict(origin),
     )
-
-
-def _begun_with(adopted: dict[str, Any], made_with: dict[str, Any]) -> dict[str, Any]:
-    """What a run that begins where another one ended has of that one's provenance."""
-    first = adopted["provenance"]
-    return {
-        "started": first["started"],
-        "git_commit_at_start": first["git_commit"],
-        "git_dirty": made_with["git_dirty"] or first["git_dirty"],
-    }
 
 
 def _largest(sizes: list[int | None]) -> int | None:

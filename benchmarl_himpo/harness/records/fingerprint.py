@@ -24,6 +24,8 @@ from torch import Tensor
 from benchmarl_himpo.harness.composition import compose
 from benchmarl_himpo.harness.runs.training import load_experiment
 
+OTHER_NUMERICS = "with another fingerprint"
+"""What is said of a record that was made with other versions or on another processor."""
 SAMPLING = "task=vmas/sampling"
 GOLDEN_RUNS: dict[str, tuple[list[str], ...]] = {
     "fingerprint": (

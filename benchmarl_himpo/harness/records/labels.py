@@ -21,6 +21,11 @@ def join_label(name: str, differences: list[str]) -> str:
     return f"{name}[{BETWEEN.join(differences)}]" if differences else name
 
 
+def option_of(difference: str) -> str:
+    """Give the option that a difference such as ``gamma=0.9`` is about."""
+    return difference.partition("=")[0]
+
+
 def strip_common(
     labels: Iterable[str],
     may_strip: Callable[[str], bool] = lambda difference: True,

@@ -1,9 +1,9 @@
 """What happened to a run, one line of JSON per event, through every attempt at it.
 
-Events: ``adopted`` (the ``run`` that a longer one begins after, with its ``peak_memory`` and the beginning of its
-``provenance``), ``unrecorded`` (there were attempts before the ledger), ``started`` (with the ``frames`` of the
-checkpoint it goes on from), ``trained`` (with ``peak_memory``), ``finished``, ``failed`` (with a ``reason``),
-``interrupted``, and, from whoever watches the process, ``exited`` (with an ``exit_code`` and a ``reason``).
+Events: ``unrecorded`` (there were attempts before the ledger), ``started`` (with the ``frames`` of the checkpoint it
+goes on from and, in a sweep, the numerics ``fingerprint``), ``trained`` (with ``peak_memory``), ``finished``,
+``failed`` (with a ``reason``), ``interrupted``, and, from whoever watches the process, ``exited`` (with an
+``exit_code`` and a ``reason``).
 """
 
 from __future__ import annotations
@@ -12,11 +12,59 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from enum import Enum, auto
 from pathlib import Path
 from typing import Any
 
 LEDGER_FILE = "attempts.jsonl"
+
+
+class State(Enum):
+    """Where a run is."""
+
+    NEW = auto()
+    """Nobody has started it, as far as its ledger knows."""
+    RUNNING = auto()
+    """Running, or killed without anybody's noting it."""
+    INTERRUPTED = auto()
+    FAILED = auto()
+    FINISHED = auto()
+
+
+@dataclass(frozen=True)
+class Status:
+    """What the events of a run amount to.
+
+    Args:
+        state: where it is.
+        n_attempts: how often it was started.
+        reason: why the last attempt ended, as far as anybody said; of a run that finished, why it has no record.
+        is_exit_noted: whether whoever watched the process has noted its end.
+    """
+
+    state: State = State.NEW
+    n_attempts: int = 0
+    reason: str = ""
+    is_exit_noted: bool = False
+
+    def after(self, event: dict[str, Any]) -> Status:
+        """Give the status after one more event."""
+        reason = str(event.get("reason", self.reason))
+        match event["event"]:
+            case "started":
+                return Status(State.RUNNING, self.n_attempts + 1)
+            case "interrupted":
+                return replace(self, state=State.INTERRUPTED, reason="interrupted")
+            case "failed":
+                return replace(self, state=State.FAILED, reason=reason)
+            case "exited":
+                state = self.state if self.state is State.INTERRUPTED else State.FAILED
+                return replace(self, state=state, reason=reason, is_exit_noted=True)
+            case "finished":
+                return replace(self, state=State.FINISHED, reason=str(event.get("reason", "")))
+        return self
 
 
 class Ledger:
@@ -36,7 +84,8 @@ class Ledger:
             event: its name.
             content: what is known of it, JSON.
         """
-        line = json.dumps({"event": event, "time": now(), "attempt": self._attempt(event), **content})
+        attempt = self.status().n_attempts + (event == "started")
+        line = json.dumps({"event": event, "time": now(), "attempt": attempt, **content})
         with self.file.open("a") as file:
             file.write(f"{line}\n")
 
@@ -47,7 +96,7 @@ class Ledger:
             frames: those of the checkpoint it goes on from.
             content: what else is known of it, JSON.
         """
-        if self.is_running:
+        if self.status().state is State.RUNNING:
             self.add("exited", exit_code=None, reason="its process was killed (no exit event)")
         self.add("started", frames=frames, pid=os.getpid(), **content)
 
@@ -77,47 +126,18 @@ class Ledger:
                 continue
         return events
 
-    @property
-    def n_attempts(self) -> int:
-        """How often the run was started."""
-        return sum(event["event"] == "started" for event in self.events())
+    def starts(self) -> list[dict[str, Any]]:
+        """The starts of the attempts that the run consists of: those since it last began with nothing."""
+        starts = [event for event in self.events() if event["event"] == "started"]
+        fresh = [i for i, event in enumerate(starts) if not event["frames"]]
+        return starts[fresh[-1] :] if fresh else starts
 
-    @property
-    def is_running(self) -> bool:
-        """Whether nobody has said that the last attempt ended."""
-        events = self.events()
-        return bool(events) and events[-1]["event"] in ("started", "trained")
-
-    @property
-    def is_unfinished(self) -> bool:
-        """Whether something happened after which the run has not finished."""
-        events = self.events()
-        return bool(events) and events[-1]["event"] != "finished"
-
-    @property
-    def is_interrupted(self) -> bool:
-        """Whether the last attempt was interrupted."""
-        return any(event["event"] == "interrupted" for event in self._last_attempt())
-
-    @property
-    def reason(self) -> str:
-        """Why the last attempt ended, as far as anybody said."""
-        return next((str(event["reason"]) for event in reversed(self._last_attempt()) if "reason" in event), "")
-
-    @property
-    def last_words(self) -> str:
-        """Why the last attempt ended, where the run itself said so and nobody has noted its exit since."""
-        events = self.events()
-        if not events or events[-1]["event"] not in ("failed", "interrupted"):
-            return ""
-        return str(events[-1].get("reason", events[-1]["event"]))
-
-    def _last_attempt(self) -> list[dict[str, Any]]:
-        n_attempts = self.n_attempts
-        return [event for event in self.events() if event["attempt"] == n_attempts]
-
-    def _attempt(self, event: str) -> int:
-        return self.n_attempts + (event == "started")
+    def status(self) -> Status:
+        """Read what the events amount to."""
+        status = Status()
+        for event in self.events():
+            status = status.after(event)
+        return status
 
 
 def now() -> str:

@@ -16,6 +16,7 @@ import torch
 
 from benchmarl_himpo import __version__
 from benchmarl_himpo.config import CONF_DIR
+from benchmarl_himpo.registration import describe_plugins
 
 COMPUTES = ("benchmarl_himpo", "conf", "pyproject.toml")
 """What of the repository a run is computed by: records, reports and notes beside it make no other run."""
@@ -42,6 +43,7 @@ def provenance(devices: set[str]) -> dict[str, Any]:
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "preloaded": _preloaded(),
+        "plugins": describe_plugins(),
         "gpu": torch.cuda.get_device_name() if any(device.startswith("cuda") for device in devices) else None,
         "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     }

@@ -38,7 +38,7 @@ class RunRecord:
     Returns are undiscounted, per episode, and averaged over agents, then groups: BenchMARL's ``episode_reward``.
 
     Args:
-        id: ``<algorithm>-<task>-s<seed>-<hash8>``, with ``_`` for ``/``; of a run that is of no sweep the name of its
+        id: see :func:`benchmarl_himpo.harness.records.spec.run_id`; of a run that is of no sweep the name of its
             folder.
         variant: label in reports, unique per configuration within a task: the algorithm's choice, with the overrides
             that differ from its plain configuration in brackets.
@@ -50,7 +50,9 @@ class RunRecord:
         group_sizes: number of agents by group.
         config: the resolved configuration, without machine paths; empty where BenchMARL's JSON alone tells of the run.
         config_hash: SHA-256 of the canonical JSON of ``config`` without its seed, hex.
-        fingerprint: what tells apart machines and versions that compute other numbers, hex; None: not taken.
+        fingerprint: what tells apart machines and versions that compute other numbers, hex, see
+            :mod:`benchmarl_himpo.harness.records.fingerprint`; several with ``+`` between them, where attempts had
+            different ones; None: not taken.
         frames: frames collected at the end of each iteration.
         seconds: wall-clock of collection and training up to there, evaluations excluded.
         collection_return: mean return of the episodes that ended in each iteration; None where none did.

@@ -15,7 +15,7 @@ from benchmarl_himpo.harness.checks import describe_lack_of_record
 from benchmarl_himpo.harness.evaluation.absolute_metric import AbsoluteMetric, measure_absolute_metric
 from benchmarl_himpo.harness.evaluation.episodes import build_quietly
 from benchmarl_himpo.harness.records.collect import collect_record, gradient_steps_of_iteration
-from benchmarl_himpo.harness.records.ledger import Ledger
+from benchmarl_himpo.harness.records.ledger import Ledger, State
 from benchmarl_himpo.harness.records.provenance import peak_memory, provenance
 from benchmarl_himpo.harness.records.record import RUN_RECORD_FILE, RunRecord
 from benchmarl_himpo.harness.records.spec import RunSpec, make_spec
@@ -33,7 +33,7 @@ def is_recorded(run: Path) -> bool:
     Returns:
         Whether its record says how it ended.
     """
-    return (run / RUN_RECORD_FILE).is_file() and not Ledger(run).is_unfinished
+    return (run / RUN_RECORD_FILE).is_file() and Ledger(run).status().state in (State.NEW, State.FINISHED)
 
 
 class SingleRun:

@@ -25,20 +25,21 @@ from omegaconf import DictConfig, OmegaConf
 from benchmarl_himpo.harness.checks import model_names_of
 from benchmarl_himpo.harness.composition import compose, config_dir
 from benchmarl_himpo.harness.records.labels import flatten, join_label
+from benchmarl_himpo.harness.runs.experiment_options import (
+    OF_COMPARISONS,
+    WITHOUT_EFFECT_ON_RESULTS,
+    options_not_read,
+)
 from benchmarl_himpo.harness.runs.origin import INIT_FROM, RESTORE_FILE, identify_origin
 from benchmarl_himpo.harness.runs.run_config import (
-    LATER_NODES,
     MODEL_GROUPS,
     NODES,
-    WITHOUT_EFFECT_ON_RESULTS,
     choices_of_nodes,
     is_known_task,
 )
 from benchmarl_himpo.harness.runs.training import n_frames_of
 
 SPEC_FILE = "spec.yaml"
-SHARED_BY_METHODS = ("evaluation", "max_n_", "prefer_continuous_actions")
-"""Beginnings of the experiment's options that a comparison sets for all its methods: part of the task label."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class RunSpec:
     """One run, before it begins.
 
     Args:
-        id: ``<algorithm>-<task>-s<seed>-<hash>``, with ``_`` for ``/``; name of the run's folder.
+        id: name of the run and of its folder, see :func:`run_id`.
         variant: label of the method, such as ``himppo[goal_interval=10,2]``.
         task_label: label of the task, such as ``vmas/sampling[n_agents=7]``.
         config: the resolved configuration, without what has no effect on results and without machine paths.
@@ -84,8 +85,7 @@ class RunSpec:
     def with_seed(self, seed: int, overrides: Sequence[str]) -> RunSpec:
         """The same run with another seed, which is composed of other overrides."""
         config = {**self.config, "seed": seed}
-        name = _run_id(config, self.config_hash, self.fingerprint)
-        return replace(self, id=name, config=config, overrides=list(overrides))
+        return replace(self, id=run_id(config), config=config, overrides=list(overrides))
 
     def choice(self, group: str) -> str:
         """File chosen for a group of Hydra's, such as ``algorithm``."""
@@ -119,13 +119,13 @@ def make_spec(
         fingerprint: the numerics fingerprint; None: not taken.
 
     Returns:
-        The spec; the same id for the same configuration, whatever the order of its keys, on the same numerics.
+        The spec; the same id for the same configuration, whatever the order of its keys.
     """
     config = comparable_config(cfg, choices)
     config_hash = hash_config(config)
     variant, task_label = label(config)
     return RunSpec(
-        id=_run_id(config, config_hash, fingerprint),
+        id=run_id(config),
         variant=variant,
         task_label=task_label,
         config=config,
@@ -148,10 +148,17 @@ def _own_modules(cfg: DictConfig, choices: Mapping[str, str]) -> list[str]:
     return sorted(name for name in modules if name.partition(".")[0] not in known)
 
 
-def _run_id(config: Mapping[str, Any], config_hash: str, fingerprint: str | None) -> str:
-    digest = hashlib.sha256(f"{config_hash}{fingerprint}".encode()).hexdigest()[:8]
+def run_id(config: Mapping[str, Any]) -> str:
+    """Name a run by its configuration alone.
+
+    Args:
+        config: what :func:`comparable_config` gave.
+
+    Returns:
+        ``<algorithm>-<task>-s<seed>-<hash>``, with ``_`` for ``/``.
+    """
     choices = config["choices"]
-    return f"{choices['algorithm']}-{choices['task']}-s{config['seed']}-{digest}".replace("/", "_")
+    return f"{choices['algorithm']}-{choices['task']}-s{config['seed']}-{hash_config(config)[:8]}".replace("/", "_")
 
 
 def comparable_config(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
@@ -168,11 +175,11 @@ def comparable_config(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, 
     Raises:
         CheckpointError: if ``init_from`` names no good checkpoint.
     """
-    kept = OmegaConf.masked_copy(cfg, [*NODES, *LATER_NODES])
+    kept = OmegaConf.masked_copy(cfg, list(NODES))
     config = cast("dict[str, Any]", OmegaConf.to_container(kept, resolve=True))
     on_policy = load_algorithm_config_from_hydra(cfg.algorithm).on_policy()
-    not_read = (*WITHOUT_EFFECT_ON_RESULTS, "off_policy_" if on_policy else "on_policy_")
-    config["experiment"] = {key: v for key, v in config["experiment"].items() if not key.startswith(not_read)}
+    left_out = WITHOUT_EFFECT_ON_RESULTS | options_not_read(on_policy)
+    config["experiment"] = {key: value for key, value in config["experiment"].items() if key not in left_out}
     config.update(identify_origin(cfg))
     # What an experiment's file says is among its values
     config["choices"] = {g: name for g, name in choices_of_nodes(cfg, choices).items() if g != "experiment"}
@@ -211,7 +218,7 @@ def label(config: Mapping[str, Any]) -> tuple[str, str]:
     variant += [f"{option}={config[option][:8]}" for option in (INIT_FROM, RESTORE_FILE) if option in config]
     task = [f"{key}={value}" for key, value in _differences(config["task"], plain_task)]
     for key, value in _differences(config["experiment"], plain["experiment"]):
-        if key.startswith(SHARED_BY_METHODS):
+        if key in OF_COMPARISONS:
             task.append(f"{key}={value}")
         else:
             variant.append(f"experiment.{key}={value}")

@@ -1,4 +1,4 @@
-"""What actions at random and scripts earn, and what nobody can earn more than, measured on many episodes."""
+"""Returns of the random policy and of scripted ones, and upper bounds, measured on many episodes."""
 
 from __future__ import annotations
 
@@ -13,55 +13,58 @@ from benchmarl_himpo.environments.lbf.scripts import scripted_policies
 from benchmarl_himpo.environments.sampling_scenario import SamplingScenario
 from benchmarl_himpo.harness.composition import compose
 from benchmarl_himpo.harness.evaluation.episodes import Policy, build_quietly, play
-from benchmarl_himpo.harness.evaluation.statistics import Estimate, estimate_mean
 from benchmarl_himpo.harness.reference_returns.sampling_scripts import (
     act_greedily,
     act_greedily_discrete,
     bound_returns,
 )
 from benchmarl_himpo.harness.runs.random_state import seeded_random_state, vmas_generators
+from benchmarl_himpo.harness.statistics import Estimate, estimate_mean
 
 
 @dataclass(frozen=True)
-class Anchor:
-    """What a policy that does not learn earns, with intervals."""
+class ReferenceReturn:
+    """The return of a policy that does not learn, with intervals."""
 
     per_agent: Estimate  # return per agent
     life: Estimate | None = None  # mean life of an agent, in env steps; None: the environment tells no lives
 
 
-def measure_anchors(overrides: Sequence[str], n_episodes: int, seed: int, confidence: float) -> dict[str, Anchor]:
-    """Measure the anchors of a task, with continuous actions where it has them and nobody asks for discrete ones.
+def measure_reference_returns(
+    overrides: Sequence[str], n_episodes: int, seed: int, confidence: float
+) -> dict[str, ReferenceReturn]:
+    """Measure the reference returns of a task, with continuous actions unless it has none or is told otherwise.
 
     Args:
         overrides: the task, such as ``["task=vmas/sampling", "task.n_agents=5"]``.
-        n_episodes: episodes, the same for each anchor.
+        n_episodes: episodes, the same for each of them.
         seed: seed of the episodes.
         confidence: coverage of the intervals, in (0, 1).
 
     Returns:
-        The anchors: ``random`` for every task, then its scripts by name and ``upper_bound`` where they are known.
+        Reference returns: ``random`` for every task, then its scripted policies by name and ``upper_bound``, where they
+            are known.
     """
     cfg = compose(["algorithm=ippo", *overrides], return_hydra_config=True)
     experiment = build_quietly(cfg, cfg.hydra.runtime.choices, n_episodes)
-    anchors = {}
+    references = {}
     for name, policy in _policies(experiment.test_env).items():
         returns = play(experiment, seed, policy)
         life = None if returns.life is None else estimate_mean(returns.life, confidence)
-        anchors[name] = Anchor(estimate_mean(returns.per_agent, confidence), life)
+        references[name] = ReferenceReturn(estimate_mean(returns.per_agent, confidence), life)
     scenario = getattr(experiment.test_env, "scenario", None)
     if isinstance(scenario, SamplingScenario):
         with torch.random.fork_rng(), vmas_generators(seeded_random_state(seed)):
             torch.manual_seed(seed)
             experiment.test_env.reset()
         bound = bound_returns(scenario, experiment.max_steps)
-        anchors["upper_bound"] = Anchor(estimate_mean(bound, confidence))
+        references["upper_bound"] = ReferenceReturn(estimate_mean(bound, confidence))
     experiment.close()
-    return anchors
+    return references
 
 
 def _policies(env: EnvBase) -> dict[str, Policy]:
-    """Uniform actions and the scripts of a task, by name."""
+    """The random policy and the scripted ones of a task, by name."""
     if isinstance(env.base_env, LbfEnv):
         return scripted_policies(env.base_env)
     policies: dict[str, Policy] = {"random": env.rand_action}

@@ -1,4 +1,4 @@
-"""Anchors of tasks: fixed returns that scores are measured between."""
+"""Reference returns of tasks, between which scores are normalised."""
 
 from __future__ import annotations
 
@@ -10,39 +10,39 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from benchmarl_himpo.config import CONF_DIR
-from benchmarl_himpo.harness.records.labels import join_label, split_label
-from benchmarl_himpo.harness.records.spec import SHARED_BY_METHODS
-
-ANCHORS_FILE = "anchors.yaml"
+from benchmarl_himpo.harness.records.labels import join_label, option_of, split_label
+from benchmarl_himpo.harness.runs.experiment_options import OF_RUNS
 
 ACTIONS = "prefer_continuous_actions"
 """What a label says of the kind of actions: part of the task where it has both kinds."""
 
-OF_RUNS = ("accelerated", *(option for option in SHARED_BY_METHODS if option != ACTIONS))
-"""Beginnings of what a task's label may name that is no part of the task: what is trained, not what is played."""
+NOT_PLAYED = OF_RUNS | {"accelerated"}
+"""Options that the label of a task may name and that change nothing in what is played."""
 
 
 @dataclass(frozen=True)
-class Anchors:
+class ReferenceReturns:
     """Returns per agent of a task that a policy can be held against."""
 
-    random: float  # of uniform actions, those that may be taken
-    scripts: dict[str, float] = field(default_factory=dict)  # of scripts that do not learn, by name
-    upper_bound: float | None = None  # no policy earns more
+    random: float  # of the random policy, uniform over the actions that may be taken
+    scripts: dict[str, float] = field(default_factory=dict)  # of scripted policies, by name
+    upper_bound: float | None = None  # no policy has a higher one
     lives: dict[str, float] = field(default_factory=dict)  # mean life of an agent by policy, in env steps, where known
 
     def __post_init__(self) -> None:
         if not self.scripts and self.upper_bound is None:
-            raise ValueError("anchors need a script or an upper bound, which a score of 1 stands for")
+            raise ValueError(
+                "reference returns need a scripted policy or an upper bound, which a score of 1 stands for"
+            )
 
     @property
     def scripted(self) -> float | None:
-        """What the best script earns; None: there is no script."""
+        """The return of the best scripted policy; None: there is none."""
         return max(self.scripts.values(), default=None)
 
     @property
     def reference(self) -> float:
-        """What a score of 1 stands for: the best script, or the upper bound where there is no script."""
+        """What a score of 1 stands for: the best scripted policy, or the upper bound where there is none."""
         return cast("float", self.upper_bound if self.scripted is None else self.scripted)
 
     def normalise(self, returns: np.ndarray) -> np.ndarray:
@@ -51,34 +51,35 @@ class Anchors:
 
 
 @dataclass(frozen=True)
-class AnchorTable:
-    """The anchors of all tasks that have some."""
+class ReferenceTable:
+    """The reference returns of all tasks that have some."""
 
     version: int
     digest: str  # SHA-256 of the file, hex
-    tasks: dict[str, Anchors]  # by task label
+    tasks: dict[str, ReferenceReturns]  # by task label
 
-    def of(self, task_label: str) -> Anchors | None:
-        """Give the anchors of a task; what a label says of the length of runs and of evaluations changes none.
+    def of(self, task_label: str) -> ReferenceReturns | None:
+        """Give the reference returns of a task.
 
-        The kind of actions does where there are anchors of its own.
+        What a label says of the length of runs and of evaluations changes none; the kind of actions does where it has
+        reference returns of its own.
 
         Args:
             task_label: such as ``vmas/sampling[max_n_frames=960000; n_agents=7]``.
 
         Returns:
-            The anchors; None: nobody measured any.
+            The reference returns; None: nobody measured any.
         """
         task, differences = split_label(task_label)
-        played = [difference for difference in differences if not difference.startswith(OF_RUNS)]
-        either = [difference for difference in played if not difference.startswith(ACTIONS)]
+        played = [difference for difference in differences if option_of(difference) not in NOT_PLAYED]
+        either = [difference for difference in played if option_of(difference) != ACTIONS]
         return self.tasks.get(join_label(task, played), self.tasks.get(join_label(task, either)))
 
 
-def load_anchors() -> AnchorTable:
-    """Read ``conf/anchors.yaml``."""
-    file = CONF_DIR / ANCHORS_FILE
+def load_reference_returns() -> ReferenceTable:
+    """Read ``conf/reference_returns.yaml``."""
+    file = CONF_DIR / "reference_returns.yaml"
     content = OmegaConf.to_container(OmegaConf.load(file))
     assert isinstance(content, dict)
-    tasks = {str(label): Anchors(**values) for label, values in content["tasks"].items()}
-    return AnchorTable(content["version"], hashlib.sha256(file.read_bytes()).hexdigest(), tasks)
+    tasks = {str(label): ReferenceReturns(**values) for label, values in content["tasks"].items()}
+    return ReferenceTable(content["version"], hashlib.sha256(file.read_bytes()).hexdigest(), tasks)

@@ -43,9 +43,9 @@ class Rule:
     def __post_init__(self) -> None:
         for name, value in (("first_alpha", self.first_alpha), ("second_alpha", self.second_alpha)):
             if not 0 < value < 1:
-                raise ValueError(f"{name}={value} must lie between 0 and 1")
+                raise ValueError(f"{name}={value:g} must lie between 0 and 1")
         if not 0 <= self.least_drop <= 1:
-            raise ValueError(f"least_drop={self.least_drop} must lie between 0 and 1")
+            raise ValueError(f"least_drop={self.least_drop:g} must lie between 0 and 1")
 
     def alarms(self, differences: Sequence[np.ndarray]) -> bool:
         """Tell whether the first stage's runs look worse than the base's."""

@@ -5,26 +5,61 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import combinations, product
 from pathlib import Path
 
-from omegaconf import DictConfig
-
 from benchmarl_himpo.harness.composition import compose
 from benchmarl_himpo.harness.records.provenance import provenance
-from benchmarl_himpo.harness.reference_returns.measurement import measure_anchors
+from benchmarl_himpo.harness.reference_returns.measurement import measure_reference_returns
 from benchmarl_himpo.harness.regression.checkout import OWN_ROOT, resolve_commit, worktree
 from benchmarl_himpo.harness.regression.comparison import Rule, Values, judge_first, judge_second
 from benchmarl_himpo.harness.regression.quick import check_repeatability, judge_toy
 from benchmarl_himpo.harness.regression.runs import GateRun, Side, do, make_side, plan
 from benchmarl_himpo.harness.regression.verdict import Finding, Verdict, overall
+from benchmarl_himpo.harness.sweeps.execution import check_workers
 from benchmarl_himpo.harness.sweeps.expansion import SweepError, read_values
 
+MODES = ("quick", "full")
 SEED_LISTS = ("toy_seeds", "first_seeds", "second_seeds")
 RESULT_FILE = "regression.json"
 CONFIDENCE = 0.95
 """Of the intervals that come with the random policy's returns, which the gate does not read."""
+
+
+@dataclass(frozen=True)
+class GateOptions:
+    """Options of the gate; see ``conf/regression.yaml``."""
+
+    mode: str
+    base: str | None
+    folder: Path
+    workers: int | None
+    retries: int
+    protocol: str
+    first_seeds: str
+    second_seeds: str
+    first_alpha: float
+    second_alpha: float
+    least_drop: float
+    random_episodes: int
+    random_seed: int
+    toy_protocol: str
+    toy_seeds: str
+    toy_threshold: float
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise ValueError(f"mode={self.mode} does not exist: choose from {', '.join(MODES)}")
+        if self.mode == "full" and self.base is None:
+            raise ValueError("mode=full needs base=..., the commit, tag or branch to compare with, such as base=main")
+        if self.mode == "quick" and self.base is not None:
+            raise ValueError(f"base={self.base} is compared with in mode=full alone: add mode=full, or leave it out")
+        if self.random_episodes < 1:
+            raise ValueError(f"random_episodes={self.random_episodes} must be 1 or more")
+        if not 0 <= self.toy_threshold <= 1:
+            raise ValueError(f"toy_threshold={self.toy_threshold:g} must lie between 0 and 1")
+        check_workers(self.workers, self.retries)
 
 
 class Gate:
@@ -39,7 +74,7 @@ class Gate:
         InconclusiveError: if there is no checkout to compare.
     """
 
-    def __init__(self, options: DictConfig, overrides: Sequence[str]) -> None:
+    def __init__(self, options: GateOptions, overrides: Sequence[str]) -> None:
         if overrides and options.mode == "quick":
             raise ValueError(
                 f"mode=quick has nothing to change, and {overrides[0]} is none of its options: leave it out"
@@ -47,8 +82,8 @@ class Gate:
         self.options, self.overrides = options, overrides
         self.rule = Rule(options.first_alpha, options.second_alpha, options.least_drop)
         self.seeds = _read_seeds(options)
-        self.base = None if options.base is None else resolve_commit(str(options.base))
-        self.own = make_side("now", OWN_ROOT, Path(options.folder))
+        self.base = None if options.base is None else resolve_commit(options.base)
+        self.own = make_side("now", OWN_ROOT, options.folder)
         self.findings: list[Finding] = []
         self.digests: dict[str, str] = {}
 
@@ -76,8 +111,8 @@ class Gate:
         )
         self.run_quick()
         if self.verdict is Verdict.OK:
-            with worktree(self.base, Path(self.options.folder) / f"base-{self.base[:12]}") as root:
-                self._compare(make_side("base", root, Path(self.options.folder)), first, second)
+            with worktree(self.base, self.options.folder / f"base-{self.base[:12]}") as root:
+                self._compare(make_side("base", root, self.options.folder), first, second)
 
     def save_result(self) -> Path:
         """Write what was found, and give the path."""
@@ -86,7 +121,7 @@ class Gate:
             "mode": self.options.mode,
             "verdict": self.verdict.name.lower(),
             "exit_code": int(self.verdict),
-            "base": self.options.base and {"name": str(self.options.base), "commit": self.base},
+            "base": self.options.base and {"name": self.options.base, "commit": self.base},
             "digests": self.digests,
             "provenance": provenance({"cpu"}),
             "findings": [{**asdict(finding), "verdict": finding.verdict.name.lower()} for finding in self.findings],
@@ -126,7 +161,7 @@ class Gate:
         options, returns = self.options, {}
         for run in {run.task: run for run in runs}.values():
             task = [line for line in run.overrides if line.startswith(("task", "experiment.prefer_continuous"))]
-            found = measure_anchors(task, options.random_episodes, options.random_seed, CONFIDENCE)
+            found = measure_reference_returns(task, options.random_episodes, options.random_seed, CONFIDENCE)
             returns[run.task] = found["random"].per_agent.value
         return returns
 
@@ -136,19 +171,21 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _read_seeds(options: DictConfig) -> dict[str, list[int]]:
+def _read_seeds(options: GateOptions) -> dict[str, list[int]]:
     """Read the lists of seeds; refuses a seed that is in two of them.
 
     Raises:
         ValueError: naming the lists.
     """
     try:
-        seeds = {name: [int(seed) for seed in read_values(name, str(options[name]))] for name in SEED_LISTS}
+        seeds = {name: [int(seed) for seed in read_values(name, getattr(options, name))] for name in SEED_LISTS}
     except (SweepError, TypeError, ValueError) as error:
         raise ValueError(f"{', '.join(SEED_LISTS)} must be whole numbers such as range(0,20): {error}") from error
     for name in ("first_seeds", "second_seeds"):
         if len(seeds[name]) < 2:
-            raise ValueError(f"{name}={options[name]} must be two seeds or more: one pair of runs tests nothing")
+            raise ValueError(
+                f"{name}={getattr(options, name)} must be two seeds or more: one pair of runs tests nothing"
+            )
     for one, other in combinations(SEED_LISTS, 2):
         both = sorted(set(seeds[one]) & set(seeds[other]))
         if both:

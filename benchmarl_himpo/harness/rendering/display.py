@@ -9,27 +9,28 @@ class RenderError(RuntimeError):
     """A task cannot be drawn here; the message says why."""
 
 
-def check_display(experiment: Experiment, option: str) -> None:
+def check_display(experiment: Experiment, asker: str, otherwise: str = "") -> None:
     """Check that the task draws itself, and draw a VMAS task once, so that a missing display is known at once.
 
     Other environments draw only after a reset, and a reset would change the run's random numbers.
 
     Args:
         experiment: the experiment whose test environment will be drawn.
-        option: the option that asked for it, without its value ``true``.
+        asker: the option or the command that asks for pictures, for the message.
+        otherwise: how to do without them, for the message too.
 
     Raises:
         RenderError: if the task cannot be drawn.
     """
     task = f"{experiment.environment_name}/{experiment.task_name}"
     if not experiment.task.has_render(experiment.test_env):
-        raise RenderError(f"{option}=true, but {task} has no pictures: choose {option}=false.")
+        raise RenderError(f"{asker} draws the task, and {task} has no pictures{otherwise and f': {otherwise}'}.")
     if experiment.environment_name != "vmas":
         return
     try:
         experiment.test_env.render(mode="rgb_array")
     except Exception as error:  # whatever pyglet, EGL, matplotlib or the scenario raise
         raise RenderError(
-            f"{option}=true, but the task cannot be drawn on this machine ({error}): "
-            f"provide a display or EGL, or choose {option}=false."
+            f"{asker} draws the task, which cannot be done on this machine ({error}): provide a display or EGL"
+            f"{otherwise and f', or {otherwise}'}."
         ) from error

@@ -8,18 +8,20 @@ from functools import partial
 
 import numpy as np
 
-from benchmarl_himpo.harness.evaluation.statistics import Estimate, estimate_mean, estimate_unpaired_difference
 from benchmarl_himpo.harness.records.record import RunRecord
-from benchmarl_himpo.harness.reference_returns.reference_returns import Anchors, AnchorTable
+from benchmarl_himpo.harness.reference_returns.reference_returns import ReferenceReturns, ReferenceTable
 from benchmarl_himpo.harness.report.comparison import Comparison
 from benchmarl_himpo.harness.report.fairness import find_unequal_settings
-from benchmarl_himpo.harness.report.statistics import (
+from benchmarl_himpo.harness.statistics import (
     AGGREGATES,
     FEW_RUNS,
+    Estimate,
     Scores,
     bootstrap,
     estimate,
     estimate_improvement,
+    estimate_mean,
+    estimate_unpaired_difference,
     iqm,
     performance_profile,
 )
@@ -67,7 +69,7 @@ class Row:
     per_agent: Estimate
     team: Estimate | None  # None: groups of different sizes, whose sum a mean over groups does not give
     fraction: Estimate | None  # of the upper bound; None: no bound is known
-    score: Estimate | None  # between the anchors; None: none are known
+    score: Estimate | None  # between the reference returns; None: none are known
     last_collection: Estimate | None  # per agent, sampled actions; None: no episode ended while collecting
     last_evaluation: Estimate | None  # per agent; None: there was none
     life: Estimate | None  # mean life of an agent, in env steps; None: the environment tells no lives
@@ -93,7 +95,7 @@ class TaskResult:
 
     label: str
     n_agents: int  # 0: not known
-    anchors: Anchors | None
+    reference_returns: ReferenceReturns | None
     rows: list[Row]  # best first
     improvement: dict[str, dict[str, Estimate]]  # probability that a run of the first beats one of the second
     leader: Row  # the highest mean, of variants with several runs where there are two of these
@@ -109,7 +111,7 @@ class TaskResult:
 
 @dataclass(frozen=True)
 class Aggregates:
-    """Scores over all tasks that have anchors, of the variants that have runs on each of them."""
+    """Scores over all tasks that have reference returns, of the variants that have runs on each of them."""
 
     tasks: list[str]
     n_runs: dict[str, int]  # of each variant, on each of the tasks alike
@@ -129,7 +131,9 @@ class Analysis:
     values: dict[str, float]  # return per agent by id
     few_runs: bool
     tasks: list[TaskResult]
-    aggregates: Aggregates | None  # None: no task has anchors, or no variant a seed that it has on each that has
+    aggregates: (
+        Aggregates | None
+    )  # None: no task has reference returns, or no variant a seed that it has on each that has
     min_max_iqm: dict[str, Estimate] = field(default_factory=dict)  # scores between this report's lowest and highest
 
 
@@ -145,12 +149,12 @@ MEASURES: dict[str, Callable[[RunRecord], list[float] | None]] = {
 """What a run is worth, the best measure first: how to say it, and the returns it is the mean of."""
 
 
-def analyse(comparison: Comparison, anchors: AnchorTable, settings: Settings) -> Analysis:
+def analyse(comparison: Comparison, references: ReferenceTable, settings: Settings) -> Analysis:
     """Work out everything that a report says of returns.
 
     Args:
         comparison: the runs.
-        anchors: the anchors of tasks.
+        references: the reference returns of tasks.
         settings: how intervals are made.
 
     Returns:
@@ -158,7 +162,7 @@ def analyse(comparison: Comparison, anchors: AnchorTable, settings: Settings) ->
     """
     measure, values = _measure(comparison.records)
     scored = replace(comparison, records=[r for r in comparison.records if r.id in values])
-    tasks = [_analyse_task(scored, task, values, anchors.of(task), settings) for task in scored.tasks]
+    tasks = [_analyse_task(scored, task, values, references.of(task), settings) for task in scored.tasks]
     return Analysis(
         measure=measure,
         left_out=[record.id for record in comparison.records if record.id not in values],
@@ -186,7 +190,7 @@ def _values_of(comparison: Comparison, task: str, variant: str, values: dict[str
 
 
 def _analyse_task(
-    comparison: Comparison, task: str, values: dict[str, float], anchors: Anchors | None, settings: Settings
+    comparison: Comparison, task: str, values: dict[str, float], references: ReferenceReturns | None, settings: Settings
 ) -> TaskResult:
     """Work out what came out on a task."""
     variants = comparison.variants_of(task)
@@ -201,14 +205,14 @@ def _analyse_task(
     def row(variant: str) -> Row:
         of_runs, first = returns[variant], runs[variant][0]
         is_sum = len(set(first.group_sizes.values())) == 1
-        bound = anchors.upper_bound if anchors else None
+        bound = references.upper_bound if references else None
         return Row(
             variant=variant,
             seeds=[record.seed for record in runs[variant]],
             per_agent=estimate_mean(of_runs, confidence),
             team=estimate_mean(of_runs * first.n_agents, confidence) if is_sum else None,
             fraction=estimate_mean(of_runs / bound, confidence) if bound else None,
-            score=estimate_mean(anchors.normalise(of_runs), confidence) if anchors else None,
+            score=estimate_mean(references.normalise(of_runs), confidence) if references else None,
             last_collection=estimate_known(record.last_collection for record in runs[variant]),
             last_evaluation=estimate_known(record.last_evaluation for record in runs[variant]),
             life=estimate_known(record.life for record in runs[variant]),
@@ -221,7 +225,7 @@ def _analyse_task(
     return TaskResult(
         label=task,
         n_agents=runs[leader.variant][0].n_agents,
-        anchors=anchors,
+        reference_returns=references,
         rows=rows,
         improvement=improvement,
         leader=leader,
@@ -253,24 +257,24 @@ def _improvements(scores: dict[str, list[np.ndarray]], settings: Settings) -> di
 def _aggregate(
     comparison: Comparison, results: list[TaskResult], values: dict[str, float], settings: Settings
 ) -> Aggregates | None:
-    """Aggregate scores over all tasks that have anchors."""
-    anchors = {result.label: result.anchors for result in results if result.anchors is not None}
-    if not anchors:
+    """Aggregate scores over all tasks that have reference returns."""
+    references = {result.label: result.reference_returns for result in results if result.reference_returns is not None}
+    if not references:
         return None
-    balanced = balance(comparison, list(anchors))
+    balanced = balance(comparison, list(references))
     if not balanced.records:
         return None
     scores = _best_first(
         {
             variant: [
-                anchors_of_task.normalise(_values_of(balanced, task, variant, values))
-                for task, anchors_of_task in anchors.items()
+                references_of_task.normalise(_values_of(balanced, task, variant, values))
+                for task, references_of_task in references.items()
             ]
             for variant in balanced.variants
         }
     )
     lacking = {
-        variant: [task for task in anchors if not comparison.runs(task, variant)]
+        variant: [task for task in references if not comparison.runs(task, variant)]
         for variant in comparison.variants
         if variant not in scores
     }
@@ -278,7 +282,7 @@ def _aggregate(
     thresholds = np.linspace(0, max(1.0, float(highest)), N_THRESHOLDS)
     profile = partial(performance_profile, thresholds=thresholds)
     return Aggregates(
-        tasks=list(anchors),
+        tasks=list(references),
         n_runs={variant: len(of_tasks[0]) for variant, of_tasks in scores.items()},
         variants={
             variant: {name: settings.estimate(statistic, of_tasks) for name, statistic in AGGREGATES.items()}

@@ -123,10 +123,7 @@ def _tables_of_differences(variants: list[str], differences: dict[str, list[str]
 def _provenance(content: Content) -> Section:
     found = find_provenance(content.comparison.records)
     rows = [[key, text] for key, text in found.items()]
-    text = []
-    if len({record.fingerprint for record in content.comparison.records} - {None}) > 1:
-        text = ["Runs have different numerics fingerprints: they were made with other versions or on other processors."]
-    return Section("Provenance", text, [Table("Versions and machines", ["what", "value"], rows)])
+    return Section("Provenance", tables=[Table("Versions and machines", ["what", "value"], rows)])
 
 
 def _runs(content: Content) -> Section:

@@ -10,8 +10,8 @@ from pathlib import Path
 import yaml
 
 from benchmarl_himpo.harness.records.json_runs import read_json_runs
-from benchmarl_himpo.harness.records.labels import strip_common
-from benchmarl_himpo.harness.records.ledger import Ledger
+from benchmarl_himpo.harness.records.labels import option_of, strip_common
+from benchmarl_himpo.harness.records.ledger import Ledger, State
 from benchmarl_himpo.harness.records.record import (
     RECORD_FILE,
     RUN_RECORD_FILE,
@@ -21,7 +21,8 @@ from benchmarl_himpo.harness.records.record import (
 )
 from benchmarl_himpo.harness.records.single_run import is_recorded
 from benchmarl_himpo.harness.records.spec import SPEC_FILE
-from benchmarl_himpo.harness.reference_returns.reference_returns import OF_RUNS
+from benchmarl_himpo.harness.reference_returns.reference_returns import NOT_PLAYED
+from benchmarl_himpo.harness.runs.experiment_options import OF_ONE_KIND
 from benchmarl_himpo.harness.runs.run_config import CONFIG_FILE
 from benchmarl_himpo.harness.sweeps.protocol import RunLabel
 
@@ -112,7 +113,7 @@ def collect(folders: Sequence[Path], planned: Set[RunLabel] | None = None) -> Co
     for folder in folders:
         if not folder.exists():
             raise ComparisonError(f"{folder} does not exist: give folders of sweeps, of runs or of records")
-        recorded = [(load_record(path), path) for path in _record_files(folder)]
+        recorded = [(load_record(path), path) for path in find_records(folder)]
         for record, path in [*recorded, *read_json_runs(folder)]:
             name = str(path.relative_to(folder)) if path != folder else path.name
             key = (record.task_label, record.variant, record.seed)
@@ -154,11 +155,11 @@ def _shorten_labels(comparison: Comparison) -> Comparison:
     options = {record.variant: record.config["experiment"] for record in comparison.records if record.config}
 
     def concerns(difference: str, variant: str) -> bool:
-        option = difference.partition("=")[0].removeprefix("experiment.")
-        return not option.startswith(("on_policy_", "off_policy_")) or option in options.get(variant, option)
+        option = option_of(difference).removeprefix("experiment.")
+        return option not in OF_ONE_KIND or option in options.get(variant, option)
 
     variants, of_variants = strip_common((variant for variant, _ in labels), concerns=concerns)
-    tasks, of_tasks = strip_common((task for _, task in labels), lambda part: part.startswith(OF_RUNS))
+    tasks, of_tasks = strip_common((task for _, task in labels), lambda part: option_of(part) in NOT_PLAYED)
     return Comparison(
         records=[replace(r, variant=variants[r.variant], task_label=tasks[r.task_label]) for r in comparison.records],
         files=comparison.files,
@@ -167,8 +168,15 @@ def _shorten_labels(comparison: Comparison) -> Comparison:
     )
 
 
-def _record_files(folder: Path) -> list[Path]:
-    """Files that claim to be records: by their name, since runs leave other JSON files too."""
+def find_records(folder: Path) -> list[Path]:
+    """List what claims to be a record below a folder: by its name, since runs leave other JSON files too.
+
+    Args:
+        folder: the folder, or the file of one record.
+
+    Returns:
+        Published records, those of sweeps' runs, and those of single runs that were not begun again since.
+    """
     if folder.is_file():
         return [folder]
     of_sweeps = (p for p in folder.rglob("*.json") if p.name == RECORD_FILE or RECORD_NAME.search(p.stem))
@@ -188,12 +196,12 @@ def _read_beginning(run: Path) -> Absent:
     started = [event for event in ledger.events() if "task_label" in event]
     if started:
         labels = {name: started[-1][name] for name in ("task_label", "variant", "seed")}
-        return Absent(labels["task_label"], labels["variant"], labels["seed"], _state(ledger), planned=True)
+        return Absent(labels["task_label"], labels["variant"], labels["seed"], _describe_state(ledger), planned=True)
     try:
         config = yaml.safe_load((run / CONFIG_FILE).read_text(encoding="utf-8"))
         choices, seed = config["choices"], int(config["seed"])
         unknown = "no record yet, which python -m benchmarl_himpo.resume leaves when it has ended the run"
-        reason = _state(ledger) if ledger.events() else unknown
+        reason = _describe_state(ledger) if ledger.events() else unknown
         return Absent(choices["task"], choices["algorithm"], seed, reason, planned=True)
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise RecordError(f"{run / CONFIG_FILE} does not say what its run was to be: {error}") from error
@@ -208,20 +216,21 @@ def _read_plan(spec: Path) -> Absent:
     try:
         plan = yaml.safe_load(spec.read_text(encoding="utf-8"))
         task, variant, seed = plan["task_label"], plan["variant"], int(plan["config"]["seed"])
-        return Absent(task, variant, seed, _state(Ledger(spec.parent)), planned=True)
+        return Absent(task, variant, seed, _describe_state(Ledger(spec.parent)), planned=True)
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise RecordError(f"{spec} does not say what its run was to be: {error}") from error
 
 
-def _state(ledger: Ledger) -> str:
+def _describe_state(ledger: Ledger) -> str:
     """Say in a few words why a run has no record."""
-    if ledger.is_running:
-        return "running, or killed (no exit event)"
-    if ledger.events() and not ledger.is_unfinished:
-        return ledger.reason or "finished, and its record is gone"
-    if ledger.is_interrupted:
-        return "interrupted"
-    return f"failed: {ledger.reason}" if ledger.n_attempts else "not started"
+    status = ledger.status()
+    return {
+        State.NEW: "not started",
+        State.RUNNING: "running, or killed (no exit event)",
+        State.INTERRUPTED: "interrupted",
+        State.FAILED: f"failed: {status.reason}",
+        State.FINISHED: status.reason or "finished, and its record is gone",
+    }[status.state]
 
 
 def _missing_seeds(records: list[RunRecord], unfinished: list[Absent]) -> list[Absent]:

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarl_himpo.harness.evaluation.statistics import estimate_mean
 from benchmarl_himpo.harness.records.record import RunRecord
-from benchmarl_himpo.harness.reference_returns.reference_returns import Anchors
+from benchmarl_himpo.harness.reference_returns.reference_returns import ReferenceReturns
 from benchmarl_himpo.harness.report.analysis import Band, Settings, balance
 from benchmarl_himpo.harness.report.comparison import Comparison
-from benchmarl_himpo.harness.report.statistics import iqm
+from benchmarl_himpo.harness.statistics import estimate_mean, iqm
 
 N_TIMES = 40
 """Points of a curve over wall-clock, where runs have no points in common."""
@@ -40,7 +39,7 @@ class TaskCurves:
 
 @dataclass(frozen=True)
 class Efficiency:
-    """IQM of scores over frames, over all tasks that have anchors."""
+    """IQM of scores over frames, over all tasks that have reference returns."""
 
     frames: list[float]
     variants: dict[str, Band]
@@ -116,13 +115,13 @@ def _average(lines: dict[int, Line], at: list[float], confidence: float) -> Curv
 
 
 def sample_efficiency(
-    comparison: Comparison, anchors: dict[str, Anchors], variants: Sequence[str], settings: Settings
+    comparison: Comparison, references: dict[str, ReferenceReturns], variants: Sequence[str], settings: Settings
 ) -> Efficiency:
     """Aggregate scores over frames.
 
     Args:
         comparison: the runs.
-        anchors: of the tasks to aggregate over, by label.
+        references: of the tasks to aggregate over, by label.
         variants: those to draw, which have runs on each of the tasks; see :func:`balance`.
         settings: how intervals are made.
 
@@ -130,9 +129,9 @@ def sample_efficiency(
         The IQM of scores at every point that a run has and all of them reach, with stratified bootstrap intervals.
     """
     evaluated = has_evaluations(comparison)
-    balanced = balance(comparison, list(anchors))
+    balanced = balance(comparison, list(references))
     lines = {
-        variant: [[draw_from(record, evaluated) for record in balanced.runs(task, variant)] for task in anchors]
+        variant: [[draw_from(record, evaluated) for record in balanced.runs(task, variant)] for task in references]
         for variant in variants
     }
     runs = [line for of_tasks in lines.values() for task in of_tasks for line in task]
@@ -143,8 +142,8 @@ def sample_efficiency(
 
     def scores(variant: str) -> list[np.ndarray]:
         return [
-            anchor.normalise(np.stack([interpolate((line[0], line[2]), at) for line in task], axis=-1))
-            for task, anchor in zip(lines[variant], anchors.values(), strict=True)
+            reference.normalise(np.stack([interpolate((line[0], line[2]), at) for line in task], axis=-1))
+            for task, reference in zip(lines[variant], references.values(), strict=True)
         ]
 
     return Efficiency(at, {variant: settings.bootstrap(iqm, scores(variant)) for variant in variants})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from benchmarl_himpo.harness.reference_returns.reference_returns import AnchorTable
+from benchmarl_himpo.harness.reference_returns.reference_returns import ReferenceTable
 from benchmarl_himpo.harness.report.analysis import Analysis, Settings
 from benchmarl_himpo.harness.report.comparison import Comparison
 from benchmarl_himpo.harness.report.figures import Picture
@@ -37,6 +37,6 @@ class Content:
 
     comparison: Comparison
     analysis: Analysis
-    anchors: AnchorTable
+    references: ReferenceTable
     settings: Settings
     protocol: Protocol | None = None  # that the runs are of

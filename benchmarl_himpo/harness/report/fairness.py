@@ -7,17 +7,10 @@ from typing import Any
 
 from benchmarl_himpo.harness.records.labels import flatten
 from benchmarl_himpo.harness.records.record import RunRecord
+from benchmarl_himpo.harness.runs.experiment_options import OF_COMPARISONS
 from benchmarl_himpo.harness.runs.origin import describe_origin
 
-EQUAL_SETTINGS = (
-    "experiment.evaluation",
-    "experiment.evaluation_interval",
-    "experiment.evaluation_episodes",
-    "experiment.evaluation_deterministic_actions",
-    "experiment.evaluation_static",
-    "experiment.prefer_continuous_actions",
-    "experiment.max_n_frames",
-)
+EQUAL_SETTINGS = frozenset(f"experiment.{option}" for option in OF_COMPARISONS)
 """Keys of a configuration that all variants of a task must share, besides the task itself."""
 
 NOT_COMPARED = ("seed",)
@@ -38,7 +31,7 @@ def find_unequal_settings(records: list[RunRecord]) -> list[str]:
         whose configuration is not known, the frames and the episodes of evaluations.
     """
     configs = {record.id: dict(flatten(record.config)) for record in records}
-    keys = {key for config in configs.values() for key in config if key.startswith("task.")} | set(EQUAL_SETTINGS)
+    keys = {key for config in configs.values() for key in config if key.startswith("task.")} | EQUAL_SETTINGS
     seen: dict[str, dict[str, list[str]]] = {}
     for record in records:
         measured = {key: configs[record.id].get(key) for key in keys}
@@ -68,6 +61,28 @@ def find_differences(records: list[RunRecord]) -> tuple[list[str], dict[str, lis
     keys = sorted({key for config in configs.values() for key in config} - set(NOT_COMPARED))
     table = {key: [json.dumps(c[key]) if key in c else ABSENT for c in configs.values()] for key in keys}
     return list(configs), {key: values for key, values in table.items() if len(set(values)) > 1}
+
+
+def describe_fingerprints(records: list[RunRecord]) -> list[str]:
+    """Say that runs have different numerics fingerprints, and which variants have which.
+
+    Args:
+        records: all runs.
+
+    Returns:
+        A sentence; nothing where all have the same or none was taken.
+    """
+    variants: dict[str, list[str]] = {}
+    for record in records:
+        if record.fingerprint is not None:
+            variants.setdefault(record.fingerprint, []).append(record.variant)
+    if len(variants) < 2:
+        return []
+    known = [f"{name} {len(of)}, of {', '.join(sorted(set(of)))}" for name, of in sorted(variants.items())]
+    return [
+        f"Numerics fingerprints differ (runs: {'; '.join(known)}): they were made with different versions or on "
+        "different processors, and a difference between variants may come from that."
+    ]
 
 
 def find_provenance(records: list[RunRecord]) -> dict[str, str]:

@@ -15,7 +15,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarl_himpo.harness.reference_returns.reference_returns import Anchors
+from benchmarl_himpo.harness.reference_returns.reference_returns import ReferenceReturns
 from benchmarl_himpo.harness.report.analysis import Aggregates, Band, TaskResult
 from benchmarl_himpo.harness.report.curves import Curve, Efficiency, TaskCurves
 
@@ -23,7 +23,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 """Okabe and Ito's, which colour-blind readers tell apart; yellow, which does not show on white, is replaced."""
 DASHES = ("-", "--", "-.", ":")
 SCRIPT_LINES = ("--", "-.", (0, (1, 3)), (0, (8, 3)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 1)))
-"""Lines of scripts, which are as grey as that of uniform actions."""
+"""Lines of scripted policies, which are as grey as that of the random policy."""
 SIZE = (4.4, 3.2)
 """Inches. A picture fills the width of a phone, and stands beside others on a screen."""
 TASK_ROW = 0.42
@@ -67,14 +67,16 @@ class Style:
         return sorted(variants, key=self.variants.index)
 
 
-def draw_curves(number: int, label: str, curves: TaskCurves, anchors: Anchors | None, style: Style) -> list[Picture]:
+def draw_curves(
+    number: int, label: str, curves: TaskCurves, references: ReferenceReturns | None, style: Style
+) -> list[Picture]:
     """Draw the learning curves of a task, over frames and over wall-clock.
 
     Args:
         number: of the task, for the files' names.
         label: of the task.
         curves: what to draw.
-        anchors: lines to draw across.
+        references: lines to draw across.
         style: how variants are drawn.
 
     Returns:
@@ -87,7 +89,7 @@ def draw_curves(number: int, label: str, curves: TaskCurves, anchors: Anchors | 
             for x, y in curve.runs.values():
                 axes.plot(np.array(x) / scale, y, linewidth=0.5, alpha=0.4, **look)
             _draw_band(axes, np.array(curve.at) / scale, curve.band, variant, look)
-        _draw_anchors(axes, anchors, axes.axhline)
+        _draw_references(axes, references, axes.axhline)
         axes.set(xlabel=xlabel, ylabel="return per agent")
 
     over = {
@@ -125,7 +127,7 @@ def draw_task(number: int, result: TaskResult, values: dict[str, list[float]], s
             axes.plot(values[row.variant], [y - 0.18] * len(values[row.variant]), "o", color=colour, ms=3, alpha=0.5)
             axes.plot([row.per_agent.low, row.per_agent.high], [y, y], color=colour, linewidth=2)
             axes.plot(row.per_agent.value, y, "D", color=colour, ms=5)
-        _draw_anchors(axes, result.anchors, axes.axvline)
+        _draw_references(axes, result.reference_returns, axes.axvline)
         axes.set(xlabel="return per agent", yticks=range(len(rows)))
         axes.set_yticklabels([_wrap(row.variant, 18) for row in rows])
 
@@ -164,15 +166,15 @@ def _draw_band(axes: Axes, x: np.ndarray, band: Band, label: str, look: dict[str
     axes.fill_between(x, band.low, band.high, color=look["color"], alpha=0.15, linewidth=0)
 
 
-def _draw_anchors(axes: Axes, anchors: Anchors | None, draw_line: Callable[..., Any]) -> None:
-    """Draw what anchors a task has; the upper bound, which is far from all else, as a line of the legend alone."""
-    if anchors is None:
+def _draw_references(axes: Axes, references: ReferenceReturns | None, draw_line: Callable[..., Any]) -> None:
+    """Draw the reference returns of a task; the upper bound, far from all else, as a line of the legend alone."""
+    if references is None:
         return
-    draw_line(anchors.random, color="grey", linestyle=":", linewidth=1, label="uniform actions")
-    for (name, value), line in zip(anchors.scripts.items(), cycle(SCRIPT_LINES), strict=False):
-        draw_line(value, color="grey", linestyle=line, linewidth=1, label=f"script: {name}")
-    if anchors.upper_bound is not None:
-        axes.plot([], [], linestyle="none", label=f"upper bound: {anchors.upper_bound:.1f}")
+    draw_line(references.random, color="grey", linestyle=":", linewidth=1, label="random policy")
+    for (name, value), line in zip(references.scripts.items(), cycle(SCRIPT_LINES), strict=False):
+        draw_line(value, color="grey", linestyle=line, linewidth=1, label=f"scripted policy: {name}")
+    if references.upper_bound is not None:
+        axes.plot([], [], linestyle="none", label=f"upper bound: {references.upper_bound:.1f}")
 
 
 def _wrap(label: str, width: int) -> str:

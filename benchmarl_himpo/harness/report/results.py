@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from benchmarl_himpo.harness.evaluation.statistics import Estimate
 from benchmarl_himpo.harness.records.record import LAST_ITERATIONS
 from benchmarl_himpo.harness.report.analysis import Aggregates
 from benchmarl_himpo.harness.report.curves import has_evaluations, sample_efficiency, task_curves
 from benchmarl_himpo.harness.report.document import Content, Section, Table
 from benchmarl_himpo.harness.report.figures import Style, draw_curves, draw_efficiency, draw_profiles, draw_task
-from benchmarl_himpo.harness.report.statistics import AGGREGATES
+from benchmarl_himpo.harness.statistics import AGGREGATES, Estimate
 
 
 def write_results(content: Content) -> list[Section]:
@@ -65,46 +64,50 @@ def _returns(content: Content, style: Style) -> Section:
         "Returns per task",
         [
             f"Each run has one value, its {content.analysis.measure}. Means over runs, Student's {coverage} intervals.",
-            *_explain_anchors(content),
+            *_explain_references(content),
         ],
-        [*tables, *_anchors_table(content)],
+        [*tables, *_reference_table(content)],
         pictures,
     )
 
 
-def _explain_anchors(content: Content) -> list[str]:
+def _explain_references(content: Content) -> list[str]:
     """Say what scores are measured between, and where they are not."""
-    unknown = [result.label for result in content.analysis.tasks if result.anchors is None]
+    unknown = [result.label for result in content.analysis.tasks if result.reference_returns is None]
     said = [
-        "A score is 0 at the return of uniform actions and 1 at that of the best script that does not learn, or at the "
-        "upper bound, which no team can exceed, where there is no script. Anchors were measured with continuous "
-        "actions where a task has them, unless discrete ones have their own; version "
-        f"{content.anchors.version}, sha256 {content.anchors.digest[:12]}."
+        "A normalised score is 0 at the return of the random policy and 1 at that of the best scripted policy, or at "
+        "the upper bound, which no team can exceed, where no policy is scripted. These reference returns were measured "
+        "with continuous actions where a task has them, unless discrete ones have their own; version "
+        f"{content.references.version}, sha256 {content.references.digest[:12]}."
     ]
-    return [*said, f"No anchors are stored for {', '.join(unknown)}: no scores there."] if unknown else said
+    return [*said, f"No reference returns are stored for {', '.join(unknown)}: no scores there."] if unknown else said
 
 
-def _anchors_table(content: Content) -> list[Table]:
-    """The anchors of the tasks that have some."""
-    known = [(result.label, result.anchors) for result in content.analysis.tasks if result.anchors is not None]
+def _reference_table(content: Content) -> list[Table]:
+    """The reference returns of the tasks that have some."""
+    known = [
+        (result.label, result.reference_returns)
+        for result in content.analysis.tasks
+        if result.reference_returns is not None
+    ]
     if not known:
         return []
     rows = [
         [
             label,
-            _number(anchors.random),
-            ", ".join(f"{name} {value:.2f}" for name, value in anchors.scripts.items()) or "unknown",
-            _number(anchors.upper_bound),
+            _number(references.random),
+            ", ".join(f"{name} {value:.2f}" for name, value in references.scripts.items()) or "unknown",
+            _number(references.upper_bound),
         ]
-        for label, anchors in known
+        for label, references in known
     ]
-    returns = Table("Anchors, return per agent", ["task", "uniform actions", "scripts", "upper bound"], rows)
+    returns = Table("Reference returns per agent", ["task", "random policy", "scripted policies", "upper bound"], rows)
     lives = [
-        [label, ", ".join(f"{name} {life:.0f}" for name, life in anchors.lives.items())]
-        for label, anchors in known
-        if anchors.lives
+        [label, ", ".join(f"{name} {life:.0f}" for name, life in references.lives.items())]
+        for label, references in known
+        if references.lives
     ]
-    return [returns, Table("Anchors, mean life of an agent, env steps", ["task", "mean life"], lives)][
+    return [returns, Table("Mean life of an agent of these policies, env steps", ["task", "mean life"], lives)][
         : 1 + bool(lives)
     ]
 
@@ -115,7 +118,7 @@ def _curves(content: Content, style: Style) -> Section:
             number,
             result.label,
             task_curves(content.comparison, result.label, content.settings.confidence),
-            result.anchors,
+            result.reference_returns,
             style,
         )
         for number, result in enumerate(content.analysis.tasks)
@@ -163,8 +166,8 @@ def _aggregates(content: Content, style: Style) -> Section:
         [[variant, str(value)] for variant, value in analysis.min_max_iqm.items()],
     )
     if found is None:
-        none = "There are no scores to aggregate: no task has anchors, or no variant has a seed on each that has."
-        return Section(title, [none], [ranges])
+        none = "no task has reference returns, or no variant has a seed on each that has"
+        return Section(title, [f"There are no scores to aggregate: {none}."], [ranges])
     names = {"iqm": "IQM", "median": "median", "mean": "mean", "optimality_gap": "optimality gap"}
     table = Table(
         f"Scores over {', '.join(found.tasks)}",
@@ -174,9 +177,9 @@ def _aggregates(content: Content, style: Style) -> Section:
             for variant, values in found.variants.items()
         ],
     )
-    anchors = {r.label: r.anchors for r in analysis.tasks if r.anchors is not None}
+    references = {r.label: r.reference_returns for r in analysis.tasks if r.reference_returns is not None}
     scored = replace(content.comparison, records=[r for r in content.comparison.records if r.id in analysis.values])
-    efficiency = sample_efficiency(scored, anchors, list(found.variants), settings)
+    efficiency = sample_efficiency(scored, references, list(found.variants), settings)
     text = [
         f"Intervals are stratified percentile bootstraps over runs and tasks, {settings.repetitions:,} resamples, seed "
         f"{settings.seed}. The optimality gap is what scores lack to 1; lower is better. Min-max scores lie between "

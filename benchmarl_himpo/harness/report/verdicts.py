@@ -8,7 +8,8 @@ from typing import Literal
 from benchmarl_himpo.harness.report.analysis import Aggregates, Analysis, TaskResult
 from benchmarl_himpo.harness.report.comparison import Absent
 from benchmarl_himpo.harness.report.document import Content
-from benchmarl_himpo.harness.report.statistics import FEW_RUNS
+from benchmarl_himpo.harness.report.fairness import describe_fingerprints
+from benchmarl_himpo.harness.statistics import FEW_RUNS
 
 
 @dataclass(frozen=True)
@@ -104,12 +105,12 @@ def judge_task(result: TaskResult) -> Headline:
 
 
 def _compare_with_script(result: TaskResult) -> str:
-    if result.anchors is None or result.anchors.scripted is None:
+    if result.reference_returns is None or result.reference_returns.scripted is None:
         return ""
-    first, script = result.leader.per_agent, result.anchors.scripted
+    first, script = result.leader.per_agent, result.reference_returns.scripted
     if not first.excludes(script):
-        return f" Its interval contains what the script earns ({script:.2f})."
-    return f" It earns {'more' if first.value > script else 'less'} than the script ({script:.2f})."
+        return f" Its interval contains the return of the scripted policy ({script:.2f})."
+    return f" Its return is {'above' if first.value > script else 'below'} the scripted policy's ({script:.2f})."
 
 
 def summarise(content: Content) -> str:
@@ -134,6 +135,7 @@ def write_warnings(content: Content) -> list[str]:
             f"Few runs: some variants have fewer than {FEW_RUNS} on a task. Bootstrap intervals of so few cover less "
             "than they say (about 75 to 90 %), so the verdict on a task also asks for Welch's interval."
         )
+    said += describe_fingerprints(content.comparison.records)
     n_json = sum(not record.config for record in content.comparison.records)
     if n_json:
         said.append(

@@ -23,7 +23,7 @@ from benchmarl_himpo.harness.report.figures import inline
 from benchmarl_himpo.harness.report.results import write_results
 from benchmarl_himpo.harness.report.verdicts import judge, summarise, write_warnings
 
-FORMAT = 1
+FORMAT = 2
 """Version of ``report.json``: raised when a key changes its meaning."""
 
 FIGURES = "figures"
@@ -61,7 +61,7 @@ def as_data(content: Content) -> dict[str, Any]:
     data = {
         "format": FORMAT,
         "settings": asdict(content.settings),
-        "anchors": {"version": content.anchors.version, "sha256": content.anchors.digest},
+        "reference_returns": {"version": content.references.version, "sha256": content.references.digest},
         "protocol": content.protocol and content.protocol.name,
         "verdicts": [asdict(verdict) for verdict in judge(analysis)],
         "warnings": write_warnings(content),
@@ -150,8 +150,8 @@ def as_csv(content: Content) -> str:
     rows = []
     for record in content.comparison.records:
         value = content.analysis.values.get(record.id)
-        anchors = content.anchors.of(record.task_label)
-        score = None if anchors is None or value is None else float(anchors.normalise(np.array(value)))
+        references = content.references.of(record.task_label)
+        score = None if references is None or value is None else float(references.normalise(np.array(value)))
         rows.append(
             {
                 "task": record.task_label,

@@ -1,4 +1,4 @@
-"""Read what BenchMARL's own experiment says of itself, ``config.pkl``, as data.
+"""Describe an experiment of BenchMARL's as data: one that is about to be made, or one that left a ``config.pkl``.
 
 A pickle may call anything when it is opened. Here classes are only names: nothing that the file names is imported or
 called, and what comes out are texts, numbers and lists, checked like those of a ``run.yaml``.
@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import pickle
 import re
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import torch
 from benchmarl.algorithms import algorithm_config_registry
-from benchmarl.environments import task_config_registry
+from benchmarl.environments import TaskClass, task_config_registry
 from benchmarl.experiment import ExperimentConfig
 from benchmarl.models import model_config_registry
 from benchmarl.models.common import SequenceModelConfig
 
+from benchmarl_himpo.config import yaml_folders
+from benchmarl_himpo.environments import is_accelerated
 from benchmarl_himpo.harness.runs.checkpoint import CheckpointError
 from benchmarl_himpo.host.benchmarl_files import CONFIG_PARTS
 
@@ -41,32 +45,48 @@ def read_benchmarl_config(file: Path) -> dict[str, Any]:
         CheckpointError: if the file is damaged, or holds what a command cannot be told.
     """
     try:
-        parts = _read(file, len(CONFIG_PARTS) - 1)
-        algorithm, model = parts["algorithm"], parts["model"]
-        if _name(type(parts["experiment"])) != _name(ExperimentConfig):
-            raise CheckpointError(f"has {_name(type(parts['experiment']))} where BenchMARL puts its ExperimentConfig")
-        known = {field.name for field in fields(ExperimentConfig)}.difference(PLACES)
-        experiment = {key: value for key, value in vars(parts["experiment"]).items() if key in known}
-        return {
-            "experiment": {key: _plain(value, f"experiment.{key}") for key, value in experiment.items()},
-            "algorithm": _plain_attributes(algorithm, "algorithm"),
-            "task": _plain(parts["task.config"], "task"),
-            "model": _model(model, "model"),
-            "critic_model": _model(parts["critic_model"], "critic_model"),
-            "seed": _plain(parts["seed"], "seed"),
-            "accelerated": False,
-            "choices": {
-                "experiment": "default",
-                "algorithm": _registered(algorithm, "algorithm", algorithm_config_registry),
-                "task": _task_name(parts["task"]),
-                "model": "layers/mlp",  # values replace those of a model's file, whatever it is
-                "model@critic_model": "layers/mlp",
-            },
-        }
+        described = describe_experiment(_read(file, len(CONFIG_PARTS) - 1))
     except CheckpointError as error:
         raise CheckpointError(f"{file} {error}") from error
     except ERRORS as error:
         raise CheckpointError(f"{file} is not the configuration of an experiment of BenchMARL ({error})") from error
+    described["experiment"] = {key: v for key, v in described["experiment"].items() if key not in PLACES}
+    return {**described, "accelerated": False}
+
+
+def describe_experiment(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe what an experiment is made of.
+
+    Args:
+        parts: arguments of the experiment by the names in
+            :data:`~benchmarl_himpo.host.benchmarl_files.CONFIG_PARTS`: objects, or what stands for them.
+
+    Returns:
+        What ``run.yaml`` would hold, but for the options that BenchMARL does not have. A task that is not registered is
+        called ``<module>.<class>/<name>``.
+
+    Raises:
+        CheckpointError: if the experiment has what a command cannot be told.
+    """
+    if _name(type(parts["experiment"])) != _name(ExperimentConfig):
+        raise CheckpointError(f"has {_name(type(parts['experiment']))} where BenchMARL puts its ExperimentConfig")
+    known = {field.name for field in fields(ExperimentConfig)}
+    experiment = {key: value for key, value in vars(parts["experiment"]).items() if key in known}
+    models = {node: _model(parts[node], node) for node in ("model", "critic_model")}
+    return {
+        "experiment": {key: _plain(value, f"experiment.{key}") for key, value in experiment.items()},
+        "algorithm": _plain_attributes(parts["algorithm"], "algorithm"),
+        "task": _plain(parts["task.config"], "task"),
+        **models,
+        "seed": _plain(parts["seed"], "seed"),
+        "choices": {
+            "experiment": "default",
+            "algorithm": _registered(parts["algorithm"], "algorithm", algorithm_config_registry),
+            "task": _task_name(parts["task"]),
+            **_model_choices("model", "model", models["model"]),
+            **_model_choices("model@critic_model", "critic_model", models["critic_model"]),
+        },
+    }
 
 
 def own_callbacks(file: Path) -> list[str]:
@@ -130,6 +150,8 @@ def _plain(value: Any, place: str) -> Any:
         return [_plain(inner, f"{place}.{i}") for i, inner in enumerate(value)]
     if isinstance(value, type):
         return re.sub(r"^torch\.nn\.modules\.(\w+\.)+", "torch.nn.", _name(value))  # as YAML files name it
+    if isinstance(value, (torch.device, Path)):
+        return str(value)
     if _name(type(value)) == "torch.device":
         return ":".join(map(str, value._arguments))
     raise CheckpointError(
@@ -151,6 +173,16 @@ def _model(model: Any, place: str) -> dict[str, Any]:
     return {"layers": layers, "intermediate_sizes": _plain(model.intermediate_sizes, f"{place}.intermediate_sizes")}
 
 
+def _model_choices(group: str, node: str, model: dict[str, Any]) -> dict[str, str]:
+    """The files that a model is chosen by; its values replace theirs."""
+    if "layers" not in model:
+        file = f"layers/{model['name']}"
+        is_there = any((folder / "model" / f"{file}.yaml").is_file() for folder in yaml_folders())
+        return {group: file if is_there else "layers/mlp"}
+    layers = {f"model/layers@{node}.layers.{name}": layer["name"] for name, layer in model["layers"].items()}
+    return {group: "sequence", **layers}
+
+
 def _registered(config: Any, place: str, registry: dict[str, type]) -> str:
     """Name in the registry of the class of a configuration."""
     name = _name(type(config))
@@ -159,13 +191,15 @@ def _registered(config: Any, place: str, registry: dict[str, type]) -> str:
             return known
     raise CheckpointError(
         f"has {place} of the class {name}, which is not registered in this process: choose one of BenchMARL or this "
-        f"package, or register it in BenchMARL's {place.removeprefix('critic_').partition('.')[0]}_config_registry "
-        "before the command's main() is called"
+        f"package, or register it in BenchMARL's {place.removeprefix('critic_').partition('.')[0]}_config_registry, "
+        "as a plug-in does"
     )
 
 
 def _task_name(task: Any) -> str:
     """Name of a task on the command line, or else of its class."""
+    if isinstance(task, TaskClass) and is_accelerated(task):  # the configuration says so by an option of its own
+        return f"{task.env_name()}/{task.name.lower()}"
     name = _name(type(task))
     for known, entry in task_config_registry.items():
         if _name(entry.associated_class()) == name and known.partition("/")[2] == task.name.lower():

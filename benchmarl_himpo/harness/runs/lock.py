@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TextIO
 
-try:
-    import fcntl
-except ImportError:  # Windows has no such locks: folders are not guarded there
-    fcntl = None  # type: ignore[assignment]
+from filelock import AcquireReturnProxy, FileLock, Timeout
 
 LOCK_FILE = ".lock"
 
@@ -17,25 +13,21 @@ class RunLockedError(RuntimeError):
     """Another process writes to the folder."""
 
 
-def lock_folder(folder: Path) -> TextIO:
-    """Hold a folder until the file that is returned is closed or the process ends, however it ends.
+def lock_folder(folder: Path) -> AcquireReturnProxy:
+    """Hold a folder until its lock is released or the process ends, however it ends.
 
     Args:
         folder: the folder.
 
     Returns:
-        The open lock file.
+        What releases the lock at the end of a ``with`` block, and has it as ``lock``.
 
     Raises:
         RunLockedError: if another process holds it.
     """
-    file = (folder / LOCK_FILE).open("w")
-    if fcntl is not None:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.close()
-            raise RunLockedError(
-                f"another process writes to {folder}: wait for it to end, or work in a copy of the folder"
-            ) from error
-    return file
+    try:
+        return FileLock(folder / LOCK_FILE, timeout=0, thread_local=False).acquire()
+    except Timeout as error:
+        raise RunLockedError(
+            f"another process writes to {folder}: wait for it to end, or work in a copy of the folder"
+        ) from error

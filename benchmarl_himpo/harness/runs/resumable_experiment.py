@@ -31,6 +31,7 @@ from benchmarl_himpo.harness.runs.checkpoint import (
     set_aside_later_checkpoints,
     write_checkpoint,
 )
+from benchmarl_himpo.harness.runs.experiment_options import WITHOUT_EFFECT_ON_ITERATIONS
 from benchmarl_himpo.harness.runs.lock import lock_folder
 from benchmarl_himpo.harness.runs.origin import INIT_FROM, RESTORE_FILE, Origin, make_origin
 from benchmarl_himpo.harness.runs.parameters import Fit, copy_networks
@@ -41,7 +42,6 @@ from benchmarl_himpo.harness.runs.random_state import (
     seeded_random_state,
     vmas_generators,
 )
-from benchmarl_himpo.harness.runs.run_config import WITHOUT_EFFECT_ON_RESULTS
 from benchmarl_himpo.harness.runs.simulation_state import SimulationState
 from benchmarl_himpo.host.benchmarl import evaluations_to_write, training_env
 from benchmarl_himpo.host.benchmarl_files import (
@@ -58,8 +58,6 @@ from benchmarl_himpo.host.benchmarl_files import (
 )
 from benchmarl_himpo.host.torchrl import capture_carried, restore_carried
 
-WITHOUT_EFFECT_ON_TRAINING = (*WITHOUT_EFFECT_ON_RESULTS, "evaluation", "exploration_anneal_frames", "max_n_")
-"""Beginnings of the experiment's options that may differ between a checkpoint and the run that goes on from it."""
 COMPARED = ("version of benchmarl_himpo", "task", "algorithm", "architecture")
 """What of a checkpoint's identity must be the experiment's."""
 TASK_OPTIONS = "task options"
@@ -200,7 +198,7 @@ class ResumableExperiment(Experiment):
     def close(self) -> None:
         """Close the experiment and let others write to its folder."""
         super().close()
-        self._lock.close()
+        self._lock.release()
 
     ################
     # BenchMARL's hooks
@@ -211,10 +209,10 @@ class ResumableExperiment(Experiment):
         if restore_file is not None and self.config.save_folder is not None:
             folder = Path(self.config.save_folder) / run_of(Path(restore_file)).name
             if folder.is_dir():  # before anything is written there
-                self._lock = lock_folder(folder)
+                self._lock = lock_folder(folder).lock
         super()._setup_name()
         if not hasattr(self, "_lock"):
-            self._lock = lock_folder(self.folder_name)
+            self._lock = lock_folder(self.folder_name).lock
         self._evaluation_random_state = seeded_random_state(self.seed + 1)
 
     def _setup_task(self) -> None:
@@ -329,7 +327,7 @@ class ResumableExperiment(Experiment):
 
     def _settings(self) -> str:
         """Digest of all options that change what the next iteration does: not how long, where to and how watched."""
-        options = {k: v for k, v in _options(self.config).items() if not k.startswith(WITHOUT_EFFECT_ON_TRAINING)}
+        options = {k: v for k, v in _options(self.config).items() if k not in WITHOUT_EFFECT_ON_ITERATIONS}
         options["annealed"] = None if self.on_policy else self.config.get_exploration_anneal_frames(self.on_policy)
         configs = (self.algorithm_config, self.model_config, self.critic_model_config)
         return _digest([options, [_options(config) for config in configs], self.seed])

@@ -16,12 +16,12 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError
 
-from benchmarl_himpo.config import CONF_DIR
+from benchmarl_himpo.config import yaml_folders
 from benchmarl_himpo.harness.composition import check_changes, compose, config_dir
 from benchmarl_himpo.harness.output import write_whole
 from benchmarl_himpo.harness.runs.benchmarl_config import read_benchmarl_config
 from benchmarl_himpo.harness.runs.checkpoint import CONFIG_FILE, CheckpointError, is_of_benchmarl
-from benchmarl_himpo.host import benchmarl as host
+from benchmarl_himpo.harness.runs.older_configs import update_config
 from benchmarl_himpo.host import benchmarl_files as host_files
 
 if TYPE_CHECKING:
@@ -29,29 +29,21 @@ if TYPE_CHECKING:
 
 TRUSTED_CLASSES = ("torch.nn.", "torch_geometric.nn.")
 """Beginnings of class names that a configuration may import without being asked."""
-NODES = ("experiment", "algorithm", "task", "model", "critic_model", "seed", "accelerated")
+NODES = (
+    "experiment",
+    "algorithm",
+    "task",
+    "model",
+    "critic_model",
+    "seed",
+    "accelerated",
+    "absolute_metric_episodes",
+)
 """What a configuration consists of."""
 MODEL_GROUPS = {"model": "model", "critic_model": "model@critic_model"}
 """Groups of Hydra's that the nodes of models are chosen in."""
-LATER_NODES = ("absolute_metric_episodes",)
-"""What older ones lack: they take the default."""
 ORIGIN = "origin"
 """What those of runs have that began from a checkpoint of another, see :mod:`benchmarl_himpo.harness.runs.origin`."""
-FILE_ROOTS = (CONF_DIR, host.CONF_DIR)
-"""Where the files are that everybody has."""
-WITHOUT_EFFECT_ON_RESULTS = (
-    "checkpoint_",
-    "create_json",
-    "exclude_buffer",
-    "keep_checkpoints",
-    "loggers",
-    "project_name",
-    "render",
-    "restore_",
-    "save_folder",
-    "wandb_",
-)
-"""Beginnings of the experiment's options that say where and how a run is watched and kept: no part of what it is."""
 
 
 def save_run_config(cfg: DictConfig, choices: dict[str, str], folder: Path, origin: Origin | None = None) -> None:
@@ -63,9 +55,7 @@ def save_run_config(cfg: DictConfig, choices: dict[str, str], folder: Path, orig
         folder: the folder of the run.
         origin: the checkpoint of another run that it began from.
     """
-    saved = cast(
-        "dict[str, Any]", OmegaConf.to_container(OmegaConf.masked_copy(cfg, [*NODES, *LATER_NODES]), resolve=True)
-    )
+    saved = cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.masked_copy(cfg, list(NODES)), resolve=True))
     saved["experiment"]["restore_file"] = None  # a run that goes on has checkpoints of its own
     saved["choices"] = choices_of_nodes(cfg, choices)
     if origin is not None:
@@ -77,7 +67,7 @@ def choices_of_nodes(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, s
     """Say which files a config is composed of again, when its values are put over theirs.
 
     Hydra's own groups and protocols, whose values are in the nodes, are left out. For a file of the user's, which may
-    not be found another time, stands one of this package or of BenchMARL that its values fit.
+    not be found another time, stands one of this package, a plug-in or BenchMARL that its values fit.
 
     Args:
         cfg: the composed config.
@@ -97,13 +87,14 @@ def choices_of_nodes(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, s
 
 
 def is_known_task(name: str) -> bool:
-    """Whether a task has its file in this package or BenchMARL, so that it is there another time too."""
+    """Whether a task has its file in this package, a plug-in or BenchMARL, so that it is there another time too."""
     return _is_known("task", name)
 
 
-def _is_known(group: str, name: str, roots: Sequence[Path] = FILE_ROOTS) -> bool:
+def _is_known(group: str, name: str, *more: Path) -> bool:
+    """Whether a file is in one of the folders that are always searched, or in one of more folders."""
     folder = group.partition("@")[0]
-    return any((root / folder / f"{name}.yaml").is_file() for root in roots)
+    return any((root / folder / f"{name}.yaml").is_file() for root in (*yaml_folders(), *more))
 
 
 def _known_instead(group: str, name: str, cfg: DictConfig) -> str:
@@ -138,15 +129,15 @@ def load_run_config(folder: Path, overrides: Sequence[str] = ()) -> tuple[DictCo
     of_benchmarl = is_of_benchmarl(folder)
     file = folder / (host_files.CONFIG_FILE if of_benchmarl else CONFIG_FILE)
     try:
-        found = OmegaConf.create(read_benchmarl_config(file)) if of_benchmarl else OmegaConf.load(file)
-        saved = cast("DictConfig", found)
+        found = read_benchmarl_config(file) if of_benchmarl else OmegaConf.to_container(OmegaConf.load(file))
+        saved = OmegaConf.create(update_config(cast("dict[str, Any]", found)))
         choices = {str(group): str(name) for group, name in saved.choices.items()}
+        missing = [node for node in NODES if node not in saved]
+        if missing:
+            raise KeyError(missing[0])
         _check_trusted(file, saved, choices, [override.partition("=")[0] for override in overrides])
-        cfg = compose([_choose(group, name) for group, name in choices.items()])
         # A task from Python keeps the types of its values, by which its checkpoints know it
-        replaced = (*MODEL_GROUPS, "task") if of_benchmarl else tuple(MODEL_GROUPS)
-        for node in (*NODES, *(node for node in (*LATER_NODES, ORIGIN) if node in saved)):
-            OmegaConf.update(cfg, node, saved[node], merge=node not in replaced, force_add=True)
+        cfg = compose_saved(saved, (*MODEL_GROUPS, "task") if of_benchmarl else tuple(MODEL_GROUPS))
     except CheckpointError:
         raise
     except (OSError, ValueError, YAMLError, OmegaConfBaseException, HydraException, AttributeError, KeyError) as error:
@@ -156,11 +147,38 @@ def load_run_config(folder: Path, overrides: Sequence[str] = ()) -> tuple[DictCo
     return cfg, choices
 
 
+def compose_saved(saved: DictConfig, replaced: Sequence[str] = tuple(MODEL_GROUPS)) -> DictConfig:
+    """Compose what a configuration of a run says.
+
+    Args:
+        saved: nodes of a run, and the file chosen for each group; what it lacks takes the default.
+        replaced: nodes of which nothing but the saved values is kept.
+
+    Returns:
+        The composed config.
+
+    Raises:
+        CheckpointError: if the algorithm has no file.
+    """
+    cfg = compose([_choose(str(group), str(name)) for group, name in saved.choices.items()])
+    for node in (node for node in (*NODES, ORIGIN) if node in saved):
+        is_filled = OmegaConf.is_dict(saved[node]) and node not in replaced
+        values = {f"{node}.{key}": value for key, value in saved[node].items()} if is_filled else {node: saved[node]}
+        for key, value in values.items():  # a mapping replaces that of the file, which may be of another part
+            OmegaConf.update(cfg, key, value, merge=False, force_add=True)
+    return cfg
+
+
 def _choose(group: str, name: str) -> str:
     """Choose a file, or none for a task of the user's own, whose values are all in the configuration."""
     given = config_dir()
-    roots = FILE_ROOTS if given is None else (*FILE_ROOTS, given)
-    return "~task" if group == "task" and not _is_known(group, name, roots) else f"{group}={name}"
+    is_known = _is_known(group, name, *([] if given is None else [given]))
+    if group == "algorithm" and not is_known:
+        raise CheckpointError(
+            f"algorithm={name} has no YAML file here: install the plug-in that has it, or add the "
+            "folder of its file with benchmarl_himpo.add_yaml_folder"
+        )
+    return "~task" if group == "task" and not is_known else f"{group}={name}"
 
 
 def _change(cfg: DictConfig, override: str) -> DictConfig:
@@ -172,7 +190,7 @@ def _change(cfg: DictConfig, override: str) -> DictConfig:
     key, _, value = override.partition("=")
     name = key.lstrip("+")
     try:
-        if name.partition(".")[0] not in (*NODES, *LATER_NODES):
+        if name.partition(".")[0] not in NODES:
             raise ConfigKeyError(name)
         with open_dict(cfg) if name != key else nullcontext():
             return cast("DictConfig", OmegaConf.merge(cfg, OmegaConf.from_dotlist([f"{name}={value}"])))
@@ -184,7 +202,7 @@ def _change(cfg: DictConfig, override: str) -> DictConfig:
 
 def _describe_unknown(cfg: DictConfig, key: str) -> str:
     """Say which part of a key is no option of a run, and which there are, the similar ones where there are many."""
-    node, known = OmegaConf.masked_copy(cfg, [*NODES, *LATER_NODES]), "a run"
+    node, known = OmegaConf.masked_copy(cfg, list(NODES)), "a run"
     for i, part in enumerate(key.split(".")):
         if part not in node:
             names = [str(name) for name in node]

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from benchmarl.environments import TaskClass
 from benchmarl.hydra_config import (
@@ -91,11 +91,33 @@ def load_experiment(cfg: DictConfig, choices: Mapping[str, str], resumes: bool =
         RunLockedError: if another process writes to the folder of the run.
         OutputError: if ``experiment.save_folder`` cannot be written to.
     """
+    experiment = ResumableExperiment(**experiment_arguments(cfg, choices, resumes))
+    if not resumes:
+        _begin(experiment, cfg.init_from, cfg.experiment.restore_file)
+    leave_config(experiment, cfg, choices)
+    return experiment
+
+
+def experiment_arguments(cfg: DictConfig, choices: Mapping[str, str], resumes: bool) -> dict[str, Any]:
+    """Check a composed config and build what its experiment is made of.
+
+    Args:
+        cfg: the composed config.
+        choices: the file chosen for each group.
+        resumes: whether the run of ``experiment.restore_file`` goes on in its folder.
+
+    Returns:
+        Arguments of :class:`~benchmarl_himpo.harness.runs.ResumableExperiment`, with the callbacks of the command.
+
+    Raises:
+        RequestError: if the config contradicts itself or asks for what this machine does not have.
+        CheckpointError: if the run is to begin from a checkpoint that cannot be used.
+        OutputError: if ``experiment.save_folder`` cannot be written to.
+    """
     check_config(cfg, choices)
     check_beginning(cfg, resumes)
     task = load_task(cfg.task, choices["task"])
     config = load_experiment_config_from_hydra(cfg.experiment)
-    restore_file = config.restore_file
     if not resumes:
         config.restore_file = None  # BenchMARL would write to the folder of the run that wrote it
     if config.save_folder is not None:
@@ -104,21 +126,28 @@ def load_experiment(cfg: DictConfig, choices: Mapping[str, str], resumes: bool =
     callbacks = [FiniteCallback(), SummaryCallback(), LifeCallback()]
     callbacks += [VideoCallback()] if config.render else []
     callbacks += [BestPolicyCallback()] if cfg.absolute_metric_episodes else []
-    experiment = ResumableExperiment(
-        task=accelerate(task) if cfg.accelerated else task,
-        algorithm_config=load_algorithm_config_from_hydra(cfg.algorithm),
-        model_config=load_model_config_from_hydra(cfg.model),
-        critic_model_config=load_model_config_from_hydra(cfg.critic_model),
-        seed=cfg.seed,
-        config=config,
-        callbacks=callbacks,
-    )
-    if resumes:
-        experiment.origin = read_origin(host_files.run_of(Path(restore_file)))
-    else:
-        _begin(experiment, cfg.init_from, restore_file)
+    return {
+        "task": accelerate(task) if cfg.accelerated else task,
+        "algorithm_config": load_algorithm_config_from_hydra(cfg.algorithm),
+        "model_config": load_model_config_from_hydra(cfg.model),
+        "critic_model_config": load_model_config_from_hydra(cfg.critic_model),
+        "seed": cfg.seed,
+        "config": config,
+        "callbacks": callbacks,
+    }
+
+
+def leave_config(experiment: ResumableExperiment, cfg: DictConfig, choices: Mapping[str, str]) -> None:
+    """Write the configuration of an experiment into its folder, with the origin of the run that goes on.
+
+    Args:
+        experiment: the experiment, about to run.
+        cfg: the composed config.
+        choices: the file chosen for each group.
+    """
+    if experiment.config.restore_file is not None:
+        experiment.origin = read_origin(host_files.run_of(Path(experiment.config.restore_file)))
     save_run_config(cfg, dict(choices), experiment.folder_name, experiment.origin)
-    return experiment
 
 
 def check_beginning(cfg: DictConfig, resumes: bool = False) -> None:
@@ -260,7 +289,7 @@ def config_to_continue(run: Path, overrides: Sequence[str] = ()) -> tuple[DictCo
         CheckpointError: if there is no good checkpoint or no configuration, or another beginning is asked for.
     """
     cfg, choices = load_run_config(run, ["experiment.restore_file=null", *overrides])
-    callbacks = own_callbacks(run / host_files.CONFIG_FILE) if is_of_benchmarl(run) else []
+    callbacks = _callbacks_of_program(run)
     if callbacks:
         warnings.warn(f"the run goes on without the callbacks of its program: {', '.join(callbacks)}", stacklevel=2)
     restore_file = cfg.experiment.restore_file
@@ -273,6 +302,16 @@ def config_to_continue(run: Path, overrides: Sequence[str] = ()) -> tuple[DictCo
             )
         cfg.experiment.restore_file = restore_file
     return cfg, choices
+
+
+def _callbacks_of_program(run: Path) -> list[str]:
+    """Name the callbacks that a program gave to an experiment, where that can be told."""
+    try:
+        return own_callbacks(run / host_files.CONFIG_FILE)
+    except CheckpointError:
+        if is_of_benchmarl(run):
+            raise
+        return []  # a run of the command does without the file
 
 
 def continue_newest(cfg: DictConfig, run: Path) -> None:

@@ -204,13 +204,15 @@ def one_thread() -> dict[str, str]:
 
 def _note_exit(spec: RunSpec, code: int) -> str:
     """Write an exit code into the ledger, and say why the run ended."""
-    ledger = Ledger(spec.folder)
-    if code < 0:  # whatever the attempt before said
-        reason = describe_signal(-code)
-    else:
-        reason = ledger.last_words or last_line(spec.folder / LOG_FILE)
-    ledger.add("exited", exit_code=code, reason=reason)
+    reason = describe_signal(-code) if code < 0 else _own_reason(spec) or last_line(spec.folder / LOG_FILE)
+    Ledger(spec.folder).add("exited", exit_code=code, reason=reason)
     return reason
+
+
+def _own_reason(spec: RunSpec) -> str:
+    """Why a run ended, where it said so itself; what was noted of an attempt before does not count."""
+    status = Ledger(spec.folder).status()
+    return "" if status.is_exit_noted else status.reason
 
 
 def describe_signal(number: int) -> str:
@@ -226,10 +228,9 @@ def last_line(log: Path) -> str:
 
 def _ray_reason(spec: RunSpec, error: Exception) -> str:
     """Say why a task failed, in one line: what the run wrote, or what Ray knows of its worker."""
-    ledger = Ledger(spec.folder)
     cause = getattr(error, "cause", None) or error  # what was raised in the task, without Ray's traceback
-    reason = ledger.last_words or f"{type(cause).__name__}: {str(cause).strip().splitlines()[0]}"
-    ledger.add("exited", exit_code=None, reason=reason)
+    reason = _own_reason(spec) or f"{type(cause).__name__}: {str(cause).strip().splitlines()[0]}"
+    Ledger(spec.folder).add("exited", exit_code=None, reason=reason)
     return reason
 
 

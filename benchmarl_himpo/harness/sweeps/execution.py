@@ -7,6 +7,8 @@ from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 
+from benchmarl_himpo.harness.records.fingerprint import OTHER_NUMERICS
+from benchmarl_himpo.harness.records.ledger import Ledger
 from benchmarl_himpo.harness.records.record import RECORD_FILE, load_record
 from benchmarl_himpo.harness.records.spec import RunSpec
 from benchmarl_himpo.harness.sweeps.engines import ENGINES
@@ -17,7 +19,7 @@ States = dict[str, str]
 """By id of a run, what came of it: ``done``, ``done before``, or why not."""
 
 
-def check_engine(engine: str, n_workers: object, n_retries: int) -> None:
+def check_engine(engine: str, n_workers: int | None, n_retries: int) -> None:
     """Check how runs are to be started.
 
     Args:
@@ -35,27 +37,88 @@ def check_engine(engine: str, n_workers: object, n_retries: int) -> None:
     check_workers(n_workers, n_retries)
 
 
-def check_workers(n_workers: object, n_retries: int) -> None:
+def check_workers(n_workers: int | None, n_retries: int) -> None:
     """Check how many runs are to be done at a time, and how often; see :func:`check_engine`."""
-    if n_workers is not None and not (type(n_workers) is int and n_workers >= 1):
+    if n_workers is not None and n_workers < 1:
         raise SweepError(f"workers={n_workers} must be 1 or more, or null for as many as there are cores")
     if n_retries < 0:
         raise SweepError(f"retries={n_retries} must be 0 or more")
 
 
-def find_done(specs: Sequence[RunSpec], results: Sequence[Path] = ()) -> States:
+def find_done(specs: Sequence[RunSpec], results: Sequence[Path] = (), strict: bool = False) -> States:
     """Say which runs have a record, in their folders or among results that were published.
+
+    Args:
+        specs: all runs.
+        results: folders of published records.
+        strict: whether a record with another numerics fingerprint than its run's does not count.
+
+    Returns:
+        The states of the runs that are done.
 
     Raises:
         RecordError: if a file there that is named after a run holds no record.
+        SweepError: if a run was begun or finished in its folder with another fingerprint and ``strict`` is set.
     """
-    published = {file.stem: file for folder in results for file in folder.rglob("*.json")}
-    states = {}
+    published: dict[str, list[Path]] = {}
+    for file in sorted(file for folder in results for file in folder.rglob("*.json")):
+        published.setdefault(file.stem, []).append(file)
+    states: States = {}
     for spec in specs:
-        if spec.id in published:
-            load_record(published[spec.id])
-            states[spec.id] = "done before, in results"
-    return states | {spec.id: "done before" for spec in specs if (spec.folder / RECORD_FILE).is_file()}
+        if strict:
+            _check_numerics(spec)
+        places = {"done before": _own_record(spec), "done before, in results": published.get(spec.id, [])}
+        found = {state: [load_record(file).fingerprint for file in files] for state, files in places.items() if files}
+        same = [state for state, fingerprints in found.items() if spec.fingerprint in fingerprints]
+        others = [] if strict else [f"{state}, {OTHER_NUMERICS}" for state in found]
+        if same or others:
+            states[spec.id] = [*same, *others][0]
+    return states
+
+
+def describe_other_numerics(states: States) -> str:
+    """Say how many runs count as done by a record with another fingerprint; nothing where there are none."""
+    n_others = sum(state.endswith(OTHER_NUMERICS) for state in states.values())
+    if not n_others:
+        return ""
+    return (
+        f"{n_others} of them by records with another numerics fingerprint than this machine's, from other versions or "
+        "another processor: strict=true does these again"
+    )
+
+
+def check_publish(specs: Sequence[RunSpec], states: States, folder: Path) -> None:
+    """Check that publishing replaces no record of another time.
+
+    Args:
+        specs: all runs.
+        states: what :func:`find_done` gave.
+        folder: where records are copied to.
+
+    Raises:
+        SweepError: if there is another record of a run that is still to be done, or that was done in its folder.
+    """
+    for spec in specs:
+        file, own = folder / f"{spec.id}.json", _own_record(spec)
+        is_another = load_record(own[0]) != load_record(file) if own and file.is_file() else spec.id not in states
+        if file.is_file() and is_another:
+            raise SweepError(f"publish={folder} has another record of {spec.id}, which is kept: choose another folder")
+
+
+def _own_record(spec: RunSpec) -> list[Path]:
+    """The record in the folder of a run, if it is there."""
+    return [file for file in (spec.folder / RECORD_FILE,) if file.is_file()]
+
+
+def _check_numerics(spec: RunSpec) -> None:
+    """Refuse a folder in which a run was begun or finished with another fingerprint."""
+    taken = [load_record(file).fingerprint for file in _own_record(spec)]
+    taken = taken or [event.get("fingerprint") for event in Ledger(spec.folder).starts()]
+    if any(fingerprint != spec.fingerprint for fingerprint in taken):
+        raise SweepError(
+            f"strict=true: {spec.folder} holds a run with another numerics fingerprint than this machine's, which is "
+            "kept: choose another folder=..."
+        )
 
 
 def do_missing(

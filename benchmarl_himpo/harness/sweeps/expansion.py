@@ -110,14 +110,14 @@ def read_values(key: str, text: str) -> list[Any]:
 
 
 def make_specs(
-    runs: Sequence[list[str]], sweep_folder: Path, fingerprint: str, are_to_run: bool = True
+    runs: Sequence[list[str]], sweep_folder: Path, fingerprint: str | None, are_to_run: bool = True
 ) -> list[RunSpec]:
     """Compose, check and name all runs of a sweep.
 
     Args:
         runs: the overrides of each.
         sweep_folder: where their folders are to be.
-        fingerprint: the numerics fingerprint.
+        fingerprint: the numerics fingerprint; None: not taken.
         are_to_run: whether this machine has to be able to do them: it may lack a device or a package.
 
     Returns:

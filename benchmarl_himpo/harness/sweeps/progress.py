@@ -9,10 +9,10 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
-from benchmarl_himpo.harness.records.ledger import Ledger
+from benchmarl_himpo.harness.records.ledger import Ledger, State
 from benchmarl_himpo.harness.records.record import RECORD_FILE, load_record
-from benchmarl_himpo.harness.records.run_files import read_progress
 from benchmarl_himpo.harness.records.spec import RunSpec
+from benchmarl_himpo.harness.runs.run_logs import read_progress
 from benchmarl_himpo.harness.sweeps.engines import Ended
 
 SHARE_BETWEEN_LINES = 0.1
@@ -41,14 +41,14 @@ class Progress:
 
     def __init__(self, specs: Sequence[RunSpec]) -> None:
         self.view: View = Bars(len(specs)) if sys.stderr.isatty() else Lines(len(specs))
-        self._attempts_before = {spec.id: Ledger(spec.folder).n_attempts for spec in specs}
+        self._attempts_before = {spec.id: Ledger(spec.folder).status().n_attempts for spec in specs}
         self._open = {spec.id: spec for spec in specs}
 
     def refresh(self) -> None:
         """Show every run that is running."""
         for spec in self._open.values():
-            ledger = Ledger(spec.folder)
-            if ledger.is_running and ledger.n_attempts > self._attempts_before[spec.id]:
+            status = Ledger(spec.folder).status()
+            if status.state is State.RUNNING and status.n_attempts > self._attempts_before[spec.id]:
                 self.view.show(spec, *read_progress(spec.folder))
 
     def end(self, ended: Ended) -> None:
@@ -141,7 +141,7 @@ def _numbers(spec: RunSpec) -> str:
     file = spec.folder / RECORD_FILE
     if not file.is_file():
         frames, value = read_progress(spec.folder)
-        attempts = Ledger(spec.folder).n_attempts
+        attempts = Ledger(spec.folder).status().n_attempts
         said = f"{_describe_return(value)} in training at {frames:,} frames" if frames else ""
         return f"{said} | | | {attempts or ''}"
     record = load_record(file)

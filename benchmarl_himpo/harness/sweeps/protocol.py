@@ -45,7 +45,7 @@ def load_protocol(name: str) -> Protocol:
     Raises:
         SweepError: if there is no such file, or its runs cannot be composed.
     """
-    specs = make_specs(expand([f"protocol={name}"]), Path(), fingerprint="", are_to_run=False)
+    specs = make_specs(expand([f"protocol={name}"]), Path(), fingerprint=None, are_to_run=False)
     content = OmegaConf.to_container(compose([f"protocol={name}"]).protocol, resolve=True)
     assert isinstance(content, dict)
     return Protocol(

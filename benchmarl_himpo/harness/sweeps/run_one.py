@@ -25,16 +25,16 @@ from benchmarl_himpo.harness.composition import compose, search_in
 from benchmarl_himpo.harness.evaluation.absolute_metric import measure_absolute_metric
 from benchmarl_himpo.harness.evaluation.episodes import build_quietly
 from benchmarl_himpo.harness.records.collect import collect_record
-from benchmarl_himpo.harness.records.fingerprint import fingerprint
+from benchmarl_himpo.harness.records.fingerprint import OTHER_NUMERICS, fingerprint
 from benchmarl_himpo.harness.records.ledger import Ledger
 from benchmarl_himpo.harness.records.provenance import peak_memory, provenance
 from benchmarl_himpo.harness.records.record import RECORD_FILE, RunRecord, load_record
-from benchmarl_himpo.harness.records.run_files import find_begun_run
 from benchmarl_himpo.harness.records.spec import RunSpec, comparable_config, hash_config, load_spec, make_spec
 from benchmarl_himpo.harness.runs import CheckpointError
 from benchmarl_himpo.harness.runs.lock import RunLockedError, lock_folder
+from benchmarl_himpo.harness.runs.run_logs import find_begun_run
 from benchmarl_himpo.harness.runs.training import CommandError, continue_newest, n_frames_done, n_frames_of, train
-from benchmarl_himpo.harness.sweeps.shorter_run import adopt_shorter_run
+from benchmarl_himpo.registration import PluginError
 
 Outcome = Literal["finished", "skipped"]
 
@@ -75,7 +75,7 @@ def run_one(spec: RunSpec) -> Outcome:
 
 
 def check_fingerprint(spec: RunSpec) -> None:
-    """Check that this machine computes the numbers that a run's name promises; takes some seconds.
+    """Check that this machine computes the numbers of the one that started the sweep; takes some seconds.
 
     Args:
         spec: the run.
@@ -107,12 +107,15 @@ def run_composed(cfg: DictConfig, choices: Mapping[str, str], overrides: list[st
     try:
         check_sweep(cfg.experiment)
         spec = make_spec(cfg, choices, overrides, Path(cfg.sweep_folder), fingerprint())
-        spec.save()
+        if not (spec.folder / RECORD_FILE).is_file():
+            spec.save()
         outcome = _run_locked(spec, cfg, choices)
     except (ValueError, RuntimeError) as error:
         raise CommandError(str(error)) from error
-    print(f"{spec.id}: {outcome}, {spec.folder / RECORD_FILE}")
-    return load_record(spec.folder / RECORD_FILE)
+    record = load_record(spec.folder / RECORD_FILE)
+    other = f" {OTHER_NUMERICS}" if record.fingerprint != spec.fingerprint else ""
+    print(f"{spec.id}: {outcome}, {spec.folder / RECORD_FILE}{other}")
+    return record
 
 
 def _run_locked(spec: RunSpec, cfg: DictConfig, choices: Mapping[str, str]) -> Outcome:
@@ -135,9 +138,9 @@ def _run_locked(spec: RunSpec, cfg: DictConfig, choices: Mapping[str, str]) -> O
 def _run_to_record(spec: RunSpec, cfg: DictConfig, choices: Mapping[str, str], ledger: Ledger) -> None:
     torch.set_num_threads(1)
     made_with = provenance({cfg.experiment.sampling_device, cfg.experiment.train_device})
-    _place_attempt(spec, cfg, choices, ledger)
+    _place_attempt(spec, cfg)
     n_done = n_frames_done(cfg)
-    ledger.add_start(n_done, git_commit=made_with["git_commit"])
+    ledger.add_start(n_done, git_commit=made_with["git_commit"], fingerprint=spec.fingerprint)
     if n_done < n_frames_of(cfg):
         train(cfg, choices, resumes=cfg.experiment.restore_file is not None)
         ledger.add("trained", peak_memory=peak_memory())
@@ -150,16 +153,12 @@ def _run_to_record(spec: RunSpec, cfg: DictConfig, choices: Mapping[str, str], l
     experiment.close()
 
 
-def _place_attempt(spec: RunSpec, cfg: DictConfig, choices: Mapping[str, str], ledger: Ledger) -> None:
-    """Say in the config where the run writes and what it continues: its newest good checkpoint, or a shorter run.
+def _place_attempt(spec: RunSpec, cfg: DictConfig) -> None:
+    """Say in the config where the run writes, and its newest good checkpoint, which it continues from.
 
     An attempt that left no good checkpoint is set aside, and the run starts anew.
     """
-    begun = [path for path in spec.folder.iterdir() if path.is_dir() and path.name != ABANDONED_FOLDER]
-    if not begun:
-        adopted = adopt_shorter_run(spec, cfg, choices, ledger)
-        begun = [] if adopted is None else [adopted]
-    for run in begun:
+    for run in [path for path in spec.folder.iterdir() if path.is_dir() and path.name != ABANDONED_FOLDER]:
         try:
             continue_newest(cfg, run)
         except CheckpointError:
@@ -196,7 +195,7 @@ def main() -> None:
     except SystemFailureError as error:
         print(error, file=sys.stderr)
         sys.exit(EXIT_SYSTEM)
-    except (CommandError, CheckpointError, RunLockedError) as error:
+    except (CommandError, CheckpointError, PluginError, RunLockedError) as error:
         sys.exit(str(error))
 
 

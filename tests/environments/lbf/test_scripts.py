@@ -12,12 +12,12 @@ from support.boards import PLAIN, board, make
 from benchmarl_himpo.environments.lbf.rules import EAST, LOAD, NONE, find_choices
 from benchmarl_himpo.environments.lbf.scripts import SCRIPTS, scripted_policies
 from benchmarl_himpo.harness.evaluation.episodes import read_returns
-from benchmarl_himpo.harness.reference_returns.measurement import Anchor, measure_anchors
+from benchmarl_himpo.harness.reference_returns.measurement import ReferenceReturn, measure_reference_returns
 
 
 @cache
-def play(task: str, n_envs: int) -> dict[str, Anchor]:
-    return measure_anchors([f"task=lbfws/{task}"], n_envs, seed=0, confidence=0.95)
+def play(task: str, n_envs: int) -> dict[str, ReferenceReturn]:
+    return measure_reference_returns([f"task=lbfws/{task}"], n_envs, seed=0, confidence=0.95)
 
 
 def return_of(script: str, task: str, n_envs: int) -> float:
@@ -55,9 +55,9 @@ def test_several_groups_do_better_than_one_herd_on_hard(n_envs: int) -> None:
 )
 def test_the_specified_returns(script: str, task: str, team_return: float, life: float) -> None:
     """Rows of the calibration whose scripts leave little open."""
-    anchor, n_agents = play(task, 256)[script], 6 if task == "hard" else 4
-    assert n_agents * anchor.per_agent.value == pytest.approx(team_return, rel=0.15, abs=0.05)
-    assert anchor.life.value == pytest.approx(life, rel=0.06)
+    reference, n_agents = play(task, 256)[script], 6 if task == "hard" else 4
+    assert n_agents * reference.per_agent.value == pytest.approx(team_return, rel=0.15, abs=0.05)
+    assert reference.life.value == pytest.approx(life, rel=0.06)
 
 
 @pytest.mark.parametrize("script", sorted(SCRIPTS))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -287,20 +286,6 @@ def test_waterworld_needs_an_older_pymunk_and_is_not_told_to_install_what_is_the
     _fake_packages(monkeypatch, {"pettingzoo": "1.25.0", "pygame": "2.6.1", "pymunk": "7.3.1"})
     with pytest.raises(checks.RequestError, match=r"needs pymunk<7 \(7.3.1 is installed\): pip install 'pymunk<7'\.$"):
         checks._check_task("pettingzoo/waterworld")
-
-
-@pytest.mark.parametrize(
-    ("task", "install"),
-    [
-        ("meltingpot/clean_up", "dm-meltingpot"),
-        ("magent/adversarial_pursuit", "magent2"),
-        ("smacv2/zerg_5_vs_5", "git+https://github.com/oxwhirl/smacv2.git"),
-    ],
-)
-def test_a_missing_environment_names_what_to_install(task: str, install: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    _fake_packages(monkeypatch, {})
-    with pytest.raises(checks.RequestError, match=re.escape(f"(not installed): pip install '{install}'.")):
-        checks._check_task(task)
 
 
 def test_a_package_under_another_name_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

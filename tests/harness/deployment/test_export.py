@@ -45,7 +45,7 @@ assert not FORBIDDEN & {name.partition(".")[0] for name in sys.modules}
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return train(tmp_path_factory.mktemp("runs"), "algorithm=himppo_2l", "algorithm.neighbours=knn")
+    return train(tmp_path_factory.mktemp("runs"), "algorithm=himppo_2l", "algorithm.neighbours={name:knn,k:2}")
 
 
 def test_the_command_and_its_bundle_in_a_process_with_torch_and_vmas_alone(

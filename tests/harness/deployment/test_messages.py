@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from benchmarl_himpo.harness.deployment import MessageReport
 from benchmarl_himpo.harness.deployment.report import format_report
+from benchmarl_himpo.hierarchy import Clustering, Neighbours, clustering_registry, neighbours_registry
 
 
 def watch(experiment: Experiment, n_steps: int = 30) -> tuple[MessageReport, Any]:
@@ -108,3 +110,33 @@ def test_the_report_says_what_is_central(tiny_experiment: TinyExperiment) -> Non
     assert "| worker | neighbours' states, round 1 | 2 (2.00) | 32 | 1 steps | 64.0 (64.0) |" in text
     static, _ = watch(tiny_experiment(algorithm_config("himppo_sg"), ToyTask()), 1)
     assert any("nothing is central" in note for note in static.notes())
+
+
+def test_a_builder_that_says_nothing_of_itself_needs_the_positions_of_all(
+    tiny_experiment: TinyExperiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So is one that others add and whose needs are not known."""
+    monkeypatch.setitem(clustering_registry, "mine", MyClustering)
+    monkeypatch.setitem(neighbours_registry, "mine", MyNeighbours)
+    options = {"clustering": "mine", "neighbours": "mine"}
+    report, _ = watch(tiny_experiment(algorithm_config("himppo_2l", **options), ToyTask(n_agents=5)), 1)
+    rows = by_name(report)
+    assert rows["centre", "positions of the workers"]["messages_worst"] == 5
+    assert rows["worker", "positions of the others"]["messages_worst"] == 4
+    assert rows["worker", "neighbours' states"]["messages_worst"] == 4
+    assert rows["level 1", "encodings from subordinates"]["messages_worst"] == 5
+    assert any("is central" in note for note in report.notes())
+
+
+@dataclass(frozen=True)
+class MyClustering(Clustering):
+    def __call__(
+        self, position: torch.Tensor, alive: torch.Tensor, centroids: torch.Tensor, is_fresh: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.zeros_like(alive, dtype=torch.long), centroids
+
+
+@dataclass(frozen=True)
+class MyNeighbours(Neighbours):
+    def _restrict(self, position: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
+        return allowed

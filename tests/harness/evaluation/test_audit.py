@@ -22,8 +22,8 @@ from benchmarl_himpo.harness.evaluation.audit import (
     zero,
 )
 from benchmarl_himpo.harness.evaluation.episodes import load_trained, play
-from benchmarl_himpo.harness.evaluation.statistics import Estimate
 from benchmarl_himpo.harness.runs import ResumableExperiment
+from benchmarl_himpo.harness.statistics import Estimate
 from benchmarl_himpo.hierarchy.keys import HierarchyKeys
 
 KEYS = HierarchyKeys("agents")

@@ -10,10 +10,10 @@ import torch
 from scipy import stats
 from support.trained_runs import train
 
-from benchmarl_himpo.harness.commands import evaluate
+from benchmarl_himpo.harness.commands import audit, evaluate
 from benchmarl_himpo.harness.evaluation.episodes import load_trained, play
-from benchmarl_himpo.harness.evaluation.statistics import estimate_difference, estimate_mean
 from benchmarl_himpo.harness.runs import CheckpointError
+from benchmarl_himpo.harness.statistics import estimate_difference, estimate_mean
 
 
 def test_the_same_seed_plays_the_same_episodes_and_leaves_random_numbers_alone(himppo_run: Path) -> None:
@@ -95,7 +95,7 @@ def test_the_transfer_matrix(himppo_run: Path, qmix_run: Path, tmp_path: Path, c
 
 
 def test_the_audit_as_table_and_file(himppo_run: Path, capsys) -> None:
-    evaluate.main([str(himppo_run), "audit=true", "episodes=3"])
+    audit.main([str(himppo_run), "episodes=3"])
     said = capsys.readouterr().out
     assert "| level | what is disturbed | return | effect |" in said
     assert "level 2: " in said
@@ -110,7 +110,8 @@ def test_the_audit_as_table_and_file(himppo_run: Path, capsys) -> None:
         (["RUN", "rounds=3"], "rounds"),
         (["RUN", "episodes=1"], "episodes=1 must be 2 or more"),
         (["RUN", "episodes=many"], "episodes=many must be a whole number"),
-        (["RUN", "audit=maybe"], "audit=maybe must be true or false"),
+        (["RUN", "audit=true"], "audit=true is a command of its own: python -m benchmarl_himpo.audit"),
+        (["RUN", "video=true"], "video=true is a command of its own: python -m benchmarl_himpo.film"),
         (["RUN", "episodes=3", "output=film.mp4"], "output=film.mp4 must end in .json"),
         (["RUN", "episodes=3", "confidence=95"], "confidence=95"),
         (["RUN", "episodes=3", "task.agents=3"], "agents"),

@@ -15,7 +15,7 @@ from PIL import Image
 
 from benchmarl_himpo.environments.lbf.render import CLUSTERS
 from benchmarl_himpo.harness import checks
-from benchmarl_himpo.harness.commands import evaluate
+from benchmarl_himpo.harness.commands import film as command
 from benchmarl_himpo.harness.evaluation.episodes import load_trained, play
 from benchmarl_himpo.harness.films.drawing import EpisodeFigure
 from benchmarl_himpo.harness.films.episode import Episode, film_episode
@@ -33,8 +33,8 @@ def make_run(make_experiment: Callable[..., Experiment]) -> MakeRun:
     def make(*overrides: str) -> Path:
         experiment = make_experiment("task=vmas/sampling", "experiment.evaluation=false", *overrides)
         try:
-            checks.check_drawing("vmas/sampling", "video")
-            check_display(experiment, "video")
+            checks.check_drawing("vmas/sampling", "film")
+            check_display(experiment, "film")
         except (checks.RequestError, RenderError) as error:
             experiment.close()
             pytest.skip(f"cannot draw here: {error}")
@@ -177,7 +177,7 @@ def test_foraging_agents_stand_on_their_cells(make_run: MakeRun) -> None:
 
 def test_the_command_leaves_film_and_picture(make_run: MakeRun, capsys) -> None:
     run = make_run("algorithm=himppo", "task.max_steps=6")
-    evaluate.main([str(run), "video=true", "moment=2"])
+    command.main([str(run), "moment=2"])
     (result,) = json.loads((run / "video.json").read_text())["results"]
     assert result["files"] == ["video.mp4", "video.gif", "video.png"]
     assert len(result["returns"]["agents"]) == 3
@@ -192,13 +192,14 @@ def test_the_command_leaves_film_and_picture(make_run: MakeRun, capsys) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["video=true", "audit=true"], "give one of them"),
-        (["video=true", "moment=0"], "moment=0 must be 1 or more"),
-        (["video=true", "moment=11"], "moment=11 lies behind the end"),
+        (["moment=0"], "moment=0 must be 1 or more"),
+        (["moment=half"], "moment=half must be a whole number or null"),
+        (["moment=11"], "moment=11 lies behind the end"),
+        (["episodes=3"], "episodes is no option of this command: choose from seed, moment, output"),
     ],
 )
 def test_what_cannot_be_filmed_ends_with_a_sentence(arguments: list[str], message: str, make_run: MakeRun) -> None:
     run = make_run("algorithm=ippo")
     with pytest.raises(SystemExit, match=message):
-        evaluate.main([str(run), *arguments])
+        command.main([str(run), *arguments])
     assert not (run / "video.mp4").exists()

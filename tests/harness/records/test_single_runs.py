@@ -161,7 +161,7 @@ def test_a_run_without_the_logs_that_a_record_is_made_of_says_so(
     assert record is not None
     assert (record.evaluation_returns, record.last_evaluation) == ([], None)
     assert [found.id for found in collect([tmp_path]).records] == [record.id]
-    reasons = [Ledger(find_run(tmp_path / name)).reason for name in ("0", "1")]
+    reasons = [Ledger(find_run(tmp_path / name)).status().reason for name in ("0", "1")]
     assert "experiment.loggers=[] lacks csv" in reasons[0]
     assert "experiment.create_json=false" in reasons[1]
 

@@ -70,8 +70,10 @@ def test_what_changes_no_result_leaves_the_id(override: str) -> None:
     assert spec(override, "absolute_metric_episodes=0").id == spec().id
 
 
-def test_other_numerics_are_another_run() -> None:
-    assert spec(fingerprint="other").id != spec().id
+def test_names_come_from_the_configuration_alone() -> None:
+    one, other = spec(), spec(fingerprint="other")
+    assert one.id == other.id == f"himppo-vmas_sampling-s0-{one.config_hash[:8]}"
+    assert (one.fingerprint, other.fingerprint) == (FINGERPRINT, "other")
 
 
 @pytest.mark.parametrize(

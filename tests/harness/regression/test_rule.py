@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarl_himpo.harness.commands.options import read_options
+from benchmarl_himpo.harness.command_line import read_options
 from benchmarl_himpo.harness.regression import comparison
 from benchmarl_himpo.harness.regression.comparison import Rule, compare, paired_differences, sign_flip_test
+from benchmarl_himpo.harness.regression.gate import GateOptions
 from benchmarl_himpo.harness.regression.verdict import InconclusiveError
 from benchmarl_himpo.harness.sweeps.expansion import read_values
 
@@ -88,7 +89,7 @@ CV = 0.25
 @pytest.fixture(scope="module")
 def rule() -> Rule:
     """The rule as it is configured."""
-    options = read_options("regression.yaml", [])
+    options = read_options("regression", GateOptions, [])
     return Rule(options.first_alpha, options.second_alpha, options.least_drop)
 
 
@@ -138,5 +139,8 @@ def test_a_loss_of_a_fifth_is_mostly_seen_and_one_of_a_tenth_mostly_not(
 
 
 def test_the_number_of_seeds_is_the_one_that_was_simulated() -> None:
-    options = read_options("regression.yaml", [])
-    assert [len(read_values(name, options[name])) for name in ("first_seeds", "second_seeds")] == [N_SEEDS, N_SEEDS]
+    options = read_options("regression", GateOptions, [])
+    assert [len(read_values(name, getattr(options, name))) for name in ("first_seeds", "second_seeds")] == [
+        N_SEEDS,
+        N_SEEDS,
+    ]

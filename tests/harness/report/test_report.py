@@ -19,7 +19,7 @@ from support.records import make_record
 
 from benchmarl_himpo.harness.commands import report as command
 from benchmarl_himpo.harness.records.record import RunRecord
-from benchmarl_himpo.harness.reference_returns.reference_returns import load_anchors
+from benchmarl_himpo.harness.reference_returns.reference_returns import load_reference_returns
 from benchmarl_himpo.harness.report.analysis import Analysis, Settings, analyse
 from benchmarl_himpo.harness.report.background import write_background
 from benchmarl_himpo.harness.report.comparison import collect
@@ -69,9 +69,9 @@ def with_returns(variant: str, values: list[float], **changes) -> list[RunRecord
 
 
 def analyse_runs(folder: Path) -> tuple[Content, Analysis]:
-    comparison, anchors = collect([folder]), load_anchors()
-    analysis = analyse(comparison, anchors, SETTINGS)
-    return Content(comparison, analysis, anchors, SETTINGS), analysis
+    comparison, references = collect([folder]), load_reference_returns()
+    analysis = analyse(comparison, references, SETTINGS)
+    return Content(comparison, analysis, references, SETTINGS), analysis
 
 
 def page_of(folder: Path, *options: str) -> str:
@@ -86,7 +86,7 @@ def test_a_task_worked_by_hand(write: Write) -> None:
     ours, theirs = [20.0, 22.0, 24.0], [10.0, 12.0, 21.0]
     _, analysis = analyse_runs(write(*with_returns("himppo", ours), *with_returns("ippo", theirs)))
     (task,) = analysis.tasks
-    anchors = load_anchors().tasks["vmas/sampling"]
+    references = load_reference_returns().tasks["vmas/sampling"]
     first, second = task.rows
     half = stats.t.ppf(0.975, 2) * 2 / math.sqrt(3)
     assert (first.variant, second.variant) == ("himppo", "ippo")
@@ -94,8 +94,8 @@ def test_a_task_worked_by_hand(write: Write) -> None:
     assert first.team is not None
     assert first.fraction is not None
     assert (first.team.value, first.team.high) == pytest.approx((66.0, 3 * (22.0 + half)))
-    assert first.fraction.value == pytest.approx(22.0 / anchors.upper_bound)
-    assert first.score.value == pytest.approx((22.0 - anchors.random) / (anchors.scripted - anchors.random))
+    assert first.fraction.value == pytest.approx(22.0 / references.upper_bound)
+    assert first.score.value == pytest.approx((22.0 - references.random) / (references.scripted - references.random))
     assert task.improvement["himppo"]["ippo"].value == pytest.approx(8 / 9)  # 20 loses to 21
     assert task.improvement["ippo"]["himppo"].value == pytest.approx(1 / 9)
     assert task.improvement["ippo"]["himppo"].low == 1 - task.improvement["himppo"]["ippo"].high
@@ -195,7 +195,7 @@ def test_a_variant_of_few_runs_takes_none_from_others(write: Write) -> None:
     assert analysis.aggregates.n_runs == {"himppo": 5, "ippo": 1}
 
 
-def test_without_anchors_there_is_no_aggregate(write: Write) -> None:
+def test_without_reference_returns_there_is_no_aggregate(write: Write) -> None:
     _, analysis = analyse_runs(write(*make_runs("himppo", 5, range(2), "vmas/balance")))
     assert analysis.aggregates is None
     assert set(analysis.min_max_iqm) == {"himppo"}
@@ -208,10 +208,10 @@ def test_without_a_seed_on_every_task_there_is_no_aggregate(write: Write) -> Non
     assert "no variant has a seed on each" in page_of(folder)
 
 
-def test_an_interval_above_the_script_is_said_to_be(write: Write) -> None:
+def test_an_interval_above_the_scripted_policy_is_said_to_be(write: Write) -> None:
     folder = write(*with_returns("himppo", [30.0, 30.5, 31.0]), *with_returns("ippo", [5.0, 5.5, 6.0]))
     _, analysis = analyse_runs(folder)
-    assert "It earns more than the script (24.51)." in judge(analysis)[0].text
+    assert "Its return is above the scripted policy's (24.51)." in judge(analysis)[0].text
 
 
 def test_variants_that_were_evaluated_otherwise_have_no_verdict(write: Write) -> None:
@@ -230,14 +230,14 @@ def test_aggregates_are_over_the_tasks_that_all_have(write: Write) -> None:
     content, analysis = analyse_runs(folder)
     found = analysis.aggregates
     assert found is not None
-    assert found.tasks == ["vmas/sampling", SEVEN]  # nobody measured anchors of balance
+    assert found.tasks == ["vmas/sampling", SEVEN]  # nobody measured reference returns of balance
     assert set(found.variants) == {"himppo", "ippo"}
     assert found.without_tasks == {"mappo": [SEVEN]}
-    anchors = {task: load_anchors().tasks[task] for task in found.tasks}
+    references = {task: load_reference_returns().tasks[task] for task in found.tasks}
     scores = sorted(
         score
         for task in found.tasks
-        for score in anchors[task].normalise(
+        for score in references[task].normalise(
             np.array([analysis.values[r.id] for r in content.comparison.runs(task, "ippo")])
         )
     )
@@ -296,11 +296,11 @@ def test_nothing_is_made_up_before_and_after_a_run() -> None:
 
 def test_sample_efficiency_is_the_iqm_of_scores_at_each_point(write: Write) -> None:
     folder = write(*make_runs("ippo", 20, range(4)))
-    comparison, anchors = collect([folder]), {"vmas/sampling": load_anchors().tasks["vmas/sampling"]}
-    found = sample_efficiency(comparison, anchors, ["ippo"], SETTINGS)
+    comparison, references = collect([folder]), {"vmas/sampling": load_reference_returns().tasks["vmas/sampling"]}
+    found = sample_efficiency(comparison, references, ["ippo"], SETTINGS)
     assert found.frames == comparison.records[0].evaluation_frames
     first = np.array([np.mean(record.evaluation_returns[0]) for record in comparison.records])
-    expected = stats.trim_mean(anchors["vmas/sampling"].normalise(first), 0.25)
+    expected = stats.trim_mean(references["vmas/sampling"].normalise(first), 0.25)
     assert found.variants["ippo"].value[0] == pytest.approx(expected)
     assert found.variants["ippo"].low[0] < expected < found.variants["ippo"].high[0]
 
@@ -379,7 +379,7 @@ def test_a_half_finished_sweep_has_a_report(ragged: Path) -> None:
     assert "himppo[goal_interval=10,2] on vmas/sampling: no record" in page
     assert "Unequal seeds: " in page
     assert "Unfinished: " not in page  # nobody began what is missing
-    assert "No anchors are stored for vmas/balance" in page
+    assert "No reference returns are stored for vmas/balance" in page
     assert "No verdict: variants were not run and evaluated alike. experiment.max_n_frames differs" in page
     outline = Outline()
     outline.feed(page)

@@ -15,7 +15,10 @@ import torch
 from omegaconf import OmegaConf
 from support.run_states import differences, last_state
 
-from benchmarl_himpo.harness.commands import evaluate, export, resume
+from benchmarl_himpo.harness.command_line import read_for_trained_runs
+from benchmarl_himpo.harness.commands import resume
+from benchmarl_himpo.harness.commands.evaluate import EvaluateOptions
+from benchmarl_himpo.harness.commands.export import ExportOptions
 from benchmarl_himpo.harness.runs import CheckpointError, ResumableExperiment, RunLockedError, checkpoint
 from benchmarl_himpo.harness.runs.checkpoint import (
     list_checkpoints,
@@ -176,8 +179,8 @@ def test_a_run_keeps_its_files(choice: str, runs) -> None:
     before = last_state(folder, 80)
     commands = {
         "resume": lambda: resume.resume(folder, [choice, "experiment.max_n_frames=160"]),
-        "evaluate": lambda: evaluate.read_arguments([str(folder), choice]),
-        "export": lambda: export.read_arguments([str(folder), choice]),
+        "evaluate": lambda: read_for_trained_runs("evaluate", EvaluateOptions, [str(folder), choice]),
+        "export": lambda: read_for_trained_runs("export", ExportOptions, [str(folder), choice]),
     }
     for command in commands.values():
         with pytest.raises(ValueError, match=rf"^{choice} chooses a file.*init_from=RUN_DIR"):
@@ -185,8 +188,8 @@ def test_a_run_keeps_its_files(choice: str, runs) -> None:
     assert newest_checkpoint(folder / "checkpoints").name == "checkpoint_80.pt"
     assert differences(before, last_state(folder, 80)) == []
     # What the sentence says can be changed
-    evaluate.read_arguments([str(folder), "task.n_agents=5"])
-    export.read_arguments([str(folder), "task.n_agents=5"])
+    read_for_trained_runs("evaluate", EvaluateOptions, [str(folder), "task.n_agents=5"])
+    read_for_trained_runs("export", ExportOptions, [str(folder), "task.n_agents=5"])
     resume.resume(folder, ["experiment.max_n_frames=160", "+experiment.adam_extra_kwargs.weight_decay=1e-4"])
     assert newest_checkpoint(folder / "checkpoints").name == "checkpoint_160.pt"
 

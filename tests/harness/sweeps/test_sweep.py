@@ -17,16 +17,12 @@ import pytest
 from support.sweeps import FINGERPRINT, N_FRAMES, TINY, records, results
 
 from benchmarl_himpo.harness.commands import sweep
-from benchmarl_himpo.harness.composition import compose
-from benchmarl_himpo.harness.records.ledger import Ledger
+from benchmarl_himpo.harness.records.ledger import Ledger, State
 from benchmarl_himpo.harness.records.record import RECORD_FILE, RunRecord
 from benchmarl_himpo.harness.records.spec import RunSpec, load_spec
-from benchmarl_himpo.harness.runs.checkpoint import newest_checkpoint, read_checkpoint, write_checkpoint
 from benchmarl_himpo.harness.runs.lock import lock_folder
 from benchmarl_himpo.harness.sweeps.engines import ENGINES, Ended
-from benchmarl_himpo.harness.sweeps.expansion import make_specs
 from benchmarl_himpo.harness.sweeps.progress import format_table
-from benchmarl_himpo.harness.sweeps.shorter_run import adopt_shorter_run
 from benchmarl_himpo.host.benchmarl_files import read_run_json
 
 LONG = f"experiment.max_n_frames={4 * N_FRAMES}"
@@ -137,6 +133,67 @@ def test_results_that_are_missing_or_cut_are_named(finished: Path, tmp_path: Pat
         run_sweep(tmp_path / "sweep", "algorithm=himppo", f"results=[{tmp_path}]")
 
 
+# Records with another numerics fingerprint
+
+
+def other_numerics(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Let this machine have another fingerprint."""
+    monkeypatch.setattr(sweep, "fingerprint", lambda: "another")
+    return "another"
+
+
+def test_records_with_another_fingerprint_count_and_are_counted(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other_numerics(monkeypatch)
+    run_sweep(finished, "algorithm=himppo,qmix")
+    said = capsys.readouterr()
+    assert said.out.count("| done before, with another fingerprint |") == 2
+    assert "2 of them by records with another numerics fingerprint" in said.err and "strict=true" in said.err
+    run_sweep(tmp_path / "sweep", "algorithm=himppo,qmix", f"results=[{finished / 'published'}]")
+    assert capsys.readouterr().out.count("| done before, in results, with another fingerprint |") == 2
+
+
+def test_a_strict_sweep_does_runs_again_and_keeps_their_old_records(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    published = tmp_path / "published"
+    shutil.copytree(finished / "published", published)
+    before = {file.name: file.read_bytes() for file in published.iterdir()}
+    name = other_numerics(monkeypatch)
+    strict = ["strict=true", f"results=[{published}]"]
+    with pytest.raises(SystemExit, match=r"strict=true: .* kept: choose another folder"):
+        run_sweep(finished, "algorithm=qmix", *strict)
+    with pytest.raises(SystemExit, match=r"publish=.* kept: choose another folder"):
+        run_sweep(tmp_path / "sweep", "algorithm=qmix", *strict, f"publish={published}")
+    run_sweep(tmp_path / "sweep", "algorithm=qmix", *strict, f"publish={tmp_path / 'again'}")
+    (record,) = records(tmp_path / "sweep")
+    (old,) = (record for record in records(finished) if record.algorithm == "qmix")
+    assert (record.id, record.fingerprint, old.fingerprint) == (old.id, name, FINGERPRINT)
+    assert {file.name: file.read_bytes() for file in published.iterdir()} == before
+    capsys.readouterr()
+    both = [f"results=[{published},{tmp_path / 'again'}]", "strict=true"]
+    run_sweep(tmp_path / "third", "algorithm=qmix", *both)  # whichever file is read first
+    assert "| done before, in results |" in capsys.readouterr().out
+
+
+def test_a_run_that_went_on_with_another_fingerprint_has_both(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder,) = finished.glob("qmix-*")
+    shutil.copytree(folder, tmp_path / folder.name)
+    (tmp_path / folder.name / RECORD_FILE).unlink()
+    name = other_numerics(monkeypatch)
+    with pytest.raises(SystemExit, match="choose another folder"):
+        run_sweep(tmp_path, "algorithm=qmix", "strict=true")
+    run_sweep(tmp_path, "algorithm=qmix")
+    (record,) = records(tmp_path)
+    assert (record.fingerprint, record.attempts) == (f"{FINGERPRINT}+{name}", 2)
+
+
+# The table
+
+
 def test_a_reason_of_several_lines_stands_below_the_table(finished: Path) -> None:
     spec = load_spec(next(finished.glob("*/spec.yaml")))
     table, below = format_table([spec], {spec.id: "failed: a | b\nsecond line"}).split("\n\n")
@@ -189,94 +246,6 @@ def test_a_record_that_cannot_be_published_stops_no_run_and_is_named(
     assert capsys.readouterr().out.count("| done |") == 3
     run_sweep(tmp_path / "sweep", *given)  # as the sentence says
     assert len(list(tmp_path.glob("published/*.json"))) == 3
-
-
-# A longer run begins where a shorter one ended
-
-
-def adopt(folder: Path, *overrides: str, fingerprint: str = FINGERPRINT) -> Path | None:
-    """Look for a shorter run as a run of a sweep does that has not begun."""
-    (spec,) = make_specs([[*TINY, *overrides]], folder, fingerprint)
-    spec.save()
-    cfg = compose(spec.overrides, return_hydra_config=True)
-    return adopt_shorter_run(spec, cfg, cfg.hydra.runtime.choices, Ledger(spec.folder))
-
-
-@pytest.fixture
-def copy(finished: Path, tmp_path: Path) -> Path:
-    """A copy of the finished sweep, whose run of HiMPPO was audited."""
-    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
-    (run,) = (file.parent for file in tmp_path.glob("himppo-*/*/run.yaml"))
-    (run / "audit.json").write_text("{}")
-    return tmp_path
-
-
-def test_a_longer_run_begins_where_a_shorter_one_ended(undisturbed: RunRecord, copy: Path) -> None:
-    (leftover,) = (
-        copy / f"{spec.id}.copy" for spec in make_specs([[*TINY, "algorithm=himppo", LONG]], copy, FINGERPRINT)
-    )
-    (leftover / "checkpoints").mkdir(parents=True)
-    (shorter,) = (record for record in records(copy) if record.algorithm == "himppo")
-    run_sweep(copy, "algorithm=himppo", LONG)
-    (record,) = (record for record in records(copy) if record.frames[-1] == 4 * N_FRAMES)
-    events = Ledger(copy / record.id).events()
-    assert [event["event"] for event in events] == ["adopted", "started", "trained", "finished"]
-    assert (events[0]["run"], events[1]["frames"]) == (shorter.id, N_FRAMES)
-    assert (record.attempts, record.resumed) == (1, True)
-    assert results(record) == results(undisturbed)
-    assert record.seconds[: len(shorter.seconds)] == shorter.seconds
-    assert record.provenance["started"] == shorter.provenance["started"]
-    assert record.provenance["git_commit_at_start"] == shorter.provenance["git_commit"]
-    assert not leftover.exists() and not list((copy / record.id).rglob("audit.json"))
-    assert (
-        next(copy.glob(f"{shorter.id}/*/run.yaml")).parent.name
-        != next(copy.glob(f"{record.id}/*/run.yaml")).parent.name
-    )  # loggers know runs by this name
-
-
-@pytest.mark.parametrize(
-    "overrides",
-    [
-        ["algorithm=qmix", LONG],
-        ["algorithm=himppo", LONG, "seed=1"],
-        ["algorithm=himppo", LONG, "algorithm.lmbda=[0.9,0,0]"],
-        ["algorithm=himppo", f"experiment.max_n_frames={N_FRAMES // 2}"],
-    ],
-    ids=["explores on another schedule", "another seed", "another configuration", "shorter itself"],
-)
-def test_no_run_begins_where_another_one_ended(overrides: list[str], copy: Path) -> None:
-    assert adopt(copy, *overrides) is None
-
-
-def test_no_run_begins_where_one_of_other_numerics_ended(copy: Path) -> None:
-    assert adopt(copy, "algorithm=himppo", LONG, fingerprint="another") is None
-
-
-@pytest.mark.parametrize(
-    "change", ["made longer by hand", "changed by hand", "of another version", "no checkpoint", "cut"]
-)
-def test_no_run_begins_where_one_ended_that_cannot_be_continued_as_it_was(change: str, copy: Path) -> None:
-    (run,) = (file.parent for file in copy.glob("himppo-*/*/run.yaml"))
-    checkpoint, record = run / "checkpoints" / f"checkpoint_{N_FRAMES}.pt", run.parent / RECORD_FILE
-    if change == "made longer by hand":
-        write_checkpoint(read_checkpoint(checkpoint), checkpoint.with_stem(f"checkpoint_{2 * N_FRAMES}"))
-    elif change == "changed by hand":
-        (run / "run.yaml").write_text((run / "run.yaml").read_text().replace("lr: 0.001", "lr: 0.0001"))
-    elif change == "of another version":
-        content = json.loads(record.read_text())
-        content["provenance"]["benchmarl_himpo"] = "0.0.1"
-        record.write_text(json.dumps(content))
-    elif change == "no checkpoint":
-        shutil.rmtree(run / "checkpoints")
-    else:
-        write_checkpoint({**read_checkpoint(checkpoint), "episodes": None}, checkpoint)
-    assert adopt(copy, "algorithm=himppo", LONG) is None
-
-
-def test_of_several_shorter_runs_the_longest_is_taken(copy: Path) -> None:
-    run_sweep(copy, "algorithm=himppo", f"experiment.max_n_frames={2 * N_FRAMES}")
-    adopted = adopt(copy, "algorithm=himppo", LONG)
-    assert adopted is not None and newest_checkpoint(adopted / "checkpoints").stem == f"checkpoint_{2 * N_FRAMES}"
 
 
 # Runs that are killed, stopped or fail
@@ -334,7 +303,7 @@ def test_a_run_dies_with_its_sweep(tmp_path: Path) -> None:
     process.kill()
     process.wait()
     deadline = time.monotonic() + 60
-    while ledger.is_running:
+    while ledger.status().state is State.RUNNING:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert ledger.events()[-1]["event"] == "interrupted"
@@ -350,7 +319,7 @@ def test_a_run_that_fails_keeps_the_reason_and_harms_no_other(
     assert record.variant.count("experiment.lr") == 0
     (failed,) = (Ledger(path.parent) for path in tmp_path.glob("*/attempts.jsonl") if path.parent.name != record.id)
     assert [event["event"] for event in failed.events()] == ["started", "failed", "exited"]  # and not started again
-    assert "NaN or infinite values" in failed.reason
+    assert "NaN or infinite values" in failed.status().reason
     assert failed.events()[-1]["exit_code"] == 1
     table = capsys.readouterr().out
     assert "| failed: " in table and "NaN or infinite values" in table and "| 1 | done |" in table

@@ -1,0 +1,88 @@
+"""Audit trained runs: is the hierarchy used? Goals, graph and messages are disturbed, and the effect is measured.
+
+    python -m benchmarl_himpo.audit RUN_DIR episodes=1000
+
+RUN_DIR is the folder of a run or the output folder around it. Options and their defaults are in conf/audit.yaml;
+anything with a dot changes the run's configuration, and values separated by commas are audited one after another.
+`--config-dir DIR` names a folder of YAML files of your own, as for run.
+Every disturbed policy plays the episodes of the intact one. Nothing is written to a run but the results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from benchmarl_himpo.harness.command_line import (
+    USUAL_ERRORS,
+    exit_with_a_sentence,
+    given_arguments,
+    read_for_trained_runs,
+    register_or_exit,
+    take_config_dir,
+)
+from benchmarl_himpo.harness.commands.evaluate import INTERRUPTED, EvaluateOptions
+from benchmarl_himpo.harness.evaluation.audit import AuditRow, audit, judge
+from benchmarl_himpo.harness.evaluation.combinations import combine_changes, load_combinations
+from benchmarl_himpo.harness.output import Results
+from benchmarl_himpo.harness.runs.run_config import find_run
+from benchmarl_himpo.harness.statistics import Estimate
+
+
+@dataclass(frozen=True)
+class AuditOptions(EvaluateOptions):
+    """Options of ``audit``; see ``conf/audit.yaml``."""
+
+
+def audit_runs(folders: list[Path], options: AuditOptions, combinations: list[list[str]], results: Results) -> None:
+    """Audit every run under every combination of changes, and print a table and verdicts for each.
+
+    Args:
+        folders: folders of runs.
+        options: see ``conf/audit.yaml``.
+        combinations: changes of the runs' configuration.
+        results: takes what was measured, as soon as it was.
+    """
+    for run, changes, experiment in load_combinations(folders, combinations, options.episodes):
+        intact, rows = audit(experiment, options.seed, options.confidence)
+        print(f"{run} {' '.join(changes)}\n\n{format_audit(intact, rows, options)}\n")
+        results.keep(
+            {
+                "run": run,
+                "overrides": changes,
+                "intact": asdict(intact),
+                "rows": [asdict(row) for row in rows],
+                "verdicts": judge(rows),
+            }
+        )
+
+
+def format_audit(intact: Estimate, rows: list[AuditRow], options: AuditOptions) -> str:
+    """Lay an audit out as a Markdown table, with the verdicts below it."""
+    lines = [
+        f"return per agent over {options.episodes} episodes, {options.confidence:.0%} intervals, effects paired",
+        "",
+        "| level | what is disturbed | return | effect |",
+        "|---|---|---|---|",
+        f"| | nothing | {intact} | |",
+        *(f"| {'' if row.level is None else row.level} | {row.name} | {row.value} | {row.effect} |" for row in rows),
+        "",
+        *judge(rows),
+    ]
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    given = given_arguments(arguments, __doc__)
+    register_or_exit()
+    with exit_with_a_sentence(INTERRUPTED, *USUAL_ERRORS):
+        folders, options, changes = read_for_trained_runs("audit", AuditOptions, take_config_dir(given))
+        results = Results(options.output or find_run(folders[0]) / "audit.json", asdict(options))
+        audit_runs(folders, options, combine_changes(changes), results)
+        results.finish()
+
+
+if __name__ == "__main__":
+    main()

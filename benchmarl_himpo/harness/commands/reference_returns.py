@@ -1,0 +1,59 @@
+"""Measure the reference returns of a task: of the random policy, of scripted policies and an upper bound where known.
+
+    python -m benchmarl_himpo.reference_returns task=vmas/sampling task.n_agents=3,5,7
+    python -m benchmarl_himpo.reference_returns task=lbfws/easy,lbfws/medium,lbfws/hard
+
+Anything that changes the task can stand on that line; values separated by commas are measured one after another.
+`episodes` and `seed` are those of conf/reference_returns.yaml, where the results belong: reports read them there. They
+change with the version of that file, and not by themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tqdm import tqdm
+
+from benchmarl_himpo.harness.command_line import (
+    USUAL_ERRORS,
+    exit_with_a_sentence,
+    given_arguments,
+    read_for_new_runs,
+    register_or_exit,
+)
+from benchmarl_himpo.harness.evaluation.combinations import combine_changes
+from benchmarl_himpo.harness.reference_returns.measurement import measure_reference_returns
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class ReferenceReturnsOptions:
+    """Options of ``reference_returns``; ``conf/reference_returns.yaml`` holds what was measured with them, too."""
+
+    episodes: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.episodes < 2:
+            raise ValueError(f"episodes={self.episodes} must be 2 or more: an interval needs as many")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    given = given_arguments(arguments, __doc__)
+    register_or_exit()
+    with exit_with_a_sentence("Interrupted: the rows above are whole.", *USUAL_ERRORS):
+        options, overrides = read_for_new_runs("reference_returns", ReferenceReturnsOptions, given)
+        print(f"{options.episodes} episodes, seed {options.seed}, {CONFIDENCE:.0%} intervals\n")
+        print("| task | reference | return per agent | mean life of an agent, env steps |\n|---|---|---|---|")
+        for task in tqdm(combine_changes(overrides)):
+            found = measure_reference_returns(task, options.episodes, options.seed, CONFIDENCE)
+            for name, reference in found.items():
+                row = [" ".join(task), name, str(reference.per_agent), str(reference.life or "-")]
+                print(f"| {' | '.join(row)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

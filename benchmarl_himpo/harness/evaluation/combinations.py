@@ -1,0 +1,47 @@
+"""Every run under every combination of changes: what is played one after another in one call of a command."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from itertools import product
+from pathlib import Path
+
+from tqdm import tqdm
+
+from benchmarl_himpo.harness.evaluation.episodes import load_trained
+from benchmarl_himpo.harness.runs import ResumableExperiment
+from benchmarl_himpo.harness.runs.run_config import find_run
+
+BETWEEN_VALUES = re.compile(r",(?![^\[]*\])")
+"""A comma that is not inside brackets."""
+
+
+def combine_changes(changes: Sequence[str]) -> list[list[str]]:
+    """Combine changes that have several values each, separated by commas: every value of one with every of another."""
+    pairs = [change.partition("=") for change in changes]
+    values = [[f"{key}={value}" for value in BETWEEN_VALUES.split(text)] for key, _, text in pairs]
+    return [list(combination) for combination in product(*values)]
+
+
+def load_combinations(
+    folders: Sequence[Path], combinations: Sequence[list[str]], n_episodes: int, with_losses: bool = False
+) -> Iterator[tuple[str, list[str], ResumableExperiment]]:
+    """Load every run under every combination of changes, one after another; the progress goes to stderr.
+
+    Args:
+        folders: folders of runs.
+        combinations: changes of the runs' configuration.
+        n_episodes: as for :func:`~benchmarl_himpo.harness.evaluation.episodes.load_trained`.
+        with_losses: as there.
+
+    Yields:
+        Name of the run, changes, and the experiment, which is closed afterwards.
+    """
+    runs = [find_run(folder) for folder in folders]
+    names = [run.name for run in runs]
+    pairs = list(product(runs, combinations))
+    for run, changes in tqdm(pairs, desc="policies", disable=len(pairs) == 1):
+        experiment = load_trained(run, n_episodes, changes, with_losses)
+        yield run.name if names.count(run.name) == 1 else str(run), changes, experiment  # a copy has the same name
+        experiment.close()

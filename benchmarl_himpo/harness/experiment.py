@@ -1,0 +1,80 @@
+"""An experiment that a program makes, whose folder every command takes as if the command had made it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from benchmarl.algorithms.common import AlgorithmConfig
+from benchmarl.environments import Task, TaskClass
+from benchmarl.experiment import Callback, ExperimentConfig
+from benchmarl.models.common import ModelConfig
+from omegaconf import OmegaConf
+
+from benchmarl_himpo.harness.records.single_run import SingleRun
+from benchmarl_himpo.harness.runs.benchmarl_config import describe_experiment
+from benchmarl_himpo.harness.runs.checkpoint import CheckpointError
+from benchmarl_himpo.harness.runs.resumable_experiment import ResumableExperiment
+from benchmarl_himpo.harness.runs.run_config import compose_saved
+from benchmarl_himpo.harness.runs.training import experiment_arguments, leave_config
+
+
+class Experiment(ResumableExperiment):
+    """BenchMARL's experiment, with the checks, callbacks and files of ``python -m benchmarl_himpo.run``.
+
+    The run is configured as the command would be told: a value takes the type that its option has in YAML, and a task
+    that this package simulates faster runs so. With ``config.restore_file`` the run that wrote the file goes on in its
+    folder.
+
+    Args:
+        task: the task, of a class that a module holds.
+        algorithm_config: configuration of an algorithm that is registered.
+        model_config: configuration of the policy's model, of a class that is registered.
+        seed: seed of every random generator.
+        config: configuration of the experiment.
+        critic_model_config: configuration of the critic's model; None: that of the policy's.
+        callbacks: more callbacks. The commands go on without them, and say so.
+
+    Raises:
+        ValueError: if the experiment has what YAML cannot say, contradicts itself or asks for what this machine does
+            not have.
+        RenderError: if videos are asked for and the task cannot be drawn here.
+        RunLockedError: if another process writes to the folder of the run.
+    """
+
+    def __init__(
+        self,
+        task: Task | TaskClass,
+        algorithm_config: AlgorithmConfig,
+        model_config: ModelConfig,
+        seed: int,
+        config: ExperimentConfig,
+        critic_model_config: ModelConfig | None = None,
+        callbacks: Sequence[Callback] | None = None,
+    ) -> None:
+        if isinstance(task, Task):
+            task = task.get_task()
+        parts = {
+            "task": task,
+            "task.config": task.config,
+            "algorithm": algorithm_config,
+            "model": model_config,
+            "seed": seed,
+            "experiment": config,
+            "critic_model": model_config if critic_model_config is None else critic_model_config,
+        }
+        try:
+            saved = OmegaConf.create(describe_experiment(parts))
+        except CheckpointError as error:
+            raise ValueError(f"the experiment {error}") from error
+        self._composed = compose_saved(saved), {str(group): str(name) for group, name in saved.choices.items()}
+        arguments = experiment_arguments(*self._composed, resumes=config.restore_file is not None)
+        arguments["callbacks"] += callbacks or []
+        super().__init__(**arguments)
+        leave_config(self, *self._composed)
+
+    def run(self) -> None:
+        """Run the experiment to its end, and leave a record where its logs allow that."""
+        run = SingleRun(*self._composed)
+        with run.watch(self):
+            super().run()
+        run.save_record(self, run.measure())

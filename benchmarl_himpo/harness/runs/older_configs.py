@@ -1,0 +1,57 @@
+"""Configurations that older versions of this package wrote, in the words of this one.
+
+One function for each change of an option, in the order in which the options changed. Each takes the configuration of a
+run or a record, nested dicts of plain values, and changes it in place; it leaves alone what has the option's new form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
+Config = dict[str, Any]
+
+
+def _add_absolute_metric(config: Config) -> None:
+    """No fresh episodes were played before there was an option for it."""
+    config.setdefault("absolute_metric_episodes", 0)
+
+
+def _gather_fields_of_parts(config: Config) -> None:
+    """Options that one clustering, neighbourhood or goal space alone reads became its fields."""
+    algorithm = config["algorithm"]
+    if "assignment" in algorithm:
+        clustering, arena = algorithm.pop("assignment"), algorithm.pop("arena")
+        algorithm["clustering"] = {"name": clustering, "arena": arena} if clustering == "regions" else clustering
+    if "n_neighbours" in algorithm:
+        fields = {"knn": {"k": algorithm.pop("n_neighbours")}, "radius": {"radius": algorithm.pop("neighbour_radius")}}
+        neighbours = algorithm["neighbours"]
+        algorithm["neighbours"] = {"name": neighbours, **fields[neighbours]} if neighbours in fields else neighbours
+    if "goal_init_scale" in algorithm:
+        algorithm["goal"] = {"name": "normal", "init_scale": algorithm.pop("goal_init_scale")}
+
+
+def _add_learning_rate(config: Config) -> None:
+    """All levels took the experiment's learning rate before HiMPPO had an option for its own."""
+    if "n_nodes" in config["algorithm"]:
+        config["algorithm"].setdefault("lr", None)
+
+
+CHANGES: tuple[Callable[[Config], None], ...] = (_add_absolute_metric, _gather_fields_of_parts, _add_learning_rate)
+"""All changes of options since version 0.1."""
+
+
+def update_config(config: Config) -> Config:
+    """Put a configuration into the words of this version.
+
+    Args:
+        config: from a ``run.yaml``, or from a record, whichever version wrote it.
+
+    Returns:
+        The same configuration with the options of this version; of this version's own an equal one.
+    """
+    updated = deepcopy(config)
+    for change in CHANGES:
+        change(updated)
+    return updated

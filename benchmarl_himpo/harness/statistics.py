@@ -1,0 +1,227 @@
+"""Statistics over episodes, runs and tasks, with confidence intervals.
+
+Of one sample, and of the difference of two, Student's and Welch's intervals (scipy). Over tasks what "Deep
+Reinforcement Learning at the Edge of the Statistical Precipice" recommends, Agarwal et al., 2021,
+https://arxiv.org/abs/2108.13264: these functions take an array of scores per task, one per run on the last axis, and
+reduce that axis; tasks may have different numbers of runs. Intervals come from :func:`scipy.stats.bootstrap` with each
+task as a sample of its own, which is the paper's stratified bootstrap.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+Scores = Sequence[np.ndarray]
+"""For each task the scores of its runs. Shape ``[*B, n_runs]`` each."""
+
+Statistic = Callable[[Scores], np.ndarray]
+"""Takes scores, gives one number per batch entry, or several: shape ``[*B]`` or ``[*K, *B]``."""
+
+FEW_RUNS = 10
+"""Below as many runs per task, bootstrap intervals cover less than they say (simulated in the tests)."""
+
+BATCH = 1_000
+"""Resamples that are evaluated at once, which bounds memory and changes no number."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A statistic and its confidence interval, in the same unit; NaN limits where nothing is known of its spread."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        if math.isnan(self.low):
+            return f"{self.value:.2f}"
+        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
+
+    def excludes(self, value: float) -> bool:
+        """Tell whether a value lies outside the interval; never where the interval is not known."""
+        return self.low > value or self.high < value
+
+
+def estimate_mean(values: ArrayLike, confidence: float) -> Estimate:
+    """Estimate the mean that independent values are drawn around.
+
+    Args:
+        values: one value per episode or run. Shape ``[n]``.
+        confidence: coverage of the interval, in (0, 1).
+
+    Returns:
+        The estimate: of one value without an interval; where all of several are equal, an interval of no width.
+    """
+    values = np.asarray(values, dtype=float)
+    mean = float(values.mean())
+    if len(values) < 2:
+        return Estimate(mean, math.nan, math.nan)
+    if (values == values[0]).all():
+        return Estimate(mean, mean, mean)
+    interval = stats.ttest_1samp(values, 0.0).confidence_interval(confidence)
+    return Estimate(mean, float(interval.low), float(interval.high))
+
+
+def estimate_difference(values: ArrayLike, reference: ArrayLike, confidence: float) -> Estimate:
+    """Estimate the mean of ``values - reference``, episode by episode.
+
+    Args:
+        values: one value per episode. Shape ``[n]``.
+        reference: of the same episodes. Shape ``[n]``.
+        confidence: coverage of the interval, in (0, 1).
+
+    Returns:
+        The estimate.
+
+    Raises:
+        ValueError: if the numbers of episodes differ, so that nothing is paired.
+    """
+    values, reference = np.asarray(values, dtype=float), np.asarray(reference, dtype=float)
+    if values.shape != reference.shape:
+        raise ValueError(f"paired values must be as many, got {list(values.shape)} and {list(reference.shape)}")
+    return estimate_mean(values - reference, confidence)
+
+
+def estimate_unpaired_difference(values: ArrayLike, reference: ArrayLike, confidence: float) -> Estimate:
+    """Estimate the difference of two means, of runs that are not paired (Welch's interval).
+
+    Runs of one seed that play the same fresh episodes have some luck in common; this takes no advantage of that, since
+    variants may have runs of different seeds.
+
+    Args:
+        values: one value per run. Shape ``[n]``.
+        reference: one value per run. Shape ``[m]``.
+        confidence: coverage of the interval, in (0, 1).
+
+    Returns:
+        The estimate, without an interval where either has fewer than two runs.
+    """
+    values, reference = np.asarray(values, dtype=float), np.asarray(reference, dtype=float)
+    difference = float(values.mean() - reference.mean())
+    if min(len(values), len(reference)) < 2:
+        return Estimate(difference, math.nan, math.nan)
+    if values.std() == reference.std() == 0:
+        return Estimate(difference, difference, difference)
+    interval = stats.ttest_ind(values, reference, equal_var=False).confidence_interval(confidence)
+    return Estimate(difference, float(interval.low), float(interval.high))
+
+
+def iqm(scores: Scores) -> np.ndarray:
+    """Interquartile mean: of all runs of all tasks, the mean of the middle half. Shape ``[*B]``."""
+    return np.asarray(stats.trim_mean(np.concatenate(scores, axis=-1), 0.25, axis=-1))
+
+
+def median(scores: Scores) -> np.ndarray:
+    """Median over tasks of the mean over runs. Shape ``[*B]``."""
+    return np.asarray(np.median([task.mean(-1) for task in scores], axis=0))
+
+
+def mean(scores: Scores) -> np.ndarray:
+    """Mean over tasks of the mean over runs. Shape ``[*B]``."""
+    return np.asarray(np.mean([task.mean(-1) for task in scores], axis=0))
+
+
+def optimality_gap(scores: Scores) -> np.ndarray:
+    """Mean over tasks of how much runs lack to a score of 1; more than 1 counts as 1. Shape ``[*B]``."""
+    return 1 - mean([np.minimum(task, 1) for task in scores])
+
+
+AGGREGATES: dict[str, Statistic] = {"iqm": iqm, "median": median, "mean": mean, "optimality_gap": optimality_gap}
+"""The aggregates that a report shows, by name."""
+
+
+def probability_of_improvement(scores: Scores, reference: Scores) -> np.ndarray:
+    """Mean over tasks of the probability that a run beats a run of the reference; a tie is half a win.
+
+        P(X > Y) = 1/(N K) Σᵢ Σⱼ S(xᵢ, yⱼ),  S = 1, 1/2, 0 for >, =, <.
+
+    Args:
+        scores: of one algorithm.
+        reference: of the other one, on the same tasks.
+
+    Returns:
+        Shape ``[*B]``, in [0, 1].
+    """
+    wins = [
+        (np.sign(task[..., :, None] - other[..., None, :]) / 2 + 0.5).mean((-2, -1))
+        for task, other in zip(scores, reference, strict=True)
+    ]
+    return np.asarray(np.mean(wins, axis=0))
+
+
+def performance_profile(scores: Scores, thresholds: np.ndarray) -> np.ndarray:
+    """Share of runs, of all tasks, whose score is above each threshold.
+
+    Args:
+        scores: of one algorithm.
+        thresholds: shape ``[n_thresholds]``.
+
+    Returns:
+        Shape ``[n_thresholds, *B]``, in [0, 1].
+    """
+    together = np.concatenate(scores, axis=-1)
+    return np.stack([(together > threshold).mean(-1) for threshold in thresholds])
+
+
+def bootstrap(
+    statistic: Statistic, scores: Scores, *, confidence: float, repetitions: int, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Give a statistic its interval by the stratified percentile bootstrap.
+
+    Args:
+        statistic: what is asked for.
+        scores: an array for each task; runs on the last axis.
+        confidence: coverage of the interval, in (0, 1).
+        repetitions: number of resamples.
+        seed: of the resampling; the same seed gives the same interval.
+
+    Returns:
+        The statistic, and the lower and upper limits of its interval; NaN limits where a task has a single run, whose
+        spread nobody knows. Same shape each.
+    """
+    value = np.asarray(statistic(scores))
+    n_runs = [task.shape[-1] for task in scores]
+    if min(n_runs) < 2:
+        unknown = np.full_like(value, math.nan, dtype=float)
+        return value, unknown, unknown
+
+    def resampled(*runs: np.ndarray, axis: int) -> np.ndarray:
+        return statistic([task[..., drawn] for task, drawn in zip(scores, runs, strict=True)])
+
+    result = stats.bootstrap(
+        [np.arange(n) for n in n_runs],
+        resampled,
+        n_resamples=repetitions,
+        batch=BATCH,
+        confidence_level=confidence,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
+    interval = result.confidence_interval
+    return value, np.asarray(interval.low), np.asarray(interval.high)
+
+
+def estimate(statistic: Statistic, scores: Scores, *, confidence: float, repetitions: int, seed: int) -> Estimate:
+    """Give a statistic that is one number its interval; see :func:`bootstrap`."""
+    value, low, high = bootstrap(statistic, scores, confidence=confidence, repetitions=repetitions, seed=seed)
+    return Estimate(float(value), float(low), float(high))
+
+
+def estimate_improvement(
+    scores: Scores, reference: Scores, *, confidence: float, repetitions: int, seed: int
+) -> Estimate:
+    """Give a probability of improvement its interval: both algorithms' runs are resampled; see :func:`bootstrap`."""
+    n_tasks = len(scores)
+    return estimate(
+        lambda both: probability_of_improvement(both[:n_tasks], both[n_tasks:]),
+        [*scores, *reference],
+        confidence=confidence,
+        repetitions=repetitions,
+        seed=seed,
+    )

@@ -1,0 +1,125 @@
+"""Reference returns: scores between them, the script and the bound on small worlds, and the numbers that are stored."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from benchmarl.environments import VmasTask
+from tensordict import TensorDict
+
+from benchmarl_himpo.environments import accelerate
+from benchmarl_himpo.harness.commands import reference_returns as command
+from benchmarl_himpo.harness.reference_returns.measurement import measure_reference_returns
+from benchmarl_himpo.harness.reference_returns.reference_returns import ReferenceReturns, load_reference_returns
+from benchmarl_himpo.harness.reference_returns.sampling_scripts import act_greedily, bound_returns
+
+
+def make_env(n_envs: int, **changes):
+    task = VmasTask.SAMPLING.get_from_yaml()
+    task.config.update(changes)
+    return accelerate(task).get_env_fun(num_envs=n_envs, continuous_actions=True, seed=0, device="cpu")()
+
+
+def test_scores_lie_between_reference_returns() -> None:
+    assert ReferenceReturns(2.0, {"slow": 7.0, "fast": 12.0}, 22.0).normalise(np.array([2.0, 12.0, 22.0])).tolist() == [
+        0.0,
+        1.0,
+        2.0,
+    ]
+    assert ReferenceReturns(2.0, {}, 22.0).normalise(np.array([12.0])).tolist() == [0.5]
+    with pytest.raises(ValueError, match="need a scripted policy or an upper bound"):
+        ReferenceReturns(2.0)
+
+
+def test_labels_find_the_reference_returns_of_their_task() -> None:
+    table = load_reference_returns()
+    seven = table.tasks["vmas/sampling[n_agents=7]"]
+    assert table.of("vmas/sampling") == table.tasks["vmas/sampling"] != seven
+    assert table.of("vmas/sampling[max_n_frames=960000; n_agents=7]") == seven
+    assert table.of("vmas/sampling[evaluation_episodes=64]") == table.of("vmas/sampling")
+    assert table.of("vmas/sampling[lidar_range=0.5]") is None
+    discrete = table.of("vmas/sampling[max_n_frames=960000; prefer_continuous_actions=false]")
+    assert discrete == table.tasks["vmas/sampling[prefer_continuous_actions=false]"] != table.of("vmas/sampling")
+    assert table.of("vmas/sampling[prefer_continuous_actions=false; n_agents=7]") == seven  # none of its own
+
+
+def test_the_script_heads_for_the_best_observed_point() -> None:
+    """VMAS's own observation, where the best of the eight points is known by the density's gradient."""
+    env = make_env(64, n_gaussians=1)
+    td = env.reset()
+    target = torch.stack(env.scenario.locs, dim=-2)  # [64, 1, 2]
+    position = td["agents", "observation"][..., :2]
+    inside = (position.abs() < 0.9).all(-1) & ((target - position).norm(dim=-1) > 0.2)
+    action = act_greedily(td)["agents", "action"]
+    towards = ((target - position) * action).sum(-1)
+    assert inside.sum() > 50
+    assert (towards[inside] > 0).all()
+
+
+def test_the_script_takes_each_direction_in_turn() -> None:
+    observation = torch.cat([torch.zeros(8, 1, 16), torch.eye(8).unsqueeze(1)], dim=-1)
+    td = TensorDict({"agents": TensorDict({"observation": observation}, [8, 1])}, [8])
+    offsets = [[1, 0], [-1, 0], [0, 1], [0, -1], [-1, -1], [1, -1], [-1, 1], [1, 1]]
+    assert act_greedily(td)["agents", "action"].squeeze(1).tolist() == offsets
+
+
+def test_nobody_earns_more_than_the_bound() -> None:
+    """A team that may jump: the value of every cell's lower corner, best first, is below the bound and close to it."""
+    env = make_env(4, n_agents=3)
+    env.reset()
+    scenario = env.scenario
+    bound = bound_returns(scenario, max_steps=10)
+    axis = torch.arange(scenario.n_x_cells) * scenario.grid_spacing - scenario.xdim
+    corners = torch.cartesian_prod(axis, axis)
+    for i in range(4):
+        values = scenario.sample_single_env(corners, i)
+        jumping = values.sort(descending=True).values[:30].sum() / 3
+        assert 0.95 * bound[i] < jumping <= bound[i]
+    assert (bound_returns(scenario, max_steps=1) <= 1.1).all()  # an agent's best cell is worth about 1
+    everything = bound_returns(scenario, max_steps=10_000)  # more steps than cells: all there is
+    torch.testing.assert_close(everything, bound_returns(scenario, max_steps=20_000))
+
+
+@pytest.mark.parametrize(
+    "task",
+    ["vmas/sampling", "lbfws/easy", *(pytest.param(f"lbfws/{t}", marks=pytest.mark.slow) for t in ("medium", "hard"))],
+)
+def test_the_stored_reference_returns_are_what_is_measured(task: str) -> None:
+    """On fewer episodes than stored, at five times the standard error."""
+    found = measure_reference_returns([f"task={task}"], n_episodes=60, seed=5, confidence=0.95)
+    stored = load_reference_returns().tasks[task]
+    returns = {"random": stored.random, **stored.scripts, "upper_bound": stored.upper_bound}
+    for name, reference in found.items():
+        for estimate, value in ((reference.per_agent, returns[name]), (reference.life, stored.lives.get(name))):
+            margin = 0 if estimate is None else 2.5 * (estimate.high - estimate.low) / 2
+            assert value == (estimate and pytest.approx(estimate.value, abs=margin + 0.005)), name
+    assert set(found) == {name for name, value in returns.items() if value is not None}
+
+
+def test_the_script_does_the_same_with_discrete_actions() -> None:
+    actions = "experiment.prefer_continuous_actions"
+    continuous, discrete = (
+        measure_reference_returns(["task=vmas/sampling", f"{actions}={kind}"], n_episodes=20, seed=5, confidence=0.95)
+        for kind in ("true", "false")
+    )
+    assert discrete["greedy"] == continuous["greedy"]
+    assert discrete["upper_bound"] == continuous["upper_bound"]
+    random = discrete["random"].per_agent
+    stored = load_reference_returns().tasks["vmas/sampling[prefer_continuous_actions=false]"]
+    assert stored.random == pytest.approx(random.value, abs=2.5 * (random.high - random.low) / 2)
+
+
+def test_the_command_measures_each_task(capsys) -> None:
+    command.main(["task=vmas/balance", "task.n_agents=2,3", "task.max_steps=3", "episodes=4"])
+    said = capsys.readouterr().out
+    assert "4 episodes, seed " in said
+    for n_agents in (2, 3):
+        assert f"| task=vmas/balance task.n_agents={n_agents} task.max_steps=3 | random |" in said
+    assert said.count("| - |") == said.count("| task=") == 2  # neither a script, a bound nor lives are known
+    for arguments, message in {
+        ("task=vmas/nothing",): "nothing",
+        ("task=vmas/balance", "episodes=1"): "2 or more",
+    }.items():
+        with pytest.raises(SystemExit, match=message):
+            command.main(arguments)

@@ -1,0 +1,89 @@
+"""``himpo <command>`` and ``python -m benchmarl_himpo.<command>`` are the same."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import benchmarl_himpo
+from benchmarl_himpo.__main__ import COMMANDS, main
+
+PACKAGE = Path(benchmarl_himpo.__file__).parent
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_gets_the_arguments_after_its_name(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[str]] = []
+    monkeypatch.setattr(sys, "argv", ["himpo", command, "a", "b=c", "--multirun"])
+    monkeypatch.setattr(import_module(f"benchmarl_himpo.{command}"), "main", lambda: seen.append(sys.argv))
+    main()
+    assert seen == [["himpo", "a", "b=c", "--multirun"]]
+
+
+def test_every_module_that_is_a_command_is_listed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    modules = {file.stem for file in PACKAGE.glob("*.py") if "import main\n" in file.read_text()}
+    assert modules == {file.stem for file in (PACKAGE / "harness" / "commands").glob("[!_]*.py")} == {*COMMANDS}
+    monkeypatch.setattr(sys, "argv", ["himpo", "--help"])
+    main()
+    said = capsys.readouterr().out
+    assert all(f"\n  {command} " in said for command in COMMANDS)
+
+
+@pytest.mark.parametrize("arguments", [[], ["anchors"], ["--multirun"]])
+def test_without_a_command_that_exists_those_that_do_are_named(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["himpo", *arguments])
+    with pytest.raises(SystemExit) as exit_info:
+        main()
+    said = str(exit_info.value.code)
+    assert all(command in said for command in COMMANDS)
+    assert all(said.startswith(f"{argument} is no command") for argument in arguments)
+
+
+@pytest.mark.parametrize("command", sorted({*COMMANDS} - {"run"}))
+def test_help_is_the_text_of_the_command(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["himpo", command, "--help"])
+    with pytest.raises(SystemExit) as exit_info:
+        main()
+    assert not exit_info.value.code
+    usage = import_module(f"benchmarl_himpo.harness.commands.{command}").__doc__
+    assert capsys.readouterr().out == f"{usage}\n"
+    assert f"python -m benchmarl_himpo.{command} " in usage
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--multirun", "seed=0,1", "algorithm=ippo", "experiment.loggers=[abacus]"]]
+)
+def test_the_command_of_hydra_is_the_same_both_ways(arguments: list[str], tmp_path: Path) -> None:
+    """Help, and jobs that are refused before anything is built."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PACKAGE.parent)}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", *command, *arguments, f"hydra.sweep.dir={tmp_path / str(i)}"],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for i, command in enumerate([["benchmarl_himpo.run"], ["benchmarl_himpo", "run"]])
+    ]
+    (out, error), other = (process.communicate(timeout=300) for process in processes)
+    assert processes[0].returncode == processes[1].returncode == (arguments != ["--help"])
+    if arguments == ["--help"]:
+        assert out == other[0]
+        assert "algorithm: " in out and "himppo_paper" in out
+    else:
+        assert "experiment.loggers has the unknown logger 'abacus'" in error
+        assert error == other[1]
+        assert {path.name for path in (tmp_path / "0").iterdir()} == {path.name for path in (tmp_path / "1").iterdir()}
