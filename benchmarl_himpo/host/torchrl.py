@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from tensordict import LazyStackedTensorDict, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor, nn
 from torch.distributions import Distribution
-from torchrl.collectors import SyncDataCollector
 from torchrl.envs import EnvBase
 from torchrl.envs.libs.vmas import VmasWrapper
 from torchrl.modules import MultiAgentNetBase
@@ -19,6 +18,9 @@ from torchrl.record.loggers import Logger
 from torchrl.record.loggers.csv import CSVLogger
 
 from benchmarl_himpo.host.hook import Hook
+
+if TYPE_CHECKING:
+    from torchrl.collectors import SyncDataCollector
 
 _WRITTEN_FOR = "nothing: TorchRL documents that one overrides it"
 HOOKS = (

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ast
-import enum
-import inspect
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -103,24 +101,26 @@ def test_own_private_names_are_not_taken_for_those_of_others() -> None:
     assert list(foreign_names(tree, {"_x"})) == []
 
 
-def classes_of_package() -> Iterator[type]:
-    for file in FILES:
-        if file.name != "__main__.py":
-            name = ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
-            found = vars(import_module(name)).values()
-            yield from (value for value in found if inspect.isclass(value) and value.__module__ == name)
+def classes_of_package() -> Iterator[tuple[type, set[str]]]:
+    """Yield every class with the private names that it defines."""
+    for file, tree in TREES.items():
+        path = Path("benchmarl_himpo", file).with_suffix("")
+        if path.name != "__main__":
+            module = import_module(".".join(path.parts).removesuffix(".__init__"))
+            for node in tree.body:
+                if isinstance(node, ast.ClassDef):
+                    names = defined_names(ast.Module(node.body, []))
+                    yield getattr(module, node.name), {name for name in names if is_private(name)}
 
 
 def test_classes_override_only_the_private_names_of_hosts_that_are_listed_as_hooks() -> None:
     listed = [*HOOKS, *host_torchrl.HOOKS]
+    names_of = dict(classes_of_package())
     overridden, used = set(), set()
-    for own in classes_of_package():
-        own_bases = [base for base in own.__mro__ if base.__module__.startswith("benchmarl_himpo.")]
-        names = {name for base in own_bases for name in vars(base) if is_private(name)} - {"_abc_impl"}
+    for own in names_of:
+        names = set().union(*(names_of.get(base, set()) for base in own.__mro__))
         for host in (base for base in own.__mro__ if base.__module__.partition(".")[0] in ("benchmarl", "torchrl")):
-            for name in names & vars(host).keys() - vars(enum.Enum).keys():
-                if issubclass(own, enum.Enum) and name.endswith("_"):
-                    continue  # what Python writes into every enumeration
+            for name in names & vars(host).keys():
                 hooks = [hook for hook in listed if hook.name == name and issubclass(own, hook.owner)]
                 overridden |= set() if hooks else {f"{own.__name__}.{name} of {host.__name__}"}
                 used |= {(hook.owner, hook.name) for hook in hooks}
