@@ -124,6 +124,7 @@ def test_a_label_names_every_value_because_no_file_has_the_others(conf: Path, ov
     assert "n_agents=4" in labels[1]
 
 
+@pytest.mark.slow
 def test_the_processes_of_a_sweep_know_the_task(conf: Path, overrides: list[str], tmp_path: Path) -> None:
     """The sweep's program finds the task's module in a folder of its own."""
     program = tmp_path / "program.py"

@@ -61,7 +61,9 @@ MID_EPISODE = {
 
 
 @pytest.mark.parametrize("algorithm", ["himppo", "iql"])
-@pytest.mark.parametrize("task", MID_EPISODE)
+@pytest.mark.parametrize(
+    "task", [pytest.param(t, marks=pytest.mark.slow if t == "stock sampling" else ()) for t in MID_EPISODE]
+)
 def test_a_run_resumes_exactly_in_the_middle_of_episodes(task, algorithm, runs) -> None:
     check_resumes_exactly(runs, f"algorithm={algorithm}", *MID_EPISODE[task])
 
@@ -220,7 +222,8 @@ def kill_in_between(process: subprocess.Popen[str], output: Path, generator: ran
     process.communicate()
 
 
-@pytest.mark.parametrize("n_kills", [2, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("n_kills", [2, 20])
 def test_a_killed_process_loses_nothing_before_its_last_checkpoint(
     n_kills: int, sampling_overrides: list[str], tmp_path: Path
 ) -> None:
