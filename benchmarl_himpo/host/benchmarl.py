@@ -63,6 +63,7 @@ EXPERIMENT_ATTRIBUTES = (
     "policy",
     "replay_buffers",
     "seed",
+    "state_spec",
     "task",
     "task_name",
     "test_env",
