@@ -191,7 +191,7 @@ class EmptyTask(ToyTask):
 def test_a_group_without_agents_is_refused(tiny_experiment: Any) -> None:
     with pytest.raises(ValueError) as error:
         tiny_experiment(task=EmptyTask())
-    assert_one_sentence(error.value, "at least one agent", "task.n_agents")
+    assert_one_sentence(error.value, "at least one", "task.n_agents")
 
 
 # Models

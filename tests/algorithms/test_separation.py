@@ -79,7 +79,7 @@ def test_every_parameter_belongs_to_exactly_one_network_and_one_optimiser(experi
 
 
 def test_what_is_trained_is_what_acts(experiment: Experiment) -> None:
-    trained = {parameter.data_ptr() for parameter in experiment.losses["agents"].actor_params()}
+    trained = {parameter.data_ptr() for level in experiment.losses["agents"].actor_params() for parameter in level}
     acting = {parameter.data_ptr() for parameter in experiment.policy.parameters()}
     assert trained == acting
 

@@ -133,8 +133,12 @@ def test_ctrl_c_ends_the_runs_and_has_the_exit_code_of_shells(run_gate, project)
             time.sleep(0.05)
         os.kill(os.getpid(), signal.SIGINT)
 
+    heard = signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start background jobs deaf to Ctrl-C
     threading.Thread(target=interrupt, daemon=True).start()
-    assert run_gate() == 130
+    try:
+        assert run_gate() == 130
+    finally:
+        signal.signal(signal.SIGINT, heard)
     for pid in pids.read_text().split():
         with pytest.raises(ProcessLookupError):
             os.kill(int(pid), 0)
