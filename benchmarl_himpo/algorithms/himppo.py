@@ -119,8 +119,7 @@ class Himppo(Ippo):
         with as_options(HimppoConfig):
             self.goal_space: GoalSpace = build_part("goal", goal, goal_registry, dim=goal_dim)
             self.hierarchies = {group: self._get_hierarchy(group) for group in self.group_map}
-            for hierarchy in self.hierarchies.values():
-                self._get_reward_scheme(hierarchy)  # refuses what cannot work before networks are built
+            self._schemes = {group: self._get_reward_scheme(h) for group, h in self.hierarchies.items()}
         self._networks: dict[str, HimppoNetworks] = {}
         self._advantages: dict[str, HierarchicalGAE] = {}
 
@@ -129,9 +128,9 @@ class Himppo(Ippo):
     #############################
 
     def _get_loss(self, group: str, policy_for_loss: HierarchicalPolicy, continuous: bool) -> tuple[HimppoLoss, bool]:
-        critics, scheme = self._networks[group].critics, self._get_reward_scheme(self.hierarchies[group])
+        critics = self._networks[group].critics
         with as_options(HimppoConfig):
-            self._advantages[group] = HierarchicalGAE(policy_for_loss, critics, scheme)
+            self._advantages[group] = HierarchicalGAE(policy_for_loss, critics, self._schemes[group])
             loss_module = HimppoLoss(
                 policy_for_loss,
                 critics,
@@ -152,11 +151,9 @@ class Himppo(Ippo):
         }
 
     def _get_policy_for_loss(self, group: str, model_config: ModelConfig, continuous: bool) -> HierarchicalPolicy:
-        hierarchy = self.hierarchies[group]
         with as_options(HimppoConfig):
-            scheme = self._get_reward_scheme(hierarchy)
             networks = HimppoNetworks(
-                hierarchy,
+                self.hierarchies[group],
                 self.observation_spec[group],
                 self.action_spec,
                 goal=self.goal_space,
@@ -170,7 +167,7 @@ class Himppo(Ippo):
                 scale_mapping=self.scale_mapping,
                 device=self.device,
                 has_action_mask=self.action_mask_spec is not None,
-                edge_values=scheme.edge_values,
+                edge_values=self._schemes[group].edge_values,
                 critic_phase=self.critic_phase,
                 goal_actor_width=self.goal_actor_width,
                 gnn_class=self.gnn_class,
@@ -203,10 +200,10 @@ class Himppo(Ippo):
     def process_loss_vals(self, group: str, loss_vals: TensorDictBase) -> TensorDictBase:
         """Add the entropy bonus to the objective, as IPPO does, after a check that every level's loss is finite."""
         if not (loss_vals["loss_objective"] + loss_vals["loss_critic"]).isfinite():
-            bad = [key for key, value in loss_vals.items() if "_level_" in key and not value.isfinite()]
-            level = bad[0].rpartition("_")[-1]
-            own = [key for key in bad if key.endswith(f"_level_{level}")]
-            self._stop(f"{' and '.join(own)} of group {group!r} at level {level} holds NaN or infinity")
+            for level in range(self.hierarchies[group].layout.n_levels):
+                of_level = {key: value for key, value in loss_vals.items() if key.endswith(f"_level_{level}")}
+                if bad := [key for key, value in of_level.items() if not value.isfinite()]:
+                    self._stop(f"{' and '.join(bad)} of group {group!r} at level {level} holds NaN or infinity")
         return super().process_loss_vals(group, loss_vals)
 
     #####################
@@ -281,7 +278,8 @@ def _with_rates(params: Sequence[list[nn.Parameter]], rates: Sequence[float | No
     """Parameters of all levels for an optimiser, in groups where levels have learning rates of their own."""
     if all(rate is None for rate in rates):
         return [param for level in params for param in level]
-    return [{"params": level, "lr": rate} for level, rate in zip(params, rates, strict=True)]
+    groups = [{"params": level, "lr": rate} for level, rate in zip(params, rates, strict=True)]
+    return [{key: value for key, value in group.items() if value is not None} for group in groups]
 
 
 @dataclass

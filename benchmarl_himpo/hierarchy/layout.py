@@ -116,7 +116,7 @@ class HierarchyLayout:
         return clock.unsqueeze(-1).remainder(periods) / periods
 
     def static_parent_index(self, level: int, device: torch.device | str | None = None) -> Tensor:
-        """Assign the nodes below a level to its nodes in contiguous blocks of near-equal size (our choice).
+        """Assign the nodes below a level to its nodes in contiguous blocks of near-equal size (ours).
 
         Args:
             level: an upper level.
@@ -129,7 +129,7 @@ class HierarchyLayout:
 
 
 def contiguous_blocks(n_below: int, n_above: int, device: torch.device | str | None = None) -> Tensor:
-    """Share nodes out in blocks of near-equal size, by their index (our choice).
+    """Share nodes out in blocks of near-equal size, by their index (ours).
 
     Args:
         n_below: nodes to share out.

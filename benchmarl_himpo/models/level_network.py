@@ -42,8 +42,8 @@ class LevelNetwork(TensorDictModuleBase):
         out_features: size of the answer.
         out_key: where the answer goes.
         per_edge: answer per edge (``[*B, E, out_features]``) instead of per node.
-        phase: give the head the phases of all upper clocks (our choice, for critics).
-        team_state: give the head the mean over all live agents' states (our choice, for the flat control).
+        phase: give the head the phases of all upper clocks (ours, for critics).
+        team_state: give the head the mean over all live agents' states (ours, for the flat control).
 
     Shapes:
         - input: a TensorDict of batch shape ``[*B]`` with the group's entries and the hierarchy's root entry

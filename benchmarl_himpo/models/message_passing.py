@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 class DenseGraphConv(nn.Module):
-    r"""Mean-aggregating graph convolution on dense adjacencies (our choice of MSG, AGGR and UPDATE).
+    r"""Mean-aggregating graph convolution on dense adjacencies (MSG, AGGR and UPDATE: ours).
 
     .. math:: h_i' = W_1 h_i + W_2 \, \mathrm{mean}_{j \in N(i)} h_j + b
 
@@ -24,7 +24,7 @@ class DenseGraphConv(nn.Module):
 
     Shapes:
         - x: ``[*B, n, in_features]``
-        - adjacency: ``[*B, n, n]``, bool, row i (target) hears column j (source)
+        - adjacency: ``[*B, n, n]``, bool, row i (target) receives messages from column j (source)
         - output: ``[*B, n, out_features]``
     """
 
@@ -64,7 +64,7 @@ class PygGraphConv(nn.Module):
 
     Shapes:
         - x: ``[*B, n, in_features]``
-        - adjacency: ``[*B, n, n]``, bool, row i (target) hears column j (source)
+        - adjacency: ``[*B, n, n]``, bool, row i (target) receives messages from column j (source)
         - output: ``[*B, n, out_features]``
     """
 
@@ -113,7 +113,7 @@ def _find_convolution(name: str) -> type[nn.Module]:
 
 
 class MessagePassing(nn.Module):
-    """Rounds of residual message passing, h ← h + tanh(conv(h, N)) (our choice of UPDATE).
+    """Rounds of residual message passing, h ← h + tanh(conv(h, N)) (UPDATE: ours).
 
     Args:
         features: size of the node states.

@@ -10,7 +10,7 @@ from benchmarl.models.common import ModelConfig
 
 
 def scale_width(config: ModelConfig, factor: float) -> ModelConfig:
-    """The same model with wider or narrower layers (our choice).
+    """The same model with wider or narrower layers (ours).
 
     Args:
         config: any model of BenchMARL's. Its widths are the fields whose names end in ``num_cells``, and what a

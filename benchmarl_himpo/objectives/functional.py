@@ -105,7 +105,7 @@ def remaining_value_target(value_target: Tensor, reward: Tensor, intervals: Inte
 
         target_t = target_k - Σ_{t_k ≤ s < t} reward_s
 
-    Equal to ``value_target`` at interval starts. Lets a critic train on all rows (our choice).
+    Equal to ``value_target`` at interval starts. Lets a critic train on all rows (ours).
 
     Args:
         value_target: target of the interval that holds each step. Shape ``[B, T, E, 1]``.

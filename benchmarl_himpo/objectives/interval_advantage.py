@@ -27,7 +27,7 @@ def interval_advantage(
         δ_k = r_k + d_k V(t_{k+1}) - V(t_k),        A_k = δ_k + γ λ A_{k+1}
 
     with d_k = γ where the level's own clock ends the interval, 1 where the batch or a truncation cuts it, and 0 after
-    ``terminated``. Applying γ once per decision is our choice. With one-step intervals this is
+    ``terminated``. Applying γ once per decision is ours. With one-step intervals this is
     :func:`torchrl.objectives.value.functional.generalized_advantage_estimate`.
 
     Args:

@@ -336,3 +336,19 @@ def test_a_benchmark_compares_himppo_with_the_algorithms_of_the_host(
         experiment.run()
         names.append(experiment.algorithm_name)
     assert names == ["himppo", "mappo", "ippo", "qmix"]
+
+
+def test_every_level_learns_at_its_own_rate(tiny_experiment: Any, make_algorithm: MakeAlgorithm) -> None:
+    """A rate of zero holds the workers still; null takes the experiment's."""
+    experiment = tiny_experiment(make_algorithm(lr=[0.0, None, 0.002]), lr=0.001)
+    loss = experiment.losses["agents"]
+    levels = [[*actor, *critic] for actor, critic in zip(loss.actor_params(), loss.critic_params(), strict=True)]
+    before = [[parameter.detach().clone() for parameter in level] for level in levels]
+    experiment.run()
+    moved = [
+        [not torch.equal(old, new) for old, new in zip(*pair, strict=True)] for pair in zip(before, levels, strict=True)
+    ]
+    assert [any(level) for level in moved] == [False, True, True]
+    assert [all(level) for level in moved] == [False, True, True]
+    for optimizer in experiment.optimizers["agents"].values():
+        assert [group["lr"] for group in optimizer.param_groups] == [0.0, 0.001, 0.002]

@@ -131,9 +131,9 @@ class ResumableExperiment(Experiment):
             buffer.sampler.load_state_dict(state_dict["samplers"][group])
         for group, optimizers in self.optimizers.items():
             for name, optimizer in optimizers.items():
-                optimizer.load_state_dict(state_dict["optimizers"][group][name])
-                for param_group in optimizer.param_groups:  # the options are the run's, not the checkpoint's
-                    param_group.update(lr=self.config.lr, eps=self.config.adam_eps, **self.config.adam_extra_kwargs)
+                # The options, and which parameters share them, are the run's and not the checkpoint's
+                groups = optimizer.state_dict()["param_groups"]
+                optimizer.load_state_dict({**state_dict["optimizers"][group][name], "param_groups": groups})
         self._random_state = state_dict["random_state"]
         self._episodes_go_on = self._restore_episodes(state_dict.get("episodes"))
         self._evaluation_random_state = state_dict["evaluation_random_state"]

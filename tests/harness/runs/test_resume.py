@@ -24,6 +24,7 @@ from benchmarl_himpo.environments.lbf.placement import new_boards
 from benchmarl_himpo.environments.sampling_scenario import SamplingScenario
 from benchmarl_himpo.harness.callbacks import SummaryCallback
 from benchmarl_himpo.harness.runs import ResumableExperiment
+from benchmarl_himpo.harness.runs.checkpoint import newest_checkpoint, read_checkpoint
 
 N_FRAMES = 320
 
@@ -171,6 +172,20 @@ def test_changed_options_take_effect_and_the_run_says_that_it_is_another(runs) -
     resumed.run()
     resumed = runs.build_resumed(half, "experiment.max_n_frames=400", "experiment.evaluation=false")
     assert resumed.resumed_exactly  # with what it was changed to; evaluating changes nothing
+    resumed.close()
+
+
+@pytest.mark.parametrize("begun_with", ["null", "[0.001,0.002,0.003]"], ids=["one rate", "rates of levels"])
+def test_every_level_resumes_with_the_learning_rate_that_is_asked_for(begun_with, runs) -> None:
+    """Whatever rates the checkpoint was written with; what Adam has averaged is the checkpoint's."""
+    half = runs.run("algorithm=himppo", f"algorithm.lr={begun_with}", "experiment.max_n_frames=160")
+    resumed = runs.build_resumed(half, f"experiment.max_n_frames={N_FRAMES}", "algorithm.lr=[1e-5,2e-5,3e-5]")
+    saved = read_checkpoint(newest_checkpoint(half / "checkpoints"))["optimizers"]["agents"]
+    for name, optimizer in resumed.optimizers["agents"].items():
+        assert [group["lr"] for group in optimizer.param_groups] == [1e-5, 2e-5, 3e-5]
+        averages = [entry["exp_avg"] for entry in saved[name]["state"].values()]
+        own = [optimizer.state[param]["exp_avg"] for group in optimizer.param_groups for param in group["params"]]
+        assert all(torch.equal(average, mine) for average, mine in zip(averages, own, strict=True))
     resumed.close()
 
 
