@@ -13,6 +13,7 @@ import torch
 from benchmarl.experiment import Experiment, ExperimentConfig
 from hypothesis import settings
 from omegaconf import OmegaConf
+from support.tiny_overrides import NARROW, ON_CPU
 
 import benchmarl_himpo
 from benchmarl_himpo.harness.composition import compose
@@ -50,14 +51,11 @@ def tiny_overrides(tmp_path: Path) -> list[str]:
         "experiment.evaluation_interval=40",
         "experiment.evaluation_episodes=2",
         "experiment.checkpoint_interval=40",
-        "experiment.sampling_device=cpu",
-        "experiment.train_device=cpu",
-        "experiment.buffer_device=cpu",
+        *ON_CPU,
         f"experiment.save_folder={tmp_path / 'runs'}",
         f"task={TINY_TASK}",
         "task.max_steps=10",
-        "model.num_cells=[8]",
-        "critic_model.num_cells=[8]",
+        *NARROW,
     ]
 
 

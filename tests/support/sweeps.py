@@ -5,29 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmarl_himpo.harness.records.record import RunRecord, load_record
+from support.tiny_overrides import NARROW, ON_CPU, SAMPLING_BATCHES
 
 FINGERPRINT = "0123456789abcdef"
 N_FRAMES = 320
 
 TINY = [
-    "task=vmas/sampling",
-    "task.max_steps=20",
+    *SAMPLING_BATCHES,
     f"experiment.max_n_frames={N_FRAMES}",
-    "experiment.on_policy_collected_frames_per_batch=80",
-    "experiment.on_policy_n_envs_per_worker=4",
-    "experiment.on_policy_n_minibatch_iters=2",
     "experiment.on_policy_minibatch_size=30",
-    "experiment.off_policy_collected_frames_per_batch=80",
-    "experiment.off_policy_n_envs_per_worker=4",
     "experiment.off_policy_n_optimizer_steps=2",
     "experiment.off_policy_train_batch_size=8",
     "experiment.off_policy_memory_size=200",
     "experiment.evaluation_interval=160",
     "experiment.evaluation_episodes=2",
     "experiment.checkpoint_interval=80",
-    *(f"experiment.{kind}_device=cpu" for kind in ("sampling", "train", "buffer")),
-    "model.num_cells=[8]",
-    "critic_model.num_cells=[8]",
+    *ON_CPU,
+    *NARROW,
     "absolute_metric_episodes=5",
 ]
 

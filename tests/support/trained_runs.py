@@ -6,23 +6,17 @@ from pathlib import Path
 
 from benchmarl_himpo.harness.composition import compose
 from benchmarl_himpo.harness.runs.training import load_experiment
+from support.tiny_overrides import NARROW, ON_CPU, SAMPLING_BATCHES
 
 OVERRIDES = [
-    "task=vmas/sampling",
-    "task.max_steps=20",
+    *SAMPLING_BATCHES,
     "experiment.max_n_frames=160",
-    "experiment.on_policy_collected_frames_per_batch=80",
-    "experiment.on_policy_n_envs_per_worker=4",
-    "experiment.on_policy_n_minibatch_iters=2",
     "experiment.on_policy_minibatch_size=40",
-    "experiment.off_policy_collected_frames_per_batch=80",
-    "experiment.off_policy_n_envs_per_worker=4",
     "experiment.off_policy_n_optimizer_steps=2",
     "experiment.evaluation=false",
     "experiment.checkpoint_interval=80",
-    *(f"experiment.{kind}_device=cpu" for kind in ("sampling", "train", "buffer")),
-    "model.num_cells=[8]",
-    "critic_model.num_cells=[8]",
+    *ON_CPU,
+    *NARROW,
 ]
 
 

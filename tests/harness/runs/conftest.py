@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from support.tiny_overrides import SAMPLING_BATCHES
 
 from benchmarl_himpo.harness.composition import compose
 from benchmarl_himpo.harness.runs import ResumableExperiment
@@ -18,15 +19,9 @@ def sampling_overrides(tiny_overrides: list[str]) -> list[str]:
     """Four iterations of 80 frames, a checkpoint after each, an evaluation after every second."""
     return [
         *tiny_overrides,
-        "task=vmas/sampling",
-        "task.max_steps=20",
+        *SAMPLING_BATCHES,
         f"experiment.max_n_frames={N_FRAMES}",
-        "experiment.on_policy_collected_frames_per_batch=80",
-        "experiment.on_policy_n_envs_per_worker=4",
-        "experiment.on_policy_n_minibatch_iters=2",
         "experiment.on_policy_minibatch_size=30",
-        "experiment.off_policy_collected_frames_per_batch=80",
-        "experiment.off_policy_n_envs_per_worker=4",
         "experiment.off_policy_memory_size=200",
         "experiment.evaluation_interval=160",
         "experiment.checkpoint_interval=80",
