@@ -35,7 +35,7 @@ SETTINGS = {
     "epochs": "experiment.on_policy_n_minibatch_iters",
     "experiment_gamma": "experiment.gamma",
     **{
-        name.replace(".", "_"): f"algorithm.{name}"
+        name.replace("part_options.goal.normal", "goal").replace(".", "_"): f"algorithm.{name}"
         for name in (
             "gamma",
             "lmbda",
@@ -45,7 +45,7 @@ SETTINGS = {
             "n_nodes",
             "goal_interval",
             "goal_dim",
-            "goal.init_scale",
+            "part_options.goal.normal.init_scale",
             "critic_rows",
             "critic_phase",
             "hidden_dim",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn, TypeVar, cast
 
 import torch
 from benchmarl.algorithms.common import Algorithm
@@ -17,13 +17,15 @@ from tensordict.nn import TensorDictModule
 from torch import nn
 from torchrl.envs import EnvBase
 
-from benchmarl_himpo.algorithms.options import as_options, build_hierarchy, check_model
+from benchmarl_himpo.algorithms.options import as_options, build_hierarchy, check_model, check_part_options
 from benchmarl_himpo.config import load_yaml, snake_case
 from benchmarl_himpo.hierarchy import GoalSpace, Hierarchy, build_part, goal_registry
 from benchmarl_himpo.models import HierarchicalPolicy, HimppoNetworks
 from benchmarl_himpo.objectives import HierarchicalGAE, HimppoLoss, RewardScheme, credit_registry
 from benchmarl_himpo.objectives.diagnostics import level_diagnostics
 from benchmarl_himpo.objectives.reward_scheme import CriticRows, LocalReward
+
+Part = TypeVar("Part")
 
 
 class Himppo(Ippo):
@@ -48,6 +50,7 @@ class Himppo(Ippo):
         critic_phase: show critics the phases of the upper clocks.
         clustering: which sub-manager each worker belongs to.
         neighbours: who exchanges messages, one builder or a list with one per level.
+        part_options: fields of parts that are chosen by name, by option and name.
         position: where positions stand; ``auto`` looks them up.
         alive: entry of the agents that says who takes part; ``auto`` looks for ``alive``.
         hidden_dim: size of node states, one number or one per level.
@@ -79,6 +82,7 @@ class Himppo(Ippo):
         critic_phase: bool,
         clustering: Any,
         neighbours: Any,
+        part_options: dict[str, Any],
         position: str | None,
         alive: str | None,
         hidden_dim: int | list[int],
@@ -104,6 +108,7 @@ class Himppo(Ippo):
         self.critic_phase = critic_phase
         self.clustering = clustering
         self.neighbours = neighbours
+        self.part_options = part_options
         self.position = position
         self.alive = alive
         self.hidden_dim = hidden_dim
@@ -117,7 +122,8 @@ class Himppo(Ippo):
         for option, config in (("model", self.model_config), ("critic_model", self.critic_model_config)):
             check_model(option, config)
         with as_options(HimppoConfig):
-            self.goal_space: GoalSpace = build_part("goal", goal, goal_registry, dim=goal_dim)
+            check_part_options(part_options)
+            self.goal_space: GoalSpace = self._build_part("goal", goal_registry, dim=goal_dim)
             self.hierarchies = {group: self._get_hierarchy(group) for group in self.group_map}
             self._schemes = {group: self._get_reward_scheme(h) for group, h in self.hierarchies.items()}
         self._networks: dict[str, HimppoNetworks] = {}
@@ -236,6 +242,9 @@ class Himppo(Ippo):
             "observation or reward do too, otherwise lower experiment.lr or experiment.clip_grad_val."
         )
 
+    def _build_part(self, option: str, registry: Mapping[str, type[Part]], **given: Any) -> Part:
+        return build_part(option, getattr(self, option), registry, self.part_options.get(option), **given)
+
     def _get_hierarchy(self, group: str) -> Hierarchy:
         return build_hierarchy(
             group=group,
@@ -244,6 +253,7 @@ class Himppo(Ippo):
             goal_interval=self.goal_interval,
             clustering=self.clustering,
             neighbours=self.neighbours if self.n_message_rounds != 0 else "none",
+            part_options=self.part_options,
             observation=tuple(self.observation_spec[group].keys(True, True)),
             position=self.position,
             alive=self.alive,
@@ -254,7 +264,7 @@ class Himppo(Ippo):
     def _get_reward_scheme(self, hierarchy: Hierarchy) -> RewardScheme:
         return RewardScheme(
             layout=hierarchy.layout,
-            credit=build_part("credit", self.credit, credit_registry),
+            credit=self._build_part("credit", credit_registry),
             local_reward=self.local_reward,
             worker_external_reward=self.worker_external_reward,
             gamma=tuple(self.experiment_config.gamma if value is None else value for value in self.gamma),
@@ -299,6 +309,7 @@ class HimppoConfig(IppoConfig):
     critic_phase: bool
     clustering: Any
     neighbours: Any
+    part_options: dict[str, Any]
     position: str | None
     alive: str | None
     hidden_dim: Any

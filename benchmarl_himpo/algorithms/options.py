@@ -20,10 +20,19 @@ from benchmarl_himpo.hierarchy import (
     Neighbours,
     build_part,
     clustering_registry,
+    goal_registry,
     neighbours_registry,
 )
 from benchmarl_himpo.hierarchy.group_inputs import PositionSource
+from benchmarl_himpo.objectives import credit_registry
 
+PARTS: dict[str, Mapping[str, type]] = {
+    "goal": goal_registry,
+    "credit": credit_registry,
+    "clustering": clustering_registry,
+    "neighbours": neighbours_registry,
+}
+"""Options that choose a part by name, and the registry that it is looked up in."""
 WITHOUT_POSITIONS = {"clustering": "static", "neighbours": "full"}
 """Options that may need positions, and the value that a message advises instead."""
 
@@ -49,6 +58,29 @@ def as_options(config: type) -> Iterator[None]:
         raise ValueError(message) from error
 
 
+def check_part_options(part_options: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse fields of parts that there are not.
+
+    Args:
+        part_options: fields by option and part.
+
+    Raises:
+        ValueError: if an option, a part or a field is unknown.
+    """
+    for option, fields_of in part_options.items():
+        registry = PARTS.get(option)
+        if registry is None:
+            raise ValueError(f"part_options: {option} is no option that chooses a part: these are {', '.join(PARTS)}")
+        for name, given in fields_of.items():
+            if name not in registry:
+                raise ValueError(f"part_options: {option}.{name} is unknown: {option} has {', '.join(registry)}")
+            known = {field.name for field in fields(registry[name])}
+            if unknown := given.keys() - known:
+                raise ValueError(
+                    f"part_options: {option}.{name} has no field {min(unknown)}: {name} has {', '.join(known) or 'none'}"
+                )
+
+
 def build_hierarchy(
     *,
     group: str,
@@ -57,6 +89,7 @@ def build_hierarchy(
     goal_interval: Sequence[int],
     clustering: Any,
     neighbours: Any,
+    part_options: Mapping[str, Mapping[str, Any]],
     observation: tuple[NestedKey, ...],
     position: str | None,
     alive: str | None,
@@ -72,6 +105,7 @@ def build_hierarchy(
         goal_interval: decisions of the level below that one goal is held for, bottom first.
         clustering: the option, a name or a mapping.
         neighbours: the option, a name, a mapping, or a list of these.
+        part_options: the option, fields of builders that are chosen by name.
         observation: entries of the group that the networks see.
         position: the option; ``"auto"`` looks positions up where a builder needs them.
         alive: the option; ``"auto"`` looks for the entry ``alive``.
@@ -86,10 +120,11 @@ def build_hierarchy(
     """
     if n_agents < 1:
         raise ValueError(f"group {group!r} has no agents, and a hierarchy needs at least one: set task.n_agents higher")
-    cluster = build_part("clustering", clustering, clustering_registry)
+    cluster = build_part("clustering", clustering, clustering_registry, part_options.get("clustering"))
     several = isinstance(neighbours, Sequence) and not isinstance(neighbours, str)
     chosen = list(neighbours) if several else [neighbours]
-    builders: list[Neighbours] = [build_part("neighbours", part, neighbours_registry) for part in chosen]
+    fields_of = part_options.get("neighbours")
+    builders: list[Neighbours] = [build_part("neighbours", part, neighbours_registry, fields_of) for part in chosen]
     needed_by = {}
     if n_nodes and cluster.needs_position:
         needed_by["clustering"] = clustering

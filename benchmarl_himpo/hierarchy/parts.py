@@ -17,7 +17,13 @@ KINDS: dict[type, tuple[tuple[type, ...], str]] = {
 """What a field of a type may be given, and how that is called."""
 
 
-def build_part(option: str, chosen: Any, registry: Mapping[str, type[Part]], **given: Any) -> Part:
+def build_part(
+    option: str,
+    chosen: Any,
+    registry: Mapping[str, type[Part]],
+    defaults: Mapping[str, Mapping[str, Any]] | None = None,
+    **given: Any,
+) -> Part:
     """Build a part from what an option says.
 
     Args:
@@ -25,6 +31,7 @@ def build_part(option: str, chosen: Any, registry: Mapping[str, type[Part]], **g
         chosen: a name in the registry such as ``"full"``, or a mapping with the name and the part's own fields such as
             ``{"name": "knn", "k": 2}``.
         registry: dataclasses by name.
+        defaults: fields of parts by their name, for those that ``chosen`` leaves out.
         **given: fields that other options give.
 
     Returns:
@@ -38,6 +45,7 @@ def build_part(option: str, chosen: Any, registry: Mapping[str, type[Part]], **g
     if not isinstance(name, str) or name not in registry:
         raise ValueError(f"{option}={name} is unknown: choose one of {', '.join(registry)}")
     part = registry[name]
+    own = {**(defaults or {}).get(name, {}), **own}
     wanted = [field.name for field in fields(part) if field.name not in given]  # type: ignore[arg-type]
     example = f"{{name: {name}{''.join(f', {field}: ...' for field in wanted)}}}" if wanted else str(name)
     if unknown := own.keys() - set(wanted):

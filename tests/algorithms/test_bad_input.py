@@ -32,6 +32,8 @@ needs_gnn = pytest.mark.skipif(
     reason="torch_geometric is not installed: pip install 'benchmarl_himpo[gnn]'",
 )
 
+FIELDS_OF_GOALS = {"goal": {"normal": {"init_scale": 0.3}}}
+
 
 def assert_one_sentence(error: BaseException, *needed: str) -> None:
     """The message is a single line that holds everything needed."""
@@ -62,12 +64,18 @@ def assert_one_sentence(error: BaseException, *needed: str) -> None:
         ({"goal_actor_width": 1.5}, ("algorithm.goal_actor_width", "above 0", "at most 1")),
         ({"goal_dim": 1, "goal": "categorical"}, ("algorithm.goal_dim", "2 goals or more")),
         ({"goal": "gaussian"}, ("algorithm.goal=gaussian", "normal, categorical")),
-        ({"goal": "normal"}, ("algorithm.goal=normal", "init_scale", "{name: normal, init_scale: ...}")),
+        ({"goal": "normal", "part_options": {}}, ("algorithm.goal=normal", "{name: normal, init_scale: ...}")),
+        ({"part_options": {"goals": {}}}, ("algorithm.part_options: goals", "goal, credit, clustering, neighbours")),
+        ({"part_options": {"goal": {"norm": {}}}}, ("algorithm.part_options: goal.norm", "normal, categorical")),
+        (
+            {"part_options": {"goal": {"normal": {"scale": 1.0}}}},
+            ("algorithm.part_options: goal.normal has no field scale", "init_scale"),
+        ),
         ({"goal": {"name": "normal", "init_scale": 0.0}}, ("algorithm.goal", "init_scale=0.0")),
         ({"goal": {"name": "normal", "init_scale": 0.005}}, ("algorithm.goal", "init_scale=0.005")),
         ({"goal": {"name": "categorical", "init_scale": 0.3}}, ("algorithm.goal=categorical", "no field init_scale")),
         ({"neighbours": {"name": "knn", "k": 0}}, ("algorithm.neighbours", "k=0", "1 or more")),
-        ({"neighbours": "knn"}, ("algorithm.neighbours=knn", "{name: knn, k: ...}")),
+        ({"neighbours": "knn", "part_options": FIELDS_OF_GOALS}, ("algorithm.neighbours=knn", "{name: knn, k: ...}")),
         ({"neighbours": {"name": "knn", "radius": 1.0}}, ("algorithm.neighbours=knn", "no field radius")),
         ({"neighbours": {"name": "radius", "radius": -1.0}}, ("algorithm.neighbours", "radius=-1.0", "positive")),
         ({"neighbours": ["none"] * 4}, ("algorithm.neighbours", "4 entries", "3 levels")),
@@ -77,11 +85,17 @@ def assert_one_sentence(error: BaseException, *needed: str) -> None:
         ({"lr": [0.001]}, ("algorithm.lr=[0.001]", "one per level", "3")),
         ({"entropy_coef": [0.0, 0.0]}, ("algorithm.entropy_coef=[0.0, 0.0]", "one per level", "3")),
         ({"credit": {"name": "cosine", "weight": 1.0}}, ("algorithm.credit=cosine", "algorithm.goal_dim=8")),
-        ({"credit": "cosine"}, ("algorithm.credit=cosine", "weight")),
+        (
+            {"credit": "cosine", "part_options": FIELDS_OF_GOALS},
+            ("algorithm.credit=cosine", "{name: cosine, weight: ...}"),
+        ),
         ({"n_message_rounds": -1}, ("algorithm.n_message_rounds", "0 or more")),
         ({"clustering": {"name": "regions", "arena": [1.0, -1.0]}}, ("algorithm.clustering", "[low, high]")),
         ({"clustering": {"name": "regions", "arena": [1.0]}}, ("algorithm.clustering", "[low, high]")),
-        ({"clustering": "regions"}, ("algorithm.clustering=regions", "{name: regions, arena: ...}")),
+        (
+            {"clustering": "regions", "part_options": FIELDS_OF_GOALS},
+            ("algorithm.clustering=regions", "{name: regions, arena: ...}"),
+        ),
         ({"clustering": "voronoi"}, ("algorithm.clustering=voronoi", "static, regions, kmeans")),
         ({"neighbours": "all"}, ("algorithm.neighbours=all", "full, radius, knn, none")),
         ({"credit": "equal"}, ("algorithm.credit", "equal", "uniform, final, telescoped, cosine")),

@@ -12,6 +12,7 @@ from benchmarl.environments.common import TaskClass
 from omegaconf import OmegaConf
 
 from benchmarl_himpo.algorithms import algorithm_config_registry
+from benchmarl_himpo.algorithms.options import PARTS
 from benchmarl_himpo.harness.composition import compose
 
 NAMES = ("himppo", "paper", "fl", "nl", "sg", "2l", "nomsg", "haven", "flat", "cosine")
@@ -60,6 +61,14 @@ def test_an_algorithm_differs_from_its_base_only_in_the_options_it_is_named_for(
     if name in allowed:
         assert differing <= allowed[name]
         assert differing & allowed[name]
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_a_part_of_another_package_takes_the_place_of_the_default_on_the_command_line(name: str) -> None:
+    """Hydra merges mappings: a default that were one would leave its fields in what the user gives."""
+    own = {"name": "own", "size": 3}
+    for option in PARTS:
+        assert compose([f"algorithm={name}", f"algorithm.{option}={{name:own,size:3}}"]).algorithm[option] == own
 
 
 def test_the_paper_config_holds_what_the_source_states() -> None:

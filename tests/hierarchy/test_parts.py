@@ -45,6 +45,14 @@ def test_fields_come_from_the_mapping_and_from_other_options():
     assert chosen == {"name": "sized", "low": 0.5, "size": [2, 3]}
 
 
+def test_a_name_alone_takes_the_fields_that_defaults_have_for_it_and_a_mapping_overrides_them():
+    defaults = {"sized": {"low": 0.5, "size": [2]}, "plain": {}}
+    assert build_part("shape", "sized", REGISTRY, defaults, given=7) == Sized(given=7, low=0.5, size=(2,))
+    chosen = {"name": "sized", "low": 1.5}
+    assert build_part("shape", chosen, REGISTRY, defaults, given=7) == Sized(given=7, low=1.5, size=(2,))
+    assert build_part("shape", "plain", REGISTRY, defaults) == Plain()
+
+
 SIZED = "write shape={name: sized, low: ..., size: ...}"
 
 

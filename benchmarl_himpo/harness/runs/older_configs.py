@@ -32,13 +32,36 @@ def _gather_fields_of_parts(config: Config) -> None:
         algorithm["goal"] = {"name": "normal", "init_scale": algorithm.pop("goal_init_scale")}
 
 
+def _add_part_options(config: Config) -> None:
+    """A part had to be given all its fields before there was an option for those of parts chosen by name."""
+    algorithm = config["algorithm"]
+    if "n_nodes" not in algorithm or "part_options" in algorithm:
+        return
+    fields: dict[str, Config] = {
+        "goal": {"normal": {"init_scale": 0.3}},
+        "credit": {"cosine": {"weight": 1.0}},
+        "clustering": {"regions": {"arena": [-1.0, 1.0]}},
+        "neighbours": {"knn": {"k": 2}, "radius": {"radius": 0.5}},
+    }
+    for option, chosen in ((option, algorithm.get(option)) for option in ("goal", "credit")):
+        if isinstance(chosen, dict) and chosen["name"] in fields[option]:
+            algorithm[option] = chosen.pop("name")
+            fields[option] = {algorithm[option]: chosen}
+    algorithm["part_options"] = fields
+
+
 def _add_learning_rate(config: Config) -> None:
     """All levels took the experiment's learning rate before HiMPPO had an option for its own."""
     if "n_nodes" in config["algorithm"]:
         config["algorithm"].setdefault("lr", None)
 
 
-CHANGES: tuple[Callable[[Config], None], ...] = (_add_absolute_metric, _gather_fields_of_parts, _add_learning_rate)
+CHANGES: tuple[Callable[[Config], None], ...] = (
+    _add_absolute_metric,
+    _gather_fields_of_parts,
+    _add_learning_rate,
+    _add_part_options,
+)
 """All changes of options since version 0.1."""
 
 

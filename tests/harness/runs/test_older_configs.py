@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from benchmarl_himpo.config import load_yaml
 from benchmarl_himpo.harness.composition import compose
 from benchmarl_himpo.harness.runs.older_configs import update_config
 from benchmarl_himpo.harness.runs.run_config import CONFIG_FILE, load_run_config, save_run_config
@@ -27,6 +28,7 @@ def test_a_run_from_before_there_were_absolute_metrics_is_loaded_without(tmp_pat
     assert load_run_config(tmp_path)[0].absolute_metric_episodes == 0
 
 
+PART_OPTIONS = OmegaConf.to_container(load_yaml("algorithm", "himppo").part_options)
 OLD = {
     "n_nodes": [2, 1],
     "assignment": "kmeans",
@@ -42,8 +44,9 @@ NEW = {
     "clustering": "kmeans",
     "neighbours": "full",
     "goal_dim": 8,
-    "goal": {"name": "normal", "init_scale": 0.3},
+    "goal": "normal",
     "lr": None,
+    "part_options": PART_OPTIONS,
 }
 
 
