@@ -76,9 +76,8 @@ def check_part_options(part_options: Mapping[str, Mapping[str, Any]]) -> None:
                 raise ValueError(f"part_options: {option}.{name} is unknown: {option} has {', '.join(registry)}")
             known = {field.name for field in fields(registry[name])}
             if unknown := given.keys() - known:
-                raise ValueError(
-                    f"part_options: {option}.{name} has no field {min(unknown)}: {name} has {', '.join(known) or 'none'}"
-                )
+                has = ", ".join(known) or "none"
+                raise ValueError(f"part_options: {option}.{name} has no field {min(unknown)}: {name} has {has}")
 
 
 def build_hierarchy(

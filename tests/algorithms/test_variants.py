@@ -66,9 +66,10 @@ def test_an_algorithm_differs_from_its_base_only_in_the_options_it_is_named_for(
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_a_part_of_another_package_takes_the_place_of_the_default_on_the_command_line(name: str) -> None:
     """Hydra merges mappings: a default that were one would leave its fields in what the user gives."""
-    own = {"name": "own", "size": 3}
-    for option in PARTS:
-        assert compose([f"algorithm={name}", f"algorithm.{option}={{name:own,size:3}}"]).algorithm[option] == own
+    algorithm = compose(
+        [f"algorithm={name}", *(f"algorithm.{option}={{name:own,size:3}}" for option in PARTS)]
+    ).algorithm
+    assert [algorithm[option] for option in PARTS] == [{"name": "own", "size": 3}] * len(PARTS)
 
 
 def test_the_paper_config_holds_what_the_source_states() -> None:
