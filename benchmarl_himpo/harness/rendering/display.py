@@ -10,7 +10,7 @@ class RenderError(RuntimeError):
 
 
 def check_display(experiment: Experiment, asker: str, otherwise: str = "") -> None:
-    """Check that the task draws itself, and draw a VMAS task once, so that a missing display is known at once.
+    """Check that the task draws itself, and draw a VMAS task once, so that whatever is missing is known at once.
 
     Other environments draw only after a reset, and a reset would change the run's random numbers.
 
@@ -31,6 +31,7 @@ def check_display(experiment: Experiment, asker: str, otherwise: str = "") -> No
         experiment.test_env.render(mode="rgb_array")
     except Exception as error:  # whatever pyglet, EGL, matplotlib or the scenario raise
         raise RenderError(
-            f"{asker} draws the task, which cannot be done on this machine ({error}): provide a display or EGL"
+            f"{asker} draws the task, which cannot be done on this machine ({error}): provide a display or EGL and "
+            "pip install 'benchmarl_himpo[render]'"
             f"{otherwise and f', or {otherwise}'}."
         ) from error
