@@ -20,7 +20,7 @@ from support.records import make_record
 from benchmarl_himpo.harness.commands import report as command
 from benchmarl_himpo.harness.records.record import RunRecord
 from benchmarl_himpo.harness.reference_returns.reference_returns import load_reference_returns
-from benchmarl_himpo.harness.report.analysis import Analysis, Settings, analyse
+from benchmarl_himpo.harness.report.analysis import Analysis, analyse
 from benchmarl_himpo.harness.report.background import write_background
 from benchmarl_himpo.harness.report.comparison import collect
 from benchmarl_himpo.harness.report.curves import interpolate, sample_efficiency, task_curves
@@ -29,9 +29,10 @@ from benchmarl_himpo.harness.report.fairness import find_differences, find_prove
 from benchmarl_himpo.harness.report.results import write_results
 from benchmarl_himpo.harness.report.verdicts import judge, write_warnings
 from benchmarl_himpo.harness.report.writers import as_csv
+from benchmarl_himpo.harness.statistics import Bootstrap
 from benchmarl_himpo.harness.sweeps.protocol import load_protocol
 
-SETTINGS = Settings(confidence=0.95, repetitions=500, seed=0)
+SETTINGS = Bootstrap(confidence=0.95, repetitions=500, seed=0)
 SEVEN = "vmas/sampling[n_agents=7]"
 
 VARIANTS = {"ippo": 10, "himppo": 20, "mappo": 30}
