@@ -97,12 +97,7 @@ class LbfwsConfig(LbfConfig):
 def food_capacity(n_rows: int, n_columns: int) -> int:
     """Count foods that fit for certain: those on the densest diagonal lattice of cells three steps apart.
 
-    Args:
-        n_rows: rows of the field.
-        n_columns: columns of the field.
-
-    Returns:
-        The count. Foods are placed one by one at random, so that a nearly full field may get fewer.
+    Foods are placed one by one at random, so that a nearly full field may get fewer.
     """
     interior = [(row + 2 * column) % 5 for row in range(n_rows - 2) for column in range(n_columns - 2)]
     return max(interior.count(residue) for residue in range(5))

@@ -38,13 +38,6 @@ def find_choices(state: State, field_size: list[int]) -> Choices:
     """Find what each agent may do: move to a cell without food, load beside a food, or nothing; the dead nothing.
 
     Agents do not block: whether two collide is seen when they move.
-
-    Args:
-        state: the boards.
-        field_size: rows and columns.
-
-    Returns:
-        The choices.
     """
     device = state.agent_position.device
     offset = _number(state.food_position).unsqueeze(-2) - _number(state.agent_position).unsqueeze(-1)
@@ -60,14 +53,7 @@ def move(state: State, action: Tensor) -> Tensor:
     """Move all living agents at once; where several head for one cell, staying included, none of them moves.
 
     So two agents may swap cells, and one may step onto a cell that another fails to leave: they overlap, as in
-    lbforaging.
-
-    Args:
-        state: the boards.
-        action: valid actions. Shape ``[B, n_agents]``, long.
-
-    Returns:
-        The new positions. Shape ``[B, n_agents, 2]``, long.
+    lbforaging. Takes valid actions, ``[B, n_agents]``, gives the new positions, ``[B, n_agents, 2]``, long.
     """
     target = state.agent_position + _moves(action.device)[action]
     cell = _number(target)

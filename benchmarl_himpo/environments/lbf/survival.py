@@ -17,7 +17,7 @@ ROUNDING = 1e-6
 def live(state: State, loading: Loading, config: LbfwsConfig) -> tuple[Tensor, Tensor]:
     """Charge a step to the living, feed those who loaded, and let those without energy die.
 
-    e_i <- min(E_max, e_i - cost + gain_i). A food of level l gives food_energy · l in total.
+        e_i <- min(E_max, e_i - cost + gain_i). A food of level l gives food_energy · l in total.
 
     Args:
         state: the boards before the step.
