@@ -79,17 +79,14 @@ def export_run(
 def export_experiment(
     experiment: ResumableExperiment, output: Path, seed: int, tolerance: float, source: dict[str, Any]
 ) -> dict[str, Path]:
-    """Write a bundle for every group of an experiment; see :func:`export_run`.
+    """Write a bundle for every group of an experiment that is on the CPU; see :func:`export_run`.
 
     Args:
-        experiment: the experiment, on the CPU.
+        experiment: the experiment.
         output: folder to write.
         seed: seed of the episodes that are compared.
         tolerance: largest difference allowed.
         source: where the policy comes from, for ``bundle.json``.
-
-    Returns:
-        The folder of each group's bundle.
 
     Raises:
         ExportError: see :func:`export_run`.

@@ -52,15 +52,7 @@ class Flow:
 
 
 def list_flows(policy: HierarchicalPolicy, goal_dim: int) -> Iterator[Flow]:
-    """List all that is received, the workers' first.
-
-    Args:
-        policy: the policy of one group.
-        goal_dim: size of a goal.
-
-    Yields:
-        One flow after another.
-    """
+    """List all that the nodes of a group's policy receive, the workers' first; ``goal_dim`` is the size of a goal."""
     layout = policy.hierarchy.layout
     for level in range(layout.n_levels):
         yield from _neighbour_flows(policy, level)

@@ -6,14 +6,7 @@ from typing import Any
 
 
 def format_report(report: dict[str, Any]) -> str:
-    """Lay a report out as two Markdown tables with the notes below.
-
-    Args:
-        report: ``flows``, ``totals`` and ``notes`` as in ``bundle.json``.
-
-    Returns:
-        The text.
-    """
+    """Lay ``messages`` of ``bundle.json`` out as two Markdown tables with the notes below."""
     lines = [
         "| one node receives | what | messages, worst (mean) | bytes each | every | bytes per step, worst (mean) |",
         "|---|---|---|---|---|---|",
@@ -38,14 +31,7 @@ def format_report(report: dict[str, Any]) -> str:
 
 
 def write_readme(info: dict[str, Any]) -> str:
-    """Write the page of a bundle.
-
-    Args:
-        info: what ``bundle.json`` says.
-
-    Returns:
-        Markdown.
-    """
+    """Write the page of a bundle, in Markdown, from what its ``bundle.json`` says."""
     task, source, verified = info["task"], info["source"], info["verified"]
     lines = [
         f"# {info['algorithm']} on {task['environment']}/{task['name']}, group {info['group']}",

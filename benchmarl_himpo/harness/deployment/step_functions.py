@@ -35,13 +35,9 @@ class ExportError(ValueError):
 
 
 class AgentNetworks(nn.Module):
-    """A TorchRL multi-agent network as plain modules: it swaps its parameters in at each call, which no export follows.
+    """A TorchRL multi-agent network, not centralised, as plain modules.
 
-    Args:
-        net: the network, not centralised.
-
-    Shapes:
-        - input, output: those of ``net``
+    It swaps its parameters in at each call, which no export follows.
     """
 
     def __init__(self, net: MultiAgentNetBase) -> None:
@@ -91,15 +87,10 @@ class StepFunction(nn.Module, ABC):
 
 
 class LevelStep(StepFunction):
-    """One level: an upper one gives the goals to hold, ``goal_<level>``, the workers their ``action``.
+    """One level: an upper one gives the goals to hold, ``goal_<level>``, the workers (level 0) their ``action``.
 
     Beside it stand the parameters of the distribution at this moment. Upper levels take their clock and the goals held
     and give these back where they do not decide.
-
-    Args:
-        policy: the policy of one group.
-        keys: key of every input that may be read, by its name.
-        level: the level, 0 being the workers.
     """
 
     def __init__(self, policy: HierarchicalPolicy, keys: Mapping[str, NestedKey], level: int) -> None:
@@ -136,12 +127,7 @@ class LevelStep(StepFunction):
 
 
 class ClusteringStep(StepFunction):
-    """Who follows whom: ``parent_index`` and ``centroids`` to hold, new ones where sub-managers decide.
-
-    Args:
-        policy: the policy of one group.
-        keys: key of every input that may be read, by its name.
-    """
+    """Who follows whom: ``parent_index`` and ``centroids`` to hold, new ones where sub-managers decide."""
 
     def __init__(self, policy: HierarchicalPolicy, keys: Mapping[str, NestedKey]) -> None:
         hierarchy = policy.hierarchy
@@ -160,11 +146,7 @@ class ClusteringStep(StepFunction):
 def input_keys(policy: HierarchicalPolicy) -> dict[str, NestedKey]:
     """Name everything that step functions may read: the group's entries, and what is held under its own name.
 
-    Args:
-        policy: the policy of one group.
-
-    Returns:
-        Keys by name; entries of entries are joined by dots.
+    Names of nested entries are joined by dots.
 
     Raises:
         ExportError: if an entry of the agents has the name of something held.
@@ -186,9 +168,6 @@ def export_step(function: StepFunction, example: TensorDictBase, path: Path) -> 
         function: the step function; ``unread`` is filled.
         example: a TensorDict of batch shape ``[B]``, B at least 2, with everything that may be read.
         path: file to write.
-
-    Returns:
-        The program that was saved.
 
     Raises:
         ExportError: if torch.export cannot follow the computation, the result would need more than torch, or the file

@@ -48,15 +48,7 @@ class AbsoluteMetric:
 def measure_absolute_metric(run: Path, cfg: DictConfig, choices: Mapping[str, str]) -> AbsoluteMetric | None:
     """Play fresh episodes with the best policy of a finished run, and put them into the run's JSON file.
 
-    The same numbers whenever it is done.
-
-    Args:
-        run: the folder of the run.
-        cfg: its composed config.
-        choices: the file chosen for each group.
-
-    Returns:
-        The metric; None: the run was configured without.
+    The same numbers whenever it is done; None: the run was configured without.
 
     Raises:
         CheckpointError: if no checkpoint holds the best policy.

@@ -93,11 +93,7 @@ class FirstGoal:
 
 
 class SilentPolicy(HierarchicalPolicy):
-    """A policy whose nodes receive no messages from each other, at any level.
-
-    Args:
-        policy: the policy whose networks are used.
-    """
+    """A policy whose nodes receive no messages from each other, at any level."""
 
     def __init__(self, policy: HierarchicalPolicy) -> None:
         super().__init__(policy.hierarchy, list(policy.actors))
@@ -125,14 +121,11 @@ def shuffle_environments(goal: Tensor, clock: Tensor) -> Tensor:
 
 
 def list_disturbances(policy: HierarchicalPolicy, has_batch: bool) -> Iterator[Disturbance]:
-    """List what can be disturbed in a policy, the workers' goals first.
+    """List what can be disturbed in a policy, the workers' goals first; one edge's goals are not shuffled across edges.
 
     Args:
         policy: the policy of one group.
         has_batch: whether several environments are stepped together, whose goals can be exchanged.
-
-    Yields:
-        One disturbance after another; goals of a single edge are not shuffled across edges.
     """
     layout = policy.hierarchy.layout
     for level in range(1, layout.n_levels):
@@ -196,13 +189,9 @@ def audit(experiment: ResumableExperiment, seed: int, confidence: float) -> tupl
 
 
 def judge(rows: list[AuditRow]) -> list[str]:
-    """Say of each level in a sentence whether its goals are used, with intervals corrected for several looks at it.
+    """Say of each level in a sentence whether its goals are used, then whether graph and messages matter.
 
-    Args:
-        rows: what :func:`audit` gave.
-
-    Returns:
-        One verdict per level, and one for messages and graph each.
+    Intervals of levels are corrected for several looks at them.
     """
     verdicts = []
     for level in sorted({row.level for row in rows if row.level is not None}):

@@ -53,16 +53,7 @@ class Episode:
 
 
 def film_episode(experiment: ResumableExperiment, seed: int) -> Episode:
-    """Play an episode with the policy of a run and keep it.
-
-    Args:
-        experiment: what :func:`~benchmarl_himpo.harness.evaluation.episodes.load_trained` gave for one episode, with
-            losses.
-        seed: seed of the episode.
-
-    Returns:
-        The episode, up to its first end.
-    """
+    """Play an episode up to its first end, with what ``load_trained`` gave for one episode with losses, and keep it."""
     scenes: list[Scene] = []
 
     def keep_scene(env: EnvBase, data: TensorDictBase) -> None:

@@ -16,15 +16,7 @@ STEPS_PER_SECOND = 10
 
 
 def write_film(episode: Episode, stem: Path, moment: int | None) -> list[Path]:
-    """Write an episode as mp4 and GIF, and one of its steps as PNG.
-
-    Args:
-        episode: what is shown.
-        stem: path of the files without suffix.
-        moment: step of the PNG, counted from 1; None: the middle one.
-
-    Returns:
-        The files.
+    """Write an episode as mp4 and GIF, and one of its steps, counted from 1, as PNG; None: the middle one.
 
     Raises:
         ValueError: if the episode ends before that step.

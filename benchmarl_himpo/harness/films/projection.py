@@ -7,10 +7,7 @@ from torch import Tensor
 
 
 def principal_components(goals: Tensor) -> tuple[Tensor, float]:
-    """Project goals on the two directions in which they vary most.
-
-    Args:
-        goals: all goals of a level. Shape ``[T, E, goal_dim]``.
+    """Project the goals of a level, ``[T, E, goal_dim]``, on the two directions in which they vary most.
 
     Returns:
         The projections, shape ``[T, E, 2]``, the second of them zero for goals of one number; and the share of the

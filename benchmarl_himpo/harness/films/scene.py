@@ -41,16 +41,7 @@ class Scene:
 
 
 def draw_scene(experiment: ResumableExperiment, env: Any, data: TensorDictBase) -> Scene:
-    """Draw the first environment as its task draws it for BenchMARL's videos.
-
-    Args:
-        experiment: the experiment whose task is drawn.
-        env: the environment.
-        data: the step that was just made.
-
-    Returns:
-        The scene; agents are placed in it on VMAS and foraging tasks.
-    """
+    """Draw the first environment as for BenchMARL's videos; agents are placed in it on VMAS and foraging tasks."""
     picture = experiment.task.__class__.render_callback(experiment, env, data)
     picture = np.ascontiguousarray(picture.cpu().numpy() if isinstance(picture, Tensor) else picture)
     placed = _place_agents(experiment, env.base_env)

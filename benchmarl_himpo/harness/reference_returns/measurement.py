@@ -42,8 +42,7 @@ def measure_reference_returns(
         confidence: coverage of the intervals, in (0, 1).
 
     Returns:
-        Reference returns: ``random`` for every task, then its scripted policies by name and ``upper_bound``, where they
-            are known.
+        ``random`` for every task, then its scripted policies by name and ``upper_bound``, where they are known.
     """
     cfg = compose(["algorithm=ippo", *overrides], return_hydra_config=True)
     experiment = build_quietly(cfg, cfg.hydra.runtime.choices, n_episodes)

@@ -129,17 +129,7 @@ def paired_differences(values: Values, base: Values) -> list[np.ndarray]:
 
 
 def judge_first(values: Values, base: Values, random: Mapping[str, float], rule: Rule) -> tuple[bool, Finding]:
-    """Judge the first stage.
-
-    Args:
-        values: of this code's runs.
-        base: of the base's.
-        random: the return of the random policy on each task.
-        rule: the rule.
-
-    Returns:
-        Whether it alarms, and what was found: nothing that fails the gate yet.
-    """
+    """Judge the first stage: whether it alarms, and what was found, which fails the gate by no means yet."""
     numbers = compare(values, base, random)
     is_alarm = rule.alarms(paired_differences(values, base))
     relation = "an alarm, which fresh seeds have to confirm" if is_alarm else "no alarm"
@@ -147,7 +137,7 @@ def judge_first(values: Values, base: Values, random: Mapping[str, float], rule:
 
 
 def judge_second(values: Values, base: Values, random: Mapping[str, float], rule: Rule) -> Finding:
-    """Judge the runs of both stages together; see :func:`judge_first`."""
+    """Judge the runs of both stages together."""
     numbers = compare(values, base, random)
     has_failed = rule.fails(paired_differences(values, base), numbers["drop"])
     relation = "confirmed" if has_failed else f"not confirmed, which takes both and a drop of {rule.least_drop:.0%}"

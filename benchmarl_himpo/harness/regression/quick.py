@@ -12,10 +12,7 @@ from benchmarl_himpo.harness.regression.verdict import Finding, InconclusiveErro
 
 
 def check_repeatability() -> tuple[Finding, dict[str, str]]:
-    """Do all golden runs twice, in processes of their own, and compare every bit of parameters and returns.
-
-    Returns:
-        What was found, and the digests by name.
+    """Do all golden runs twice, in processes of their own, compare every bit, and give the first digests by name.
 
     Raises:
         InconclusiveError: if a golden run fails.
@@ -44,9 +41,6 @@ def judge_toy(values: Mapping[int, float], task: DictConfig, threshold: float) -
         values: by seed, the mean return of the last evaluation.
         task: options of the task, whose best return is 1 per step.
         threshold: least share of the best return that the median seed must reach.
-
-    Returns:
-        What was found.
     """
     shares = {seed: value / task.max_steps for seed, value in values.items()}
     median, chance = float(np.median(list(shares.values()))), 1 / task.n_targets

@@ -85,18 +85,10 @@ def make_side(name: str, root: Path, folder: Path) -> Side:
 
 
 def plan(protocol: str, seeds: Sequence[int], overrides: Sequence[str] = ()) -> list[GateRun]:
-    """Lay out the runs of a protocol, seed by seed.
+    """Lay out the runs of a file of ``conf/protocol`` with these seeds on each task, seed by seed.
 
     What the protocol sets stands in the overrides, so that another state of the code runs the same whatever its own
     protocols say, on its own defaults for the rest.
-
-    Args:
-        protocol: a file of ``conf/protocol``.
-        seeds: seeds of the runs on each task.
-        overrides: values to change, in Hydra's syntax.
-
-    Returns:
-        The runs.
 
     Raises:
         SweepError: if they cannot be composed.

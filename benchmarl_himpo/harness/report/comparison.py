@@ -169,13 +169,9 @@ def _shorten_labels(comparison: Comparison) -> Comparison:
 
 
 def find_records(folder: Path) -> list[Path]:
-    """List what claims to be a record below a folder: by its name, since runs leave other JSON files too.
+    """List what claims to be a record below a folder, or the file of one itself: by name, as runs leave other JSON too.
 
-    Args:
-        folder: the folder, or the file of one record.
-
-    Returns:
-        Published records, those of sweeps' runs, and those of single runs that were not begun again since.
+    Published records, those of sweeps' runs, and those of single runs that were not begun again since.
     """
     if folder.is_file():
         return [folder]
@@ -247,11 +243,7 @@ def _missing_seeds(records: list[RunRecord], unfinished: list[Absent]) -> list[A
 
 
 def _check_configs(records: list[RunRecord]) -> None:
-    """Refuse one label for two configurations.
-
-    Raises:
-        ComparisonError: naming two runs.
-    """
+    """Refuse one label for two configurations."""
     first: dict[tuple[str, str], RunRecord] = {}
     for record in records:
         other = first.setdefault((record.task_label, record.variant), record)

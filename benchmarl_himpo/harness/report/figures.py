@@ -70,18 +70,7 @@ class Style:
 def draw_curves(
     number: int, label: str, curves: TaskCurves, references: ReferenceReturns | None, style: Style
 ) -> list[Picture]:
-    """Draw the learning curves of a task, over frames and over wall-clock.
-
-    Args:
-        number: of the task, for the files' names.
-        label: of the task.
-        curves: what to draw.
-        references: lines to draw across.
-        style: how variants are drawn.
-
-    Returns:
-        Two pictures, or one where the wall-clock of no run is known.
-    """
+    """Draw the learning curves of a task, over frames and, where that of a run is known, over wall-clock."""
 
     def draw(axes: Axes, of_variants: dict[str, Curve], scale: float, xlabel: str) -> None:
         for variant in style.sort(of_variants):
@@ -108,17 +97,7 @@ def draw_curves(
 
 
 def draw_task(number: int, result: TaskResult, values: dict[str, list[float]], style: Style) -> Picture:
-    """Draw what each variant earns on a task: every run as a dot, the mean and its interval.
-
-    Args:
-        number: of the task, for the file's name.
-        result: the task.
-        values: return per agent of each run by variant.
-        style: how variants are drawn.
-
-    Returns:
-        The picture.
-    """
+    """Draw the returns of each variant on a task: every run as a dot, the mean and its interval."""
 
     def draw(axes: Axes) -> None:
         rows = result.rows[::-1]
@@ -202,14 +181,7 @@ def _render(title: str, draw: Callable[[Axes], None], height: float = SIZE[1]) -
 
 
 def inline(picture: Picture) -> str:
-    """Make a picture's SVG fit into a page: no prologue, no size of its own, no identifiers but its own.
-
-    Args:
-        picture: the picture.
-
-    Returns:
-        An ``svg`` element.
-    """
+    """Make a picture an ``svg`` element that fits into a page: no prologue, no size, no identifiers but its own."""
     svg = picture.svg[picture.svg.index("<svg") :]
     svg = re.sub(r'(<svg [^>]*?) width="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg [^>]*?) height="[^"]*"', r"\1", svg, count=1)

@@ -13,14 +13,7 @@ from benchmarl_himpo.harness.statistics import AGGREGATES, Estimate
 
 
 def write_results(content: Content) -> list[Section]:
-    """Write the sections on what came out.
-
-    Args:
-        content: the runs and what follows from them.
-
-    Returns:
-        Sections in order.
-    """
+    """Write the sections on what came out."""
     style = Style(content.comparison.variants)
     return [
         _returns(content, style),

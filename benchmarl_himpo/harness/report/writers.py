@@ -30,16 +30,7 @@ FIGURES = "figures"
 
 
 def write_report(content: Content, folder: Path, title: str) -> list[Path]:
-    """Write all files of a report.
-
-    Args:
-        content: the runs and what follows from them.
-        folder: where to; created where it is missing.
-        title: what the report is called.
-
-    Returns:
-        The files. The same content gives the same bytes.
-    """
+    """Write all files of a report into a folder, made where it is missing; the same content gives the same bytes."""
     sections = [*write_results(content), *write_background(content)]
     data = as_data(content)
     texts = {
