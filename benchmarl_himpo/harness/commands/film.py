@@ -26,8 +26,8 @@ from benchmarl_himpo.harness.command_line import (
 )
 from benchmarl_himpo.harness.commands.evaluate import INTERRUPTED
 from benchmarl_himpo.harness.evaluation.combinations import combine_changes, load_combinations
+from benchmarl_himpo.harness.films.drawing import write_film
 from benchmarl_himpo.harness.films.episode import film_episode
-from benchmarl_himpo.harness.films.film import write_film
 from benchmarl_himpo.harness.output import OutputError, Results
 from benchmarl_himpo.harness.rendering.display import RenderError, check_display
 from benchmarl_himpo.harness.runs.run_config import find_run

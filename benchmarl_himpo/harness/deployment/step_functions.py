@@ -71,6 +71,10 @@ class StepFunction(nn.Module, ABC):
         self.period = period
         self.unread: dict[str, tuple[torch.Size, torch.dtype]] = {}  # of one row, of inputs that do not matter
 
+    def read(self, td: TensorDictBase) -> dict[str, Tensor]:
+        """The inputs that matter, of a TensorDict of batch shape ``[B]``."""
+        return read_named(td, {name: key for name, key in self.keys.items() if name not in self.unread})
+
     def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Compute the outputs; actions and goals are the most likely ones."""
         n = next(iter(inputs.values())).shape[0]
@@ -161,6 +165,12 @@ def input_keys(policy: HierarchicalPolicy) -> dict[str, NestedKey]:
     return {**entries, **held}
 
 
+def read_named(td: TensorDictBase, keys: Mapping[str, NestedKey]) -> dict[str, Tensor]:
+    """Read tensors by their names; the clock, which has a last dimension of one, without it."""
+    tensors = {name: td.get(key) for name, key in keys.items()}
+    return {name: value.squeeze(-1) if name == "clock" else value for name, value in tensors.items()}
+
+
 def export_step(function: StepFunction, example: TensorDictBase, path: Path) -> ExportedProgram:
     """Export a step function for any batch size and save it; inputs that do not matter are left out.
 
@@ -173,13 +183,12 @@ def export_step(function: StepFunction, example: TensorDictBase, path: Path) -> 
         ExportError: if torch.export cannot follow the computation, the result would need more than torch, or the file
             cannot be written.
     """
-    inputs = {name: example.get(key) for name, key in function.keys.items()}
-    inputs |= {name: value.squeeze(-1) for name, value in inputs.items() if name == "clock"}
+    inputs = function.read(example)
     program = _export(function, inputs, path.stem)
     read = _find_read(program, list(inputs))
     if len(read) < len(inputs):
         function.unread = {name: (value.shape[1:], value.dtype) for name, value in inputs.items() if name not in read}
-        program = _export(function, {name: inputs[name] for name in read}, path.stem)
+        program = _export(function, function.read(example), path.stem)
     foreign = {name for name, namespace in operators_of(program).items() if namespace not in PORTABLE_NAMESPACES}
     if foreign:
         raise ExportError(f"{path.stem} calls {', '.join(sorted(foreign))}, which torch alone does not have")

@@ -1,15 +1,17 @@
-"""Draw an episode: scene and hierarchy on the left, goals and rewards of every level on the right."""
+"""Draw an episode as film and picture: scene and hierarchy left, goals and rewards of every level right."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from benchmarl_himpo.harness.films.episode import Episode, GroupEpisode
-from benchmarl_himpo.harness.films.projection import principal_components
+from benchmarl_himpo.harness.rendering.encode import write_gif, write_mp4, write_png
 
 SIZE, DOTS_PER_INCH = (12.8, 7.2), 100
 """Width and height of a frame in inches, and its resolution: 1280 x 720 pixels."""
@@ -17,8 +19,29 @@ SIZE, DOTS_PER_INCH = (12.8, 7.2), 100
 NODE_MARKERS = "o^sDP"
 """Markers of the levels, workers first; higher levels have the last one."""
 
+STEPS_PER_SECOND = 10
+"""Playing speed: slow enough to see decisions."""
+
 Update = Callable[[int], None]
 """Takes a step, and moves what is drawn there."""
+
+
+def write_film(episode: Episode, stem: Path, moment: int | None) -> list[Path]:
+    """Write an episode as mp4 and GIF, and one of its steps, counted from 1, as PNG; None: the middle one.
+
+    Raises:
+        ValueError: if the episode ends before that step.
+    """
+    figure = EpisodeFigure(episode)
+    moment = (len(figure) + 1) // 2 if moment is None else moment
+    if moment > len(figure):
+        raise ValueError(f"moment={moment} lies behind the end of the episode, which has {len(figure)} steps")
+    video = torch.stack([figure.draw(step) for step in tqdm(range(len(figure)), desc="frames")])
+    mp4, gif, png = (stem.with_name(f"{stem.name}.{suffix}") for suffix in ("mp4", "gif", "png"))
+    write_mp4(video, mp4, STEPS_PER_SECOND)
+    write_gif(video, gif, STEPS_PER_SECOND)
+    write_png(video[moment - 1], png)
+    return [mp4, gif, png]
 
 
 class EpisodeFigure:
@@ -165,6 +188,21 @@ def _draw_goals(axes: Any, name: str, level: int, goals: Tensor, group: GroupEpi
             label.set_position(point)
 
     return update
+
+
+def principal_components(goals: Tensor) -> tuple[Tensor, float]:
+    """Project the goals of a level, ``[T, E, goal_dim]``, on the two directions in which they vary most.
+
+    Returns:
+        The projections, shape ``[T, E, 2]``, the second of them zero for goals of one number; and the share of the
+        variance that they keep, in [0, 1], 1 where nothing varies.
+    """
+    centred = (goals - goals.mean((0, 1))).double()
+    _, scale, directions = torch.linalg.svd(centred.flatten(0, 1), full_matrices=False)
+    points = centred @ directions[:2].T
+    total = scale.square().sum()
+    share = (scale[:2].square().sum() / total).item() if total > 0 else 1.0
+    return torch.nn.functional.pad(points, (0, 2 - points.shape[-1])).to(goals.dtype), share
 
 
 def _draw_strip(axes: Any, name: str, level: int | None, group: GroupEpisode) -> Update:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from benchmarl_himpo.harness.markdown import markdown_table
 from benchmarl_himpo.harness.regression.verdict import Finding, InconclusiveError, Verdict
 
 Values = Mapping[str, Mapping[int, float]]
@@ -147,17 +148,20 @@ def judge_second(values: Values, base: Values, random: Mapping[str, float], rule
 
 def format_comparison(finding: Finding) -> str:
     """Lay the numbers of a stage out as a Markdown table."""
-    lines = [
-        f"{finding.check}:",
-        "",
-        "| task | random policy | base, mean | now, mean | pairs | drop | p |",
-        "|---|---|---|---|---|---|---|",
+    numbers = finding.numbers
+    rows = [
+        (
+            name,
+            *(f"{task[mean]:.3f}" for mean in ("random", "base_mean", "mean")),
+            len(task["pairs"]),
+            f"{task['drop']:.1%}",
+            f"{task['p']:.3f}",
+        )
+        for name, task in numbers["tasks"].items()
     ]
-    for name, task in finding.numbers["tasks"].items():
-        means = f"{task['random']:.3f} | {task['base_mean']:.3f} | {task['mean']:.3f} | {len(task['pairs'])}"
-        lines.append(f"| {name} | {means} | {task['drop']:.1%} | {task['p']:.3f} |")
-    together = f"| {finding.numbers['drop']:.1%} | {finding.numbers['p']:.4f} |"
-    return "\n".join([*lines, f"| all, stratified | | | | {together}"])
+    rows.append(("all, stratified", "", "", "", "", f"{numbers['drop']:.1%}", f"{numbers['p']:.4f}"))
+    columns = ["task", "random policy", "base, mean", "now, mean", "pairs", "drop", "p"]
+    return f"{finding.check}:\n\n{markdown_table(columns, rows)}"
 
 
 def _describe(numbers: Mapping[str, Any], alpha: float) -> str:

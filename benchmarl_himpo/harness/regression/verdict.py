@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
+from benchmarl_himpo.harness.markdown import markdown_table
+
 
 class Verdict(IntEnum):
     """What a check says; its number is the exit code."""
@@ -45,6 +47,5 @@ def overall(findings: Sequence[Finding]) -> Verdict:
 
 def format_findings(findings: Sequence[Finding]) -> str:
     """Lay findings out as a Markdown table."""
-    lines = ["| check | verdict | |", "|---|---|---|"]
-    lines += [f"| {finding.check} | {finding.verdict.name.lower()} | {finding.text} |" for finding in findings]
-    return "\n".join(lines)
+    rows = [(finding.check, finding.verdict.name.lower(), finding.text) for finding in findings]
+    return markdown_table(["check", "verdict", ""], rows)

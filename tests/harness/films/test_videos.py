@@ -16,9 +16,8 @@ from PIL import Image
 from benchmarl_himpo.environments.lbf.render import CLUSTERS
 from benchmarl_himpo.harness.commands import film as command
 from benchmarl_himpo.harness.evaluation.episodes import load_trained, play
-from benchmarl_himpo.harness.films.drawing import EpisodeFigure
+from benchmarl_himpo.harness.films.drawing import EpisodeFigure, principal_components
 from benchmarl_himpo.harness.films.episode import Episode, film_episode
-from benchmarl_himpo.harness.films.projection import principal_components
 from benchmarl_himpo.harness.rendering.display import RenderError, check_display
 from benchmarl_himpo.harness.rendering.encode import write_gif, write_mp4
 
