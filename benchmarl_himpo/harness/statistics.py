@@ -69,15 +69,7 @@ def estimate_mean(values: ArrayLike, confidence: float) -> Estimate:
 
 
 def estimate_difference(values: ArrayLike, reference: ArrayLike, confidence: float) -> Estimate:
-    """Estimate the mean of ``values - reference``, episode by episode.
-
-    Args:
-        values: one value per episode. Shape ``[n]``.
-        reference: of the same episodes. Shape ``[n]``.
-        confidence: coverage of the interval, in (0, 1).
-
-    Returns:
-        The estimate.
+    """Estimate the mean of ``values - reference``, one of each per episode. Shape ``[n]`` each.
 
     Raises:
         ValueError: if the numbers of episodes differ, so that nothing is paired.

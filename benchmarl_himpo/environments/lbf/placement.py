@@ -57,15 +57,7 @@ def spawn_foods(state: State, is_due: Tensor, config: LbfConfig, generator: torc
     """Fill slots in slot order, each on a uniformly drawn free cell; slots without a free cell stay empty.
 
     A food takes cells from those after it, so there is one round per food: as many as are due on the busiest board.
-
-    Args:
-        state: the boards.
-        is_due: empty slots to fill. Shape ``[B, n_foods]``, bool.
-        config: options of the game.
-        generator: of everything random.
-
-    Returns:
-        Positions and levels of all foods.
+    Takes the empty slots to fill, ``[B, n_foods]``, bool, and gives positions and levels of all foods.
     """
     cells = _cells(*config.field_size, generator.device)
     food_position, food_level = state.food_position, state.food_level

@@ -62,19 +62,17 @@ def move(state: State, action: Tensor) -> Tensor:
 
 
 def load(state: State, action: Tensor, is_beside: Tensor, config: LbfConfig) -> Loading:
-    """Load each food whose loading neighbours are together at least as strong, and pay them by level.
+    """Load each food whose loading neighbours are together at least as strong, and reward them by level.
 
     r_i = level_i · food / (Σ levels of the loaders · Σ food levels at reset), the numerator alone if rewards are not
-    normalised; -penalty for those who load a food too strong for them.
+    normalised; -penalty for those who load a food too strong for them. Loading agents do not move, so boards before or
+    after moving make no difference.
 
     Args:
-        state: the boards; loading agents do not move, so before or after moving makes no difference.
+        state: the boards.
         action: valid actions. Shape ``[B, n_agents]``, long.
         is_beside: foods that agents stand beside. Shape ``[B, n_agents, n_foods]``, bool.
         config: options of the game.
-
-    Returns:
-        What was loaded, and rewards.
     """
     loads = (action == LOAD).unsqueeze(-1) & is_beside
     level = state.agent_level.unsqueeze(-1)

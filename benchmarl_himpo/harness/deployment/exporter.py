@@ -80,15 +80,7 @@ def export_experiment(
 ) -> dict[str, Path]:
     """Write a bundle for every group of an experiment that is on the CPU; see :func:`export_run`.
 
-    Args:
-        experiment: the experiment.
-        output: folder to write.
-        seed: seed of the episodes that are compared.
-        tolerance: largest difference allowed.
-        source: where the policy comes from, for ``bundle.json``.
-
-    Raises:
-        ExportError: see :func:`export_run`.
+    ``source`` says in ``bundle.json`` where the policy comes from.
     """
     _check_replaceable(output)
     policies = dict(experiment.group_policies)

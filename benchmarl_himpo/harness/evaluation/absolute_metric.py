@@ -27,16 +27,10 @@ SEED_OFFSET = 2_000_000
 
 @dataclass(frozen=True)
 class AbsoluteMetric:
-    """Fresh episodes of the best evaluated policy.
+    """Fresh episodes of the best evaluated policy."""
 
-    Args:
-        frames: frames that the policy was trained for.
-        seed: seed of the episodes.
-        returns: what they gave.
-    """
-
-    frames: int
-    seed: int
+    frames: int  # that the policy was trained for
+    seed: int  # of the episodes
     returns: Returns
 
     @property

@@ -30,17 +30,11 @@ Change = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Disturbance:
-    """One part of a hierarchy, disturbed.
+    """One part of a hierarchy, disturbed."""
 
-    Args:
-        name: what is done, for the table.
-        level: the level whose goals are changed on their way down; None where something else is disturbed.
-        build: makes the disturbed policy of a group; every call makes a fresh one.
-    """
-
-    name: str
-    level: int | None
-    build: Callable[[HierarchicalPolicy], HierarchicalPolicy]
+    name: str  # what is done, for the table
+    level: int | None  # whose goals are changed on their way down; None where something else is disturbed
+    build: Callable[[HierarchicalPolicy], HierarchicalPolicy]  # makes the disturbed policy of a group, afresh each time
 
 
 @dataclass(frozen=True)
@@ -145,12 +139,7 @@ def list_disturbances(policy: HierarchicalPolicy, has_batch: bool) -> Iterator[D
 
 
 def audit(experiment: ResumableExperiment, seed: int, confidence: float) -> tuple[Estimate, list[AuditRow]]:
-    """Play the intact and every disturbed policy on the same episodes.
-
-    Args:
-        experiment: what :func:`~benchmarl_himpo.harness.evaluation.episodes.load_trained` gave.
-        seed: seed of the episodes.
-        confidence: coverage of the intervals, in (0, 1).
+    """Play the intact and every disturbed policy on the same episodes, of an experiment that ``load_trained`` gave.
 
     Returns:
         The return of the intact policy per agent, and a row for each disturbance.

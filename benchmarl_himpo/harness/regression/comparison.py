@@ -48,13 +48,13 @@ class Rule:
         if not 0 <= self.least_drop <= 1:
             raise ValueError(f"least_drop={self.least_drop:g} must lie between 0 and 1")
 
-    def alarms(self, differences: Sequence[np.ndarray]) -> bool:
-        """Tell whether the first stage's runs look worse than the base's."""
-        return sign_flip_test(differences) <= self.first_alpha
+    def alarms(self, p: float) -> bool:
+        """Tell by the first stage's p-value whether its runs look worse than the base's."""
+        return p <= self.first_alpha
 
-    def fails(self, differences: Sequence[np.ndarray], drop: float) -> bool:
-        """Tell whether the runs of both stages are worse, and by enough to matter."""
-        return sign_flip_test(differences) <= self.second_alpha and drop >= self.least_drop
+    def fails(self, p: float, drop: float) -> bool:
+        """Tell by the p-value of both stages whether their runs are worse, and by the drop whether enough to matter."""
+        return p <= self.second_alpha and drop >= self.least_drop
 
 
 def sign_flip_test(differences: Sequence[np.ndarray]) -> float:
@@ -132,7 +132,7 @@ def paired_differences(values: Values, base: Values) -> list[np.ndarray]:
 def judge_first(values: Values, base: Values, random: Mapping[str, float], rule: Rule) -> tuple[bool, Finding]:
     """Judge the first stage: whether it alarms, and what was found, which fails the gate by no means yet."""
     numbers = compare(values, base, random)
-    is_alarm = rule.alarms(paired_differences(values, base))
+    is_alarm = rule.alarms(numbers["p"])
     relation = "an alarm, which fresh seeds have to confirm" if is_alarm else "no alarm"
     return is_alarm, Finding("first stage", Verdict.OK, f"{_describe(numbers, rule.first_alpha)}: {relation}", numbers)
 
@@ -140,7 +140,7 @@ def judge_first(values: Values, base: Values, random: Mapping[str, float], rule:
 def judge_second(values: Values, base: Values, random: Mapping[str, float], rule: Rule) -> Finding:
     """Judge the runs of both stages together."""
     numbers = compare(values, base, random)
-    has_failed = rule.fails(paired_differences(values, base), numbers["drop"])
+    has_failed = rule.fails(numbers["p"], numbers["drop"])
     relation = "confirmed" if has_failed else f"not confirmed, which takes both and a drop of {rule.least_drop:.0%}"
     verdict = Verdict.REGRESSED if has_failed else Verdict.OK
     return Finding("both stages", verdict, f"{_describe(numbers, rule.second_alpha)}: {relation}", numbers)

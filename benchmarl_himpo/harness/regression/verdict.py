@@ -24,19 +24,12 @@ class InconclusiveError(RuntimeError):
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found.
+    """What one check found."""
 
-    Args:
-        check: its name.
-        verdict: what it says.
-        text: why, in a sentence.
-        numbers: what the verdict rests on, as JSON.
-    """
-
-    check: str
+    check: str  # its name
     verdict: Verdict
-    text: str
-    numbers: dict[str, Any] = field(default_factory=dict)
+    text: str  # why, in a sentence
+    numbers: dict[str, Any] = field(default_factory=dict)  # what the verdict rests on, as JSON
 
 
 def overall(findings: Sequence[Finding]) -> Verdict:

@@ -12,12 +12,8 @@ class RenderError(RuntimeError):
 def check_display(experiment: Experiment, asker: str, otherwise: str = "") -> None:
     """Check that the task draws itself, and draw a VMAS task once, so that whatever is missing is known at once.
 
-    Other environments draw only after a reset, and a reset would change the run's random numbers.
-
-    Args:
-        experiment: the experiment whose test environment will be drawn.
-        asker: the option or the command that asks for pictures, for the message.
-        otherwise: how to do without them, for the message too.
+    Other environments draw only after a reset, and a reset would change the run's random numbers. In messages ``asker``
+    is the option or the command that asks for pictures, and ``otherwise`` says how to do without.
 
     Raises:
         RenderError: if the task cannot be drawn.

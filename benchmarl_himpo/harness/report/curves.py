@@ -30,14 +30,6 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class TaskCurves:
-    """All variants on a task."""
-
-    over_frames: dict[str, Curve]
-    over_minutes: dict[str, Curve]
-
-
-@dataclass(frozen=True)
 class Efficiency:
     """IQM of scores over frames, over all tasks that have reference returns."""
 
@@ -63,14 +55,14 @@ def draw_from(record: RunRecord, evaluated: bool) -> tuple[list[float], list[flo
     return [record.frames[i] for i in kept], [record.seconds[i] / 60 for i in kept], returns
 
 
-def task_curves(comparison: Comparison, task: str, confidence: float) -> TaskCurves:
-    """Average the curves of a task's runs.
+def task_curves(comparison: Comparison, task: str, confidence: float) -> dict[str, dict[str, Curve]]:
+    """Average the curves of a task's runs, over ``frames`` and over ``minutes``, by variant.
 
     Over frames at every point that a run has; over minutes, where they are known, at equal steps up to the shortest
     run's end.
     """
     evaluated = has_evaluations(comparison)
-    over_frames, over_minutes = {}, {}
+    over: dict[str, dict[str, Curve]] = {"frames": {}, "minutes": {}}
     for variant in comparison.variants_of(task):
         frames, minutes = {}, {}
         for record in comparison.runs(task, variant):
@@ -80,14 +72,13 @@ def task_curves(comparison: Comparison, task: str, confidence: float) -> TaskCur
             if at_minutes:
                 minutes[record.seed] = (at_minutes, returns)
         if frames:
-            over_frames[variant] = _average(
-                frames, sorted({x for line in frames.values() for x in line[0]}), confidence
-            )
+            at = sorted({x for line in frames.values() for x in line[0]})
+            over["frames"][variant] = _average(frames, at, confidence)
         if minutes:
             last = min(line[0][-1] for line in minutes.values())
             first = max(line[0][0] for line in minutes.values())
-            over_minutes[variant] = _average(minutes, np.linspace(first, last, N_TIMES).tolist(), confidence)
-    return TaskCurves(over_frames, over_minutes)
+            over["minutes"][variant] = _average(minutes, np.linspace(first, last, N_TIMES).tolist(), confidence)
+    return over
 
 
 def interpolate(line: Line, at: Sequence[float]) -> np.ndarray:
@@ -108,11 +99,8 @@ def sample_efficiency(
 ) -> Efficiency:
     """Aggregate scores over frames, at every point that a run has and all of them reach.
 
-    Args:
-        comparison: the runs.
-        references: of the tasks to aggregate over, by label.
-        variants: those to draw, which have runs on each of the tasks; see :func:`balance`.
-        settings: of the intervals.
+    ``references`` are those of the tasks to aggregate over, by label, on each of which the variants have runs; see
+    :func:`balance`.
     """
     evaluated = has_evaluations(comparison)
     balanced = balance(comparison, list(references))

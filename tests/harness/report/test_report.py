@@ -281,7 +281,7 @@ def test_without_absolute_metrics_the_last_evaluation_counts(write: Write) -> No
 
 def test_curves_are_means_at_the_points_of_runs(write: Write) -> None:
     folder = write(*make_runs("himppo", 20, range(2)), make_record("himppo", seed=2, n_evaluations=3))
-    curve = task_curves(collect([folder]), "vmas/sampling", 0.95).over_frames["himppo"]
+    curve = task_curves(collect([folder]), "vmas/sampling", 0.95)["frames"]["himppo"]
     records = [make_record("himppo", seed=seed, level=20.0) for seed in range(2)]
     assert curve.at == records[0].evaluation_frames  # the short run's are among them
     last = [np.mean(record.evaluation_returns[-1]) for record in records]
@@ -309,7 +309,7 @@ def test_sample_efficiency_is_the_iqm_of_scores_at_each_point(write: Write) -> N
 def test_runs_without_evaluations_are_drawn_as_they_collected(write: Write) -> None:
     nothing = {"evaluation_frames": [], "evaluation_seconds": [], "evaluation_returns": []}
     folder = write(*make_runs("ippo", 20, range(2), **nothing))
-    curve = task_curves(collect([folder]), "vmas/sampling", 0.95).over_frames["ippo"]
+    curve = task_curves(collect([folder]), "vmas/sampling", 0.95)["frames"]["ippo"]
     assert curve.at == make_record().frames[1:]  # no episode ended in the first batch
     assert "of the episodes that ended in each batch" in page_of(folder)
 
@@ -405,8 +405,11 @@ def test_a_protocol_says_what_was_asked_and_tuned_and_which_runs_are_missing(wri
 
 
 def test_a_protocol_that_does_not_exist_is_refused(ragged: Path) -> None:
-    with pytest.raises(SystemExit, match="protocol/nonesuch"):
+    with pytest.raises(SystemExit) as exit_info:
         command.main([str(ragged), "protocol=nonesuch"])
+    said = str(exit_info.value.code)
+    assert re.fullmatch(r"protocol=nonesuch does not exist: choose from [a-z_, ]+", said)
+    assert {"foraging", "sampling_discrete"} <= set(said.partition("choose from ")[2].split(", "))
 
 
 def test_the_same_runs_give_the_same_bytes(ragged: Path, tmp_path: Path, capsys) -> None:
