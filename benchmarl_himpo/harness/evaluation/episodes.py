@@ -122,12 +122,9 @@ def load_policy(
 
 
 def build_quietly(cfg: DictConfig, choices: Mapping[str, str], n_episodes: int) -> ResumableExperiment:
-    """Build an experiment to play with that has an untrained policy, logs nothing and leaves no files.
+    """Build an experiment to play ``n_episodes`` side by side with.
 
-    Args:
-        cfg: the composed config.
-        choices: the file chosen for each group.
-        n_episodes: episodes that the test environment plays side by side.
+    It has an untrained policy, logs nothing and leaves no files.
     """
     with tempfile.TemporaryDirectory() as scratch:
         quiet = {**QUIET, "save_folder": scratch, "evaluation_episodes": n_episodes}

@@ -27,7 +27,7 @@ def check_display(experiment: Experiment, asker: str, otherwise: str = "") -> No
         experiment.test_env.render(mode="rgb_array")
     except Exception as error:  # whatever pyglet, EGL, matplotlib or the scenario raise
         raise RenderError(
-            f"{asker} draws the task, which cannot be done on this machine ({error}): provide a display or EGL and "
+            f"{asker} draws the task, which cannot be done on this machine ({error}): provide a display or EGL, and "
             "pip install 'benchmarl_himpo[render]'"
             f"{otherwise and f', or {otherwise}'}."
         ) from error
