@@ -18,7 +18,7 @@ from tensordict.nn import TensorDictSequential
 from torch import Tensor
 from tqdm import tqdm
 
-from benchmarl_himpo.harness.evaluation.episodes import Returns, play, seed_environment
+from benchmarl_himpo.harness.evaluation.episodes import play, seed_environment
 from benchmarl_himpo.harness.runs import ResumableExperiment
 from benchmarl_himpo.harness.statistics import Estimate, estimate_difference, estimate_mean
 from benchmarl_himpo.hierarchy import StaticClustering
@@ -162,16 +162,15 @@ def audit(experiment: ResumableExperiment, seed: int, confidence: float) -> tupl
     rows = []
     for disturbance in tqdm(disturbances, desc="disturbances"):
         disturbed = TensorDictSequential(*(disturbance.build(policy) for policy in policies))
-        returns: Returns = play(experiment, seed, disturbed)
+        returns = play(experiment, seed, disturbed).per_agent
+        n_looks = n_at_level.get(disturbance.level, 1)
         rows.append(
             AuditRow(
                 name=disturbance.name,
                 level=disturbance.level,
-                value=estimate_mean(returns.per_agent, confidence),
-                effect=estimate_difference(returns.per_agent, intact, confidence),
-                corrected=estimate_difference(
-                    returns.per_agent, intact, 1 - (1 - confidence) / n_at_level.get(disturbance.level, 1)
-                ),
+                value=estimate_mean(returns, confidence),
+                effect=estimate_difference(returns, intact, confidence),
+                corrected=estimate_difference(returns, intact, 1 - (1 - confidence) / n_looks),
             )
         )
     return estimate_mean(intact, confidence), rows

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -77,11 +78,8 @@ class EpisodeFigure:
         for update in self.updates:
             update(step)
         self.canvas.draw()
-        return (
-            torch.frombuffer(bytearray(self.canvas.buffer_rgba()), dtype=torch.uint8)
-            .reshape(*reversed(self.canvas.get_width_height()), 4)[..., :3]
-            .permute(2, 0, 1)
-        )
+        picture = torch.from_numpy(np.array(self.canvas.buffer_rgba()))  # [height, width, 4]
+        return picture[..., :3].permute(2, 0, 1)
 
     def _draw_scene(self, axes: Any) -> Update:
         scenes = self.episode.scenes
@@ -106,7 +104,9 @@ class EpisodeFigure:
     def _draw_panels(self, figure: Any) -> None:
         groups = list(self._groups())
         n_goals = max(len(group.goals) for _, group, _ in groups)
-        strips = [(name, group, level) for name, group, _ in groups for level in _strips(group)]
+        strips = [
+            (name, group, level) for name, group, _ in groups for level in (*reversed(range(len(group.reward))), None)
+        ]  # of a group from the top level down; None is the external reward
         grid = figure.add_gridspec(len(groups) * bool(n_goals) * 3 + len(strips), max(n_goals, 1))
         row = 0
         for name, group, colour_offset in groups:
@@ -233,11 +233,6 @@ def _number(axes: Any, n: int) -> list[Any]:
     """Labels 0 to n - 1, to be moved on top of markers."""
     style: dict[str, Any] = {"fontsize": "x-small", "ha": "center", "va": "center", "color": "white", "zorder": 10}
     return [axes.text(0, 0, str(i), in_layout=False, **style) for i in range(n)]
-
-
-def _strips(group: GroupEpisode) -> list[int | None]:
-    """Strips of a group from the top level down; None is the external reward."""
-    return [*reversed(range(len(group.reward))), None]
 
 
 def _strip_title(level: int | None) -> str:

@@ -26,18 +26,11 @@ CORNER = (0.8, 0.2)
 
 @dataclass(frozen=True)
 class Scene:
-    """The first environment at one moment.
+    """The first environment at one moment."""
 
-    Args:
-        picture: what the environment draws. Shape ``[height, width, 3]``, uint8.
-        extent: where its edges are; None where that is not known.
-        positions: of each group's agents, in the units of the extent. Shape ``[n_agents, 2]`` each; empty where the
-            extent is not known.
-    """
-
-    picture: np.ndarray
-    extent: Extent | None
-    positions: dict[str, Tensor]
+    picture: np.ndarray  # [height, width, 3], uint8: what the environment draws
+    extent: Extent | None  # where its edges are; None where that is not known
+    positions: dict[str, Tensor]  # [n_agents, 2] each, of each group, in the extent's units; empty where none is known
 
 
 def draw_scene(experiment: ResumableExperiment, env: Any, data: TensorDictBase) -> Scene:
