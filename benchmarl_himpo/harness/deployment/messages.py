@@ -29,21 +29,15 @@ CENTRE = "centre"
 class Flow:
     """Messages of one kind that one node receives.
 
-    Args:
-        receiver: name of the kind of node: ``worker``, ``level 1``, ``centre``.
-        what: what is sent, and by whom.
-        n_bytes: size of a message.
-        every: env steps from one exchange to the next.
-        n_worst: messages per exchange, at most.
-        counted: level whose nodes receive, and who sends: ``neighbours``, ``subordinates``, ``others`` (all that live)
-            or ``alive`` (the same to one place); None where the number is always the same.
+    Counted are, by the level whose nodes receive, those that ``neighbours``, ``subordinates``, ``others`` (all that
+    live) or the ``alive`` (the same to one place) send; None where the number is always the same.
     """
 
-    receiver: str
-    what: str
-    n_bytes: int
-    every: int
-    n_worst: int
+    receiver: str  # name of the kind of node: ``worker``, ``level 1``, ``centre``
+    what: str  # what is sent, and by whom
+    n_bytes: int  # size of a message
+    every: int  # env steps from one exchange to the next
+    n_worst: int  # messages per exchange, at most
     counted: tuple[int, str] | None = None
 
 

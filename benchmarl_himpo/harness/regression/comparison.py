@@ -28,18 +28,13 @@ EXPECTED = (
 class Rule:
     """When the gate alarms, and when it fails.
 
-    Args:
-        first_alpha: level of the first stage's test.
-        second_alpha: level of the test of both stages together.
-        least_drop: drop that these must also show, as a share of the base's return above the random policy's.
-
     Raises:
         ValueError: if a value is out of range.
     """
 
-    first_alpha: float
-    second_alpha: float
-    least_drop: float
+    first_alpha: float  # level of the first stage's test
+    second_alpha: float  # level of the test of both stages together
+    least_drop: float  # that these must also show, as a share of the base's return above the random policy's
 
     def __post_init__(self) -> None:
         for name, value in (("first_alpha", self.first_alpha), ("second_alpha", self.second_alpha)):

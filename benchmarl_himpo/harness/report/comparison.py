@@ -57,18 +57,14 @@ class Absent:
 class Comparison:
     """Runs to compare.
 
-    Args:
-        records: sorted by task, variant and seed.
-        files: where each was found, relative to the folder that was given, by id.
-        absent: runs of the protocol without a record; without a protocol unfinished runs, and seeds that other variants
-            of the task have.
-        common: what was taken out of the labels, because all have it.
+    Absent are runs of the protocol without a record; without a protocol unfinished runs, and seeds that other variants
+    of the task have.
     """
 
-    records: list[RunRecord]
-    files: dict[str, str]
+    records: list[RunRecord]  # sorted by task, variant and seed
+    files: dict[str, str]  # where each was found, relative to the folder that was given, by id
     absent: list[Absent]
-    common: list[str]
+    common: list[str]  # what was taken out of the labels, because all have it
 
     @property
     def tasks(self) -> list[str]:
