@@ -36,11 +36,7 @@ class HimpoSearchPath(SearchPathPlugin):
     """
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """Append the folders, without ``conf/`` in a program that starts from it, as our own commands do.
-
-        Args:
-            search_path: where Hydra looks, changed in place.
-        """
+        """Append the folders, without ``conf/`` in a program that starts from it, as our own commands do."""
         if "benchmarl" not in sys.modules:
             return
         register()

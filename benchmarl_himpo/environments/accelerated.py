@@ -41,14 +41,7 @@ _ACCELERATED: dict[str, type[TaskClass]] = {"vmas/sampling": AcceleratedSampling
 
 
 def accelerate(task: TaskClass) -> TaskClass:
-    """Give a task its faster simulation.
-
-    Args:
-        task: any task of BenchMARL.
-
-    Returns:
-        A task of the same name and options with the faster simulation; the task itself where there is none.
-    """
+    """Give a task of BenchMARL its faster simulation, of the same name and options; itself where there is none."""
     accelerated = _ACCELERATED.get(f"{task.env_name()}/{task.name.lower()}")
     return task if accelerated is None else accelerated(task.name, task.config)
 

@@ -113,15 +113,7 @@ class CueEnv(EnvBase):
 
 
 class CueClass(OwnTaskClass):
-    """:class:`CueEnv` for BenchMARL. The agents' networks see the one-hot alone: positions serve the hierarchy.
-
-    Args:
-        name: name of the task.
-        config: all options of :class:`CueConfig`.
-
-    Raises:
-        ValueError: if an option is unknown, missing or out of range.
-    """
+    """:class:`CueEnv` for BenchMARL. The agents' networks see the one-hot alone: positions serve the hierarchy."""
 
     config_class = CueConfig
 

@@ -82,12 +82,7 @@ class OwnTaskClass(TaskClass):
 
 
 def check_option_names(config_class: type, env_name: str, config: dict[str, Any]) -> None:
-    """Check that a task's options are those of its class.
-
-    Args:
-        config_class: dataclass of the options.
-        env_name: name of the environment, for the message.
-        config: the options.
+    """Check that a task's options are those of its class, a dataclass.
 
     Raises:
         ValueError: if an option is unknown or missing.

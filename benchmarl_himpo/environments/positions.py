@@ -7,50 +7,23 @@ three unit types.
 
 from __future__ import annotations
 
-_FIRST = "observation[0:2]"
-_BEHIND_VELOCITY = "observation[2:4]"
-_POSITIONS: dict[str, str | None] = {
-    "vmas/balance": _FIRST,
-    "vmas/ball_passage": _FIRST,
-    "vmas/ball_trajectory": _FIRST,
-    "vmas/buzz_wire": _FIRST,
-    "vmas/discovery": _FIRST,
-    "vmas/dispersion": _FIRST,
-    "vmas/dropout": _FIRST,
-    "vmas/flocking": _FIRST,
-    "vmas/football": _BEHIND_VELOCITY,
-    "vmas/give_way": _FIRST,
-    "vmas/joint_passage": _FIRST,
-    "vmas/joint_passage_size": _FIRST,
-    "vmas/multi_give_way": _FIRST,
-    "vmas/navigation": _FIRST,
-    "vmas/passage": _FIRST,
-    "vmas/reverse_transport": _FIRST,
-    "vmas/sampling": _FIRST,
-    "vmas/simple_adversary": None,
-    "vmas/simple_crypto": None,
-    "vmas/simple_push": None,
-    "vmas/simple_reference": None,
-    "vmas/simple_speaker_listener": None,
-    "vmas/simple_spread": _FIRST,
-    "vmas/simple_tag": _BEHIND_VELOCITY,
-    "vmas/simple_world_comm": _BEHIND_VELOCITY,
-    "vmas/transport": _FIRST,
-    "vmas/wheel": _FIRST,
-    "vmas/wind_flocking": None,
+_OF_VMAS = {
+    "observation[0:2]": """
+        balance ball_passage ball_trajectory buzz_wire discovery dispersion dropout flocking give_way joint_passage
+        joint_passage_size multi_give_way navigation passage reverse_transport sampling simple_spread transport wheel
+    """,
+    "observation[2:4]": "football simple_tag simple_world_comm",
+    None: "simple_adversary simple_crypto simple_push simple_reference simple_speaker_listener wind_flocking",
 }
+_POSITIONS = {f"vmas/{task}": source for source, tasks in _OF_VMAS.items() for task in tasks.split()}
 _OF_EVERY_TASK = {"smacv2": "observation[-5:-3]"}
 
 
 def known_position(environment_name: str, task_name: str) -> str | None:
     """Look up where a task's observation holds the position.
 
-    Args:
-        environment_name: BenchMARL's name of the environment, lower case.
-        task_name: BenchMARL's name of the task, lower case.
-
-    Returns:
-        A source that :meth:`~benchmarl_himpo.models.PositionSource.parse` reads; None where none is known.
+    Takes BenchMARL's names, lower case. Gives a source that :meth:`~benchmarl_himpo.models.PositionSource.parse`
+    reads; None where none is known.
     """
     return _POSITIONS.get(f"{environment_name}/{task_name}", _OF_EVERY_TASK.get(environment_name))
 

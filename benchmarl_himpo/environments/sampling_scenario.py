@@ -127,16 +127,9 @@ class SamplingScenario(Scenario):
     ) -> Tensor:
         """Value of points: their density, or zero out of bounds and in cells that were sampled before.
 
-        Points that mark their cells do so in order: the second of two points in one cell has no value.
-
-        Args:
-            points: shape ``[rows, P, 2]``.
-            norm: divide by the largest density on the grid.
-            update_sampled_flag: mark the points' cells as sampled.
-            rows: environments that the points stand in.
-
-        Returns:
-            Shape ``[rows, P]``.
+        Points that mark their cells do so in order: the second of two points in one cell has no value. Takes points
+        ``[rows, P, 2]`` of these environments, gives ``[rows, P]``, with ``norm`` as shares of the grid's largest
+        density.
         """
         locs = torch.stack(self.locs, dim=-2)[rows].unsqueeze(1)
         density, cell = self._lattice(points.unsqueeze(-1), locs)
@@ -152,14 +145,9 @@ class SamplingScenario(Scenario):
     def _lattice(self, coordinate: Tensor, locs: Tensor) -> tuple[Tensor, Tensor]:
         """Total density on the points of lattices, from one axis at a time: an isotropic Gaussian is a product.
 
-        The steps from a coordinate to its cell are VMAS's, in float32: points on a border fall on the same side.
-
-        Args:
-            coordinate: coordinates along x and along y. Shape ``[*N, 2, P]``.
-            locs: centres of the Gaussians. Shape ``[*N, n_gaussians, 2]``.
-
-        Returns:
-            Density, zero out of bounds, and the number of the cell that holds the point. Shape ``[*N, P, P]`` each.
+        The steps from a coordinate to its cell are VMAS's, in float32: points on a border fall on the same side. Takes
+        coordinates along x and along y, ``[*N, 2, P]``, and centres of the Gaussians, ``[*N, n_gaussians, 2]``. Gives
+        the density, zero out of bounds, and the number of the cell that holds the point, ``[*N, P, P]`` each.
         """
         inside = coordinate.abs() <= self.extent
         coordinate = coordinate.clamp(-self.reach, self.reach)

@@ -12,16 +12,11 @@ from benchmarl_himpo.host.vmas import SIMULATION
 
 
 def find_simulation(env: EnvBase) -> tuple[Any, tuple[str, ...]] | None:
-    """Find the state of an environment's simulation.
+    """Give the object that holds the state of an environment's simulation, and the names of its attributes.
 
     VMAS keeps it in one object. Environments of this package, and others that do the same, name the attributes that
-    hold it in an attribute of their class, ``simulation``; random generators are not among them.
-
-    Args:
-        env: the environment.
-
-    Returns:
-        The object that holds the state, and the names of its attributes; None: the environment does not tell.
+    hold it in an attribute of their class, ``simulation``; random generators are not among them. None: the environment
+    does not tell.
     """
     while isinstance(env, TransformedEnv):
         env = env.base_env

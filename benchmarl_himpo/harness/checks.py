@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -65,7 +64,7 @@ def check_request(config: ExperimentConfig, on_policy: bool, task_name: str, mod
         model_names: names of all models in use, such as ``{"mlp"}``; see :func:`model_names_of`.
 
     Raises:
-        RequestError: if options disagree, or a device, a package or a file is missing.
+        RequestError: if options disagree, or a device or a package is missing.
     """
     _check_task(task_name)
     _check_batches(config, on_policy)
@@ -73,28 +72,24 @@ def check_request(config: ExperimentConfig, on_policy: bool, task_name: str, mod
         _check_device(option, getattr(config, option))
     for logger in config.loggers:
         _check_logger(logger)
-    if config.render:
-        _check_render(config.loggers, task_name)
+    # wandb and TensorBoard encode films with moviepy; TensorBoard drops them where it lacks a module that 2.0 removed
+    if config.render and {"wandb", "tensorboard"} & set(config.loggers) and not _has_moviepy():
+        raise RequestError(
+            "experiment.render=true needs moviepy below 2 for the loggers wandb and tensorboard: pip install "
+            "'benchmarl_himpo[render]', or choose experiment.render=false."
+        )
     if "gnn" in model_names and find_spec("torch_geometric") is None:
         raise RequestError(
             "a gnn in model or critic_model needs torch_geometric, which is not installed: pip install "
             "'benchmarl_himpo[gnn]', or choose model=layers/mlp."
         )
-    if config.restore_file is not None and not Path(config.restore_file).is_file():
-        raise RequestError(
-            f"experiment.restore_file={config.restore_file} does not exist: give the path of a checkpoint_*.pt file."
-        )
 
 
 def check_absolute_metric(config: ExperimentConfig, n_episodes: int) -> None:
-    """Check that the best policy of a run will be known at its end.
-
-    Args:
-        config: the experiment's configuration.
-        n_episodes: episodes of the absolute metric; 0: it is not asked for.
+    """Check that the best policy of a run will be known at its end, if its absolute metric is asked for.
 
     Raises:
-        RequestError: if it is no count, or there is nothing to choose the policy by or to keep it in.
+        RequestError: if the number of episodes is no count, or nothing chooses or keeps the best policy.
     """
     if isinstance(n_episodes, bool) or not isinstance(n_episodes, int) or n_episodes < 0:
         raise RequestError(
@@ -113,10 +108,7 @@ def check_absolute_metric(config: ExperimentConfig, n_episodes: int) -> None:
 
 
 def check_sweep(config: DictConfig) -> None:
-    """Check that a run of a sweep leaves what its record is made of, and can be continued.
-
-    Args:
-        config: the ``experiment`` node of a composed config.
+    """Check by its ``experiment`` node that a run of a sweep leaves what its record is made of, and can be continued.
 
     Raises:
         RequestError: if an option stands in the way.
@@ -136,14 +128,7 @@ def _as_written(value: object) -> str:
 
 
 def describe_lack_of_record(config: DictConfig) -> str | None:
-    """Say what keeps a run from having a record.
-
-    Args:
-        config: the ``experiment`` node of a composed config.
-
-    Returns:
-        A few words that name the option; None: nothing does.
-    """
+    """Name the option of an ``experiment`` node that keeps a run from having a record; None: there is none."""
     if "csv" not in config.loggers:
         return f"experiment.loggers={list(config.loggers)} lacks csv, which it is read from"
     if config.evaluation and not config.create_json:
@@ -152,27 +137,13 @@ def describe_lack_of_record(config: DictConfig) -> str | None:
 
 
 def model_names_of(model: DictConfig) -> Iterator[str]:
-    """Yield the name of a model, or of each layer of a sequence model.
-
-    Args:
-        model: the ``model`` or ``critic_model`` node of a composed config.
-
-    Yields:
-        Names as in BenchMARL's model registry.
-    """
+    """Yield the name, as in BenchMARL's registry, of a model of a composed config, or of each layer of a sequence."""
     for layer in model.get("layers", {"": model}).values():
         yield layer["name"]
 
 
 def _check_task(name: str) -> None:
-    """Check that the packages that a task of BenchMARL needs are there, in versions that work.
-
-    Args:
-        name: name of the task.
-
-    Raises:
-        RequestError: if one is missing or has another version.
-    """
+    """Check that the packages that a task of BenchMARL needs are there, in versions that work."""
     task = task_config_registry.get(name)
     needs = TASK_NEEDS.get(task, TASK_NEEDS.get(type(task), ()))
     unmet = {need: found for need in needs if (found := _unmet(need))}
@@ -194,15 +165,7 @@ def _unmet(need: Need) -> str:
 
 
 def _check_batches(config: ExperimentConfig, on_policy: bool) -> None:
-    """Check that evaluations and checkpoints fall on the end of an iteration.
-
-    Args:
-        config: the experiment's configuration.
-        on_policy: whether the algorithm learns on-policy.
-
-    Raises:
-        RequestError: if one would be missed.
-    """
+    """Check that evaluations and checkpoints fall on the end of an iteration."""
     policy = "on_policy" if on_policy else "off_policy"
     frames = f"{policy}_collected_frames_per_batch"
     batch = f"{policy}_minibatch_size" if on_policy else f"{policy}_train_batch_size"
@@ -227,15 +190,7 @@ def _check_batches(config: ExperimentConfig, on_policy: bool) -> None:
 
 
 def _check_device(option: str, name: str) -> None:
-    """Check that a tensor can be made on a device.
-
-    Args:
-        option: key in the experiment config, for the message.
-        name: the device asked for.
-
-    Raises:
-        RequestError: if it cannot.
-    """
+    """Check that a tensor can be made on the device that an option of the experiment names."""
     if option == "buffer_device" and name == "disk":
         return
     try:
@@ -248,14 +203,7 @@ def _check_device(option: str, name: str) -> None:
 
 
 def _check_logger(name: str) -> None:
-    """Check that a logger exists and that its package is installed.
-
-    Args:
-        name: the logger asked for.
-
-    Raises:
-        RequestError: if it does not exist or its package is missing.
-    """
+    """Check that a logger exists and that its package is installed."""
     if name not in LOGGERS:
         raise RequestError(f"experiment.loggers has the unknown logger {name!r}: choose from {', '.join(LOGGERS)}.")
     install = LOGGERS[name]
@@ -264,52 +212,6 @@ def _check_logger(name: str) -> None:
             f"experiment.loggers asks for {name}, which is not installed: {install}, "
             f"or leave it out with experiment.loggers=[csv]."
         )
-
-
-def check_drawing(task_name: str, asker: str, otherwise: str = "") -> None:
-    """Check that the packages with which a task draws itself are there.
-
-    Args:
-        task_name: name of the task, such as ``"vmas/sampling"``.
-        asker: the option or the command that asks for pictures, for the message.
-        otherwise: how to do without them, for the message too.
-
-    Raises:
-        RequestError: if a package is missing or too new.
-    """
-    if task_name.startswith("vmas/") and not _has_colormaps():
-        raise RequestError(
-            f"{asker} needs matplotlib below 3.9 to draw VMAS tasks: pip install 'benchmarl_himpo[render]'"
-            f"{otherwise and f', or {otherwise}'}."
-        )
-
-
-def _check_render(loggers: list[str], task_name: str) -> None:
-    """Check that evaluations can be filmed and the film be written.
-
-    Args:
-        loggers: the loggers that will be handed the film.
-        task_name: name of the task.
-
-    Raises:
-        RequestError: if a package is missing or too new.
-    """
-    check_drawing(task_name, "experiment.render=true", "choose experiment.render=false")
-    # TensorBoard and wandb encode films with moviepy, TensorBoard with the module 2.0 removed.
-    if {"wandb", "tensorboard"} & set(loggers) and not _has_moviepy():
-        raise RequestError(
-            "experiment.render=true needs moviepy below 2 for the loggers wandb and tensorboard: pip install "
-            "'benchmarl_himpo[render]', or choose experiment.render=false."
-        )
-
-
-def _has_colormaps() -> bool:
-    """Tell whether matplotlib still has the function that VMAS draws with (removed in 3.9)."""
-    try:
-        from matplotlib import cm
-    except ImportError:
-        return False
-    return hasattr(cm, "get_cmap")
 
 
 def _has_moviepy() -> bool:

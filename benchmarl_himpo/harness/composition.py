@@ -10,6 +10,7 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.plugins import Plugins
+from hydra.errors import MissingConfigException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig
 
@@ -67,13 +68,23 @@ def compose(overrides: Sequence[str] = (), *, return_hydra_config: bool = False)
     Returns:
         The composed config, with ``experiment``, ``algorithm``, ``task``, ``model``,
         ``critic_model`` and ``seed``.
+
+    Raises:
+        MissingConfigException: if an override chooses a file that does not exist.
     """
     register()
     with (
         set_aside_hydra(),
         initialize_config_dir(config_dir=str(CONF_DIR), version_base=HYDRA_VERSION_BASE),
     ):
-        return hydra_compose("config", list(overrides), return_hydra_config=return_hydra_config)
+        try:
+            return hydra_compose("config", list(overrides), return_hydra_config=return_hydra_config)
+        except MissingConfigException as error:
+            file, known = str(error.missing_cfg_file), error.options or ()
+            if not file.startswith("protocol/"):  # other groups have schemas and folders, where Hydra lists half
+                raise
+            message = f"{file.replace('/', '=', 1)} does not exist: choose from {', '.join(known)}"
+            raise MissingConfigException(message, file, known) from error
 
 
 def check_changes(changes: Sequence[str]) -> None:

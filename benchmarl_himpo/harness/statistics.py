@@ -69,15 +69,7 @@ def estimate_mean(values: ArrayLike, confidence: float) -> Estimate:
 
 
 def estimate_difference(values: ArrayLike, reference: ArrayLike, confidence: float) -> Estimate:
-    """Estimate the mean of ``values - reference``, episode by episode.
-
-    Args:
-        values: one value per episode. Shape ``[n]``.
-        reference: of the same episodes. Shape ``[n]``.
-        confidence: coverage of the interval, in (0, 1).
-
-    Returns:
-        The estimate.
+    """Estimate the mean of ``values - reference``, one of each per episode. Shape ``[n]`` each.
 
     Raises:
         ValueError: if the numbers of episodes differ, so that nothing is paired.
@@ -141,12 +133,7 @@ def probability_of_improvement(scores: Scores, reference: Scores) -> np.ndarray:
 
         P(X > Y) = 1/(N K) Σᵢ Σⱼ S(xᵢ, yⱼ),  S = 1, 1/2, 0 for >, =, <.
 
-    Args:
-        scores: of one algorithm.
-        reference: of the other one, on the same tasks.
-
-    Returns:
-        Shape ``[*B]``, in [0, 1].
+    Shape ``[*B]``, in [0, 1].
     """
     wins = [
         (np.sign(task[..., :, None] - other[..., None, :]) / 2 + 0.5).mean((-2, -1))
@@ -156,72 +143,57 @@ def probability_of_improvement(scores: Scores, reference: Scores) -> np.ndarray:
 
 
 def performance_profile(scores: Scores, thresholds: np.ndarray) -> np.ndarray:
-    """Share of runs, of all tasks, whose score is above each threshold.
-
-    Args:
-        scores: of one algorithm.
-        thresholds: shape ``[n_thresholds]``.
-
-    Returns:
-        Shape ``[n_thresholds, *B]``, in [0, 1].
-    """
+    """Share of runs, of all tasks, whose score is above each threshold. Shape ``[n_thresholds, *B]``, in [0, 1]."""
     together = np.concatenate(scores, axis=-1)
     return np.stack([(together > threshold).mean(-1) for threshold in thresholds])
 
 
-def bootstrap(
-    statistic: Statistic, scores: Scores, *, confidence: float, repetitions: int, seed: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Give a statistic its interval by the stratified percentile bootstrap.
+@dataclass(frozen=True)
+class Bootstrap:
+    """Intervals by the stratified percentile bootstrap.
 
     Args:
-        statistic: what is asked for.
-        scores: an array for each task; runs on the last axis.
-        confidence: coverage of the interval, in (0, 1).
+        confidence: coverage of the intervals, in (0, 1).
         repetitions: number of resamples.
         seed: of the resampling; the same seed gives the same interval.
-
-    Returns:
-        The statistic, and the lower and upper limits of its interval; NaN limits where a task has a single run, whose
-        spread nobody knows. Same shape each.
     """
-    value = np.asarray(statistic(scores))
-    n_runs = [task.shape[-1] for task in scores]
-    if min(n_runs) < 2:
-        unknown = np.full_like(value, math.nan, dtype=float)
-        return value, unknown, unknown
 
-    def resampled(*runs: np.ndarray, axis: int) -> np.ndarray:
-        return statistic([task[..., drawn] for task, drawn in zip(scores, runs, strict=True)])
+    confidence: float
+    repetitions: int
+    seed: int
 
-    result = stats.bootstrap(
-        [np.arange(n) for n in n_runs],
-        resampled,
-        n_resamples=repetitions,
-        batch=BATCH,
-        confidence_level=confidence,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    )
-    interval = result.confidence_interval
-    return value, np.asarray(interval.low), np.asarray(interval.high)
+    def limits(self, statistic: Statistic, scores: Scores) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Give a statistic of one number or several, and the lower and upper limits of its interval. Same shape each.
 
+        Limits are NaN where a task has a single run, whose spread nobody knows.
+        """
+        value = np.asarray(statistic(scores))
+        n_runs = [task.shape[-1] for task in scores]
+        if min(n_runs) < 2:
+            unknown = np.full_like(value, math.nan, dtype=float)
+            return value, unknown, unknown
 
-def estimate(statistic: Statistic, scores: Scores, *, confidence: float, repetitions: int, seed: int) -> Estimate:
-    """Give a statistic that is one number its interval; see :func:`bootstrap`."""
-    value, low, high = bootstrap(statistic, scores, confidence=confidence, repetitions=repetitions, seed=seed)
-    return Estimate(float(value), float(low), float(high))
+        def resampled(*runs: np.ndarray, axis: int) -> np.ndarray:
+            return statistic([task[..., drawn] for task, drawn in zip(scores, runs, strict=True)])
 
+        interval = stats.bootstrap(
+            [np.arange(n) for n in n_runs],
+            resampled,
+            n_resamples=self.repetitions,
+            batch=BATCH,
+            confidence_level=self.confidence,
+            method="percentile",
+            rng=np.random.default_rng(self.seed),
+        ).confidence_interval
+        return value, np.asarray(interval.low), np.asarray(interval.high)
 
-def estimate_improvement(
-    scores: Scores, reference: Scores, *, confidence: float, repetitions: int, seed: int
-) -> Estimate:
-    """Give a probability of improvement its interval: both algorithms' runs are resampled; see :func:`bootstrap`."""
-    n_tasks = len(scores)
-    return estimate(
-        lambda both: probability_of_improvement(both[:n_tasks], both[n_tasks:]),
-        [*scores, *reference],
-        confidence=confidence,
-        repetitions=repetitions,
-        seed=seed,
-    )
+    def estimate(self, statistic: Statistic, scores: Scores) -> Estimate:
+        """Estimate a statistic that is one number."""
+        return Estimate(*map(float, self.limits(statistic, scores)))
+
+    def improvement(self, scores: Scores, reference: Scores) -> Estimate:
+        """Estimate a probability of improvement: both algorithms' runs are resampled."""
+        n_tasks = len(scores)
+        return self.estimate(
+            lambda both: probability_of_improvement(both[:n_tasks], both[n_tasks:]), [*scores, *reference]
+        )

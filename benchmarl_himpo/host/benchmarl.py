@@ -38,38 +38,13 @@ HOOKS = (
 )
 """Methods of BenchMARL with private names that classes of this package override."""
 
-EXPERIMENT_ATTRIBUTES = (
-    "action_spec",
-    "algorithm",
-    "algorithm_config",
-    "algorithm_name",
-    "callbacks",
-    "collector",
-    "config",
-    "critic_model_config",
-    "env_func",
-    "environment_name",
-    "folder_name",
-    "group_map",
-    "group_policies",
-    "logger",
-    "losses",
-    "max_steps",
-    "mean_return",
-    "model_config",
-    "n_iters_performed",
-    "observation_spec",
-    "optimizers",
-    "policy",
-    "replay_buffers",
-    "seed",
-    "state_spec",
-    "task",
-    "task_name",
-    "test_env",
-    "total_frames",
-    "total_time",
-    "train_group_map",
+EXPERIMENT_ATTRIBUTES = tuple(
+    """
+    action_spec algorithm algorithm_config algorithm_name callbacks collector config critic_model_config env_func
+    environment_name folder_name group_map group_policies logger losses max_steps mean_return model_config
+    n_iters_performed observation_spec optimizers policy replay_buffers seed state_spec task task_name test_env
+    total_frames total_time train_group_map
+    """.split()
 )
 """Attributes of ``Experiment`` that this package reads.
 
@@ -79,49 +54,31 @@ of them would replace this list.
 
 
 def experiment_loggers(experiment: Experiment) -> list[Logger]:
-    """Give the loggers that an experiment writes to.
+    """Give TorchRL's loggers that an experiment writes to, one for each of ``config.loggers``.
 
     Needed to find the CSV logger among them. ``Logger.loggers`` is not documented. Callbacks that are handed the
     loggers would replace this.
-
-    Args:
-        experiment: the experiment.
-
-    Returns:
-        TorchRL's loggers, one for each of ``config.loggers``.
     """
     loggers: list[Logger] = experiment.logger.loggers
     return loggers
 
 
 def evaluations_to_write(experiment: Experiment) -> dict[str, Any] | None:
-    """Give what an experiment's JSON file will hold at the next evaluation.
+    """Give what an experiment's JSON file will hold at the next evaluation, to be changed in place; None: no file.
 
     Needed because a resumed experiment begins the file anew. ``JsonWriter.run_data`` is not documented. A writer that
-    goes on with the file that it finds would replace this.
-
-    Args:
-        experiment: the experiment.
-
-    Returns:
-        The second part of what :func:`~benchmarl_himpo.host.benchmarl_files.read_run_json` reads, to be changed in
-        place; None where there is no such file.
+    goes on with the file that it finds would replace this. It is the second part of what
+    :func:`~benchmarl_himpo.host.benchmarl_files.read_run_json` reads.
     """
     writer = experiment.logger.json_writer
     return None if writer is None else writer.run_data
 
 
 def training_env(experiment: Experiment) -> EnvBase:
-    """Give the environment that an experiment collects in.
+    """Give the environment that an experiment, set up, collects in.
 
     Needed for its random numbers and its simulation. ``rollout_env`` and ``collector.env`` are not documented. A
     ``train_env`` beside ``test_env`` would replace this.
-
-    Args:
-        experiment: the experiment, set up.
-
-    Returns:
-        The environment.
     """
     env: EnvBase = experiment.rollout_env if experiment.config.collect_with_grad else experiment.collector.env
     return env
@@ -130,12 +87,8 @@ def training_env(experiment: Experiment) -> EnvBase:
 def offer_type_check(task_name: str, options: type) -> None:
     """Put the dataclass of a task's options where BenchMARL's loader looks for it, which warns where there is none.
 
-    Needed because that is a module inside of BenchMARL's own package. A ``TaskClass`` that names its dataclass would
-    replace this.
-
-    Args:
-        task_name: name of the task on the command line, such as ``lbf/foraging_8x8_2p_1f``.
-        options: the dataclass.
+    Needed because that is a module inside of BenchMARL's own package, called as the task on the command line. A
+    ``TaskClass`` that names its dataclass would replace this.
     """
     name = f"benchmarl.environments.{task_name.replace('/', '.')}"
     module = ModuleType(name, "Options of a task of benchmarl_himpo.")

@@ -82,9 +82,6 @@ def videos_folder(run: Path) -> Path:
 def read_run_json(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Read the JSON file of one run, which nests its data under the names of environment, task, algorithm and seed.
 
-    Args:
-        file: the file, see :func:`json_file`.
-
     Returns:
         All of it, and the part of it that holds the evaluations ``step_<n>`` and ``absolute_metrics``.
     """
@@ -97,10 +94,7 @@ def read_run_json(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def evaluations_in(data: Mapping[str, Any]) -> dict[int, list[float]]:
-    """List the evaluations of a run.
-
-    Args:
-        data: the second part of what :func:`read_run_json` gave.
+    """List the evaluations in the second part of what :func:`read_run_json` gave.
 
     Returns:
         The return of each episode, mean over agents and groups, by the frames collected at the evaluation, in order.
@@ -110,15 +104,7 @@ def evaluations_in(data: Mapping[str, Any]) -> dict[int, list[float]]:
 
 
 def data_until(data: Mapping[str, Any], n_frames: int) -> dict[str, Any]:
-    """Leave out of a run's data the evaluations after so many frames.
-
-    Args:
-        data: the second part of what :func:`read_run_json` gave.
-        n_frames: frames of the last evaluation to keep.
-
-    Returns:
-        The rest, ``absolute_metrics`` included.
-    """
+    """Leave out of the second part of what :func:`read_run_json` gave the evaluations after so many frames."""
     return {name: entry for name, entry in data.items() if entry.get("step_count", n_frames) <= n_frames}
 
 

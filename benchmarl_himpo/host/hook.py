@@ -7,18 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Hook:
-    """A private name of a host's class that a class of this package overrides.
+    """A private name of a host's class that a class of this package overrides."""
 
-    Args:
-        owner: the class of the host.
-        name: the method, or the class inside ``owner``.
-        parameters: names of its parameters, without ``self``.
-        purpose: why it is overridden.
-        replacement: what would replace the override.
-    """
-
-    owner: type
-    name: str
-    parameters: tuple[str, ...]
-    purpose: str
-    replacement: str
+    owner: type  # the class of the host
+    name: str  # the method, or the class inside ``owner``
+    parameters: tuple[str, ...]  # their names, without ``self``
+    purpose: str  # why it is overridden
+    replacement: str  # what would replace the override

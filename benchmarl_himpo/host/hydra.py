@@ -15,9 +15,6 @@ def set_aside_hydra() -> Iterator[None]:
     Needed to compose a config inside a program that runs under ``@hydra.main``: ``initialize_config_dir`` refuses to
     begin a second time, and puts back what it found only after ``clear``. The attribute ``GlobalHydra.hydra`` is not
     documented. An ``initialize_config_dir`` that nests would replace this.
-
-    Yields:
-        Nothing.
     """
     running = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()

@@ -4,16 +4,10 @@ from __future__ import annotations
 
 
 def comes_from_interrupt(error: BaseException | None) -> bool:
-    """Tell whether an error arose while a Ctrl-C was handled.
+    """Tell whether a KeyboardInterrupt is among the errors that an error came from.
 
     Needed because tensordict's context managers, such as ``to_module``, answer any exception in their block with a
     RuntimeError, also a KeyboardInterrupt. An interrupt that passes through them would replace this.
-
-    Args:
-        error: the error, or ``None``.
-
-    Returns:
-        Whether a KeyboardInterrupt is among the errors it came from.
     """
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__

@@ -65,17 +65,9 @@ def log_weight_of(loss: PPOLoss, tensordict: TensorDictBase, shape: torch.Size) 
 
 
 def entropy_of(loss: PPOLoss, dist: Distribution, shape: torch.Size) -> Tensor:
-    """Entropy of a policy, sampled where it has no closed form, by ``PPOLoss._get_entropy``.
+    """Entropy of a policy, by ``PPOLoss._get_entropy``: of ``samples_mc_entropy`` samples if it has no closed form.
 
-    Needed for the same reason as :func:`log_weight_of`.
-
-    Args:
-        loss: the loss, whose ``samples_mc_entropy`` counts.
-        dist: the policy's distribution.
-        shape: shape of the advantages without their last dimension of 1.
-
-    Returns:
-        Shape ``[*shape, 1]``.
+    Needed for the same reason as :func:`log_weight_of`, whose ``shape`` it takes. Shape ``[*shape, 1]``.
     """
     return loss._get_entropy(dist, adv_shape=shape)
 
@@ -85,10 +77,6 @@ def declare_out_keys(loss: TensorDictModuleBase, names: Sequence[str]) -> None:
 
     Needed because the constructor of :class:`~torchrl.objectives.PPOLoss` has set its private ``_out_keys`` to None,
     which ``out_keys`` takes for a declaration. A loss whose ``out_keys`` can be set once would replace this.
-
-    Args:
-        loss: the loss.
-        names: all entries that its ``forward`` returns.
     """
     loss._out_keys = list(names)
     loss.out_keys = names
@@ -99,9 +87,6 @@ def plain_networks(net: MultiAgentNetBase) -> list[nn.Module]:
 
     Needed because it swaps its parameters in at each call, which no export follows. ``params`` is not documented. A
     documented way to each agent's network would replace this.
-
-    Args:
-        net: the network.
 
     Returns:
         The shared network alone, or each agent's own.
@@ -114,15 +99,9 @@ def plain_networks(net: MultiAgentNetBase) -> list[nn.Module]:
 
 
 def vmas_environment(env: VmasWrapper) -> Any:
-    """Give the environment of VMAS's own that TorchRL's wraps, its private ``_env``.
+    """Give VMAS's own ``Environment`` that TorchRL's, without transforms, wraps: its private ``_env``.
 
     Needed to read and set the simulation's state. A documented ``env.unwrapped`` would replace this.
-
-    Args:
-        env: TorchRL's environment, without transforms.
-
-    Returns:
-        An instance of ``vmas.simulator.environment.Environment``.
     """
     return vars(env)["_env"]
 
@@ -133,9 +112,6 @@ def keep_csv_videos_as_tensors(loggers: Iterable[Logger]) -> None:
     Needed because they write mp4 through a function that torchvision no longer has. ``CSVLogger.experiment`` is not
     documented, nor is its ``video_format``, and BenchMARL makes the loggers. TorchRL writing mp4 another way would
     replace this.
-
-    Args:
-        loggers: the loggers.
     """
     for logger in loggers:
         if isinstance(logger, CSVLogger):
@@ -148,9 +124,6 @@ def capture_carried(collector: SyncDataCollector) -> dict[str, Any] | None:
     Needed to resume in the middle of episodes, where a collector's own ``state_dict`` begins new ones. A
     ``state_dict`` that holds where its episodes are would replace this and :func:`restore_carried`.
 
-    Args:
-        collector: the collector.
-
     Returns:
         Tensors and numbers; None where agents of a group have entries of different shapes, which have no state.
     """
@@ -161,12 +134,7 @@ def capture_carried(collector: SyncDataCollector) -> dict[str, Any] | None:
 
 
 def restore_carried(collector: SyncDataCollector, state: dict[str, Any]) -> None:
-    """Let a collector go on with what another one carried.
-
-    Args:
-        collector: the collector.
-        state: what :func:`capture_carried` gave.
-    """
+    """Let a collector go on with what another one carried, as :func:`capture_carried` gave it."""
     empty = collector._carrier.empty(recurse=True)
     collector._carrier = empty.load_state_dict(state["carried"], strict=False, assign=True)
     collector._traj_pool._traj_id.fill_(state["n_trajectories"])

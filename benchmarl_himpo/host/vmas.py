@@ -53,16 +53,10 @@ def shared_generators() -> list[Any] | None:
 
 
 def picture_bounds(environment: Any) -> tuple[float, float, float, float]:
-    """Give the edges of the picture that an environment rendered last.
+    """Give the edges of the picture that VMAS's environment rendered last: left, right, bottom and top, in world units.
 
     Needed to draw over pictures. The attribute ``viewer`` of VMAS's ``Environment`` is not documented, nor are its
     ``bounds``. A documented camera would replace this.
-
-    Args:
-        environment: VMAS's environment, see :func:`~benchmarl_himpo.host.torchrl.vmas_environment`.
-
-    Returns:
-        Left, right, bottom and top, in VMAS's world units.
     """
     left, right, bottom, top = environment.viewer.bounds.tolist()
     return left, right, bottom, top

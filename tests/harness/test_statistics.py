@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 from itertools import product
 
@@ -12,9 +13,7 @@ from scipy import stats
 
 from benchmarl_himpo.harness.statistics import (
     AGGREGATES,
-    bootstrap,
-    estimate,
-    estimate_improvement,
+    Bootstrap,
     estimate_mean,
     estimate_unpaired_difference,
     iqm,
@@ -26,7 +25,7 @@ from benchmarl_himpo.harness.statistics import (
 )
 
 TWO_TASKS = [np.array([0.0, 0.2, 0.4, 3.0]), np.array([0.6, 0.8, 1.0, 2.0])]
-SETTINGS = {"confidence": 0.95, "repetitions": 2_000, "seed": 0}
+SETTINGS = Bootstrap(confidence=0.95, repetitions=2_000, seed=0)
 
 
 def random_scores(n_runs: int, n_tasks: int, level: float, seed: int = 0) -> list[np.ndarray]:
@@ -79,7 +78,7 @@ def test_statistics_reduce_the_last_axis_alone() -> None:
 def test_the_bootstrap_is_that_of_a_plain_loop_over_tasks() -> None:
     """The same resampling by hand, with many draws of its own: equal up to what is left of chance."""
     scores = random_scores(8, 3, 0.5)
-    found = estimate(iqm, scores, confidence=0.9, repetitions=20_000, seed=0)
+    found = Bootstrap(confidence=0.9, repetitions=20_000, seed=0).estimate(iqm, scores)
     rng = np.random.default_rng(1)
     draws = [iqm([rng.choice(task, len(task)) for task in scores]) for _ in range(4_000)]
     low, high = np.quantile(draws, [0.05, 0.95])
@@ -96,26 +95,26 @@ def iqm_of_all(scores: np.ndarray, axis: int) -> np.ndarray:
 
 def test_the_same_seed_gives_the_same_interval_and_leaves_random_numbers_alone() -> None:
     np.random.seed(3)
-    first = estimate(iqm, TWO_TASKS, **SETTINGS)
+    first = SETTINGS.estimate(iqm, TWO_TASKS)
     after = np.random.rand()
     np.random.seed(3)
     assert np.random.rand() == after
-    assert estimate(iqm, TWO_TASKS, **SETTINGS) == first
-    assert estimate(iqm, TWO_TASKS, **{**SETTINGS, "seed": 1}) != first
+    assert SETTINGS.estimate(iqm, TWO_TASKS) == first
+    assert replace(SETTINGS, seed=1).estimate(iqm, TWO_TASKS) != first
 
 
 def test_statistics_of_several_numbers_have_as_many_intervals() -> None:
     thresholds = np.linspace(0, 1, 5)
     profile = partial(performance_profile, thresholds=thresholds)
-    value, low, high = bootstrap(profile, TWO_TASKS, **SETTINGS)
+    value, low, high = SETTINGS.limits(profile, TWO_TASKS)
     assert value.shape == low.shape == high.shape == (5,)
     for i, threshold in enumerate(thresholds):
-        alone = estimate(lambda s, t=threshold: performance_profile(s, np.array([t]))[0], TWO_TASKS, **SETTINGS)
+        alone = SETTINGS.estimate(lambda s, t=threshold: performance_profile(s, np.array([t]))[0], TWO_TASKS)
         assert (value[i], low[i], high[i]) == (alone.value, alone.low, alone.high)
 
 
 def test_one_run_has_no_interval() -> None:
-    single = estimate(iqm, [np.array([1.0, 2.0]), np.array([3.0])], **SETTINGS)
+    single = SETTINGS.estimate(iqm, [np.array([1.0, 2.0]), np.array([3.0])])
     assert math.isnan(single.low)
     assert math.isnan(single.high)
     assert not single.excludes(-100.0)
@@ -124,7 +123,7 @@ def test_one_run_has_no_interval() -> None:
 
 
 def test_equal_runs_have_an_interval_of_no_width() -> None:
-    equal = estimate(iqm, [np.ones(5)], **SETTINGS)
+    equal = SETTINGS.estimate(iqm, [np.ones(5)])
     assert (equal.low, equal.high) == (1.0, 1.0)
     assert estimate_unpaired_difference(np.ones(3), np.zeros(3), 0.95).low == 1.0
 
@@ -173,7 +172,7 @@ def test_aggregates_are_rliables(name: str, n_runs: int, n_tasks: int, rliable) 
     points, intervals = library.get_interval_estimates(
         {"a": as_matrix(scores)}, lambda x: np.array([statistic(x)]), reps=5_000
     )
-    found = estimate(AGGREGATES[name], scores, confidence=0.95, repetitions=20_000, seed=0)
+    found = Bootstrap(confidence=0.95, repetitions=20_000, seed=0).estimate(AGGREGATES[name], scores)
     assert found.value == pytest.approx(float(points["a"][0]), abs=1e-12)
     assert [found.low, found.high] == pytest.approx(intervals["a"].flatten().tolist(), abs=0.01)
 
@@ -184,7 +183,7 @@ def test_probability_of_improvement_is_rliables(rliable) -> None:
     points, intervals = library.get_interval_estimates(
         {"a,b": (as_matrix(scores), as_matrix(reference))}, metrics.probability_of_improvement, reps=1_000
     )
-    found = estimate_improvement(scores, reference, confidence=0.95, repetitions=20_000, seed=0)
+    found = Bootstrap(confidence=0.95, repetitions=20_000, seed=0).improvement(scores, reference)
     assert found.value == pytest.approx(float(points["a,b"]), abs=1e-12)
     assert [found.low, found.high] == pytest.approx(intervals["a,b"].flatten().tolist(), abs=0.025)  # 1,000 repetitions
 
@@ -193,8 +192,8 @@ def test_performance_profiles_are_rliables(rliable) -> None:
     library, _ = rliable
     scores, thresholds = random_scores(10, 4, 0.5), np.linspace(0, 1.2, 13)
     points, intervals = library.create_performance_profile({"a": as_matrix(scores)}, thresholds, reps=5_000)
-    value, low, high = bootstrap(
-        partial(performance_profile, thresholds=thresholds), scores, confidence=0.95, repetitions=20_000, seed=0
+    value, low, high = Bootstrap(confidence=0.95, repetitions=20_000, seed=0).limits(
+        partial(performance_profile, thresholds=thresholds), scores
     )
     assert value.tolist() == pytest.approx(points["a"].tolist(), abs=1e-12)
     assert np.stack([low, high]) == pytest.approx(intervals["a"], abs=0.03)  # shares move in steps of 1/40
@@ -223,7 +222,7 @@ def test_students_interval_covers_what_it_says_even_with_three_runs() -> None:
 @pytest.mark.slow
 def test_the_bootstrap_covers_less_than_it_says_below_ten_runs() -> None:
     """What the report says of few runs, and why tables per task have Student's intervals."""
-    interval = partial(estimate, iqm, confidence=0.95, repetitions=1_000, seed=0)
+    interval = partial(Bootstrap(confidence=0.95, repetitions=1_000, seed=0).estimate, iqm)
     covered = {n_runs: coverage(n_runs, 3, interval) for n_runs in (3, 5, 10, 20)}
     assert 0.75 < covered[3] < 0.90
     assert covered[3] < covered[5] < 0.945

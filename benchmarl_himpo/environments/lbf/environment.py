@@ -76,18 +76,10 @@ class LbfEnv(EnvBase):
         self._seen = self._see(state)
 
     def render(self, mode: str = "rgb_array", index: int = 0, clusters: Tensor | None = None) -> Tensor:
-        """Draw one board.
-
-        Args:
-            mode: ``"rgb_array"``, the only one.
-            index: number of the board.
-            clusters: cluster of each agent, which colours it. Shape ``[n_agents]``, long.
-
-        Returns:
-            The picture. Shape ``[height, width, 3]``, uint8.
+        """Draw the board of an index as :func:`~benchmarl_himpo.environments.lbf.render.render_board` does.
 
         Raises:
-            ValueError: if the mode is another.
+            ValueError: if the mode is not ``"rgb_array"``.
         """
         if mode != "rgb_array":
             raise ValueError(f"mode={mode!r} cannot be drawn: choose 'rgb_array'")

@@ -35,12 +35,7 @@ def observe(state: State, config: LbfConfig) -> Tensor:
     covers it. What is not seen is (-1, -1, 0), behind what is. Near the upper and left border an agent sees others
     further than foods, as in lbforaging. The dead see nothing, zeros, and nobody sees them.
 
-    Args:
-        state: the boards.
-        config: options of the game.
-
-    Returns:
-        Observations. Shape ``[B, n_agents, 3 * (n_foods + n_agents)]``, with survival one more, default dtype.
+    Shape ``[B, n_agents, 3 * (n_foods + n_agents)]``, with survival one more, default dtype.
     """
     listing = _listing(config.n_foods, config.n_agents, config.sight, state.agent_position.device)
     row, row_is_in = _count(state, 0, listing, config.sight)

@@ -36,7 +36,7 @@ class LbfConfig:
             _check(getattr(self, option) >= 1, option, getattr(self, option), "must be 1 or more")
         _check(len(self.field_size) == 2, "field_size", self.field_size, "must be two numbers, rows and columns")
         _check(min(self.field_size) >= 3, "field_size", self.field_size, "must be 3 or more: food keeps off the border")
-        _check(_finite(self.penalty) and self.penalty >= 0, "penalty", self.penalty, "must be 0 or more")
+        _check(math.isfinite(self.penalty) and self.penalty >= 0, "penalty", self.penalty, "must be 0 or more")
         self._check_levels()
         self._check_space()
 
@@ -83,10 +83,10 @@ class LbfwsConfig(LbfConfig):
         super().__post_init__()
         for option in ("initial_energy", "max_energy", "energy_cost"):
             value = getattr(self, option)
-            _check(_finite(value) and value > 0, option, value, "must be positive")
+            _check(math.isfinite(value) and value > 0, option, value, "must be positive")
         for option in ("food_energy", "survival_bonus"):
             value = getattr(self, option)
-            _check(_finite(value) and value >= 0, option, value, "must be 0 or more")
+            _check(math.isfinite(value) and value >= 0, option, value, "must be 0 or more")
         fix = f"must be at most task.max_energy={self.max_energy}"
         _check(self.initial_energy <= self.max_energy, "initial_energy", self.initial_energy, fix)
         _check(self.respawn_interval >= 0, "respawn_interval", self.respawn_interval, "must be 0 or more")
@@ -97,19 +97,10 @@ class LbfwsConfig(LbfConfig):
 def food_capacity(n_rows: int, n_columns: int) -> int:
     """Count foods that fit for certain: those on the densest diagonal lattice of cells three steps apart.
 
-    Args:
-        n_rows: rows of the field.
-        n_columns: columns of the field.
-
-    Returns:
-        The count. Foods are placed one by one at random, so that a nearly full field may get fewer.
+    Foods are placed one by one at random, so that a nearly full field may get fewer.
     """
     interior = [(row + 2 * column) % 5 for row in range(n_rows - 2) for column in range(n_columns - 2)]
     return max(interior.count(residue) for residue in range(5))
-
-
-def _finite(value: float) -> bool:
-    return math.isfinite(value)
 
 
 def _check(is_good: bool, option: str, value: object, fix: str) -> None:

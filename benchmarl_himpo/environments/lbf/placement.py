@@ -27,13 +27,7 @@ class Cells(NamedTuple):
 def new_boards(n: int, config: LbfConfig, generator: torch.Generator) -> State:
     """Draw boards: agents on any cells, then foods on the cells that are left for them.
 
-    Args:
-        n: number of boards.
-        config: options of the game.
-        generator: of everything random, on the device of the boards.
-
-    Returns:
-        The boards, everybody alive, ``energy`` 1.
+    Everybody is alive, with ``energy`` 1. Boards are on the device of the generator.
     """
     device = generator.device
     cells = _cells(*config.field_size, device)
@@ -63,15 +57,7 @@ def spawn_foods(state: State, is_due: Tensor, config: LbfConfig, generator: torc
     """Fill slots in slot order, each on a uniformly drawn free cell; slots without a free cell stay empty.
 
     A food takes cells from those after it, so there is one round per food: as many as are due on the busiest board.
-
-    Args:
-        state: the boards.
-        is_due: empty slots to fill. Shape ``[B, n_foods]``, bool.
-        config: options of the game.
-        generator: of everything random.
-
-    Returns:
-        Positions and levels of all foods.
+    Takes the empty slots to fill, ``[B, n_foods]``, bool, and gives positions and levels of all foods.
     """
     cells = _cells(*config.field_size, generator.device)
     food_position, food_level = state.food_position, state.food_level
@@ -91,12 +77,7 @@ def spawn_foods(state: State, is_due: Tensor, config: LbfConfig, generator: torc
 def free_cells(state: State, field_size: list[int]) -> Tensor:
     """Cells that a food may be placed on: off the border, away from other foods, and not under a living agent.
 
-    Args:
-        state: the boards.
-        field_size: rows and columns.
-
-    Returns:
-        The cells, row by row. Shape ``[B, n_rows * n_columns]``, bool.
+    Row by row. Shape ``[B, n_rows * n_columns]``, bool.
     """
     cells = _cells(*field_size, state.food_position.device)
     food_cell = (state.food_position * cells.to_number).sum(-1)

@@ -38,13 +38,6 @@ def find_choices(state: State, field_size: list[int]) -> Choices:
     """Find what each agent may do: move to a cell without food, load beside a food, or nothing; the dead nothing.
 
     Agents do not block: whether two collide is seen when they move.
-
-    Args:
-        state: the boards.
-        field_size: rows and columns.
-
-    Returns:
-        The choices.
     """
     device = state.agent_position.device
     offset = _number(state.food_position).unsqueeze(-2) - _number(state.agent_position).unsqueeze(-1)
@@ -60,14 +53,7 @@ def move(state: State, action: Tensor) -> Tensor:
     """Move all living agents at once; where several head for one cell, staying included, none of them moves.
 
     So two agents may swap cells, and one may step onto a cell that another fails to leave: they overlap, as in
-    lbforaging.
-
-    Args:
-        state: the boards.
-        action: valid actions. Shape ``[B, n_agents]``, long.
-
-    Returns:
-        The new positions. Shape ``[B, n_agents, 2]``, long.
+    lbforaging. Takes valid actions, ``[B, n_agents]``, gives the new positions, ``[B, n_agents, 2]``, long.
     """
     target = state.agent_position + _moves(action.device)[action]
     cell = _number(target)
@@ -76,19 +62,17 @@ def move(state: State, action: Tensor) -> Tensor:
 
 
 def load(state: State, action: Tensor, is_beside: Tensor, config: LbfConfig) -> Loading:
-    """Load each food whose loading neighbours are together at least as strong, and pay them by level.
+    """Load each food whose loading neighbours are together at least as strong, and reward them by level.
 
     r_i = level_i · food / (Σ levels of the loaders · Σ food levels at reset), the numerator alone if rewards are not
-    normalised; -penalty for those who load a food too strong for them.
+    normalised; -penalty for those who load a food too strong for them. Loading agents do not move, so boards before or
+    after moving make no difference.
 
     Args:
-        state: the boards; loading agents do not move, so before or after moving makes no difference.
+        state: the boards.
         action: valid actions. Shape ``[B, n_agents]``, long.
         is_beside: foods that agents stand beside. Shape ``[B, n_agents, n_foods]``, bool.
         config: options of the game.
-
-    Returns:
-        What was loaded, and rewards.
     """
     loads = (action == LOAD).unsqueeze(-1) & is_beside
     level = state.agent_level.unsqueeze(-1)

@@ -107,14 +107,8 @@ def food_distance(state: State) -> Tensor:
 def head_for(target: Tensor, state: State, config: LbfConfig, generator: torch.Generator) -> Tensor:
     """Load the target where it lies right there, else step towards the nearest cell beside it that is not taken.
 
-    Args:
-        target: food of each agent. Shape ``[B, n_agents]``, long.
-        state: the boards.
-        config: options of the game.
-        generator: decides between steps that are as good.
-
-    Returns:
-        The actions. Shape ``[B, n_agents]``, long.
+    Takes the food of each agent, ``[B, n_agents]``, long, and gives actions of the same shape; the generator decides
+    between steps that are as good.
     """
     index = target.unsqueeze(-1)
     food = state.food_position.gather(1, index.expand(-1, -1, 2)).unsqueeze(-2)  # [B, n_agents, 1, 2]
@@ -137,13 +131,9 @@ def _is_taken(cell: Tensor, state: State) -> Tensor:
 
 
 def scripted_policies(env: LbfEnv) -> dict[str, Callable[[TensorDictBase], TensorDictBase]]:
-    """Make policies of the scripts.
+    """Make policies of the scripts, by name; each writes the actions beside what the agents are given.
 
-    Args:
-        env: the environment that they play, whose boards they look at and whose random numbers they draw.
-
-    Returns:
-        By name; each writes the actions beside what the agents are given.
+    They look at the boards of the environment that they play, and draw its random numbers.
     """
 
     def act(script: Script, td: TensorDictBase) -> TensorDictBase:

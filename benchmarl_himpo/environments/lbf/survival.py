@@ -17,15 +17,9 @@ ROUNDING = 1e-6
 def live(state: State, loading: Loading, config: LbfwsConfig) -> tuple[Tensor, Tensor]:
     """Charge a step to the living, feed those who loaded, and let those without energy die.
 
-    e_i <- min(E_max, e_i - cost + gain_i). A food of level l gives food_energy · l in total.
+        e_i <- min(E_max, e_i - cost + gain_i). A food of level l gives food_energy · l in total.
 
-    Args:
-        state: the boards before the step.
-        loading: what was loaded in the step.
-        config: options of the game.
-
-    Returns:
-        Energy and who is alive. Shapes ``[B, n_agents]``, float64 and bool.
+    Takes the boards before the step. Gives energy, float64, and who is alive, bool, ``[B, n_agents]`` each.
     """
     weight = loading.takes.double()
     if config.energy_split == "level":

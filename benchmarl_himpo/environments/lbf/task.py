@@ -23,13 +23,6 @@ class LbfClass(OwnTaskClass):
     """Level-Based Foraging with the rules of lbforaging 2.0.0.
 
     Networks see the observation alone; positions, deaths and lives are there for whoever asks for them by name.
-
-    Args:
-        name: name of the task.
-        config: all options of :class:`~benchmarl_himpo.environments.lbf.options.LbfConfig`.
-
-    Raises:
-        ValueError: if an option is unknown, missing or out of range.
     """
 
     config_class: ClassVar[type[LbfConfig]] = LbfConfig

@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from benchmarl_himpo.harness.checks import check_drawing
 from benchmarl_himpo.harness.command_line import (
     USUAL_ERRORS,
     exit_with_a_sentence,
@@ -27,8 +26,8 @@ from benchmarl_himpo.harness.command_line import (
 )
 from benchmarl_himpo.harness.commands.evaluate import INTERRUPTED
 from benchmarl_himpo.harness.evaluation.combinations import combine_changes, load_combinations
+from benchmarl_himpo.harness.films.drawing import write_film
 from benchmarl_himpo.harness.films.episode import film_episode
-from benchmarl_himpo.harness.films.film import write_film
 from benchmarl_himpo.harness.output import OutputError, Results
 from benchmarl_himpo.harness.rendering.display import RenderError, check_display
 from benchmarl_himpo.harness.runs.run_config import find_run
@@ -62,7 +61,6 @@ def film_runs(folders: list[Path], options: FilmOptions, combinations: list[list
     stem, n_films = results.file.with_suffix(""), len(folders) * len(combinations)
     films = enumerate(load_combinations(folders, combinations, n_episodes=1, with_losses=True))
     for i, (run, changes, experiment) in films:
-        check_drawing(f"{experiment.environment_name}/{experiment.task_name}", "film")
         check_display(experiment, "film")
         episode = film_episode(experiment, options.seed)
         returns = {name: group.external_reward.sum(0).tolist() for name, group in episode.groups.items()}

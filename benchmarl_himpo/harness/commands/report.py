@@ -57,16 +57,17 @@ def report(folders: list[Path], options: ReportOptions) -> None:
         OutputError: if the report cannot be written.
     """
     from benchmarl_himpo.harness.reference_returns.reference_returns import load_reference_returns
-    from benchmarl_himpo.harness.report.analysis import Settings, analyse
+    from benchmarl_himpo.harness.report.analysis import analyse
     from benchmarl_himpo.harness.report.comparison import collect
     from benchmarl_himpo.harness.report.document import Content
     from benchmarl_himpo.harness.report.verdicts import judge, write_warnings
     from benchmarl_himpo.harness.report.writers import write_report
+    from benchmarl_himpo.harness.statistics import Bootstrap
     from benchmarl_himpo.harness.sweeps.protocol import load_protocol
 
     output = options.output or folders[0] / "report"
     check_output_folder("output", output)
-    settings = Settings(options.confidence, options.repetitions, options.seed)
+    settings = Bootstrap(options.confidence, options.repetitions, options.seed)
     protocol = load_protocol(options.protocol) if options.protocol else None
     comparison, references = collect(folders, protocol.runs if protocol else None), load_reference_returns()
     content = Content(comparison, analyse(comparison, references, settings), references, settings, protocol)

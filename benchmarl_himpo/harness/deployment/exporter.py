@@ -11,9 +11,7 @@ from typing import Any
 import torch
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictSequential
-from tensordict.utils import NestedKey
 from torch import Tensor
-from torch.export import ExportedProgram
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 import benchmarl_himpo
@@ -28,6 +26,7 @@ from benchmarl_himpo.harness.deployment.step_functions import (
     StepFunction,
     export_step,
     input_keys,
+    read_named,
 )
 from benchmarl_himpo.harness.deployment.verification import ComparedPolicy
 from benchmarl_himpo.harness.evaluation.episodes import load_trained, play
@@ -79,20 +78,9 @@ def export_run(
 def export_experiment(
     experiment: ResumableExperiment, output: Path, seed: int, tolerance: float, source: dict[str, Any]
 ) -> dict[str, Path]:
-    """Write a bundle for every group of an experiment; see :func:`export_run`.
+    """Write a bundle for every group of an experiment that is on the CPU; see :func:`export_run`.
 
-    Args:
-        experiment: the experiment, on the CPU.
-        output: folder to write.
-        seed: seed of the episodes that are compared.
-        tolerance: largest difference allowed.
-        source: where the policy comes from, for ``bundle.json``.
-
-    Returns:
-        The folder of each group's bundle.
-
-    Raises:
-        ExportError: see :func:`export_run`.
+    ``source`` says in ``bundle.json`` where the policy comes from.
     """
     _check_replaceable(output)
     policies = dict(experiment.group_policies)
@@ -101,19 +89,19 @@ def export_experiment(
             f"a bundle is made of the levels of a hierarchy, which {experiment.algorithm_name} has not: export a run "
             "of a himppo algorithm, such as himppo_flat, which has a single level"
         )
+    inside = {group: Path(group) if len(policies) > 1 else Path() for group in policies}
     unfinished = output.with_name(f"{output.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
         example = _example(experiment)
         compared: dict[str, ComparedPolicy] = {}
         for group, policy in policies.items():
-            folder = unfinished / group if len(policies) > 1 else unfinished
+            folder = unfinished / inside[group]
             folder.mkdir(parents=True)
             info = {**_describe(experiment, group), "source": source, **_export_group(policy, example.clone(), folder)}
             (folder / BUNDLE_FILE).write_text(json.dumps(info, indent=1) + "\n")
             report = MessageReport(policy, experiment.algorithm.goal_dim)
-            entries = _read_entries(policy, info)
-            compared[group] = ComparedPolicy(policy, Bundle(folder), entries, report)
+            compared[group] = ComparedPolicy(policy, Bundle(folder), report)
         play(experiment, seed, TensorDictSequential(*compared.values()))
         for group, comparison in compared.items():
             if not comparison.difference <= tolerance:
@@ -121,12 +109,12 @@ def export_experiment(
                     f"the bundle of group {group!r} differs from the policy by {comparison.difference:.1e}, more than "
                     f"tolerance={tolerance:.0e}, and was not kept"
                 )
-            _finish(unfinished / group if len(policies) > 1 else unfinished, comparison)
+            _finish(unfinished / inside[group], comparison)
         shutil.rmtree(output, ignore_errors=True)
         unfinished.replace(output)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-    return {group: output / group if len(policies) > 1 else output for group in policies}
+    return {group: output / path for group, path in inside.items()}
 
 
 def _check_replaceable(output: Path) -> None:
@@ -154,9 +142,10 @@ def _example(experiment: ResumableExperiment) -> TensorDictBase:
     return torch.cat([td, td])
 
 
+@torch.no_grad()
 def _export_group(policy: HierarchicalPolicy, td: TensorDictBase, folder: Path) -> dict[str, Any]:
     """Export the step functions of a group and describe them, in the order of execution."""
-    with torch.no_grad(), set_exploration_type(ExplorationType.DETERMINISTIC):
+    with set_exploration_type(ExplorationType.DETERMINISTIC):
         policy.decide(td)
     keys = input_keys(policy)
     top = policy.hierarchy.layout.top
@@ -166,23 +155,15 @@ def _export_group(policy: HierarchicalPolicy, td: TensorDictBase, folder: Path) 
     for name, step in steps.items():
         file = folder / f"{name}.pt2"
         program = export_step(step, td, file)
-        inputs = {key: td.get(step.keys[key]) for key in step.keys if key not in step.unread}
-        inputs |= {key: value.squeeze(-1) for key, value in inputs.items() if key == "clock"}
+        inputs = step.read(td)
         functions[name] = {
             "file": file.name,
             "period": step.period,
             "inputs": _signature(inputs),
-            "outputs": _signature(_call(program, inputs)),
+            "outputs": _signature(program.module()(inputs)),
         }
-    held = {key[-1]: td.get(key) for key in policy.held_keys}
-    held |= {name: value.squeeze(-1) for name, value in held.items() if name == "clock"}
+    held = read_named(td, {key[-1]: key for key in policy.held_keys})
     return {"functions": functions, "state": _signature(held)}
-
-
-def _call(program: ExportedProgram, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-    with torch.no_grad():
-        outputs: dict[str, Tensor] = program.module()(inputs)
-    return outputs
 
 
 def _signature(tensors: dict[str, Tensor]) -> dict[str, dict[str, Any]]:
@@ -191,12 +172,6 @@ def _signature(tensors: dict[str, Tensor]) -> dict[str, dict[str, Any]]:
         name: {"shape": ["batch", *value.shape[1:]], "dtype": str(value.dtype).removeprefix("torch.")}
         for name, value in tensors.items()
     }
-
-
-def _read_entries(policy: HierarchicalPolicy, info: dict[str, Any]) -> dict[str, NestedKey]:
-    """Key of every entry of the agents that some step function reads, by name."""
-    read = {name for function in info["functions"].values() for name in function["inputs"]}
-    return {name: key for name, key in input_keys(policy).items() if name in read - info["state"].keys()}
 
 
 def _describe(experiment: ResumableExperiment, group: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from benchmarl_himpo.hierarchy import Clustering, HierarchyLayout, RadiusNeighbours
+from benchmarl_himpo.hierarchy import Clustering, RadiusNeighbours
 from benchmarl_himpo.models import HierarchicalPolicy, LevelNetwork
 
 FLOAT_BYTES, INDEX_BYTES = 4, 8
@@ -29,38 +29,20 @@ CENTRE = "centre"
 class Flow:
     """Messages of one kind that one node receives.
 
-    Args:
-        receiver: name of the kind of node: ``worker``, ``level 1``, ``centre``.
-        what: what is sent, and by whom.
-        n_bytes: size of a message.
-        every: env steps from one exchange to the next.
-        n_worst: messages per exchange, at most.
-        counted: level whose nodes receive, and who sends: ``neighbours``, ``subordinates``, ``others`` (all that live)
-            or ``alive`` (the same to one place); None where the number is always the same.
+    Counted are, by the level whose nodes receive, those that ``neighbours``, ``subordinates``, ``others`` (all that
+    live) or the ``alive`` (the same to one place) send; None where the number is always the same.
     """
 
-    receiver: str
-    what: str
-    n_bytes: int
-    every: int
-    n_worst: int
+    receiver: str  # name of the kind of node: ``worker``, ``level 1``, ``centre``
+    what: str  # what is sent, and by whom
+    n_bytes: int  # size of a message
+    every: int  # env steps from one exchange to the next
+    n_worst: int  # messages per exchange, at most
     counted: tuple[int, str] | None = None
-
-    def bytes_per_step(self, n_messages: float) -> float:
-        """Mean over time with ``n_messages`` per exchange."""
-        return n_messages * self.n_bytes / self.every
 
 
 def list_flows(policy: HierarchicalPolicy, goal_dim: int) -> Iterator[Flow]:
-    """List all that is received, the workers' first.
-
-    Args:
-        policy: the policy of one group.
-        goal_dim: size of a goal.
-
-    Yields:
-        One flow after another.
-    """
+    """List all that the nodes of a group's policy receive, the workers' first; ``goal_dim`` is the size of a goal."""
     layout = policy.hierarchy.layout
     for level in range(layout.n_levels):
         yield from _neighbour_flows(policy, level)
@@ -76,37 +58,31 @@ def list_flows(policy: HierarchicalPolicy, goal_dim: int) -> Iterator[Flow]:
 
 
 def _neighbour_flows(policy: HierarchicalPolicy, level: int) -> Iterator[Flow]:
-    network, layout = _network(policy, level), policy.hierarchy.layout
+    network, layout, name = _network(policy, level), policy.hierarchy.layout, _name(level)
     n_others = layout.nodes_at(level) - 1
     every = layout.periods[level]
     if network is None or n_others == 0:
         return
+    n_bytes = FLOAT_BYTES * network.hidden_dim
     if network.messages is not None:
         neighbours = policy.hierarchy.neighbours_at(level)
         worst = neighbours.max_degree(layout.nodes_at(level))
         if not neighbours.is_local:
             what = "positions of the others, to know the neighbours"
-            yield Flow(_name(level), what, 2 * FLOAT_BYTES, every, n_others, (level, "others"))
-        n_bytes = FLOAT_BYTES * network.hidden_dim
+            yield Flow(name, what, 2 * FLOAT_BYTES, every, n_others, (level, "others"))
         for number in range(1, len(network.messages.convs) + 1):
-            yield Flow(
-                _name(level), f"neighbours' states, round {number}", n_bytes, every, worst, (level, "neighbours")
-            )
+            yield Flow(name, f"neighbours' states, round {number}", n_bytes, every, worst, (level, "neighbours"))
     if network.team_state:
-        yield Flow(
-            _name(level),
-            "states of the team, for their mean",
-            FLOAT_BYTES * network.hidden_dim,
-            every,
-            n_others,
-            (0, "others"),
-        )
+        yield Flow(name, "states of the team, for their mean", n_bytes, every, n_others, (0, "others"))
 
 
 def _subordinate_flows(policy: HierarchicalPolicy, level: int) -> Iterator[Flow]:
     """Encodings for the level itself, and those that it passes on to the levels above."""
     layout = policy.hierarchy.layout
-    worst = max_subordinates(layout, level, is_static=not policy.hierarchy.clustering.is_moving)
+    if level == 1 and policy.hierarchy.clustering.is_moving:
+        worst = layout.n_agents  # all workers in one cluster
+    else:
+        worst = int(layout.static_parent_index(level).bincount().max())
     for reader_level in range(level, layout.n_levels):
         network = _network(policy, reader_level)
         assert network is not None  # upper levels have one
@@ -114,16 +90,8 @@ def _subordinate_flows(policy: HierarchicalPolicy, level: int) -> Iterator[Flow]
         what = "encodings from subordinates"
         if reader_level > level:
             what += f", to pass on to level {reader_level}"
-        yield Flow(
-            _name(level), what, FLOAT_BYTES * n_numbers, layout.periods[reader_level], worst, (level, "subordinates")
-        )
-
-
-def max_subordinates(layout: HierarchyLayout, level: int, is_static: bool) -> int:
-    """Most subordinates that a node can have: all workers in one cluster where these move."""
-    if level == 1 and not is_static:
-        return layout.n_agents
-    return int(layout.static_parent_index(level).bincount().max())
+        n_bytes, every = FLOAT_BYTES * n_numbers, layout.periods[reader_level]
+        yield Flow(_name(level), what, n_bytes, every, worst, (level, "subordinates"))
 
 
 class MessageReport:
@@ -181,8 +149,8 @@ class MessageReport:
                 "every_n_steps": flow.every,
                 "messages_worst": flow.n_worst,
                 "messages_mean": (mean := self._mean(number)),
-                "bytes_per_step_worst": flow.bytes_per_step(flow.n_worst),
-                "bytes_per_step_mean": flow.bytes_per_step(mean),
+                "bytes_per_step_worst": flow.n_worst * flow.n_bytes / flow.every,
+                "bytes_per_step_mean": mean * flow.n_bytes / flow.every,
             }
             for number, flow in enumerate(self.flows)
         ]

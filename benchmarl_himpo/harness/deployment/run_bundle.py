@@ -92,11 +92,6 @@ class Bundle:
 def play_vmas(bundle: Bundle, n_envs: int, seed: int) -> Tensor:
     """Play one episode of the bundle's VMAS task in each of ``n_envs`` environments, in a loop of torch and vmas alone.
 
-    Args:
-        bundle: the bundle.
-        n_envs: number of environments.
-        seed: seed of the environments.
-
     Returns:
         Return of every agent up to the episode's end. Shape ``[n_envs, n_agents]``.
 

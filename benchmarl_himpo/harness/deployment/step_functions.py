@@ -35,13 +35,9 @@ class ExportError(ValueError):
 
 
 class AgentNetworks(nn.Module):
-    """A TorchRL multi-agent network as plain modules: it swaps its parameters in at each call, which no export follows.
+    """A TorchRL multi-agent network, not centralised, as plain modules.
 
-    Args:
-        net: the network, not centralised.
-
-    Shapes:
-        - input, output: those of ``net``
+    It swaps its parameters in at each call, which no export follows.
     """
 
     def __init__(self, net: MultiAgentNetBase) -> None:
@@ -75,6 +71,10 @@ class StepFunction(nn.Module, ABC):
         self.period = period
         self.unread: dict[str, tuple[torch.Size, torch.dtype]] = {}  # of one row, of inputs that do not matter
 
+    def read(self, td: TensorDictBase) -> dict[str, Tensor]:
+        """The inputs that matter, of a TensorDict of batch shape ``[B]``."""
+        return read_named(td, {name: key for name, key in self.keys.items() if name not in self.unread})
+
     def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Compute the outputs; actions and goals are the most likely ones."""
         n = next(iter(inputs.values())).shape[0]
@@ -91,15 +91,10 @@ class StepFunction(nn.Module, ABC):
 
 
 class LevelStep(StepFunction):
-    """One level: an upper one gives the goals to hold, ``goal_<level>``, the workers their ``action``.
+    """One level: an upper one gives the goals to hold, ``goal_<level>``, the workers (level 0) their ``action``.
 
     Beside it stand the parameters of the distribution at this moment. Upper levels take their clock and the goals held
     and give these back where they do not decide.
-
-    Args:
-        policy: the policy of one group.
-        keys: key of every input that may be read, by its name.
-        level: the level, 0 being the workers.
     """
 
     def __init__(self, policy: HierarchicalPolicy, keys: Mapping[str, NestedKey], level: int) -> None:
@@ -136,12 +131,7 @@ class LevelStep(StepFunction):
 
 
 class ClusteringStep(StepFunction):
-    """Who follows whom: ``parent_index`` and ``centroids`` to hold, new ones where sub-managers decide.
-
-    Args:
-        policy: the policy of one group.
-        keys: key of every input that may be read, by its name.
-    """
+    """Who follows whom: ``parent_index`` and ``centroids`` to hold, new ones where sub-managers decide."""
 
     def __init__(self, policy: HierarchicalPolicy, keys: Mapping[str, NestedKey]) -> None:
         hierarchy = policy.hierarchy
@@ -160,11 +150,7 @@ class ClusteringStep(StepFunction):
 def input_keys(policy: HierarchicalPolicy) -> dict[str, NestedKey]:
     """Name everything that step functions may read: the group's entries, and what is held under its own name.
 
-    Args:
-        policy: the policy of one group.
-
-    Returns:
-        Keys by name; entries of entries are joined by dots.
+    Names of nested entries are joined by dots.
 
     Raises:
         ExportError: if an entry of the agents has the name of something held.
@@ -179,6 +165,12 @@ def input_keys(policy: HierarchicalPolicy) -> dict[str, NestedKey]:
     return {**entries, **held}
 
 
+def read_named(td: TensorDictBase, keys: Mapping[str, NestedKey]) -> dict[str, Tensor]:
+    """Read tensors by their names; the clock, which has a last dimension of one, without it."""
+    tensors = {name: td.get(key) for name, key in keys.items()}
+    return {name: value.squeeze(-1) if name == "clock" else value for name, value in tensors.items()}
+
+
 def export_step(function: StepFunction, example: TensorDictBase, path: Path) -> ExportedProgram:
     """Export a step function for any batch size and save it; inputs that do not matter are left out.
 
@@ -187,20 +179,16 @@ def export_step(function: StepFunction, example: TensorDictBase, path: Path) -> 
         example: a TensorDict of batch shape ``[B]``, B at least 2, with everything that may be read.
         path: file to write.
 
-    Returns:
-        The program that was saved.
-
     Raises:
         ExportError: if torch.export cannot follow the computation, the result would need more than torch, or the file
             cannot be written.
     """
-    inputs = {name: example.get(key) for name, key in function.keys.items()}
-    inputs |= {name: value.squeeze(-1) for name, value in inputs.items() if name == "clock"}
+    inputs = function.read(example)
     program = _export(function, inputs, path.stem)
     read = _find_read(program, list(inputs))
     if len(read) < len(inputs):
         function.unread = {name: (value.shape[1:], value.dtype) for name, value in inputs.items() if name not in read}
-        program = _export(function, {name: inputs[name] for name in read}, path.stem)
+        program = _export(function, function.read(example), path.stem)
     foreign = {name for name, namespace in operators_of(program).items() if namespace not in PORTABLE_NAMESPACES}
     if foreign:
         raise ExportError(f"{path.stem} calls {', '.join(sorted(foreign))}, which torch alone does not have")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
-from tensordict.utils import NestedKey
 from torch import Tensor
 
 from benchmarl_himpo.harness.deployment.messages import MessageReport
 from benchmarl_himpo.harness.deployment.run_bundle import Bundle, State
+from benchmarl_himpo.harness.deployment.step_functions import input_keys
 from benchmarl_himpo.models import HierarchicalPolicy
 
 
@@ -19,7 +19,6 @@ class ComparedPolicy(TensorDictModuleBase):
     Args:
         policy: the policy.
         bundle: its bundle.
-        entries: key of every entry that the bundle reads, by name.
         report: counts the messages.
 
     Attributes:
@@ -29,11 +28,12 @@ class ComparedPolicy(TensorDictModuleBase):
         n_steps: env steps compared, of all environments.
     """
 
-    def __init__(
-        self, policy: HierarchicalPolicy, bundle: Bundle, entries: dict[str, NestedKey], report: MessageReport
-    ) -> None:
+    def __init__(self, policy: HierarchicalPolicy, bundle: Bundle, report: MessageReport) -> None:
         super().__init__()
-        self.policy, self.bundle, self.entries, self.report = policy, bundle, entries, report
+        self.policy, self.bundle, self.report = policy, bundle, report
+        read = {name for function in bundle.info["functions"].values() for name in function["inputs"]}
+        read -= bundle.info["state"].keys()
+        self.entries = {name: key for name, key in input_keys(policy).items() if name in read}
         self.in_keys, self.out_keys = policy.in_keys, policy.out_keys
         self.difference, self.n_steps = 0.0, 0
         self._state: State | None = None

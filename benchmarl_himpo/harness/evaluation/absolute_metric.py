@@ -27,16 +27,10 @@ SEED_OFFSET = 2_000_000
 
 @dataclass(frozen=True)
 class AbsoluteMetric:
-    """Fresh episodes of the best evaluated policy.
+    """Fresh episodes of the best evaluated policy."""
 
-    Args:
-        frames: frames that the policy was trained for.
-        seed: seed of the episodes.
-        returns: what they gave.
-    """
-
-    frames: int
-    seed: int
+    frames: int  # that the policy was trained for
+    seed: int  # of the episodes
     returns: Returns
 
     @property
@@ -48,15 +42,7 @@ class AbsoluteMetric:
 def measure_absolute_metric(run: Path, cfg: DictConfig, choices: Mapping[str, str]) -> AbsoluteMetric | None:
     """Play fresh episodes with the best policy of a finished run, and put them into the run's JSON file.
 
-    The same numbers whenever it is done.
-
-    Args:
-        run: the folder of the run.
-        cfg: its composed config.
-        choices: the file chosen for each group.
-
-    Returns:
-        The metric; None: the run was configured without.
+    The same numbers whenever it is done; None: the run was configured without.
 
     Raises:
         CheckpointError: if no checkpoint holds the best policy.

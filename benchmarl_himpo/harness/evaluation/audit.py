@@ -18,7 +18,7 @@ from tensordict.nn import TensorDictSequential
 from torch import Tensor
 from tqdm import tqdm
 
-from benchmarl_himpo.harness.evaluation.episodes import Returns, play, seed_environment
+from benchmarl_himpo.harness.evaluation.episodes import play, seed_environment
 from benchmarl_himpo.harness.runs import ResumableExperiment
 from benchmarl_himpo.harness.statistics import Estimate, estimate_difference, estimate_mean
 from benchmarl_himpo.hierarchy import StaticClustering
@@ -30,17 +30,11 @@ Change = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Disturbance:
-    """One part of a hierarchy, disturbed.
+    """One part of a hierarchy, disturbed."""
 
-    Args:
-        name: what is done, for the table.
-        level: the level whose goals are changed on their way down; None where something else is disturbed.
-        build: makes the disturbed policy of a group; every call makes a fresh one.
-    """
-
-    name: str
-    level: int | None
-    build: Callable[[HierarchicalPolicy], HierarchicalPolicy]
+    name: str  # what is done, for the table
+    level: int | None  # whose goals are changed on their way down; None where something else is disturbed
+    build: Callable[[HierarchicalPolicy], HierarchicalPolicy]  # makes the disturbed policy of a group, afresh each time
 
 
 @dataclass(frozen=True)
@@ -93,11 +87,7 @@ class FirstGoal:
 
 
 class SilentPolicy(HierarchicalPolicy):
-    """A policy whose nodes receive no messages from each other, at any level.
-
-    Args:
-        policy: the policy whose networks are used.
-    """
+    """A policy whose nodes receive no messages from each other, at any level."""
 
     def __init__(self, policy: HierarchicalPolicy) -> None:
         super().__init__(policy.hierarchy, list(policy.actors))
@@ -125,14 +115,11 @@ def shuffle_environments(goal: Tensor, clock: Tensor) -> Tensor:
 
 
 def list_disturbances(policy: HierarchicalPolicy, has_batch: bool) -> Iterator[Disturbance]:
-    """List what can be disturbed in a policy, the workers' goals first.
+    """List what can be disturbed in a policy, the workers' goals first; one edge's goals are not shuffled across edges.
 
     Args:
         policy: the policy of one group.
         has_batch: whether several environments are stepped together, whose goals can be exchanged.
-
-    Yields:
-        One disturbance after another; goals of a single edge are not shuffled across edges.
     """
     layout = policy.hierarchy.layout
     for level in range(1, layout.n_levels):
@@ -152,12 +139,7 @@ def list_disturbances(policy: HierarchicalPolicy, has_batch: bool) -> Iterator[D
 
 
 def audit(experiment: ResumableExperiment, seed: int, confidence: float) -> tuple[Estimate, list[AuditRow]]:
-    """Play the intact and every disturbed policy on the same episodes.
-
-    Args:
-        experiment: what :func:`~benchmarl_himpo.harness.evaluation.episodes.load_trained` gave.
-        seed: seed of the episodes.
-        confidence: coverage of the intervals, in (0, 1).
+    """Play the intact and every disturbed policy on the same episodes, of an experiment that ``load_trained`` gave.
 
     Returns:
         The return of the intact policy per agent, and a row for each disturbance.
@@ -180,29 +162,24 @@ def audit(experiment: ResumableExperiment, seed: int, confidence: float) -> tupl
     rows = []
     for disturbance in tqdm(disturbances, desc="disturbances"):
         disturbed = TensorDictSequential(*(disturbance.build(policy) for policy in policies))
-        returns: Returns = play(experiment, seed, disturbed)
+        returns = play(experiment, seed, disturbed).per_agent
+        n_looks = n_at_level.get(disturbance.level, 1)
         rows.append(
             AuditRow(
                 name=disturbance.name,
                 level=disturbance.level,
-                value=estimate_mean(returns.per_agent, confidence),
-                effect=estimate_difference(returns.per_agent, intact, confidence),
-                corrected=estimate_difference(
-                    returns.per_agent, intact, 1 - (1 - confidence) / n_at_level.get(disturbance.level, 1)
-                ),
+                value=estimate_mean(returns, confidence),
+                effect=estimate_difference(returns, intact, confidence),
+                corrected=estimate_difference(returns, intact, 1 - (1 - confidence) / n_looks),
             )
         )
     return estimate_mean(intact, confidence), rows
 
 
 def judge(rows: list[AuditRow]) -> list[str]:
-    """Say of each level in a sentence whether its goals are used, with intervals corrected for several looks at it.
+    """Say of each level in a sentence whether its goals are used, then whether graph and messages matter.
 
-    Args:
-        rows: what :func:`audit` gave.
-
-    Returns:
-        One verdict per level, and one for messages and graph each.
+    Intervals of levels are corrected for several looks at them.
     """
     verdicts = []
     for level in sorted({row.level for row in rows if row.level is not None}):

@@ -29,14 +29,9 @@ def load_combinations(
 ) -> Iterator[tuple[str, list[str], ResumableExperiment]]:
     """Load every run under every combination of changes, one after another; the progress goes to stderr.
 
-    Args:
-        folders: folders of runs.
-        combinations: changes of the runs' configuration.
-        n_episodes: as for :func:`~benchmarl_himpo.harness.evaluation.episodes.load_trained`.
-        with_losses: as there.
-
     Yields:
-        Name of the run, changes, and the experiment, which is closed afterwards.
+        Name of the run, changes, and the experiment of
+        :func:`~benchmarl_himpo.harness.evaluation.episodes.load_trained`, which is closed afterwards.
     """
     runs = [find_run(folder) for folder in folders]
     names = [run.name for run in runs]

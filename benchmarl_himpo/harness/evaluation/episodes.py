@@ -76,9 +76,6 @@ def load_trained(
         overrides: values to change, such as ``["task.n_agents=5"]``.
         with_losses: whether to load the losses' parameters too: critics, beside what the policy holds.
 
-    Returns:
-        The experiment, for :func:`play`.
-
     Raises:
         CheckpointError: if there is no good checkpoint or the parameters do not fit the changed task.
     """
@@ -97,11 +94,7 @@ def load_trained(
 
 
 def _check_effective(overrides: Sequence[str]) -> None:
-    """Refuse changes of what playing sets itself.
-
-    Raises:
-        CheckpointError: naming the option.
-    """
+    """Refuse changes of what playing sets itself."""
     of_playing = {f"experiment.{name}" for name in (*QUIET, "save_folder", "evaluation_episodes")}
     for key in (override.partition("=")[0].lstrip("+") for override in overrides):
         if key in of_playing:
@@ -114,16 +107,7 @@ def _check_effective(overrides: Sequence[str]) -> None:
 def load_policy(
     cfg: DictConfig, choices: Mapping[str, str], n_episodes: int, parameters: dict[str, Tensor]
 ) -> ResumableExperiment:
-    """Build an experiment to play with, away from the folder of any run.
-
-    Args:
-        cfg: the composed config.
-        choices: the file chosen for each group.
-        n_episodes: episodes that the test environment plays side by side.
-        parameters: state of the policy.
-
-    Returns:
-        The experiment, for :func:`play`.
+    """Build an experiment to play with, away from the folder of any run, with the parameters of a policy.
 
     Raises:
         CheckpointError: if the parameters do not fit the task.
@@ -138,15 +122,9 @@ def load_policy(
 
 
 def build_quietly(cfg: DictConfig, choices: Mapping[str, str], n_episodes: int) -> ResumableExperiment:
-    """Build an experiment with an untrained policy that logs nothing and leaves no files.
+    """Build an experiment to play ``n_episodes`` side by side with.
 
-    Args:
-        cfg: the composed config.
-        choices: the file chosen for each group.
-        n_episodes: episodes that the test environment plays side by side.
-
-    Returns:
-        The experiment, for :func:`play`.
+    It has an untrained policy, logs nothing and leaves no files.
     """
     with tempfile.TemporaryDirectory() as scratch:
         quiet = {**QUIET, "save_folder": scratch, "evaluation_episodes": n_episodes}
@@ -158,12 +136,9 @@ def play(experiment: ResumableExperiment, seed: int, policy: Policy | None = Non
     """Play one episode in each of the test environments, the same ones for the same seed.
 
     Args:
-        experiment: what :func:`load_trained` gave.
+        experiment: what :func:`load_trained` gave; its ``config.evaluation_episodes`` says how many are played.
         seed: seed of the environments and, where actions are sampled, of the policy.
         policy: what to play with; None: the experiment's own.
-
-    Returns:
-        The returns, ``experiment.config.evaluation_episodes`` of them.
     """
     env = experiment.test_env
     n_rollouts = experiment.config.evaluation_episodes if env.batch_size == () else 1
@@ -186,15 +161,7 @@ def play(experiment: ResumableExperiment, seed: int, policy: Policy | None = Non
 
 @contextmanager
 def fixed_episodes(experiment: ResumableExperiment, seed: int) -> Iterator[None]:
-    """Seed everything that episodes draw from, act as evaluations do, and put other random numbers back at the end.
-
-    Args:
-        experiment: the experiment whose test environment plays.
-        seed: seed of the environment and, where actions are sampled, of the policy.
-
-    Yields:
-        Nothing.
-    """
+    """Seed everything that episodes draw from, act as evaluations do, and put other random numbers back at the end."""
     deterministic = experiment.config.evaluation_deterministic_actions
     how = ExplorationType.DETERMINISTIC if deterministic else ExplorationType.RANDOM
     with torch.random.fork_rng(), vmas_generators(seeded_random_state(seed)):
@@ -218,14 +185,11 @@ def seed_environment(experiment: ResumableExperiment, seed: int) -> bool:
 
 
 def read_returns(rollout: TensorDictBase, groups: Iterable[str]) -> Returns:
-    """Read the returns of episodes, each up to its environment's first end.
+    """Read the returns of episodes, each up to its environment's first end, and lives where that emits ``life``.
 
     Args:
-        rollout: what was played. Shape ``[n_envs, T]``.
+        rollout: what was played, an episode per environment. Shape ``[n_envs, T]``.
         groups: names of the agent groups.
-
-    Returns:
-        One episode per environment; lives where the environment emits ``life``.
     """
     returns, lives = {}, {}
     for group in groups:

@@ -1,15 +1,18 @@
-"""Draw an episode: scene and hierarchy on the left, goals and rewards of every level on the right."""
+"""Draw an episode as film and picture: scene and hierarchy left, goals and rewards of every level right."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from benchmarl_himpo.harness.films.episode import Episode, GroupEpisode
-from benchmarl_himpo.harness.films.projection import principal_components
+from benchmarl_himpo.harness.rendering.encode import write_gif, write_mp4, write_png
 
 SIZE, DOTS_PER_INCH = (12.8, 7.2), 100
 """Width and height of a frame in inches, and its resolution: 1280 x 720 pixels."""
@@ -17,8 +20,29 @@ SIZE, DOTS_PER_INCH = (12.8, 7.2), 100
 NODE_MARKERS = "o^sDP"
 """Markers of the levels, workers first; higher levels have the last one."""
 
+STEPS_PER_SECOND = 10
+"""Playing speed: slow enough to see decisions."""
+
 Update = Callable[[int], None]
 """Takes a step, and moves what is drawn there."""
+
+
+def write_film(episode: Episode, stem: Path, moment: int | None) -> list[Path]:
+    """Write an episode as mp4 and GIF, and one of its steps, counted from 1, as PNG; None: the middle one.
+
+    Raises:
+        ValueError: if the episode ends before that step.
+    """
+    figure = EpisodeFigure(episode)
+    moment = (len(figure) + 1) // 2 if moment is None else moment
+    if moment > len(figure):
+        raise ValueError(f"moment={moment} lies behind the end of the episode, which has {len(figure)} steps")
+    video = torch.stack([figure.draw(step) for step in tqdm(range(len(figure)), desc="frames")])
+    mp4, gif, png = (stem.with_name(f"{stem.name}.{suffix}") for suffix in ("mp4", "gif", "png"))
+    write_mp4(video, mp4, STEPS_PER_SECOND)
+    write_gif(video, gif, STEPS_PER_SECOND)
+    write_png(video[moment - 1], png)
+    return [mp4, gif, png]
 
 
 class EpisodeFigure:
@@ -54,11 +78,8 @@ class EpisodeFigure:
         for update in self.updates:
             update(step)
         self.canvas.draw()
-        return (
-            torch.frombuffer(bytearray(self.canvas.buffer_rgba()), dtype=torch.uint8)
-            .reshape(*reversed(self.canvas.get_width_height()), 4)[..., :3]
-            .permute(2, 0, 1)
-        )
+        picture = torch.from_numpy(np.array(self.canvas.buffer_rgba()))  # [height, width, 4]
+        return picture[..., :3].permute(2, 0, 1)
 
     def _draw_scene(self, axes: Any) -> Update:
         scenes = self.episode.scenes
@@ -83,7 +104,9 @@ class EpisodeFigure:
     def _draw_panels(self, figure: Any) -> None:
         groups = list(self._groups())
         n_goals = max(len(group.goals) for _, group, _ in groups)
-        strips = [(name, group, level) for name, group, _ in groups for level in _strips(group)]
+        strips = [
+            (name, group, level) for name, group, _ in groups for level in (*reversed(range(len(group.reward))), None)
+        ]  # of a group from the top level down; None is the external reward
         grid = figure.add_gridspec(len(groups) * bool(n_goals) * 3 + len(strips), max(n_goals, 1))
         row = 0
         for name, group, colour_offset in groups:
@@ -167,6 +190,21 @@ def _draw_goals(axes: Any, name: str, level: int, goals: Tensor, group: GroupEpi
     return update
 
 
+def principal_components(goals: Tensor) -> tuple[Tensor, float]:
+    """Project the goals of a level, ``[T, E, goal_dim]``, on the two directions in which they vary most.
+
+    Returns:
+        The projections, shape ``[T, E, 2]``, the second of them zero for goals of one number; and the share of the
+        variance that they keep, in [0, 1], 1 where nothing varies.
+    """
+    centred = (goals - goals.mean((0, 1))).double()
+    _, scale, directions = torch.linalg.svd(centred.flatten(0, 1), full_matrices=False)
+    points = centred @ directions[:2].T
+    total = scale.square().sum()
+    share = (scale[:2].square().sum() / total).item() if total > 0 else 1.0
+    return torch.nn.functional.pad(points, (0, 2 - points.shape[-1])).to(goals.dtype), share
+
+
 def _draw_strip(axes: Any, name: str, level: int | None, group: GroupEpisode) -> Update:
     """What a level earns over the episode, a line per edge; None: the external reward, a line per agent."""
     reward = group.external_reward if level is None else group.reward[level]
@@ -195,11 +233,6 @@ def _number(axes: Any, n: int) -> list[Any]:
     """Labels 0 to n - 1, to be moved on top of markers."""
     style: dict[str, Any] = {"fontsize": "x-small", "ha": "center", "va": "center", "color": "white", "zorder": 10}
     return [axes.text(0, 0, str(i), in_layout=False, **style) for i in range(n)]
-
-
-def _strips(group: GroupEpisode) -> list[int | None]:
-    """Strips of a group from the top level down; None is the external reward."""
-    return [*reversed(range(len(group.reward))), None]
 
 
 def _strip_title(level: int | None) -> str:

@@ -22,47 +22,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GroupEpisode:
-    """One group's side of an episode of ``T`` steps, levels from the bottom up.
+    """One group's side of an episode of ``T`` steps, levels from the bottom up; lists are empty without hierarchy."""
 
-    Args:
-        external_reward: of each agent. Shape ``[T, n_agents]``.
-        reward: of each level, the sum over the interval of the step. Shape ``[T, E]`` each; empty without hierarchy.
-        decides: whether each level decides at a step. Shape ``[T]`` each, bool; empty without hierarchy.
-        goals: in effect, sent by level 1 first. Shape ``[T, E, goal_dim]`` each; empty without upper levels.
-        graph: who belongs to whom, batch shape ``[T]``; None without hierarchy.
-    """
-
-    external_reward: Tensor
-    reward: list[Tensor]
-    decides: list[Tensor]
-    goals: list[Tensor]
-    graph: HierarchyGraph | None
+    external_reward: Tensor  # [T, n_agents], of each agent
+    reward: list[Tensor]  # [T, E] each, of each level: the sum over the interval of the step
+    decides: list[Tensor]  # [T] each, bool: whether each level decides at a step
+    goals: list[Tensor]  # [T, E, goal_dim] each: in effect, sent by level 1 first
+    graph: HierarchyGraph | None  # who belongs to whom, batch shape [T]; None without hierarchy
 
 
 @dataclass(frozen=True)
 class Episode:
-    """One episode of one environment.
+    """One episode of one environment."""
 
-    Args:
-        scenes: what the environment showed after each step.
-        groups: every group's side of it.
-    """
-
-    scenes: list[Scene]
-    groups: dict[str, GroupEpisode]
+    scenes: list[Scene]  # what the environment showed after each step
+    groups: dict[str, GroupEpisode]  # every group's side of it
 
 
 def film_episode(experiment: ResumableExperiment, seed: int) -> Episode:
-    """Play an episode with the policy of a run and keep it.
-
-    Args:
-        experiment: what :func:`~benchmarl_himpo.harness.evaluation.episodes.load_trained` gave for one episode, with
-            losses.
-        seed: seed of the episode.
-
-    Returns:
-        The episode, up to its first end.
-    """
+    """Play an episode up to its first end, with what ``load_trained`` gave for one episode with losses, and keep it."""
     scenes: list[Scene] = []
 
     def keep_scene(env: EnvBase, data: TensorDictBase) -> None:

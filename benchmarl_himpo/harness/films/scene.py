@@ -26,31 +26,15 @@ CORNER = (0.8, 0.2)
 
 @dataclass(frozen=True)
 class Scene:
-    """The first environment at one moment.
+    """The first environment at one moment."""
 
-    Args:
-        picture: what the environment draws. Shape ``[height, width, 3]``, uint8.
-        extent: where its edges are; None where that is not known.
-        positions: of each group's agents, in the units of the extent. Shape ``[n_agents, 2]`` each; empty where the
-            extent is not known.
-    """
-
-    picture: np.ndarray
-    extent: Extent | None
-    positions: dict[str, Tensor]
+    picture: np.ndarray  # [height, width, 3], uint8: what the environment draws
+    extent: Extent | None  # where its edges are; None where that is not known
+    positions: dict[str, Tensor]  # [n_agents, 2] each, of each group, in the extent's units; empty where none is known
 
 
 def draw_scene(experiment: ResumableExperiment, env: Any, data: TensorDictBase) -> Scene:
-    """Draw the first environment as its task draws it for BenchMARL's videos.
-
-    Args:
-        experiment: the experiment whose task is drawn.
-        env: the environment.
-        data: the step that was just made.
-
-    Returns:
-        The scene; agents are placed in it on VMAS and foraging tasks.
-    """
+    """Draw the first environment as for BenchMARL's videos; agents are placed in it on VMAS and foraging tasks."""
     picture = experiment.task.__class__.render_callback(experiment, env, data)
     picture = np.ascontiguousarray(picture.cpu().numpy() if isinstance(picture, Tensor) else picture)
     placed = _place_agents(experiment, env.base_env)

@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torchrl.envs import EnvBase
 
 from benchmarl_himpo.environments.lbf.environment import LbfEnv
 from benchmarl_himpo.environments.lbf.scripts import scripted_policies
 from benchmarl_himpo.environments.sampling_scenario import SamplingScenario
 from benchmarl_himpo.harness.composition import compose
-from benchmarl_himpo.harness.evaluation.episodes import Policy, build_quietly, play
+from benchmarl_himpo.harness.evaluation.episodes import Policy, build_quietly, fixed_episodes, play
 from benchmarl_himpo.harness.reference_returns.sampling_scripts import (
     act_greedily,
     act_greedily_discrete,
     bound_returns,
 )
-from benchmarl_himpo.harness.runs.random_state import seeded_random_state, vmas_generators
 from benchmarl_himpo.harness.statistics import Estimate, estimate_mean
 
 
@@ -42,8 +40,7 @@ def measure_reference_returns(
         confidence: coverage of the intervals, in (0, 1).
 
     Returns:
-        Reference returns: ``random`` for every task, then its scripted policies by name and ``upper_bound``, where they
-            are known.
+        ``random`` for every task, then its scripted policies by name and ``upper_bound``, where they are known.
     """
     cfg = compose(["algorithm=ippo", *overrides], return_hydra_config=True)
     experiment = build_quietly(cfg, cfg.hydra.runtime.choices, n_episodes)
@@ -54,8 +51,7 @@ def measure_reference_returns(
         references[name] = ReferenceReturn(estimate_mean(returns.per_agent, confidence), life)
     scenario = getattr(experiment.test_env, "scenario", None)
     if isinstance(scenario, SamplingScenario):
-        with torch.random.fork_rng(), vmas_generators(seeded_random_state(seed)):
-            torch.manual_seed(seed)
+        with fixed_episodes(experiment, seed):
             experiment.test_env.reset()
         bound = bound_returns(scenario, experiment.max_steps)
         references["upper_bound"] = ReferenceReturn(estimate_mean(bound, confidence))

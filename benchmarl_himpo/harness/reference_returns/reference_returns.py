@@ -59,16 +59,10 @@ class ReferenceTable:
     tasks: dict[str, ReferenceReturns]  # by task label
 
     def of(self, task_label: str) -> ReferenceReturns | None:
-        """Give the reference returns of a task.
+        """Give the reference returns of a label such as ``vmas/sampling[max_n_frames=960000; n_agents=7]``, if any.
 
         What a label says of the length of runs and of evaluations changes none; the kind of actions does where it has
         reference returns of its own.
-
-        Args:
-            task_label: such as ``vmas/sampling[max_n_frames=960000; n_agents=7]``.
-
-        Returns:
-            The reference returns; None: nobody measured any.
         """
         task, differences = split_label(task_label)
         played = [difference for difference in differences if option_of(difference) not in NOT_PLAYED]

@@ -16,14 +16,7 @@ POINTS_PER_SIDE = 4
 
 
 def act_greedily(td: TensorDictBase) -> TensorDictBase:
-    """Head at full speed for the best of the eight observed points.
-
-    Args:
-        td: what the agents observe.
-
-    Returns:
-        The same, with ``("agents", "action")``. Shape ``[*B, n_agents, 2]``.
-    """
+    """Head at full speed for the best of the eight observed points. Writes an action of shape ``[*B, n_agents, 2]``."""
     best = td["agents", "observation"][..., -len(DIRECTIONS) :].argmax(-1)
     return td.set(("agents", "action"), torch.tensor(DIRECTIONS, dtype=torch.float, device=best.device)[best])
 
@@ -31,12 +24,7 @@ def act_greedily(td: TensorDictBase) -> TensorDictBase:
 def act_greedily_discrete(td: TensorDictBase) -> TensorDictBase:
     """Do the same with discrete actions, which have a number for each of the directions.
 
-    Args:
-        td: what the agents observe.
-
-    Returns:
-        The same, with ``("agents", "action")``: VMAS counts none, back and forth along x, and within each along y.
-            Shape ``[*B, n_agents]``.
+    VMAS counts none, back and forth along x, and within each along y. Writes an action of shape ``[*B, n_agents]``.
     """
     direction = act_greedily(td)["agents", "action"].long()
     along_x, along_y = torch.where(direction < 0, 1, 2 * direction).unbind(-1)

@@ -16,13 +16,7 @@ OWN_ROOT = Path(benchmarl_himpo.__file__).resolve().parents[1]
 
 
 def resolve_commit(base: str) -> str:
-    """Find the commit that a name stands for.
-
-    Args:
-        base: a commit, tag or branch of the checkout that the running package is in.
-
-    Returns:
-        Its full hash.
+    """Find the full hash of a commit, tag or branch of the checkout that the running package is in.
 
     Raises:
         ValueError: if there is no such commit.
@@ -44,11 +38,9 @@ def resolve_commit(base: str) -> str:
 
 @contextmanager
 def worktree(commit: str, folder: Path) -> Iterator[Path]:
-    """Check a commit out beside the running code, and take it away at the end.
+    """Check a commit out into a folder beside the running code, and take it away at the end.
 
-    Args:
-        commit: full hash of the commit.
-        folder: where the worktree goes; whatever an interrupted gate left there is replaced.
+    Whatever an interrupted gate left there is replaced.
 
     Yields:
         The root of the worktree, an absolute path.

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from benchmarl_himpo.harness.markdown import markdown_table
 from benchmarl_himpo.harness.regression.verdict import Finding, InconclusiveError, Verdict
 
 Values = Mapping[str, Mapping[int, float]]
@@ -27,18 +28,13 @@ EXPECTED = (
 class Rule:
     """When the gate alarms, and when it fails.
 
-    Args:
-        first_alpha: level of the first stage's test.
-        second_alpha: level of the test of both stages together.
-        least_drop: drop that these must also show, as a share of the base's return above the random policy's.
-
     Raises:
         ValueError: if a value is out of range.
     """
 
-    first_alpha: float
-    second_alpha: float
-    least_drop: float
+    first_alpha: float  # level of the first stage's test
+    second_alpha: float  # level of the test of both stages together
+    least_drop: float  # that these must also show, as a share of the base's return above the random policy's
 
     def __post_init__(self) -> None:
         for name, value in (("first_alpha", self.first_alpha), ("second_alpha", self.second_alpha)):
@@ -47,13 +43,13 @@ class Rule:
         if not 0 <= self.least_drop <= 1:
             raise ValueError(f"least_drop={self.least_drop:g} must lie between 0 and 1")
 
-    def alarms(self, differences: Sequence[np.ndarray]) -> bool:
-        """Tell whether the first stage's runs look worse than the base's."""
-        return sign_flip_test(differences) <= self.first_alpha
+    def alarms(self, p: float) -> bool:
+        """Tell by the first stage's p-value whether its runs look worse than the base's."""
+        return p <= self.first_alpha
 
-    def fails(self, differences: Sequence[np.ndarray], drop: float) -> bool:
-        """Tell whether the runs of both stages are worse, and by enough to matter."""
-        return sign_flip_test(differences) <= self.second_alpha and drop >= self.least_drop
+    def fails(self, p: float, drop: float) -> bool:
+        """Tell by the p-value of both stages whether their runs are worse, and by the drop whether enough to matter."""
+        return p <= self.second_alpha and drop >= self.least_drop
 
 
 def sign_flip_test(differences: Sequence[np.ndarray]) -> float:
@@ -129,27 +125,17 @@ def paired_differences(values: Values, base: Values) -> list[np.ndarray]:
 
 
 def judge_first(values: Values, base: Values, random: Mapping[str, float], rule: Rule) -> tuple[bool, Finding]:
-    """Judge the first stage.
-
-    Args:
-        values: of this code's runs.
-        base: of the base's.
-        random: the return of the random policy on each task.
-        rule: the rule.
-
-    Returns:
-        Whether it alarms, and what was found: nothing that fails the gate yet.
-    """
+    """Judge the first stage: whether it alarms, and what was found, which fails the gate by no means yet."""
     numbers = compare(values, base, random)
-    is_alarm = rule.alarms(paired_differences(values, base))
+    is_alarm = rule.alarms(numbers["p"])
     relation = "an alarm, which fresh seeds have to confirm" if is_alarm else "no alarm"
     return is_alarm, Finding("first stage", Verdict.OK, f"{_describe(numbers, rule.first_alpha)}: {relation}", numbers)
 
 
 def judge_second(values: Values, base: Values, random: Mapping[str, float], rule: Rule) -> Finding:
-    """Judge the runs of both stages together; see :func:`judge_first`."""
+    """Judge the runs of both stages together."""
     numbers = compare(values, base, random)
-    has_failed = rule.fails(paired_differences(values, base), numbers["drop"])
+    has_failed = rule.fails(numbers["p"], numbers["drop"])
     relation = "confirmed" if has_failed else f"not confirmed, which takes both and a drop of {rule.least_drop:.0%}"
     verdict = Verdict.REGRESSED if has_failed else Verdict.OK
     return Finding("both stages", verdict, f"{_describe(numbers, rule.second_alpha)}: {relation}", numbers)
@@ -157,17 +143,20 @@ def judge_second(values: Values, base: Values, random: Mapping[str, float], rule
 
 def format_comparison(finding: Finding) -> str:
     """Lay the numbers of a stage out as a Markdown table."""
-    lines = [
-        f"{finding.check}:",
-        "",
-        "| task | random policy | base, mean | now, mean | pairs | drop | p |",
-        "|---|---|---|---|---|---|---|",
+    numbers = finding.numbers
+    rows = [
+        (
+            name,
+            *(f"{task[mean]:.3f}" for mean in ("random", "base_mean", "mean")),
+            len(task["pairs"]),
+            f"{task['drop']:.1%}",
+            f"{task['p']:.3f}",
+        )
+        for name, task in numbers["tasks"].items()
     ]
-    for name, task in finding.numbers["tasks"].items():
-        means = f"{task['random']:.3f} | {task['base_mean']:.3f} | {task['mean']:.3f} | {len(task['pairs'])}"
-        lines.append(f"| {name} | {means} | {task['drop']:.1%} | {task['p']:.3f} |")
-    together = f"| {finding.numbers['drop']:.1%} | {finding.numbers['p']:.4f} |"
-    return "\n".join([*lines, f"| all, stratified | | | | {together}"])
+    rows.append(("all, stratified", "", "", "", "", f"{numbers['drop']:.1%}", f"{numbers['p']:.4f}"))
+    columns = ["task", "random policy", "base, mean", "now, mean", "pairs", "drop", "p"]
+    return f"{finding.check}:\n\n{markdown_table(columns, rows)}"
 
 
 def _describe(numbers: Mapping[str, Any], alpha: float) -> str:

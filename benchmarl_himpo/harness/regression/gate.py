@@ -172,11 +172,7 @@ def say(text: str) -> None:
 
 
 def _read_seeds(options: GateOptions) -> dict[str, list[int]]:
-    """Read the lists of seeds; refuses a seed that is in two of them.
-
-    Raises:
-        ValueError: naming the lists.
-    """
+    """Read the lists of seeds; refuses a seed that is in two of them."""
     try:
         seeds = {name: [int(seed) for seed in read_values(name, getattr(options, name))] for name in SEED_LISTS}
     except (SweepError, TypeError, ValueError) as error:

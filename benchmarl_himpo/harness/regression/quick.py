@@ -12,10 +12,7 @@ from benchmarl_himpo.harness.regression.verdict import Finding, InconclusiveErro
 
 
 def check_repeatability() -> tuple[Finding, dict[str, str]]:
-    """Do all golden runs twice, in processes of their own, and compare every bit of parameters and returns.
-
-    Returns:
-        What was found, and the digests by name.
+    """Do all golden runs twice, in processes of their own, compare every bit, and give the first digests by name.
 
     Raises:
         InconclusiveError: if a golden run fails.
@@ -35,18 +32,10 @@ def check_repeatability() -> tuple[Finding, dict[str, str]]:
 
 
 def judge_toy(values: Mapping[int, float], task: DictConfig, threshold: float) -> Finding:
-    """Say whether the toy task was learned: by most of the seeds.
+    """Say whether the toy task was learned, whose best return is 1 per step: by most of the seeds.
 
     One seed in many ends early in a bad policy, and any change of the last bits draws anew which; code that is broken
-    fails with every seed.
-
-    Args:
-        values: by seed, the mean return of the last evaluation.
-        task: options of the task, whose best return is 1 per step.
-        threshold: least share of the best return that the median seed must reach.
-
-    Returns:
-        What was found.
+    fails with every seed. The median of the last evaluations must reach ``threshold``, a share of the best return.
     """
     shares = {seed: value / task.max_steps for seed, value in values.items()}
     median, chance = float(np.median(list(shares.values()))), 1 / task.n_targets

@@ -38,19 +38,12 @@ MACHINE = ("cpu", "cpu_capability", "preloaded", *PACKAGES)
 
 @dataclass(frozen=True)
 class GateRun:
-    """One run, of whatever state of the code.
+    """One run, of whatever state of the code."""
 
-    Args:
-        task: name of the task, such as ``vmas/sampling``.
-        seed: its seed.
-        overrides: all other overrides of the command, in Hydra's syntax.
-        n_frames: its length.
-    """
-
-    task: str
+    task: str  # name of the task, such as ``vmas/sampling``
     seed: int
-    overrides: tuple[str, ...]
-    n_frames: int
+    overrides: tuple[str, ...]  # all others of the command, in Hydra's syntax
+    n_frames: int  # its length
 
     @property
     def name(self) -> str:
@@ -61,17 +54,11 @@ class GateRun:
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two states of the code.
+    """One of the two states of the code."""
 
-    Args:
-        name: what progress and reasons call it.
-        root: folder from which its package is imported.
-        folder: where its runs go, a folder of this state of the code and of the machine alone.
-    """
-
-    name: str
-    root: Path
-    folder: Path
+    name: str  # what progress and reasons call it
+    root: Path  # folder from which its package is imported
+    folder: Path  # where its runs go: of this state of the code and of the machine alone
 
 
 Job = tuple[Side, GateRun]
@@ -85,18 +72,10 @@ def make_side(name: str, root: Path, folder: Path) -> Side:
 
 
 def plan(protocol: str, seeds: Sequence[int], overrides: Sequence[str] = ()) -> list[GateRun]:
-    """Lay out the runs of a protocol, seed by seed.
+    """Lay out the runs of a file of ``conf/protocol`` with these seeds on each task, seed by seed.
 
     What the protocol sets stands in the overrides, so that another state of the code runs the same whatever its own
     protocols say, on its own defaults for the rest.
-
-    Args:
-        protocol: a file of ``conf/protocol``.
-        seeds: seeds of the runs on each task.
-        overrides: values to change, in Hydra's syntax.
-
-    Returns:
-        The runs.
 
     Raises:
         SweepError: if they cannot be composed.
@@ -118,15 +97,12 @@ def plan(protocol: str, seeds: Sequence[int], overrides: Sequence[str] = ()) -> 
 
 
 def do(jobs: Sequence[Job], n_workers: int | None, n_retries: int) -> dict[Job, float]:
-    """Bring runs to their values; those that are there already are not done again.
+    """Bring runs to their values, the mean return per agent of the last evaluation; none is done that has one already.
 
     Args:
         jobs: the runs, each with its side.
         n_workers: processes at a time, of one thread each; None: as many as there are cores.
         n_retries: how often a run whose process was killed is started again.
-
-    Returns:
-        By run the mean return per agent of its last evaluation.
 
     Raises:
         InconclusiveError: if runs failed, or ended without an evaluation.

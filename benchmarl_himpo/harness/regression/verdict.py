@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
+from benchmarl_himpo.harness.markdown import markdown_table
+
 
 class Verdict(IntEnum):
     """What a check says; its number is the exit code."""
@@ -22,19 +24,12 @@ class InconclusiveError(RuntimeError):
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found.
+    """What one check found."""
 
-    Args:
-        check: its name.
-        verdict: what it says.
-        text: why, in a sentence.
-        numbers: what the verdict rests on, as JSON.
-    """
-
-    check: str
+    check: str  # its name
     verdict: Verdict
-    text: str
-    numbers: dict[str, Any] = field(default_factory=dict)
+    text: str  # why, in a sentence
+    numbers: dict[str, Any] = field(default_factory=dict)  # what the verdict rests on, as JSON
 
 
 def overall(findings: Sequence[Finding]) -> Verdict:
@@ -45,6 +40,5 @@ def overall(findings: Sequence[Finding]) -> Verdict:
 
 def format_findings(findings: Sequence[Finding]) -> str:
     """Lay findings out as a Markdown table."""
-    lines = ["| check | verdict | |", "|---|---|---|"]
-    lines += [f"| {finding.check} | {finding.verdict.name.lower()} | {finding.text} |" for finding in findings]
-    return "\n".join(lines)
+    rows = [(finding.check, finding.verdict.name.lower(), finding.text) for finding in findings]
+    return markdown_table(["check", "verdict", ""], rows)

@@ -10,14 +10,10 @@ class RenderError(RuntimeError):
 
 
 def check_display(experiment: Experiment, asker: str, otherwise: str = "") -> None:
-    """Check that the task draws itself, and draw a VMAS task once, so that a missing display is known at once.
+    """Check that the task draws itself, and draw a VMAS task once, so that whatever is missing is known at once.
 
-    Other environments draw only after a reset, and a reset would change the run's random numbers.
-
-    Args:
-        experiment: the experiment whose test environment will be drawn.
-        asker: the option or the command that asks for pictures, for the message.
-        otherwise: how to do without them, for the message too.
+    Other environments draw only after a reset, and a reset would change the run's random numbers. In messages ``asker``
+    is the option or the command that asks for pictures, and ``otherwise`` says how to do without.
 
     Raises:
         RenderError: if the task cannot be drawn.
@@ -31,6 +27,7 @@ def check_display(experiment: Experiment, asker: str, otherwise: str = "") -> No
         experiment.test_env.render(mode="rgb_array")
     except Exception as error:  # whatever pyglet, EGL, matplotlib or the scenario raise
         raise RenderError(
-            f"{asker} draws the task, which cannot be done on this machine ({error}): provide a display or EGL"
+            f"{asker} draws the task, which cannot be done on this machine ({error}): provide a display or EGL, and "
+            "pip install 'benchmarl_himpo[render]'"
             f"{otherwise and f', or {otherwise}'}."
         ) from error

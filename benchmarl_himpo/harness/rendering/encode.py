@@ -8,13 +8,7 @@ from torch import Tensor
 
 
 def write_mp4(video: Tensor, path: Path, steps_per_second: int) -> None:
-    """Encode a film with H.264.
-
-    Args:
-        video: the frames. Shape ``[T, channels, height, width]``, uint8, height and width even.
-        path: where to write.
-        steps_per_second: playing speed, in frames of the film per second.
-    """
+    """Encode a film with H.264. Shape ``[T, channels, height, width]``, uint8, height and width even."""
     import av  # a dependency of BenchMARL, needed by nobody who makes no film
 
     with av.open(str(path), mode="w") as container:
@@ -27,13 +21,7 @@ def write_mp4(video: Tensor, path: Path, steps_per_second: int) -> None:
 
 
 def write_gif(video: Tensor, path: Path, steps_per_second: int) -> None:
-    """Encode a film as an animation that repeats, at half the size.
-
-    Args:
-        video: the frames. Shape ``[T, channels, height, width]``, uint8.
-        path: where to write.
-        steps_per_second: playing speed, in frames of the film per second.
-    """
+    """Encode a film as an animation that repeats, at half the size. Shape ``[T, channels, height, width]``, uint8."""
     from PIL import Image  # comes with matplotlib
 
     height, width = video.shape[-2:]
@@ -43,12 +31,7 @@ def write_gif(video: Tensor, path: Path, steps_per_second: int) -> None:
 
 
 def write_png(picture: Tensor, path: Path) -> None:
-    """Encode one frame.
-
-    Args:
-        picture: the frame. Shape ``[channels, height, width]``, uint8.
-        path: where to write.
-    """
+    """Encode one frame. Shape ``[channels, height, width]``, uint8."""
     from PIL import Image  # comes with matplotlib
 
     Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy()).save(path, optimize=True)

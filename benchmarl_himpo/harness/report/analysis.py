@@ -15,11 +15,8 @@ from benchmarl_himpo.harness.report.fairness import find_unequal_settings
 from benchmarl_himpo.harness.statistics import (
     AGGREGATES,
     FEW_RUNS,
+    Bootstrap,
     Estimate,
-    Scores,
-    bootstrap,
-    estimate,
-    estimate_improvement,
     estimate_mean,
     estimate_unpaired_difference,
     iqm,
@@ -31,33 +28,17 @@ N_THRESHOLDS = 51
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How intervals are made; see ``conf/report.yaml``."""
-
-    confidence: float
-    repetitions: int
-    seed: int
-
-    def estimate(self, statistic: Callable[[Scores], np.ndarray], scores: Scores) -> Estimate:
-        """Give a statistic its bootstrap interval."""
-        return estimate(statistic, scores, **self.__dict__)
-
-    def bootstrap(self, statistic: Callable[[Scores], np.ndarray], scores: Scores) -> Band:
-        """Give a statistic of several numbers its bootstrap intervals."""
-        return Band(*(values.tolist() for values in bootstrap(statistic, scores, **self.__dict__)))
-
-    def improvement(self, scores: Scores, reference: Scores) -> Estimate:
-        """Give the probability of improvement its bootstrap interval."""
-        return estimate_improvement(scores, reference, **self.__dict__)
-
-
-@dataclass(frozen=True)
 class Band:
     """Estimates along an axis."""
 
     value: list[float]
     low: list[float]
     high: list[float]
+
+    @classmethod
+    def of(cls, limits: Iterable[np.ndarray]) -> Band:
+        """Take what :meth:`~benchmarl_himpo.harness.statistics.Bootstrap.limits` gives."""
+        return cls(*(values.tolist() for values in limits))
 
 
 @dataclass(frozen=True)
@@ -149,17 +130,8 @@ MEASURES: dict[str, Callable[[RunRecord], list[float] | None]] = {
 """What a run is worth, the best measure first: how to say it, and the returns it is the mean of."""
 
 
-def analyse(comparison: Comparison, references: ReferenceTable, settings: Settings) -> Analysis:
-    """Work out everything that a report says of returns.
-
-    Args:
-        comparison: the runs.
-        references: the reference returns of tasks.
-        settings: how intervals are made.
-
-    Returns:
-        The analysis. All runs are held to one measure, the best that any of them has.
-    """
+def analyse(comparison: Comparison, references: ReferenceTable, settings: Bootstrap) -> Analysis:
+    """Work out everything that a report says of returns; all runs are held to the best measure that any of them has."""
     measure, values = _measure(comparison.records)
     scored = replace(comparison, records=[r for r in comparison.records if r.id in values])
     tasks = [_analyse_task(scored, task, values, references.of(task), settings) for task in scored.tasks]
@@ -190,7 +162,11 @@ def _values_of(comparison: Comparison, task: str, variant: str, values: dict[str
 
 
 def _analyse_task(
-    comparison: Comparison, task: str, values: dict[str, float], references: ReferenceReturns | None, settings: Settings
+    comparison: Comparison,
+    task: str,
+    values: dict[str, float],
+    references: ReferenceReturns | None,
+    settings: Bootstrap,
 ) -> TaskResult:
     """Work out what came out on a task."""
     variants = comparison.variants_of(task)
@@ -242,7 +218,7 @@ def _analyse_task(
     )
 
 
-def _improvements(scores: dict[str, list[np.ndarray]], settings: Settings) -> dict[str, dict[str, Estimate]]:
+def _improvements(scores: dict[str, list[np.ndarray]], settings: Bootstrap) -> dict[str, dict[str, Estimate]]:
     """Probability that the first beats the second, for every pair; the other way round is what is left to 1."""
     found: dict[str, dict[str, Estimate]] = {variant: {} for variant in scores}
     names = list(scores)
@@ -255,7 +231,7 @@ def _improvements(scores: dict[str, list[np.ndarray]], settings: Settings) -> di
 
 
 def _aggregate(
-    comparison: Comparison, results: list[TaskResult], values: dict[str, float], settings: Settings
+    comparison: Comparison, results: list[TaskResult], values: dict[str, float], settings: Bootstrap
 ) -> Aggregates | None:
     """Aggregate scores over all tasks that have reference returns."""
     references = {result.label: result.reference_returns for result in results if result.reference_returns is not None}
@@ -290,7 +266,7 @@ def _aggregate(
         },
         improvement=_improvements(scores, settings),
         thresholds=thresholds.tolist(),
-        profiles={variant: settings.bootstrap(profile, of_tasks) for variant, of_tasks in scores.items()},
+        profiles={variant: Band.of(settings.limits(profile, of_tasks)) for variant, of_tasks in scores.items()},
         without_tasks=lacking,
     )
 
@@ -298,12 +274,7 @@ def _aggregate(
 def balance(comparison: Comparison, tasks: Sequence[str]) -> Comparison:
     """Keep as many runs of a variant on one task as on another: aggregates pool them, and more would weigh more.
 
-    Args:
-        comparison: the runs.
-        tasks: labels of the tasks to aggregate over, one or more.
-
-    Returns:
-        The runs on these tasks with seeds that their variant has on each of them.
+    Kept are the runs on the tasks with these labels whose seeds their variant has on each of them.
     """
     common = {
         variant: set.intersection(*({record.seed for record in comparison.runs(task, variant)} for task in tasks))
@@ -315,7 +286,7 @@ def balance(comparison: Comparison, tasks: Sequence[str]) -> Comparison:
     )
 
 
-def _min_max_iqm(comparison: Comparison, values: dict[str, float], settings: Settings) -> dict[str, Estimate]:
+def _min_max_iqm(comparison: Comparison, values: dict[str, float], settings: Bootstrap) -> dict[str, Estimate]:
     """IQM of returns between the lowest and the highest run of each task in this report, over all tasks."""
     ranges = {}
     for task in comparison.tasks:

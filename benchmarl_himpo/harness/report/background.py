@@ -18,14 +18,7 @@ UNKNOWN = "-"
 
 
 def write_background(content: Content) -> list[Section]:
-    """Write the sections on what stands behind the results.
-
-    Args:
-        content: the runs and what follows from them.
-
-    Returns:
-        Sections in order.
-    """
+    """Write the sections on what stands behind the results."""
     return [_cost(content.comparison), _fairness(content), _provenance(content), _runs(content)]
 
 

@@ -57,18 +57,14 @@ class Absent:
 class Comparison:
     """Runs to compare.
 
-    Args:
-        records: sorted by task, variant and seed.
-        files: where each was found, relative to the folder that was given, by id.
-        absent: runs of the protocol without a record; without a protocol unfinished runs, and seeds that other variants
-            of the task have.
-        common: what was taken out of the labels, because all have it.
+    Absent are runs of the protocol without a record; without a protocol unfinished runs, and seeds that other variants
+    of the task have.
     """
 
-    records: list[RunRecord]
-    files: dict[str, str]
+    records: list[RunRecord]  # sorted by task, variant and seed
+    files: dict[str, str]  # where each was found, relative to the folder that was given, by id
     absent: list[Absent]
-    common: list[str]
+    common: list[str]  # what was taken out of the labels, because all have it
 
     @property
     def tasks(self) -> list[str]:
@@ -121,8 +117,13 @@ def collect(folders: Sequence[Path], planned: Set[RunLabel] | None = None) -> Co
                 continue
             other, other_name = found.setdefault(key, (record, name))
             if other != record:
-                raise ComparisonError(_describe_clash(other, other_name, record, name))
-        begun += [_read_plan(spec) for spec in sorted(folder.rglob(SPEC_FILE)) if _is_unfinished(spec.parent)]
+                raise ComparisonError(
+                    f"{other_name} and {name} are both {record.variant} on {record.task_label} with seed "
+                    f"{record.seed}, and differ (ids {other.id} and {record.id}): a comparison has one run of each; "
+                    "leave one of them out"
+                )
+        specs = sorted(folder.rglob(SPEC_FILE))
+        begun += [_read_plan(spec) for spec in specs if not (spec.parent / RECORD_FILE).is_file()]
         begun += [_read_beginning(run) for run in _single_runs(folder) if not is_recorded(run)]
     if not found:
         of_protocol = "" if planned is None else " of the protocol"
@@ -140,19 +141,14 @@ def collect(folders: Sequence[Path], planned: Set[RunLabel] | None = None) -> Co
         absent = [*unfinished.values(), *_missing_seeds(records, list(unfinished.values()))]
     else:
         absent = [unfinished.get(key, Absent(*key, "no record", planned=True)) for key in planned - found.keys()]
-    comparison = Comparison(
-        records=records,
-        files={record.id: name for record, name in found.values()},
-        absent=sorted(absent, key=lambda a: natural_order(str(a))),
-        common=[],
-    )
-    return _shorten_labels(comparison)
+    files = {record.id: name for record, name in found.values()}
+    return _shorten_labels(records, files, sorted(absent, key=lambda a: natural_order(str(a))))
 
 
-def _shorten_labels(comparison: Comparison) -> Comparison:
+def _shorten_labels(records: list[RunRecord], files: dict[str, str], absent: list[Absent]) -> Comparison:
     """Take out of the labels what all variants have, and of runs and their evaluations what all tasks have."""
-    labels = [(r.variant, r.task_label) for r in comparison.records] + [(a.variant, a.task) for a in comparison.absent]
-    options = {record.variant: record.config["experiment"] for record in comparison.records if record.config}
+    labels = [(r.variant, r.task_label) for r in records] + [(a.variant, a.task) for a in absent]
+    options = {record.variant: record.config["experiment"] for record in records if record.config}
 
     def concerns(difference: str, variant: str) -> bool:
         option = option_of(difference).removeprefix("experiment.")
@@ -161,21 +157,17 @@ def _shorten_labels(comparison: Comparison) -> Comparison:
     variants, of_variants = strip_common((variant for variant, _ in labels), concerns=concerns)
     tasks, of_tasks = strip_common((task for _, task in labels), lambda part: option_of(part) in NOT_PLAYED)
     return Comparison(
-        records=[replace(r, variant=variants[r.variant], task_label=tasks[r.task_label]) for r in comparison.records],
-        files=comparison.files,
-        absent=[replace(a, variant=variants[a.variant], task=tasks[a.task]) for a in comparison.absent],
+        records=[replace(r, variant=variants[r.variant], task_label=tasks[r.task_label]) for r in records],
+        files=files,
+        absent=[replace(a, variant=variants[a.variant], task=tasks[a.task]) for a in absent],
         common=[*of_variants, *of_tasks],
     )
 
 
 def find_records(folder: Path) -> list[Path]:
-    """List what claims to be a record below a folder: by its name, since runs leave other JSON files too.
+    """List what claims to be a record below a folder, or the file of one itself: by name, as runs leave other JSON too.
 
-    Args:
-        folder: the folder, or the file of one record.
-
-    Returns:
-        Published records, those of sweeps' runs, and those of single runs that were not begun again since.
+    Published records, those of sweeps' runs, and those of single runs that were not begun again since.
     """
     if folder.is_file():
         return [folder]
@@ -205,10 +197,6 @@ def _read_beginning(run: Path) -> Absent:
         return Absent(choices["task"], choices["algorithm"], seed, reason, planned=True)
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise RecordError(f"{run / CONFIG_FILE} does not say what its run was to be: {error}") from error
-
-
-def _is_unfinished(folder: Path) -> bool:
-    return not (folder / RECORD_FILE).is_file()
 
 
 def _read_plan(spec: Path) -> Absent:
@@ -247,11 +235,7 @@ def _missing_seeds(records: list[RunRecord], unfinished: list[Absent]) -> list[A
 
 
 def _check_configs(records: list[RunRecord]) -> None:
-    """Refuse one label for two configurations.
-
-    Raises:
-        ComparisonError: naming two runs.
-    """
+    """Refuse one label for two configurations."""
     first: dict[tuple[str, str], RunRecord] = {}
     for record in records:
         other = first.setdefault((record.task_label, record.variant), record)
@@ -260,10 +244,3 @@ def _check_configs(records: list[RunRecord]) -> None:
                 f"{other.id} and {record.id} are both called {record.variant} on {record.task_label} and have "
                 "different configurations: they are no runs of one variant; report them apart"
             )
-
-
-def _describe_clash(first: RunRecord, first_name: str, second: RunRecord, second_name: str) -> str:
-    return (
-        f"{first_name} and {second_name} are both {second.variant} on {second.task_label} with seed {second.seed}, and "
-        f"differ (ids {first.id} and {second.id}): a comparison has one run of each; leave one of them out"
-    )

@@ -9,9 +9,9 @@ import numpy as np
 
 from benchmarl_himpo.harness.records.record import RunRecord
 from benchmarl_himpo.harness.reference_returns.reference_returns import ReferenceReturns
-from benchmarl_himpo.harness.report.analysis import Band, Settings, balance
+from benchmarl_himpo.harness.report.analysis import Band, balance
 from benchmarl_himpo.harness.report.comparison import Comparison
-from benchmarl_himpo.harness.statistics import estimate_mean, iqm
+from benchmarl_himpo.harness.statistics import Bootstrap, estimate_mean, iqm
 
 N_TIMES = 40
 """Points of a curve over wall-clock, where runs have no points in common."""
@@ -30,14 +30,6 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class TaskCurves:
-    """All variants on a task."""
-
-    over_frames: dict[str, Curve]
-    over_minutes: dict[str, Curve]
-
-
-@dataclass(frozen=True)
 class Efficiency:
     """IQM of scores over frames, over all tasks that have reference returns."""
 
@@ -51,14 +43,9 @@ def has_evaluations(comparison: Comparison) -> bool:
 
 
 def draw_from(record: RunRecord, evaluated: bool) -> tuple[list[float], list[float], list[float]]:
-    """Give the points of a run.
+    """Give the points of a run: frames, minutes of collection and training where they are known, and returns per agent.
 
-    Args:
-        record: the run.
-        evaluated: take evaluations; else the mean return of the episodes that ended in each batch.
-
-    Returns:
-        Frames, minutes of collection and training, which are none where they are not known, and mean returns per agent.
+    Returns are the means of evaluations, or else of the episodes that ended in each batch.
     """
     if evaluated:
         minutes = [seconds / 60 for seconds in record.evaluation_seconds if seconds is not None]
@@ -68,20 +55,14 @@ def draw_from(record: RunRecord, evaluated: bool) -> tuple[list[float], list[flo
     return [record.frames[i] for i in kept], [record.seconds[i] / 60 for i in kept], returns
 
 
-def task_curves(comparison: Comparison, task: str, confidence: float) -> TaskCurves:
-    """Average the curves of a task's runs.
+def task_curves(comparison: Comparison, task: str, confidence: float) -> dict[str, dict[str, Curve]]:
+    """Average the curves of a task's runs, over ``frames`` and over ``minutes``, by variant.
 
-    Args:
-        comparison: the runs.
-        task: label of the task.
-        confidence: coverage of the intervals, in (0, 1).
-
-    Returns:
-        The curves, over frames at every point that a run has, over minutes, where they are known, at equal
-        steps up to the shortest run's end.
+    Over frames at every point that a run has; over minutes, where they are known, at equal steps up to the shortest
+    run's end.
     """
     evaluated = has_evaluations(comparison)
-    over_frames, over_minutes = {}, {}
+    over: dict[str, dict[str, Curve]] = {"frames": {}, "minutes": {}}
     for variant in comparison.variants_of(task):
         frames, minutes = {}, {}
         for record in comparison.runs(task, variant):
@@ -91,14 +72,13 @@ def task_curves(comparison: Comparison, task: str, confidence: float) -> TaskCur
             if at_minutes:
                 minutes[record.seed] = (at_minutes, returns)
         if frames:
-            over_frames[variant] = _average(
-                frames, sorted({x for line in frames.values() for x in line[0]}), confidence
-            )
+            at = sorted({x for line in frames.values() for x in line[0]})
+            over["frames"][variant] = _average(frames, at, confidence)
         if minutes:
             last = min(line[0][-1] for line in minutes.values())
             first = max(line[0][0] for line in minutes.values())
-            over_minutes[variant] = _average(minutes, np.linspace(first, last, N_TIMES).tolist(), confidence)
-    return TaskCurves(over_frames, over_minutes)
+            over["minutes"][variant] = _average(minutes, np.linspace(first, last, N_TIMES).tolist(), confidence)
+    return over
 
 
 def interpolate(line: Line, at: Sequence[float]) -> np.ndarray:
@@ -115,18 +95,12 @@ def _average(lines: dict[int, Line], at: list[float], confidence: float) -> Curv
 
 
 def sample_efficiency(
-    comparison: Comparison, references: dict[str, ReferenceReturns], variants: Sequence[str], settings: Settings
+    comparison: Comparison, references: dict[str, ReferenceReturns], variants: Sequence[str], settings: Bootstrap
 ) -> Efficiency:
-    """Aggregate scores over frames.
+    """Aggregate scores over frames, at every point that a run has and all of them reach.
 
-    Args:
-        comparison: the runs.
-        references: of the tasks to aggregate over, by label.
-        variants: those to draw, which have runs on each of the tasks; see :func:`balance`.
-        settings: how intervals are made.
-
-    Returns:
-        The IQM of scores at every point that a run has and all of them reach, with stratified bootstrap intervals.
+    ``references`` are those of the tasks to aggregate over, by label, on each of which the variants have runs; see
+    :func:`balance`.
     """
     evaluated = has_evaluations(comparison)
     balanced = balance(comparison, list(references))
@@ -146,4 +120,4 @@ def sample_efficiency(
             for task, reference in zip(lines[variant], references.values(), strict=True)
         ]
 
-    return Efficiency(at, {variant: settings.bootstrap(iqm, scores(variant)) for variant in variants})
+    return Efficiency(at, {variant: Band.of(settings.limits(iqm, scores(variant))) for variant in variants})

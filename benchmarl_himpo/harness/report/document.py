@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from benchmarl_himpo.harness.reference_returns.reference_returns import ReferenceTable
-from benchmarl_himpo.harness.report.analysis import Analysis, Settings
+from benchmarl_himpo.harness.report.analysis import Analysis
 from benchmarl_himpo.harness.report.comparison import Comparison
 from benchmarl_himpo.harness.report.figures import Picture
+from benchmarl_himpo.harness.statistics import Bootstrap
 from benchmarl_himpo.harness.sweeps.protocol import Protocol
 
 
@@ -38,5 +39,5 @@ class Content:
     comparison: Comparison
     analysis: Analysis
     references: ReferenceTable
-    settings: Settings
+    settings: Bootstrap
     protocol: Protocol | None = None  # that the runs are of

@@ -21,14 +21,10 @@ ABSENT = "-"
 
 
 def find_unequal_settings(records: list[RunRecord]) -> list[str]:
-    """Say which settings of a task's runs differ that must not.
+    """Say which settings of a task's runs differ that must not, in a sentence each.
 
-    Args:
-        records: the runs of one task.
-
-    Returns:
-        A sentence for each: the task's own configuration, evaluations, episodes and fresh episodes, frames. Of runs
-        whose configuration is not known, the frames and the episodes of evaluations.
+    The task's own configuration, evaluations, episodes and fresh episodes, and frames; of runs whose configuration is
+    not known, the frames and the episodes of evaluations.
     """
     configs = {record.id: dict(flatten(record.config)) for record in records}
     keys = {key for config in configs.values() for key in config if key.startswith("task.")} | EQUAL_SETTINGS
@@ -49,10 +45,7 @@ def find_unequal_settings(records: list[RunRecord]) -> list[str]:
 
 
 def find_differences(records: list[RunRecord]) -> tuple[list[str], dict[str, list[str]]]:
-    """Find the keys in which configurations differ.
-
-    Args:
-        records: the runs of one task.
+    """Find the keys in which configurations of a task differ.
 
     Returns:
         The variants, and for each key that differs the value of each variant as JSON, :data:`ABSENT` where it has none.
@@ -64,14 +57,7 @@ def find_differences(records: list[RunRecord]) -> tuple[list[str], dict[str, lis
 
 
 def describe_fingerprints(records: list[RunRecord]) -> list[str]:
-    """Say that runs have different numerics fingerprints, and which variants have which.
-
-    Args:
-        records: all runs.
-
-    Returns:
-        A sentence; nothing where all have the same or none was taken.
-    """
+    """Say in a sentence, where runs have different numerics fingerprints, which variants have which."""
     variants: dict[str, list[str]] = {}
     for record in records:
         if record.fingerprint is not None:
@@ -88,11 +74,7 @@ def describe_fingerprints(records: list[RunRecord]) -> list[str]:
 def find_provenance(records: list[RunRecord]) -> dict[str, str]:
     """Say what runs were made with and on: one value where all agree, else each with the number of its runs.
 
-    Args:
-        records: all runs.
-
-    Returns:
-        A text for each key. Times and loads are given as ranges, the runs' fingerprints as one more key.
+    Times and loads are given as ranges, the runs' fingerprints as one more key.
     """
     ranges, found = ("started", "ended", "load_average"), {}
     keys = sorted({key for record in records for key in record.provenance})

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from benchmarl_himpo.harness.reference_returns.reference_returns import ReferenceReturns
 from benchmarl_himpo.harness.report.analysis import Aggregates, Band, TaskResult
-from benchmarl_himpo.harness.report.curves import Curve, Efficiency, TaskCurves
+from benchmarl_himpo.harness.report.curves import Curve, Efficiency
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8c6d31")
 """Okabe and Ito's, which colour-blind readers tell apart; yellow, which does not show on white, is replaced."""
@@ -39,6 +39,8 @@ SETTINGS = {
     "axes.spines.right": False,
     "legend.fontsize": 8,
 }
+CURVE_AXES = {"frames": (1000, "frames (thousands)"), "minutes": (1, "collection and training (minutes)")}
+"""Unit of the axis, and its name, of the learning curves over frames and over wall-clock."""
 NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 
 
@@ -67,58 +69,25 @@ class Style:
         return sorted(variants, key=self.variants.index)
 
 
-def draw_curves(
-    number: int, label: str, curves: TaskCurves, references: ReferenceReturns | None, style: Style
-) -> list[Picture]:
-    """Draw the learning curves of a task, over frames and over wall-clock.
+def draw_curves(over: str, number: int, result: TaskResult, curves: dict[str, Curve], style: Style) -> Picture:
+    """Draw the learning curves of a task over ``frames`` or ``minutes``; ``number`` is that of the task."""
+    scale, xlabel = CURVE_AXES[over]
 
-    Args:
-        number: of the task, for the files' names.
-        label: of the task.
-        curves: what to draw.
-        references: lines to draw across.
-        style: how variants are drawn.
-
-    Returns:
-        Two pictures, or one where the wall-clock of no run is known.
-    """
-
-    def draw(axes: Axes, of_variants: dict[str, Curve], scale: float, xlabel: str) -> None:
-        for variant in style.sort(of_variants):
-            curve, look = of_variants[variant], style.of(variant)
+    def draw(axes: Axes) -> None:
+        for variant in style.sort(curves):
+            curve, look = curves[variant], style.of(variant)
             for x, y in curve.runs.values():
                 axes.plot(np.array(x) / scale, y, linewidth=0.5, alpha=0.4, **look)
             _draw_band(axes, np.array(curve.at) / scale, curve.band, variant, look)
-        _draw_references(axes, references, axes.axhline)
+        _draw_references(axes, result.reference_returns, axes.axhline)
         axes.set(xlabel=xlabel, ylabel="return per agent")
 
-    over = {
-        "frames": (curves.over_frames, 1000, "frames (thousands)"),
-        "minutes": (curves.over_minutes, 1, "collection and training (minutes)"),
-    }
-    return [
-        Picture(
-            f"curves_{number}_{name}",
-            f"{label}: mean return over {name}, Student's intervals, a thin line per run",
-            _render(label, lambda axes, what=what: draw(axes, *what)),  # type: ignore[misc]
-        )
-        for name, what in over.items()
-        if what[0]
-    ]
+    caption = f"{result.label}: mean return over {over}, Student's intervals, a thin line per run"
+    return Picture(f"curves_{number}_{over}", caption, _render(result.label, draw))
 
 
 def draw_task(number: int, result: TaskResult, values: dict[str, list[float]], style: Style) -> Picture:
-    """Draw what each variant earns on a task: every run as a dot, the mean and its interval.
-
-    Args:
-        number: of the task, for the file's name.
-        result: the task.
-        values: return per agent of each run by variant.
-        style: how variants are drawn.
-
-    Returns:
-        The picture.
-    """
+    """Draw the returns of each variant on a task: every run as a dot, the mean and its interval."""
 
     def draw(axes: Axes) -> None:
         rows = result.rows[::-1]
@@ -137,28 +106,29 @@ def draw_task(number: int, result: TaskResult, values: dict[str, list[float]], s
 
 def draw_profiles(aggregates: Aggregates, style: Style) -> Picture:
     """Draw performance profiles."""
-
-    def draw(axes: Axes) -> None:
-        for variant in style.sort(aggregates.profiles):
-            band = aggregates.profiles[variant]
-            _draw_band(axes, np.array(aggregates.thresholds), band, variant, style.of(variant))
-        axes.set(xlabel="score τ", ylabel="share of runs above τ")
-
     caption = "Performance profile: share of runs whose score is above τ, stratified bootstrap intervals"
-    return Picture("performance_profile", caption, _render("performance profile", draw))
+    at = np.array(aggregates.thresholds)
+    return _draw_bands(caption, at, aggregates.profiles, style, xlabel="score τ", ylabel="share of runs above τ")
 
 
 def draw_efficiency(efficiency: Efficiency, style: Style) -> Picture:
     """Draw the IQM of scores over frames."""
+    caption = "Sample efficiency: IQM of scores over frames, stratified bootstrap intervals"
+    scale, xlabel = CURVE_AXES["frames"]
+    at = np.array(efficiency.frames) / scale
+    return _draw_bands(caption, at, efficiency.variants, style, xlabel=xlabel, ylabel="IQM of scores")
+
+
+def _draw_bands(caption: str, at: np.ndarray, bands: dict[str, Band], style: Style, **labels: str) -> Picture:
+    """Draw a band for each variant; the picture is called as the caption up to its colon."""
 
     def draw(axes: Axes) -> None:
-        for variant in style.sort(efficiency.variants):
-            at = np.array(efficiency.frames) / 1000
-            _draw_band(axes, at, efficiency.variants[variant], variant, style.of(variant))
-        axes.set(xlabel="frames (thousands)", ylabel="IQM of scores")
+        for variant in style.sort(bands):
+            _draw_band(axes, at, bands[variant], variant, style.of(variant))
+        axes.set(**labels)
 
-    caption = "Sample efficiency: IQM of scores over frames, stratified bootstrap intervals"
-    return Picture("sample_efficiency", caption, _render("sample efficiency", draw))
+    title = caption.partition(":")[0].lower()
+    return Picture(title.replace(" ", "_"), caption, _render(title, draw))
 
 
 def _draw_band(axes: Axes, x: np.ndarray, band: Band, label: str, look: dict[str, Any]) -> None:
@@ -202,14 +172,7 @@ def _render(title: str, draw: Callable[[Axes], None], height: float = SIZE[1]) -
 
 
 def inline(picture: Picture) -> str:
-    """Make a picture's SVG fit into a page: no prologue, no size of its own, no identifiers but its own.
-
-    Args:
-        picture: the picture.
-
-    Returns:
-        An ``svg`` element.
-    """
+    """Make a picture an ``svg`` element that fits into a page: no prologue, no size, no identifiers but its own."""
     svg = picture.svg[picture.svg.index("<svg") :]
     svg = re.sub(r'(<svg [^>]*?) width="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg [^>]*?) height="[^"]*"', r"\1", svg, count=1)

@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from benchmarl_himpo.harness.records.record import LAST_ITERATIONS
-from benchmarl_himpo.harness.report.analysis import Aggregates
+from benchmarl_himpo.harness.report.analysis import Aggregates, Row, TaskResult
 from benchmarl_himpo.harness.report.curves import has_evaluations, sample_efficiency, task_curves
 from benchmarl_himpo.harness.report.document import Content, Section, Table
-from benchmarl_himpo.harness.report.figures import Style, draw_curves, draw_efficiency, draw_profiles, draw_task
+from benchmarl_himpo.harness.report.figures import (
+    CURVE_AXES,
+    Style,
+    draw_curves,
+    draw_efficiency,
+    draw_profiles,
+    draw_task,
+)
 from benchmarl_himpo.harness.statistics import AGGREGATES, Estimate
+
+Columns = dict[str, Callable[[Row], str]]
+"""What stands in a row of a variant, by the names of the columns."""
+
+N_RUNS: Columns = {"runs": lambda row: str(len(row.seeds))}
+RETURNS: Columns = N_RUNS | {
+    "return per agent": lambda row: str(row.per_agent),
+    "team return": lambda row: _text(row.team),
+    "share of the upper bound": lambda row: _percent(row.fraction),
+    "score": lambda row: _text(row.score),
+}
+LIVES: Columns = {"mean life of an agent, env steps": lambda row: _text(row.life)}
+ENDS: Columns = N_RUNS | {
+    f"last {LAST_ITERATIONS} batches, actions sampled": lambda row: _text(row.last_collection),
+    "last evaluation": lambda row: _text(row.last_evaluation),
+}
 
 
 def write_results(content: Content) -> list[Section]:
-    """Write the sections on what came out.
-
-    Args:
-        content: the runs and what follows from them.
-
-    Returns:
-        Sections in order.
-    """
+    """Write the sections on what came out."""
     style = Style(content.comparison.variants)
     return [
         _returns(content, style),
@@ -34,22 +51,8 @@ def write_results(content: Content) -> list[Section]:
 def _returns(content: Content, style: Style) -> Section:
     tables, pictures = [], []
     for number, result in enumerate(content.analysis.tasks):
-        rows = [
-            [
-                row.variant,
-                str(len(row.seeds)),
-                str(row.per_agent),
-                _text(row.team),
-                _percent(row.fraction),
-                _text(row.score),
-            ]
-            for row in result.rows
-        ]
-        columns = ["variant", "runs", "return per agent", "team return", "share of the upper bound", "score"]
-        if any(row.life is not None for row in result.rows):
-            columns.append("mean life of an agent, env steps")
-            rows = [[*cells, _text(row.life)] for cells, row in zip(rows, result.rows, strict=True)]
-        tables.append(Table(result.heading, columns, rows))
+        has_lives = any(row.life is not None for row in result.rows)
+        tables.append(_table(result, RETURNS | LIVES if has_lives else RETURNS))
         values = {
             row.variant: [
                 content.analysis.values[r.id]
@@ -69,6 +72,11 @@ def _returns(content: Content, style: Style) -> Section:
         [*tables, *_reference_table(content)],
         pictures,
     )
+
+
+def _table(result: TaskResult, columns: Columns) -> Table:
+    rows = [[row.variant, *(text_of(row) for text_of in columns.values())] for row in result.rows]
+    return Table(result.heading, ["variant", *columns], rows)
 
 
 def _explain_references(content: Content) -> list[str]:
@@ -101,30 +109,25 @@ def _reference_table(content: Content) -> list[Table]:
         ]
         for label, references in known
     ]
-    returns = Table("Reference returns per agent", ["task", "random policy", "scripted policies", "upper bound"], rows)
+    tables = [Table("Reference returns per agent", ["task", "random policy", "scripted policies", "upper bound"], rows)]
     lives = [
         [label, ", ".join(f"{name} {life:.0f}" for name, life in references.lives.items())]
         for label, references in known
         if references.lives
     ]
-    return [returns, Table("Mean life of an agent of these policies, env steps", ["task", "mean life"], lives)][
-        : 1 + bool(lives)
-    ]
+    if lives:
+        tables.append(Table("Mean life of an agent of these policies, env steps", ["task", "mean life"], lives))
+    return tables
 
 
 def _curves(content: Content, style: Style) -> Section:
-    pairs = [
-        draw_curves(
-            number,
-            result.label,
-            task_curves(content.comparison, result.label, content.settings.confidence),
-            result.reference_returns,
-            style,
-        )
-        for number, result in enumerate(content.analysis.tasks)
-    ]
+    tasks = content.analysis.tasks
+    curves = [task_curves(content.comparison, result.label, content.settings.confidence) for result in tasks]
     pictures = [
-        picture for over in ("frames", "minutes") for pair in pairs for picture in pair if picture.name.endswith(over)
+        draw_curves(over, number, result, of_variants[over], style)
+        for over in CURVE_AXES
+        for number, (result, of_variants) in enumerate(zip(tasks, curves, strict=True))
+        if of_variants[over]
     ]
     evaluated = (
         "of each evaluation" if has_evaluations(content.comparison) else "of the episodes that ended in each batch"
@@ -137,18 +140,7 @@ def _curves(content: Content, style: Style) -> Section:
 
 
 def _ends(content: Content) -> Section:
-    columns = ["variant", "runs", f"last {LAST_ITERATIONS} batches, actions sampled", "last evaluation"]
-    tables = [
-        Table(
-            result.heading,
-            columns,
-            [
-                [row.variant, str(len(row.seeds)), _text(row.last_collection), _text(row.last_evaluation)]
-                for row in result.rows
-            ],
-        )
-        for result in content.analysis.tasks
-    ]
+    tables = [_table(result, ENDS) for result in content.analysis.tasks]
     text = (
         "Mean returns per agent where curves end: of the episodes that ended in the last batches, collected with "
         "sampled actions, and of the last evaluation."

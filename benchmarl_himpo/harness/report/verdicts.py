@@ -22,14 +22,7 @@ class Headline:
 
 
 def judge(analysis: Analysis) -> list[Headline]:
-    """Say who is ahead: over all tasks, where there are several with scores and all are fair, and on each.
-
-    Args:
-        analysis: what follows from the runs.
-
-    Returns:
-        The headlines.
-    """
+    """Say who is ahead: over all tasks, where there are several with scores and all are fair, and on each."""
     found = analysis.aggregates
     fair = not any(result.unequal for result in analysis.tasks)
     several = found is not None and len(found.tasks) > 1 and len(found.variants) > 1
@@ -38,14 +31,7 @@ def judge(analysis: Analysis) -> list[Headline]:
 
 
 def judge_scores(found: Aggregates) -> Headline:
-    """Say whose scores are ahead over all tasks: the bootstrap's probability of improvement decides.
-
-    Args:
-        found: the aggregates, of at least two variants.
-
-    Returns:
-        The headline.
-    """
+    """Say whose scores are ahead over all tasks, of two variants or more: the bootstrap's improvement decides."""
     task = f"all {len(found.tasks)} tasks with scores"
     if found.without_tasks:
         without: dict[str, list[str]] = {}
@@ -70,12 +56,6 @@ def judge_task(result: TaskResult) -> Headline:
 
     Ahead is who leads every other variant with intervals above equality, each of several runs; everything else is
     inconclusive.
-
-    Args:
-        result: the task.
-
-    Returns:
-        The headline.
     """
     if result.unequal:
         return Headline(

@@ -15,6 +15,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from benchmarl_himpo.harness.markdown import markdown_table
 from benchmarl_himpo.harness.output import write_whole
 from benchmarl_himpo.harness.report.analysis import MEASURES
 from benchmarl_himpo.harness.report.background import write_background
@@ -30,16 +31,7 @@ FIGURES = "figures"
 
 
 def write_report(content: Content, folder: Path, title: str) -> list[Path]:
-    """Write all files of a report.
-
-    Args:
-        content: the runs and what follows from them.
-        folder: where to; created where it is missing.
-        title: what the report is called.
-
-    Returns:
-        The files. The same content gives the same bytes.
-    """
+    """Write all files of a report into a folder, made where it is missing; the same content gives the same bytes."""
     sections = [*write_results(content), *write_background(content)]
     data = as_data(content)
     texts = {
@@ -128,15 +120,14 @@ def as_markdown(content: Content, sections: list[Section], title: str) -> str:
     for section in sections:
         lines += [f"## {section.title}", ""]
         lines += [f"{_escape(text)}\n" for text in section.paragraphs]
-        lines += [_markdown_table(table) for table in section.tables]
+        lines += [_write_table(table) for table in section.tables]
         lines += [f"![{_escape(p.caption)}]({FIGURES}/{p.name}.svg)\n" for p in section.pictures]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _markdown_table(table: Table) -> str:
-    rows = [table.columns, ["---"] * len(table.columns), *table.rows]
-    lines = [f"| {' | '.join(cell if i == 1 else _escape(cell) for cell in row)} |" for i, row in enumerate(rows)]
-    return "\n".join([f"**{_escape(table.caption)}**", "", *lines, ""])
+def _write_table(table: Table) -> str:
+    columns, *rows = ([_escape(cell) for cell in row] for row in (table.columns, *table.rows))
+    return f"**{_escape(table.caption)}**\n\n{markdown_table(columns, rows)}\n"
 
 
 def _escape(text: str) -> str:

@@ -35,7 +35,7 @@ from benchmarl_himpo.harness.commands.resume import resume
 from benchmarl_himpo.harness.composition import compose
 from benchmarl_himpo.harness.evaluation.episodes import load_trained
 from benchmarl_himpo.harness.rendering.display import RenderError
-from benchmarl_himpo.harness.runs import training
+from benchmarl_himpo.harness.runs import CheckpointError, training
 from benchmarl_himpo.harness.runs.run_config import load_run_config, save_run_config
 from benchmarl_himpo.harness.runs.training import CommandError, run_to_end
 
@@ -221,14 +221,17 @@ def test_missing_matplotlib_names_what_to_install(
     make_experiment: MakeExperiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(checks.RequestError, match=r"render=true needs matplotlib.*\[render\]"):
-        make_experiment("algorithm=ippo", "experiment.render=true")
+    with pytest.raises(RenderError, match=r"render=true.*\[render\].*experiment\.render=false"):
+        make_experiment("task=vmas/sampling", "algorithm=ippo", "experiment.render=true")
 
 
-def test_missing_moviepy_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "find_spec", lambda name: None)
+def test_missing_moviepy_names_what_to_install(
+    tiny_experiment_config: ExperimentConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks, "find_spec", lambda name: object() if name == "wandb" else None)
+    tiny_experiment_config.render, tiny_experiment_config.loggers = True, ["wandb"]
     with pytest.raises(checks.RequestError, match=r"render=true needs moviepy.*\[render\]"):
-        checks._check_render(["wandb"], "pettingzoo/waterworld")
+        checks.check_request(tiny_experiment_config, True, "vmas/balance", {"mlp"})
 
 
 def test_missing_torch_geometric_names_what_to_install(
@@ -352,7 +355,7 @@ def test_counts_that_do_not_fit_are_named(
 
 
 def test_missing_checkpoint_is_named(make_experiment: MakeExperiment) -> None:
-    with pytest.raises(checks.RequestError, match=r"experiment\.restore_file=gone\.pt does not exist"):
+    with pytest.raises(CheckpointError, match=r"experiment\.restore_file: gone\.pt does not exist"):
         make_experiment("algorithm=ippo", "experiment.restore_file=gone.pt")
 
 
@@ -460,7 +463,7 @@ def decode(path: Path) -> list[torch.Tensor]:
 def test_render_leaves_an_mp4_in_the_run_folder(make_experiment: MakeExperiment) -> None:
     try:
         experiment = make_experiment("algorithm=ippo", "experiment.render=true")
-    except (checks.RequestError, RenderError) as error:
+    except RenderError as error:
         pytest.skip(f"cannot draw here: {error}")
     experiment.run()
     videos = sorted(experiment.folder_name.rglob("videos/*"))

@@ -106,10 +106,10 @@ def rates(rule: Rule, loss: float, failing: float) -> tuple[float, float]:
     for _ in range(N_STUDIES):
         base, now = ([draw(rng, 2 * N_SEEDS, level, failing) for _ in range(N_TASKS)] for level in (1.0, 1 - loss))
         differences = [new - old for new, old in zip(now, base, strict=True)]
-        if rule.alarms([task[:N_SEEDS] for task in differences]):
+        if rule.alarms(sign_flip_test([task[:N_SEEDS] for task in differences])):
             n_alarms += 1
             drop = float(np.mean([1 - new.mean() / old.mean() for new, old in zip(now, base, strict=True)]))
-            n_failures += rule.fails(differences, drop)
+            n_failures += rule.fails(sign_flip_test(differences), drop)
     return n_alarms / N_STUDIES, n_failures / N_STUDIES
 
 

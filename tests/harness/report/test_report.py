@@ -20,7 +20,7 @@ from support.records import make_record
 from benchmarl_himpo.harness.commands import report as command
 from benchmarl_himpo.harness.records.record import RunRecord
 from benchmarl_himpo.harness.reference_returns.reference_returns import load_reference_returns
-from benchmarl_himpo.harness.report.analysis import Analysis, Settings, analyse
+from benchmarl_himpo.harness.report.analysis import Analysis, analyse
 from benchmarl_himpo.harness.report.background import write_background
 from benchmarl_himpo.harness.report.comparison import collect
 from benchmarl_himpo.harness.report.curves import interpolate, sample_efficiency, task_curves
@@ -29,9 +29,10 @@ from benchmarl_himpo.harness.report.fairness import find_differences, find_prove
 from benchmarl_himpo.harness.report.results import write_results
 from benchmarl_himpo.harness.report.verdicts import judge, write_warnings
 from benchmarl_himpo.harness.report.writers import as_csv
+from benchmarl_himpo.harness.statistics import Bootstrap
 from benchmarl_himpo.harness.sweeps.protocol import load_protocol
 
-SETTINGS = Settings(confidence=0.95, repetitions=500, seed=0)
+SETTINGS = Bootstrap(confidence=0.95, repetitions=500, seed=0)
 SEVEN = "vmas/sampling[n_agents=7]"
 
 VARIANTS = {"ippo": 10, "himppo": 20, "mappo": 30}
@@ -280,7 +281,7 @@ def test_without_absolute_metrics_the_last_evaluation_counts(write: Write) -> No
 
 def test_curves_are_means_at_the_points_of_runs(write: Write) -> None:
     folder = write(*make_runs("himppo", 20, range(2)), make_record("himppo", seed=2, n_evaluations=3))
-    curve = task_curves(collect([folder]), "vmas/sampling", 0.95).over_frames["himppo"]
+    curve = task_curves(collect([folder]), "vmas/sampling", 0.95)["frames"]["himppo"]
     records = [make_record("himppo", seed=seed, level=20.0) for seed in range(2)]
     assert curve.at == records[0].evaluation_frames  # the short run's are among them
     last = [np.mean(record.evaluation_returns[-1]) for record in records]
@@ -308,7 +309,7 @@ def test_sample_efficiency_is_the_iqm_of_scores_at_each_point(write: Write) -> N
 def test_runs_without_evaluations_are_drawn_as_they_collected(write: Write) -> None:
     nothing = {"evaluation_frames": [], "evaluation_seconds": [], "evaluation_returns": []}
     folder = write(*make_runs("ippo", 20, range(2), **nothing))
-    curve = task_curves(collect([folder]), "vmas/sampling", 0.95).over_frames["ippo"]
+    curve = task_curves(collect([folder]), "vmas/sampling", 0.95)["frames"]["ippo"]
     assert curve.at == make_record().frames[1:]  # no episode ended in the first batch
     assert "of the episodes that ended in each batch" in page_of(folder)
 
@@ -404,8 +405,11 @@ def test_a_protocol_says_what_was_asked_and_tuned_and_which_runs_are_missing(wri
 
 
 def test_a_protocol_that_does_not_exist_is_refused(ragged: Path) -> None:
-    with pytest.raises(SystemExit, match="protocol/nonesuch"):
+    with pytest.raises(SystemExit) as exit_info:
         command.main([str(ragged), "protocol=nonesuch"])
+    said = str(exit_info.value.code)
+    assert re.fullmatch(r"protocol=nonesuch does not exist: choose from [a-z_, ]+", said)
+    assert {"foraging", "sampling_discrete"} <= set(said.partition("choose from ")[2].split(", "))
 
 
 def test_the_same_runs_give_the_same_bytes(ragged: Path, tmp_path: Path, capsys) -> None:
