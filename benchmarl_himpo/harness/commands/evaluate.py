@@ -15,14 +15,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarl_himpo.harness.command_line import (
-    USUAL_ERRORS,
-    exit_with_a_sentence,
-    given_arguments,
-    read_for_trained_runs,
-    register_or_exit,
-    take_config_dir,
-)
+from benchmarl_himpo.harness.command_line import exit_with_a_sentence, given_arguments, read_for_trained_runs
 from benchmarl_himpo.harness.evaluation.combinations import combine_changes, load_combinations
 from benchmarl_himpo.harness.evaluation.episodes import play
 from benchmarl_himpo.harness.output import Results
@@ -36,7 +29,7 @@ MOVED = {"audit": "audit", "video": "film"}
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """Options of ``evaluate``; see ``conf/evaluate.yaml``."""
+    """Options of ``evaluate`` and ``audit``; see ``conf/evaluate.yaml`` and ``conf/audit.yaml``."""
 
     episodes: int
     seed: int
@@ -119,10 +112,9 @@ def _check_moved(arguments: Sequence[str]) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     given = given_arguments(arguments, __doc__)
-    register_or_exit()
-    with exit_with_a_sentence(INTERRUPTED, *USUAL_ERRORS):
+    with exit_with_a_sentence(INTERRUPTED):
         _check_moved(given)
-        folders, options, changes = read_for_trained_runs("evaluate", EvaluateOptions, take_config_dir(given))
+        folders, options, changes = read_for_trained_runs("evaluate", EvaluateOptions, given)
         results = Results(options.output or find_run(folders[0]) / "evaluation.json", asdict(options))
         evaluate(folders, options, combine_changes(changes), results)
         results.finish()

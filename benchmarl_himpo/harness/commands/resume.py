@@ -14,18 +14,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarl_himpo.harness.command_line import (
-    USUAL_ERRORS,
-    exit_with_a_sentence,
-    given_arguments,
-    register_or_exit,
-    split_folders,
-    take_config_dir,
-)
+from benchmarl_himpo.harness.command_line import exit_with_a_sentence, given_arguments, split_folders, take_config_dir
 from benchmarl_himpo.harness.commands.run import RESUMABLE, describe_metric, train_and_summarise
 from benchmarl_himpo.harness.records.single_run import finish_run
 from benchmarl_himpo.harness.runs.run_config import find_run, load_run_config
 from benchmarl_himpo.harness.runs.training import config_to_continue, n_frames_done, n_frames_of
+from benchmarl_himpo.registration import register
 
 
 def resume(folder: Path, overrides: list[str]) -> None:
@@ -59,8 +53,8 @@ def resume(folder: Path, overrides: list[str]) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     given = given_arguments(arguments, __doc__)
-    register_or_exit()
-    with exit_with_a_sentence(RESUMABLE, *USUAL_ERRORS):
+    with exit_with_a_sentence(RESUMABLE):
+        register()
         folders, changes = split_folders(take_config_dir(given))
         if len(folders) != 1:
             raise ValueError("give the folder of one run, and changes as name=value, such as experiment.lr=1e-4")

@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from benchmarl_himpo.config import CONF_DIR
 from benchmarl_himpo.harness.callbacks import SummaryCallback
 from benchmarl_himpo.harness.checks import RequestError, describe_lack_of_record
-from benchmarl_himpo.harness.command_line import exit_with_a_sentence, register_or_exit
+from benchmarl_himpo.harness.command_line import exit_with_a_sentence
 from benchmarl_himpo.harness.composition import HYDRA_VERSION_BASE
 from benchmarl_himpo.harness.evaluation.absolute_metric import AbsoluteMetric
 from benchmarl_himpo.harness.records.record import RunRecord
@@ -27,6 +27,7 @@ from benchmarl_himpo.harness.runs import ResumableExperiment
 from benchmarl_himpo.harness.runs.training import CommandError, describe_simulation, load_experiment, train
 from benchmarl_himpo.harness.sweeps.objective import check_objective, maximise_by_default, objective_of
 from benchmarl_himpo.harness.sweeps.run_one import run_composed
+from benchmarl_himpo.registration import PluginError, register
 
 __all__ = ["RESUMABLE", "CommandError", "load_experiment", "main", "train", "train_and_summarise"]
 
@@ -148,25 +149,25 @@ def _run_from_hydra(cfg: DictConfig) -> float | None:
     Returns:
         The objective, for a sweeper that optimises.
     """
-    register_or_exit()  # a job may run in a process of its own
     job = cast("DictConfig", HydraConfig.get())
     choices = job.runtime.choices
     try:
+        register()  # a job may run in a process of its own
         check_objective(cfg, job)
         if cfg.sweep_folder is None:
             record = train_and_summarise(cfg, choices)
         else:
             record = run_composed(cfg, choices, list(job.overrides.task))
         return objective_of(record, cfg, job)
-    except RequestError as error:
+    except (RequestError, PluginError) as error:
         raise CommandError(str(error)) from error
 
 
 def main() -> None:
     """Run the command."""
-    register_or_exit()
-    maximise_by_default()
-    with exit_with_a_sentence(RESUMABLE):
+    with exit_with_a_sentence(RESUMABLE, (PluginError,)):
+        register()
+        maximise_by_default()
         _run_from_hydra()
 
 

@@ -26,7 +26,6 @@ from benchmarl_himpo.harness.command_line import (
     exit_with_a_sentence,
     given_arguments,
     read_for_new_runs,
-    register_or_exit,
     take_config_dir,
 )
 from benchmarl_himpo.harness.output import OutputError, check_output_folder
@@ -152,13 +151,12 @@ def _interrupt(*_: Any) -> NoReturn:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     given = given_arguments(arguments, __doc__)
-    register_or_exit()
     signal.signal(signal.SIGTERM, _interrupt)
     message = (
         "Interrupted: finished runs are kept, begun ones continue from their last checkpoint. To go on:\n"
         f"python -m benchmarl_himpo.sweep {shlex.join(given)}"
     )
-    with exit_with_a_sentence(message, *USUAL_ERRORS, RuntimeError):
+    with exit_with_a_sentence(message, (*USUAL_ERRORS, RuntimeError)):
         options, overrides = read_arguments(take_config_dir(given))
         is_done = sweep(options, overrides)
     if not is_done:
