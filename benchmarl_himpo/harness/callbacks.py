@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from benchmarl.experiment import Callback, Experiment
+from benchmarl.experiment import Callback
 from tensordict import TensorDictBase, unravel_key
 from torch import Tensor
 
@@ -18,7 +18,7 @@ from benchmarl_himpo.harness.rendering.display import check_display
 from benchmarl_himpo.harness.rendering.encode import write_mp4
 from benchmarl_himpo.hierarchy.group_inputs import group_entry
 from benchmarl_himpo.host.benchmarl import experiment_loggers
-from benchmarl_himpo.host.benchmarl_files import checkpoint_folder, checkpoint_frames, videos_folder
+from benchmarl_himpo.host.benchmarl_files import videos_folder
 from benchmarl_himpo.host.torchrl import keep_csv_videos_as_tensors
 
 VIDEO_STEPS_PER_SECOND = 20
@@ -81,27 +81,6 @@ class FiniteCallback(PortableCallback):
                 f"{self.experiment.n_iters_performed}: the run stops; look at the environment if it is observation, "
                 "state or reward, otherwise lower experiment.lr or experiment.clip_grad_val."
             )
-
-
-def describe_last_checkpoint(experiment: Experiment) -> str:
-    """Say in a sentence which checkpoint was written last.
-
-    Args:
-        experiment: the experiment that stops.
-
-    Returns:
-        The sentence, with the path, or with the option to set where there is no checkpoint.
-    """
-    files = checkpoint_folder(experiment.folder_name).glob("*.pt")
-    newest = max(
-        (file for file in files if checkpoint_frames(file) is not None),
-        key=lambda file: file.stat().st_mtime,
-        default=None,
-    )
-    if newest is None:
-        return "No checkpoint had been written: experiment.checkpoint_interval=... says after how many frames one is."
-    run = experiment.folder_name
-    return f"The last good checkpoint is {newest}: python -m benchmarl_himpo.resume {run} continues from there."
 
 
 class VideoCallback(PortableCallback):

@@ -24,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from benchmarl_himpo.harness.checks import model_names_of
 from benchmarl_himpo.harness.composition import compose, config_dir
+from benchmarl_himpo.harness.output import write_whole
 from benchmarl_himpo.harness.records.labels import flatten, join_label
 from benchmarl_himpo.harness.runs.experiment_options import (
     OF_COMPARISONS,
@@ -93,11 +94,8 @@ class RunSpec:
 
     def save(self) -> Path:
         """Write the spec into the folder of the run, and give the path."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         file = self.folder / SPEC_FILE
-        temporary = file.with_suffix(".tmp")
-        temporary.write_text(yaml.safe_dump(asdict(self), sort_keys=False))
-        temporary.replace(file)
+        write_whole(file, yaml.safe_dump(asdict(self), sort_keys=False))
         return file
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from benchmarl_himpo.harness.output import write_whole
 from benchmarl_himpo.host import benchmarl_files as host_files
 
 CONFIG_FILE = "run.yaml"
@@ -84,7 +85,7 @@ def check_checksum(path: Path) -> None:
     Raises:
         CheckpointError: if a file is missing or they differ.
     """
-    checksum = path.with_name(path.name + CHECKSUM_SUFFIX)
+    checksum = _checksum_file(path)
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist: give the path of a checkpoint_*.pt file")
     if not checksum.is_file():
@@ -107,7 +108,7 @@ def add_checksum(path: Path) -> None:
     Args:
         path: the checkpoint, which was checked.
     """
-    if not path.with_name(path.name + CHECKSUM_SUFFIX).is_file():
+    if not _checksum_file(path).is_file():
         _write_checksum(_digest(path), path)
 
 
@@ -170,7 +171,7 @@ def prune_checkpoints(folder: Path, n_kept: int) -> None:
     """
     for path in list_checkpoints(folder)[n_kept:]:
         path.unlink()
-        path.with_name(path.name + CHECKSUM_SUFFIX).unlink(missing_ok=True)
+        _checksum_file(path).unlink(missing_ok=True)
     for path in folder.glob(f"*{TEMPORARY_SUFFIX}"):
         path.unlink()
 
@@ -185,16 +186,15 @@ def set_aside_later_checkpoints(folder: Path, n_frames: int) -> None:
     for path in list_checkpoints(folder):
         if (host_files.checkpoint_frames(path) or 0) > n_frames:
             path.replace(path.with_suffix(".pt.abandoned"))
-            path.with_name(path.name + CHECKSUM_SUFFIX).unlink(missing_ok=True)
+            _checksum_file(path).unlink(missing_ok=True)
 
 
 def _write_checksum(digest: str, path: Path) -> None:
-    temporary = path.with_name(path.name + CHECKSUM_SUFFIX + TEMPORARY_SUFFIX)
-    with temporary.open("w") as file:
-        file.write(f"{digest}  {path.name}\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path.with_name(path.name + CHECKSUM_SUFFIX))
+    write_whole(_checksum_file(path), f"{digest}  {path.name}\n")
+
+
+def _checksum_file(path: Path) -> Path:
+    return path.with_name(path.name + CHECKSUM_SUFFIX)
 
 
 def _check_archive(path: Path) -> None:
@@ -209,11 +209,8 @@ def _check_archive(path: Path) -> None:
 
 
 def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        for block in iter(lambda: file.read(2**20), b""):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -23,6 +23,7 @@ from torchrl.envs import EnvBase
 
 from benchmarl_himpo import __version__
 from benchmarl_himpo.harness.callbacks import SummaryCallback
+from benchmarl_himpo.harness.output import write_whole
 from benchmarl_himpo.harness.runs.checkpoint import (
     CheckpointError,
     add_checksum,
@@ -412,6 +413,4 @@ def _keep_rows_before(file: Path, iteration: int) -> None:
         step, _, value = row.partition(",")
         if row.endswith("\n") and value.strip() and step.isdigit() and int(step) < iteration:
             kept.append(row)
-    temporary = file.with_suffix(".csv.tmp")
-    temporary.write_text("".join(kept))
-    temporary.replace(file)
+    write_whole(file, "".join(kept))

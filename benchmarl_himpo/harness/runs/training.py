@@ -21,19 +21,19 @@ from omegaconf.errors import OmegaConfBaseException
 
 from benchmarl_himpo.environments import accelerate, is_accelerated
 from benchmarl_himpo.environments.tasks import load_task
-from benchmarl_himpo.harness.callbacks import (
-    FiniteCallback,
-    LifeCallback,
-    SummaryCallback,
-    VideoCallback,
-    describe_last_checkpoint,
-)
+from benchmarl_himpo.harness.callbacks import FiniteCallback, LifeCallback, SummaryCallback, VideoCallback
 from benchmarl_himpo.harness.checks import RequestError, check_absolute_metric, check_request, model_names_of
 from benchmarl_himpo.harness.output import check_output_folder
 from benchmarl_himpo.harness.rendering.display import RenderError
 from benchmarl_himpo.harness.runs.benchmarl_config import own_callbacks
 from benchmarl_himpo.harness.runs.best_policy import BestPolicyCallback
-from benchmarl_himpo.harness.runs.checkpoint import CheckpointError, digest_of, is_of_benchmarl, newest_checkpoint
+from benchmarl_himpo.harness.runs.checkpoint import (
+    CheckpointError,
+    digest_of,
+    is_of_benchmarl,
+    list_checkpoints,
+    newest_checkpoint,
+)
 from benchmarl_himpo.harness.runs.lock import RunLockedError
 from benchmarl_himpo.harness.runs.origin import INIT_FROM, find_checkpoint, read_origin
 from benchmarl_himpo.harness.runs.parameters import Fit
@@ -258,20 +258,29 @@ def run_to_end(experiment: ResumableExperiment) -> None:
     try:
         experiment.run()
     except FloatingPointError as error:
-        raise CommandError(f"{error} {describe_last_checkpoint(experiment)}") from error
+        raise CommandError(f"{error} {_describe_last_checkpoint(experiment)}") from error
     except OSError as error:
         raise CommandError(
             f"{error}. The run stopped in iteration {experiment.n_iters_performed} with a mean return of "
-            f"{experiment.mean_return:.3f} in the last batch. {describe_last_checkpoint(experiment)}"
+            f"{experiment.mean_return:.3f} in the last batch. {_describe_last_checkpoint(experiment)}"
         ) from error
     except Exception as error:
         if comes_from_interrupt(error):
             raise KeyboardInterrupt from error
         print(
-            f"The run stopped in iteration {experiment.n_iters_performed}. {describe_last_checkpoint(experiment)}",
+            f"The run stopped in iteration {experiment.n_iters_performed}. {_describe_last_checkpoint(experiment)}",
             file=sys.stderr,
         )
         raise
+
+
+def _describe_last_checkpoint(experiment: ResumableExperiment) -> str:
+    """Say which checkpoint was written last, or which option to set where there is none."""
+    run = experiment.folder_name
+    newest = next(iter(list_checkpoints(host_files.checkpoint_folder(run))), None)
+    if newest is None:
+        return "No checkpoint had been written: experiment.checkpoint_interval=... says after how many frames one is."
+    return f"The last good checkpoint is {newest}: python -m benchmarl_himpo.resume {run} continues from there."
 
 
 def config_to_continue(run: Path, overrides: Sequence[str] = ()) -> tuple[DictConfig, dict[str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from tqdm import tqdm
 
@@ -19,19 +19,6 @@ SHARE_BETWEEN_LINES = 0.1
 """How much of a run passes between two of its lines, where there is no terminal."""
 
 
-class View(Protocol):
-    """Where progress is shown."""
-
-    def show(self, spec: RunSpec, frames: int, collection_return: float | None) -> None:
-        """Say how far a run is."""
-
-    def end(self, ended: Ended) -> None:
-        """Say how a run ended."""
-
-    def close(self) -> None:
-        """Leave the terminal as it was."""
-
-
 class Progress:
     """Follow the runs of a sweep by the files they write, whatever engine runs them.
 
@@ -40,7 +27,7 @@ class Progress:
     """
 
     def __init__(self, specs: Sequence[RunSpec]) -> None:
-        self.view: View = Bars(len(specs)) if sys.stderr.isatty() else Lines(len(specs))
+        self.view: Bars | Lines = Bars(len(specs)) if sys.stderr.isatty() else Lines(len(specs))
         self._attempts_before = {spec.id: Ledger(spec.folder).status().n_attempts for spec in specs}
         self._open = {spec.id: spec for spec in specs}
 
