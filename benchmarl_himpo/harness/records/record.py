@@ -73,7 +73,7 @@ class RunRecord:
         evaluation_life: mean life of an agent at each evaluation, in env steps; empty where the environment tells no
             lives.
         origin: the checkpoint of another run that it began from, as in
-            :class:`benchmarl_himpo.harness.runs.origin.Origin`; empty: it began from nothing.
+            :class:`benchmarl_himpo.harness.runs.run_config.Origin`; empty: it began from nothing.
     """
 
     id: str

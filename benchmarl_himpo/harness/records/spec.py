@@ -31,10 +31,12 @@ from benchmarl_himpo.harness.runs.experiment_options import (
     WITHOUT_EFFECT_ON_RESULTS,
     options_not_read,
 )
-from benchmarl_himpo.harness.runs.origin import INIT_FROM, RESTORE_FILE, identify_origin
+from benchmarl_himpo.harness.runs.origin import identify_origin
 from benchmarl_himpo.harness.runs.run_config import (
+    INIT_FROM,
     MODEL_GROUPS,
     NODES,
+    RESTORE_FILE,
     choices_of_nodes,
     is_known_task,
 )

@@ -3,41 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
 from benchmarl_himpo.harness.runs.checkpoint import CONFIG_FILE, CheckpointError, digest_of, newest_checkpoint
-from benchmarl_himpo.harness.runs.run_config import ORIGIN, find_run
+from benchmarl_himpo.harness.runs.run_config import INIT_FROM, ORIGIN, Origin, find_run
 from benchmarl_himpo.host.benchmarl_files import checkpoint_folder, total_frames_in
-
-INIT_FROM = "init_from"
-"""Option of a run that takes the weights alone."""
-RESTORE_FILE = "restore_file"
-"""Option of the experiment with which a new run goes on from a checkpoint of another."""
-
-
-@dataclass(frozen=True)
-class Origin:
-    """What a run began from; no machine path.
-
-    Args:
-        option: :data:`INIT_FROM` or :data:`RESTORE_FILE`.
-        run: name of the run's folder; of the file, where it lies in none.
-        frames: frames that the checkpoint was trained for.
-        sha256: digest of the checkpoint's content, hex.
-    """
-
-    option: str
-    run: str
-    frames: int
-    sha256: str
-
-    def __str__(self) -> str:
-        what = "weights alone" if self.option == INIT_FROM else "everything"
-        return f"{self.run} at {self.frames:,} frames ({what})"
 
 
 def make_origin(option: str, checkpoint: Path, state: Mapping[str, Any]) -> Origin:

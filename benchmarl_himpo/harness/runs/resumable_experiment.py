@@ -34,7 +34,7 @@ from benchmarl_himpo.harness.runs.checkpoint import (
 )
 from benchmarl_himpo.harness.runs.experiment_options import WITHOUT_EFFECT_ON_ITERATIONS
 from benchmarl_himpo.harness.runs.lock import lock_folder
-from benchmarl_himpo.harness.runs.origin import INIT_FROM, RESTORE_FILE, Origin, make_origin
+from benchmarl_himpo.harness.runs.origin import make_origin
 from benchmarl_himpo.harness.runs.parameters import Fit, copy_networks
 from benchmarl_himpo.harness.runs.random_state import (
     capture_random_state,
@@ -43,6 +43,7 @@ from benchmarl_himpo.harness.runs.random_state import (
     seeded_random_state,
     vmas_generators,
 )
+from benchmarl_himpo.harness.runs.run_config import INIT_FROM, RESTORE_FILE, Origin
 from benchmarl_himpo.harness.runs.simulation_state import SimulationState
 from benchmarl_himpo.host.benchmarl import evaluations_to_write, training_env
 from benchmarl_himpo.host.benchmarl_files import (

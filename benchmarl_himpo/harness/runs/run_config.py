@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from benchmarl.algorithms import algorithm_config_registry
 from hydra.errors import HydraException
@@ -23,9 +23,6 @@ from benchmarl_himpo.harness.runs.benchmarl_config import read_benchmarl_config
 from benchmarl_himpo.harness.runs.checkpoint import CONFIG_FILE, CheckpointError, is_of_benchmarl
 from benchmarl_himpo.harness.runs.older_configs import update_config
 from benchmarl_himpo.host import benchmarl_files as host_files
-
-if TYPE_CHECKING:
-    from benchmarl_himpo.harness.runs.origin import Origin
 
 TRUSTED_CLASSES = ("torch.nn.", "torch_geometric.nn.")
 """Beginnings of class names that a configuration may import without being asked."""
@@ -43,7 +40,32 @@ NODES = (
 MODEL_GROUPS = {"model": "model", "critic_model": "model@critic_model"}
 """Groups of Hydra's that the nodes of models are chosen in."""
 ORIGIN = "origin"
-"""What those of runs have that began from a checkpoint of another, see :mod:`benchmarl_himpo.harness.runs.origin`."""
+"""What those of runs have that began from a checkpoint of another, see :class:`Origin`."""
+INIT_FROM = "init_from"
+"""Option of a run that takes the weights alone."""
+RESTORE_FILE = "restore_file"
+"""Option of the experiment with which a new run goes on from a checkpoint of another."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a run began from; no machine path.
+
+    Args:
+        option: :data:`INIT_FROM` or :data:`RESTORE_FILE`.
+        run: name of the run's folder; of the file, where it lies in none.
+        frames: frames that the checkpoint was trained for.
+        sha256: digest of the checkpoint's content, hex.
+    """
+
+    option: str
+    run: str
+    frames: int
+    sha256: str
+
+    def __str__(self) -> str:
+        what = "weights alone" if self.option == INIT_FROM else "everything"
+        return f"{self.run} at {self.frames:,} frames ({what})"
 
 
 def save_run_config(cfg: DictConfig, choices: dict[str, str], folder: Path, origin: Origin | None = None) -> None:

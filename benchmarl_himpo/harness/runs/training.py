@@ -35,10 +35,10 @@ from benchmarl_himpo.harness.runs.checkpoint import (
     newest_checkpoint,
 )
 from benchmarl_himpo.harness.runs.lock import RunLockedError
-from benchmarl_himpo.harness.runs.origin import INIT_FROM, find_checkpoint, read_origin
+from benchmarl_himpo.harness.runs.origin import find_checkpoint, read_origin
 from benchmarl_himpo.harness.runs.parameters import Fit
 from benchmarl_himpo.harness.runs.resumable_experiment import ResumableExperiment
-from benchmarl_himpo.harness.runs.run_config import load_run_config, save_run_config
+from benchmarl_himpo.harness.runs.run_config import INIT_FROM, load_run_config, save_run_config
 from benchmarl_himpo.host import benchmarl_files as host_files
 from benchmarl_himpo.host.tensordict import comes_from_interrupt
 
