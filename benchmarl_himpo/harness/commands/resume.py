@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarl_himpo.harness.command_line import exit_with_a_sentence, given_arguments, split_folders, take_config_dir
 from benchmarl_himpo.harness.commands.run import RESUMABLE, describe_metric, train_and_summarise
-from benchmarl_himpo.harness.records.single_run import finish_run
+from benchmarl_himpo.harness.records.lifecycle import finish_run, spec_of
 from benchmarl_himpo.harness.runs.run_config import find_run, load_run_config
 from benchmarl_himpo.harness.runs.training import config_to_continue, n_frames_done, n_frames_of
 from benchmarl_himpo.registration import register
@@ -38,7 +38,8 @@ def resume(folder: Path, overrides: list[str]) -> None:
     n_done, n_frames = n_frames_done(cfg), n_frames_of(cfg)
     if n_done >= n_frames:
         trusted = [override for override in overrides if override.partition("=")[0].endswith("class")]
-        metric = finish_run(run, *load_run_config(run, trusted))  # which may have been stopped after its training
+        cfg, choices = load_run_config(run, trusted)
+        metric = finish_run(spec_of(run, cfg, choices), run, cfg, choices)  # may have been stopped after its training
         print(
             f"{run} is finished: {n_done:,} of {n_frames:,} frames. For more, add experiment.max_n_frames=... "
             "(and experiment.max_n_iters=..., where that was set) with a larger number."

@@ -21,8 +21,8 @@ from benchmarl_himpo.harness.checks import RequestError, describe_lack_of_record
 from benchmarl_himpo.harness.command_line import exit_with_a_sentence
 from benchmarl_himpo.harness.composition import HYDRA_VERSION_BASE
 from benchmarl_himpo.harness.evaluation.absolute_metric import AbsoluteMetric
+from benchmarl_himpo.harness.records.lifecycle import SingleRun
 from benchmarl_himpo.harness.records.record import RunRecord
-from benchmarl_himpo.harness.records.single_run import SingleRun
 from benchmarl_himpo.harness.runs import ResumableExperiment
 from benchmarl_himpo.harness.runs.training import CommandError, describe_simulation, load_experiment, train
 from benchmarl_himpo.harness.sweeps.objective import check_objective, maximise_by_default, objective_of

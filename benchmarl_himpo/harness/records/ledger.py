@@ -1,9 +1,9 @@
 """What happened to a run, one line of JSON per event, through every attempt at it.
 
 Events: ``unrecorded`` (there were attempts before the ledger), ``started`` (with the ``frames`` of the checkpoint it
-goes on from and, in a sweep, the numerics ``fingerprint``), ``trained`` (with ``peak_memory``), ``finished``,
-``failed`` (with a ``reason``), ``interrupted``, and, from whoever watches the process, ``exited`` (with an
-``exit_code`` and a ``reason``).
+goes on from, the ``provenance`` and, in a sweep, the numerics ``fingerprint``), ``trained`` (with ``peak_memory``),
+``finished``, ``failed`` (with a ``reason``), ``interrupted``, and, from whoever watches the process, ``exited`` (with
+an ``exit_code`` and a ``reason``).
 """
 
 from __future__ import annotations
