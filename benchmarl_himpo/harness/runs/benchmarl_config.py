@@ -90,16 +90,10 @@ def describe_experiment(parts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def own_callbacks(file: Path) -> list[str]:
-    """Name the callbacks that a program gave to BenchMARL's own experiment, beside those of this package.
-
-    Args:
-        file: ``config.pkl`` in the folder of the run.
-
-    Returns:
-        Their classes.
+    """Name the classes of the callbacks that a program gave to BenchMARL's own experiment, beside this package's.
 
     Raises:
-        CheckpointError: if the file is damaged.
+        CheckpointError: if the file, the ``config.pkl`` of the run, is damaged.
     """
     try:
         names = [_name(type(callback)) for callback in _read(file, len(CONFIG_PARTS))["callbacks"]]

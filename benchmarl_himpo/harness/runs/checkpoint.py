@@ -79,9 +79,6 @@ def read_checkpoint(path: Path, map_location: Any = None) -> Any:
 def check_checksum(path: Path) -> None:
     """Compare a checkpoint with its checksum, or one of BenchMARL's own experiment with those inside of it.
 
-    Args:
-        path: the checkpoint.
-
     Raises:
         CheckpointError: if a file is missing or they differ.
     """
@@ -103,36 +100,19 @@ def is_of_benchmarl(run: Path) -> bool:
 
 
 def add_checksum(path: Path) -> None:
-    """Write the checksum of a checkpoint that has none.
-
-    Args:
-        path: the checkpoint, which was checked.
-    """
+    """Write the checksum of a checkpoint that was checked, where it has none."""
     if not _checksum_file(path).is_file():
         _write_checksum(_digest(path), path)
 
 
 def digest_of(path: Path) -> str:
-    """Check a checkpoint, and give the SHA-256 of its content, hex.
-
-    Args:
-        path: the checkpoint.
-
-    Raises:
-        CheckpointError: if it is damaged.
-    """
+    """Check a checkpoint, and give the SHA-256 of its content, hex."""
     check_checksum(path)
     return _digest(path)
 
 
 def newest_checkpoint(folder: Path) -> Path:
-    """Find the newest checkpoint that matches its checksum.
-
-    Args:
-        folder: the ``checkpoints`` folder of a run.
-
-    Returns:
-        Its path.
+    """Find the newest checkpoint in the ``checkpoints`` folder of a run that matches its checksum.
 
     Raises:
         CheckpointError: if there is none; the message says what is wrong with those that are there.
@@ -150,25 +130,13 @@ def newest_checkpoint(folder: Path) -> Path:
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """List the checkpoints of a folder, newest first.
-
-    Args:
-        folder: the ``checkpoints`` folder of a run.
-
-    Returns:
-        Their paths, by frames.
-    """
+    """List the checkpoints in the ``checkpoints`` folder of a run by their frames, newest first."""
     numbered = [(host_files.checkpoint_frames(path), path) for path in folder.glob("*.pt")]
     return [path for _, path in sorted(((n, path) for n, path in numbered if n is not None), reverse=True)]
 
 
 def prune_checkpoints(folder: Path, n_kept: int) -> None:
-    """Delete all but the newest checkpoints, and what interrupted writes left.
-
-    Args:
-        folder: the ``checkpoints`` folder of a run.
-        n_kept: how many to keep.
-    """
+    """Delete all but the ``n_kept`` newest checkpoints of a folder, and what interrupted writes left."""
     for path in list_checkpoints(folder)[n_kept:]:
         path.unlink()
         _checksum_file(path).unlink(missing_ok=True)
@@ -177,12 +145,7 @@ def prune_checkpoints(folder: Path, n_kept: int) -> None:
 
 
 def set_aside_later_checkpoints(folder: Path, n_frames: int) -> None:
-    """Rename the checkpoints after the one that a run goes on from: they belong to what it leaves behind.
-
-    Args:
-        folder: the ``checkpoints`` folder of the run.
-        n_frames: frames of the checkpoint that the run goes on from.
-    """
+    """Rename the checkpoints after the one that a run goes on from: they belong to what it leaves behind."""
     for path in list_checkpoints(folder):
         if (host_files.checkpoint_frames(path) or 0) > n_frames:
             path.replace(path.with_suffix(".pt.abandoned"))

@@ -118,11 +118,7 @@ class ResumableExperiment(Experiment):
         return state
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Continue from a state; random numbers are set when :meth:`run` begins to collect.
-
-        Args:
-            state_dict: what :meth:`state_dict` gave.
-        """
+        """Continue from a state; random numbers are set when :meth:`run` begins to collect."""
         super().load_state_dict(state_dict)
         if _is_of_benchmarl(state_dict):
             self._random_state = capture_random_state(training_env(self))

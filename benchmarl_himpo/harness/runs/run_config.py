@@ -69,14 +69,7 @@ class Origin:
 
 
 def save_run_config(cfg: DictConfig, choices: dict[str, str], folder: Path, origin: Origin | None = None) -> None:
-    """Write what a run was made of.
-
-    Args:
-        cfg: the composed config.
-        choices: the file chosen for each group, as Hydra names them.
-        folder: the folder of the run.
-        origin: the checkpoint of another run that it began from.
-    """
+    """Write what a run was made of, and which checkpoint it began from, into its folder."""
     saved = cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.masked_copy(cfg, list(NODES)), resolve=True))
     saved["experiment"]["restore_file"] = None  # a run that goes on has checkpoints of its own
     saved["choices"] = choices_of_nodes(cfg, choices)
@@ -90,13 +83,6 @@ def choices_of_nodes(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, s
 
     Hydra's own groups and protocols, whose values are in the nodes, are left out. For a file of the user's, which may
     not be found another time, stands one of this package, a plug-in or BenchMARL that its values fit.
-
-    Args:
-        cfg: the composed config.
-        choices: the file chosen for each group, as Hydra names them.
-
-    Returns:
-        The file to choose for each group.
     """
     chosen = {group: name for group, name in choices.items() if not group.startswith(("hydra/", "protocol"))}
     own = [node for node, group in MODEL_GROUPS.items() if not _is_known(group, chosen.get(group, ""))]
@@ -176,9 +162,6 @@ def compose_saved(saved: DictConfig, replaced: Sequence[str] = tuple(MODEL_GROUP
         saved: nodes of a run, and the file chosen for each group; what it lacks takes the default.
         replaced: nodes of which nothing but the saved values is kept.
 
-    Returns:
-        The composed config.
-
     Raises:
         CheckpointError: if the algorithm has no file.
     """
@@ -204,11 +187,7 @@ def _choose(group: str, name: str) -> str:
 
 
 def _change(cfg: DictConfig, override: str) -> DictConfig:
-    """Set one value; a plus before the key adds it, as for Hydra.
-
-    Raises:
-        CheckpointError: if there is no such option, or it takes other values.
-    """
+    """Set one value; a plus before the key adds it, as for Hydra."""
     key, _, value = override.partition("=")
     name = key.lstrip("+")
     try:
@@ -235,11 +214,7 @@ def _describe_unknown(cfg: DictConfig, key: str) -> str:
 
 
 def _check_trusted(file: Path, saved: DictConfig, choices: dict[str, str], overridden: list[str]) -> None:
-    """Refuse a configuration that would import anything but networks' parts: classes named in YAML are called.
-
-    Raises:
-        CheckpointError: naming the entry, and how to allow it.
-    """
+    """Refuse a configuration that would import anything but networks' parts: classes named in YAML are called."""
     for group in choices:
         if not re.fullmatch(r"[\w/@.]+", group) or group.startswith("hydra"):
             raise CheckpointError(f"{file} chooses a file for {group}, which no run of this package does")
@@ -257,13 +232,7 @@ def _check_trusted(file: Path, saved: DictConfig, choices: dict[str, str], overr
 
 
 def find_run(folder: Path) -> Path:
-    """Find the folder of a run: the one that holds its configuration and checkpoints, ours or those of BenchMARL's own.
-
-    Args:
-        folder: that folder, or the output folder around it.
-
-    Returns:
-        The folder of the run.
+    """Find the folder of a run, with its configuration and checkpoints: the given one, or the one inside of it.
 
     Raises:
         CheckpointError: if there is none, or more than one.
