@@ -88,9 +88,6 @@ def read_for_trained_runs(
         options: dataclass of its options, as :func:`read_options` takes it.
         arguments: folders of runs, options, and changes of the runs' configuration, which have a dot in their names.
 
-    Returns:
-        The folders, the options and the changes.
-
     Raises:
         ValueError: as :func:`read_options`, or if there is no folder, or a change chooses a file.
     """
@@ -113,9 +110,6 @@ def read_for_new_runs(command: str, options: type[Options], arguments: Sequence[
         options: dataclass of its options, as :func:`read_options` takes it.
         arguments: options, and overrides of the runs in Hydra's syntax.
 
-    Returns:
-        The options and the overrides.
-
     Raises:
         ValueError: as :func:`read_options`.
     """
@@ -131,16 +125,7 @@ def split_folders(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
 
 
 def given_arguments(arguments: Sequence[str] | None, usage: str | None, needs_some: bool = True) -> list[str]:
-    """Get the command line, or end the command with its usage where help is asked for or nothing is given.
-
-    Args:
-        arguments: the command line; None: that of the process.
-        usage: what to print.
-        needs_some: whether the command does nothing without arguments.
-
-    Returns:
-        The command line.
-    """
+    """Get the command line, or end the command with its usage where help is asked for or nothing needed is given."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if (needs_some and not given) or {"-h", "--help"} & set(given):
         print(usage)
@@ -149,13 +134,7 @@ def given_arguments(arguments: Sequence[str] | None, usage: str | None, needs_so
 
 
 def take_config_dir(arguments: Sequence[str]) -> list[str]:
-    """Take Hydra's ``--config-dir DIR`` from a command line, and search there from now on.
-
-    Args:
-        arguments: the command line.
-
-    Returns:
-        The rest of it.
+    """Take Hydra's ``--config-dir DIR`` from a command line, search there from now on, and give the rest.
 
     Raises:
         ValueError: if there is no such folder.
@@ -174,9 +153,6 @@ def exit_with_a_sentence(interrupted: str, errors: tuple[type[Exception], ...] =
     Args:
         interrupted: what there is after Ctrl-C, and what can be done with it.
         errors: what says by itself what is wrong.
-
-    Yields:
-        Nothing.
     """
     try:
         yield

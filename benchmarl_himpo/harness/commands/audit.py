@@ -24,14 +24,7 @@ from benchmarl_himpo.harness.statistics import Estimate
 
 
 def audit_runs(folders: list[Path], options: EvaluateOptions, combinations: list[list[str]], results: Results) -> None:
-    """Audit every run under every combination of changes, and print a table and verdicts for each.
-
-    Args:
-        folders: folders of runs.
-        options: see ``conf/audit.yaml``.
-        combinations: changes of the runs' configuration.
-        results: takes what was measured, as soon as it was.
-    """
+    """Audit every run under every combination of changes, and print a table and verdicts for each."""
     for run, changes, experiment in load_combinations(folders, combinations, options.episodes):
         intact, rows = audit(experiment, options.seed, options.confidence)
         print(f"{run} {' '.join(changes)}\n\n{format_audit(intact, rows, options)}\n")

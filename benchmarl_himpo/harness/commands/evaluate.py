@@ -44,14 +44,7 @@ class EvaluateOptions:
 
 
 def evaluate(folders: list[Path], options: EvaluateOptions, combinations: list[list[str]], results: Results) -> None:
-    """Play with every run under every combination of changes, and print a table.
-
-    Args:
-        folders: folders of runs.
-        options: see ``conf/evaluate.yaml``.
-        combinations: changes of the runs' configuration.
-        results: takes what was measured, as soon as it was: the returns of all episodes and their means.
-    """
+    """Play with every run under every combination of changes, and print a table."""
     table = []
     try:
         for run, changes, experiment in load_combinations(folders, combinations, options.episodes):

@@ -46,17 +46,7 @@ class FilmOptions:
 
 
 def film_runs(folders: list[Path], options: FilmOptions, combinations: list[list[str]], results: Results) -> None:
-    """Film one episode of every run under every combination of changes.
-
-    Args:
-        folders: folders of runs.
-        options: see ``conf/film.yaml``.
-        combinations: changes of the runs' configuration.
-        results: takes the names of the files and the returns, as soon as they are there; the files lie beside it.
-
-    Raises:
-        RenderError: if the task cannot be drawn here.
-    """
+    """Film one episode of every run under every combination of changes; the files lie beside that of the results."""
     stem, n_films = results.file.with_suffix(""), len(folders) * len(combinations)
     films = enumerate(load_combinations(folders, combinations, n_episodes=1, with_losses=True))
     for i, (run, changes, experiment) in films:

@@ -26,11 +26,7 @@ from benchmarl_himpo.harness.regression.verdict import Finding, InconclusiveErro
 
 
 def run_gate(gate: Gate) -> None:
-    """Do what the mode asks for, print what was found and keep it as a file.
-
-    Args:
-        gate: the gate; what it cannot judge becomes a finding of its own.
-    """
+    """Do what the mode asks for, print what was found and keep it as a file; what cannot be judged is a finding too."""
     modes = {"quick": gate.run_quick, "full": gate.run_full}
     try:
         modes[gate.options.mode]()

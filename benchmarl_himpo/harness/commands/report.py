@@ -41,15 +41,7 @@ class ReportOptions:
 
 
 def report(folders: list[Path], options: ReportOptions) -> None:
-    """Read runs, print the verdicts and warnings, write the report, and say where it is.
-
-    Args:
-        folders: folders of runs.
-        options: see ``conf/report.yaml``.
-
-    Raises:
-        OutputError: if the report cannot be written.
-    """
+    """Read runs, print the verdicts and warnings, write the report, and say where it is."""
     from benchmarl_himpo.harness.reference_returns.reference_returns import load_reference_returns
     from benchmarl_himpo.harness.report.analysis import Settings, analyse
     from benchmarl_himpo.harness.report.comparison import collect

@@ -23,16 +23,7 @@ from benchmarl_himpo.registration import register
 
 
 def resume(folder: Path, overrides: list[str]) -> None:
-    """Continue a run from its newest good checkpoint.
-
-    Args:
-        folder: the folder of the run or the output folder around it.
-        overrides: values to change, such as ``experiment.max_n_frames=960000``.
-
-    Raises:
-        CheckpointError: if there is no run or no good checkpoint.
-        CommandError: as :func:`benchmarl_himpo.harness.runs.training.train`.
-    """
+    """Continue the run in a folder, or in the output folder around it, from its newest good checkpoint."""
     run = find_run(folder)
     cfg, choices = config_to_continue(run, overrides)
     n_done, n_frames = n_frames_done(cfg), n_frames_of(cfg)

@@ -38,14 +38,7 @@ RESUMABLE = (
 
 
 def describe_resume(experiment: ResumableExperiment) -> str:
-    """Say whether a run went on from a checkpoint, and how.
-
-    Args:
-        experiment: the experiment.
-
-    Returns:
-        A few words.
-    """
+    """Say whether a run went on from a checkpoint, and how."""
     if not experiment.resumed:
         return "false"
     if experiment.resumed_from_benchmarl:
@@ -60,29 +53,13 @@ def describe_resume(experiment: ResumableExperiment) -> str:
 
 
 def describe_metric(metric: AbsoluteMetric) -> str:
-    """Say what the absolute metric is, and of which policy.
-
-    Args:
-        metric: the metric.
-
-    Returns:
-        A few words.
-    """
+    """Say what the absolute metric is, and of which policy."""
     n_episodes = len(metric.returns.per_agent)
     return f"{metric.mean:.3f} (mean over {n_episodes} fresh episodes of the best policy, of {metric.frames:,} frames)"
 
 
 def summarise(experiment: ResumableExperiment, wall_time: float, metric: AbsoluteMetric | None = None) -> str:
-    """Describe a finished run in a few aligned lines.
-
-    Args:
-        experiment: the finished experiment.
-        wall_time: seconds the run took, all included.
-        metric: the absolute metric, where it was measured.
-
-    Returns:
-        The text, without a newline at the end.
-    """
+    """Describe a finished run, which took so many seconds in all, in a few aligned lines."""
     evaluations = [
         callback.evaluation_return
         for callback in experiment.callbacks
@@ -141,14 +118,7 @@ def train_and_summarise(cfg: DictConfig, choices: Mapping[str, str], resumes: bo
 
 @hydra.main(version_base=HYDRA_VERSION_BASE, config_path=str(CONF_DIR), config_name="config")
 def _run_from_hydra(cfg: DictConfig) -> float | None:
-    """Run one experiment, one job of a ``--multirun``.
-
-    Args:
-        cfg: the composed config.
-
-    Returns:
-        The objective, for a sweeper that optimises.
-    """
+    """Run one experiment, one job of a ``--multirun``, and give its objective to a sweeper that optimises."""
     job = cast("DictConfig", HydraConfig.get())
     choices = job.runtime.choices
     try:

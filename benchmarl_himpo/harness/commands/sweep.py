@@ -62,13 +62,7 @@ class SweepOptions:
 
 
 def read_arguments(arguments: Sequence[str]) -> tuple[SweepOptions, list[str]]:
-    """Read a command line.
-
-    Args:
-        arguments: the command line.
-
-    Returns:
-        The options, and the overrides of the runs.
+    """Read a command line into the options and the overrides of the runs.
 
     Raises:
         ValueError: as :func:`~benchmarl_himpo.harness.command_line.read_for_new_runs`.
@@ -84,14 +78,7 @@ def read_arguments(arguments: Sequence[str]) -> tuple[SweepOptions, list[str]]:
 
 
 def sweep(options: SweepOptions, overrides: list[str]) -> bool:
-    """Do all runs that are not done, and print what came of them.
-
-    Args:
-        options: see ``conf/sweep.yaml``.
-        overrides: the runs, in Hydra's syntax.
-
-    Returns:
-        Whether all runs are done.
+    """Do all runs that are not done, print what came of them, and tell whether all are done.
 
     Raises:
         SweepError: if the sweep cannot be started.

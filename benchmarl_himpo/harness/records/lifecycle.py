@@ -28,12 +28,7 @@ from benchmarl_himpo.host.benchmarl_files import run_of
 
 
 class SingleRun:
-    """Keeps what happens to a run of no sweep, from when its folder is there, and its record at the end.
-
-    Args:
-        cfg: the composed config.
-        choices: the file chosen for each group.
-    """
+    """Keeps what happens to a run of no sweep, from when its folder is there, and its record at the end."""
 
     def __init__(self, cfg: DictConfig, choices: Mapping[str, str]) -> None:
         self.cfg, self.choices = cfg, choices

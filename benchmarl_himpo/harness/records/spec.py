@@ -109,7 +109,7 @@ def load_spec(file: Path) -> RunSpec:
 def make_spec(
     cfg: DictConfig, choices: Mapping[str, str], overrides: Sequence[str], sweep_folder: Path, fingerprint: str | None
 ) -> RunSpec:
-    """Name a run.
+    """Name a run: the same id for the same configuration, whatever the order of its keys.
 
     Args:
         cfg: the composed config.
@@ -117,9 +117,6 @@ def make_spec(
         overrides: what it was composed of.
         sweep_folder: where the run's folder is to be.
         fingerprint: the numerics fingerprint; None: not taken.
-
-    Returns:
-        The spec; the same id for the same configuration, whatever the order of its keys.
     """
     config = comparable_config(cfg, choices)
     config_hash = hash_config(config)
@@ -149,14 +146,7 @@ def _own_modules(cfg: DictConfig, choices: Mapping[str, str]) -> list[str]:
 
 
 def run_id(config: Mapping[str, Any]) -> str:
-    """Name a run by its configuration alone.
-
-    Args:
-        config: what :func:`comparable_config` gave.
-
-    Returns:
-        ``<algorithm>-<task>-s<seed>-<hash>``, with ``_`` for ``/``.
-    """
+    """Name a run by its :func:`comparable_config`: ``<algorithm>-<task>-s<seed>-<hash>``, with ``_`` for ``/``."""
     choices = config["choices"]
     return f"{choices['algorithm']}-{choices['task']}-s{config['seed']}-{hash_config(config)[:8]}".replace("/", "_")
 
@@ -187,23 +177,13 @@ def comparable_config(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, 
 
 
 def hash_config(config: Mapping[str, Any]) -> str:
-    """Hash a configuration without its seed.
-
-    Args:
-        config: what :func:`comparable_config` gave.
-
-    Returns:
-        SHA-256 of its canonical JSON, hex.
-    """
+    """SHA-256, hex, of the canonical JSON of a :func:`comparable_config` without its seed."""
     content = {key: value for key, value in config.items() if key != "seed"}
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def label(config: Mapping[str, Any]) -> tuple[str, str]:
-    """Say how a configuration differs from the plain one of its algorithm on its task.
-
-    Args:
-        config: what :func:`comparable_config` gave.
+    """Say how a :func:`comparable_config` differs from the plain one of its algorithm on its task.
 
     Returns:
         The label of the variant, and the label of the task.

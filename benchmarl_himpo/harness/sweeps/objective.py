@@ -25,15 +25,7 @@ DIRECTIONS: dict[str, tuple[str, object, object]] = {
 
 
 def mean_over_frames(frames: Sequence[int], returns: Sequence[float]) -> float | None:
-    """Give the area under a curve divided by its frames.
-
-    Args:
-        frames: where the points are, increasing.
-        returns: the returns there, as many.
-
-    Returns:
-        A return; of one point its own, and None of no points.
-    """
+    """Give the area under a curve divided by its frames, of one point its return; None: there is no point."""
     if len(frames) < 2:
         return float(returns[0]) if returns else None
     return float(trapezoid(returns, frames) / (frames[-1] - frames[0]))
@@ -77,10 +69,6 @@ def maximise_by_default() -> None:
 def check_objective(cfg: DictConfig, hydra: DictConfig) -> None:
     """Check that a run will have the objective that its sweeper asks for, and that the sweeper maximises it.
 
-    Args:
-        cfg: the composed config.
-        hydra: Hydra's own node.
-
     Raises:
         RequestError: if not, or if the objective does not exist.
     """
@@ -102,27 +90,12 @@ def check_objective(cfg: DictConfig, hydra: DictConfig) -> None:
 
 
 def is_optimised(hydra: DictConfig) -> bool:
-    """Tell whether a run is a job of a sweeper that may look at what it returns.
-
-    Args:
-        hydra: Hydra's own node.
-
-    Returns:
-        Whether it is.
-    """
+    """Tell whether a run is a job of a sweeper that may look at what it returns."""
     return hydra.mode == RunMode.MULTIRUN and hydra.runtime.choices["hydra/sweeper"] != BASIC_SWEEPER
 
 
 def objective_of(record: RunRecord | None, cfg: DictConfig, hydra: DictConfig) -> float | None:
-    """Give the objective of a finished run.
-
-    Args:
-        record: its record; None: it has none.
-        cfg: the composed config.
-        hydra: Hydra's own node.
-
-    Returns:
-        The objective; None: the run has none, and nobody asked for it.
+    """Give the objective of a finished run; None: it has none, and nobody asked for it.
 
     Raises:
         RequestError: if a sweeper asks for it.

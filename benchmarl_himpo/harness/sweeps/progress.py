@@ -103,15 +103,7 @@ class Lines:
 
 
 def format_table(specs: Sequence[RunSpec], states: dict[str, str]) -> str:
-    """Lay out what came of a sweep as a Markdown table, with reasons of several lines below it.
-
-    Args:
-        specs: the runs.
-        states: by id, what came of each: ``done``, ``done before``, or why not.
-
-    Returns:
-        The text.
-    """
+    """Lay out what came of a sweep as a Markdown table, with reasons of several lines below it."""
     lines = [
         "| variant | task | seed | last evaluation | absolute metric | minutes | attempts | state |",
         "|---|---|---|---|---|---|---|---|",

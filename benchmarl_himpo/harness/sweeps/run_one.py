@@ -50,12 +50,6 @@ class SystemFailureError(RuntimeError):
 def run_one(spec: RunSpec) -> Outcome:
     """Bring a run to its record: skip it when it is there, continue it when it was begun, else start it.
 
-    Args:
-        spec: the run.
-
-    Returns:
-        What was done.
-
     Raises:
         SystemFailureError: if a file could not be read or written, so that another attempt may succeed.
         CommandError: with one sentence, where the run has to stop.
@@ -74,9 +68,6 @@ def run_one(spec: RunSpec) -> Outcome:
 def check_fingerprint(spec: RunSpec) -> None:
     """Check that this machine computes the numbers of the one that started the sweep; takes some seconds.
 
-    Args:
-        spec: the run.
-
     Raises:
         CommandError: if its fingerprint is another one.
     """
@@ -94,9 +85,6 @@ def run_composed(cfg: DictConfig, choices: Mapping[str, str], overrides: list[st
         cfg: the composed config; ``sweep_folder`` is where the run's folder is.
         choices: the file chosen for each group.
         overrides: what the config was composed of.
-
-    Returns:
-        The record of the run.
 
     Raises:
         CommandError: with one sentence, where the run cannot be done or has to stop.
