@@ -49,8 +49,12 @@ class SingleRun:
             seed=self.spec.seed,
             gradient_steps=gradient_steps_of_iteration(experiment),
         )
-        with ledger.note_failure(), note_training(self.spec):
+        before = peak_memory()
+        with ledger.note_failure():
             yield
+        after = peak_memory()
+        # The largest size of the process is this run's only if it grew
+        ledger.add("trained", peak_memory=after if after > before else None)
 
     def measure(self) -> AbsoluteMetric | None:
         """Measure the absolute metric of the run, which is trained; None: it was configured without."""
@@ -67,16 +71,6 @@ def note_start(spec: RunSpec, n_frames: int, cfg: DictConfig, **content: Any) ->
     """Note that an attempt starts from so many frames, and with which software and machine."""
     made_with = provenance({cfg.experiment.sampling_device, cfg.experiment.train_device})
     Ledger(spec.folder).add_start(n_frames, provenance=made_with, **content)
-
-
-@contextmanager
-def note_training(spec: RunSpec) -> Iterator[None]:
-    """Note the end of the training in the block, and its peak memory where that is known."""
-    before = peak_memory()
-    yield
-    after = peak_memory()
-    # The largest size of the process is this run's only if it grew
-    Ledger(spec.folder).add("trained", peak_memory=after if after > before else None)
 
 
 def finish_run(

@@ -24,7 +24,8 @@ from benchmarl_himpo.harness.command_line import EXIT_INTERRUPTED
 from benchmarl_himpo.harness.composition import compose, search_in
 from benchmarl_himpo.harness.records.fingerprint import OTHER_NUMERICS, fingerprint
 from benchmarl_himpo.harness.records.ledger import Ledger
-from benchmarl_himpo.harness.records.lifecycle import finish_run, note_start, note_training
+from benchmarl_himpo.harness.records.lifecycle import finish_run, note_start
+from benchmarl_himpo.harness.records.provenance import peak_memory
 from benchmarl_himpo.harness.records.record import RECORD_FILE, RunRecord, load_record
 from benchmarl_himpo.harness.records.spec import RunSpec, comparable_config, hash_config, load_spec, make_spec
 from benchmarl_himpo.harness.runs import CheckpointError
@@ -124,8 +125,8 @@ def _run_to_record(spec: RunSpec, cfg: DictConfig, choices: Mapping[str, str]) -
     n_done = n_frames_done(cfg)
     note_start(spec, n_done, cfg, fingerprint=spec.fingerprint)
     if n_done < n_frames_of(cfg):
-        with note_training(spec):
-            train(cfg, choices, resumes=cfg.experiment.restore_file is not None)
+        train(cfg, choices, resumes=cfg.experiment.restore_file is not None)
+        Ledger(spec.folder).add("trained", peak_memory=peak_memory())
     run = find_begun_run(spec.folder)
     if run is None:
         raise RuntimeError(f"{spec.folder} holds no run after training")
