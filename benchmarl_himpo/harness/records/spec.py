@@ -26,20 +26,14 @@ from benchmarl_himpo.harness.checks import model_names_of
 from benchmarl_himpo.harness.composition import compose, config_dir
 from benchmarl_himpo.harness.output import write_whole
 from benchmarl_himpo.harness.records.labels import flatten, join_label
+from benchmarl_himpo.harness.runs.benchmarl_config import is_known
 from benchmarl_himpo.harness.runs.experiment_options import (
     OF_COMPARISONS,
     WITHOUT_EFFECT_ON_RESULTS,
     options_not_read,
 )
 from benchmarl_himpo.harness.runs.origin import identify_origin
-from benchmarl_himpo.harness.runs.run_config import (
-    INIT_FROM,
-    MODEL_GROUPS,
-    NODES,
-    RESTORE_FILE,
-    choices_of_nodes,
-    is_known_task,
-)
+from benchmarl_himpo.harness.runs.run_config import INIT_FROM, MODEL_GROUPS, NODES, RESTORE_FILE, choices_of_nodes
 from benchmarl_himpo.harness.runs.training import n_frames_of
 
 SPEC_FILE = "spec.yaml"
@@ -208,7 +202,7 @@ def label(config: Mapping[str, Any]) -> tuple[str, str]:
 
 def _known_choices(choices: Mapping[str, str]) -> dict[str, str]:
     """The choices whose files everybody has: of a task of the user's own, a label names every value."""
-    return {group: name for group, name in choices.items() if group != "task" or is_known_task(name)}
+    return {group: name for group, name in choices.items() if group != "task" or is_known("task", name)}
 
 
 @cache

@@ -89,6 +89,12 @@ def describe_experiment(parts: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def is_known(group: str, name: str, *more: Path) -> bool:
+    """Whether a file is in this package, a plug-in or BenchMARL, and so there another time too, or in more folders."""
+    folder = group.partition("@")[0]
+    return any((root / folder / f"{name}.yaml").is_file() for root in (*yaml_folders(), *more))
+
+
 def own_callbacks(file: Path) -> list[str]:
     """Name the classes of the callbacks that a program gave to BenchMARL's own experiment, beside this package's.
 
@@ -171,8 +177,7 @@ def _model_choices(group: str, node: str, model: dict[str, Any]) -> dict[str, st
     """The files that a model is chosen by; its values replace theirs."""
     if "layers" not in model:
         file = f"layers/{model['name']}"
-        is_there = any((folder / "model" / f"{file}.yaml").is_file() for folder in yaml_folders())
-        return {group: file if is_there else "layers/mlp"}
+        return {group: file if is_known(group, file) else "layers/mlp"}
     layers = {f"model/layers@{node}.layers.{name}": layer["name"] for name, layer in model["layers"].items()}
     return {group: "sequence", **layers}
 

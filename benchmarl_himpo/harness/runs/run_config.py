@@ -16,10 +16,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError
 
-from benchmarl_himpo.config import yaml_folders
 from benchmarl_himpo.harness.composition import check_changes, compose, config_dir
 from benchmarl_himpo.harness.output import write_whole
-from benchmarl_himpo.harness.runs.benchmarl_config import read_benchmarl_config
+from benchmarl_himpo.harness.runs.benchmarl_config import is_known, read_benchmarl_config
 from benchmarl_himpo.harness.runs.checkpoint import CONFIG_FILE, CheckpointError, is_of_benchmarl
 from benchmarl_himpo.harness.runs.older_configs import update_config
 from benchmarl_himpo.host import benchmarl_files as host_files
@@ -85,24 +84,13 @@ def choices_of_nodes(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, s
     not be found another time, stands one of this package, a plug-in or BenchMARL that its values fit.
     """
     chosen = {group: name for group, name in choices.items() if not group.startswith(("hydra/", "protocol"))}
-    own = [node for node, group in MODEL_GROUPS.items() if not _is_known(group, chosen.get(group, ""))]
+    own = [node for node, group in MODEL_GROUPS.items() if not is_known(group, chosen.get(group, ""))]
     layers_of_own = tuple(f"model/layers@{node}." for node in own)
     return {
-        group: name if _is_known(group, name) else _known_instead(group, name, cfg)
+        group: name if is_known(group, name) else _known_instead(group, name, cfg)
         for group, name in chosen.items()
         if not group.startswith(layers_of_own)
     }
-
-
-def is_known_task(name: str) -> bool:
-    """Whether a task has its file in this package, a plug-in or BenchMARL, so that it is there another time too."""
-    return _is_known("task", name)
-
-
-def _is_known(group: str, name: str, *more: Path) -> bool:
-    """Whether a file is in one of the folders that are always searched, or in one of more folders."""
-    folder = group.partition("@")[0]
-    return any((root / folder / f"{name}.yaml").is_file() for root in (*yaml_folders(), *more))
 
 
 def _known_instead(group: str, name: str, cfg: DictConfig) -> str:
@@ -176,14 +164,13 @@ def compose_saved(saved: DictConfig, replaced: Sequence[str] = tuple(MODEL_GROUP
 
 def _choose(group: str, name: str) -> str:
     """Choose a file, or none for a task of the user's own, whose values are all in the configuration."""
-    given = config_dir()
-    is_known = _is_known(group, name, *([] if given is None else [given]))
-    if group == "algorithm" and not is_known:
+    is_there = is_known(group, name, *filter(None, [config_dir()]))
+    if group == "algorithm" and not is_there:
         raise CheckpointError(
             f"algorithm={name} has no YAML file here: install the plug-in that has it, or add the "
             "folder of its file with benchmarl_himpo.add_yaml_folder"
         )
-    return "~task" if group == "task" and not is_known else f"{group}={name}"
+    return "~task" if group == "task" and not is_there else f"{group}={name}"
 
 
 def _change(cfg: DictConfig, override: str) -> DictConfig:

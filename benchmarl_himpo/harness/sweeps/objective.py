@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from scipy.integrate import trapezoid
 
 from benchmarl_himpo.harness.checks import RequestError, describe_lack_of_record
-from benchmarl_himpo.harness.records.record import RunRecord
+from benchmarl_himpo.harness.records.record import RunRecord, mean
 
 BASIC_SWEEPER = "basic"
 """Hydra's own sweeper, which runs every combination and asks for no objective."""
@@ -31,12 +31,8 @@ def mean_over_frames(frames: Sequence[int], returns: Sequence[float]) -> float |
     return float(trapezoid(returns, frames) / (frames[-1] - frames[0]))
 
 
-def _absolute_metric(record: RunRecord) -> float | None:
-    return None if record.absolute_metric is None else _mean(record.absolute_metric["returns"])
-
-
 def _evaluation_auc(record: RunRecord) -> float | None:
-    return mean_over_frames(record.evaluation_frames, [_mean(returns) for returns in record.evaluation_returns])
+    return mean_over_frames(record.evaluation_frames, [mean(returns) for returns in record.evaluation_returns])
 
 
 def _collection_auc(record: RunRecord) -> float | None:
@@ -47,7 +43,7 @@ def _collection_auc(record: RunRecord) -> float | None:
 
 OBJECTIVES: dict[str, Callable[[RunRecord], float | None]] = {
     "last_evaluation": lambda record: record.last_evaluation,
-    "absolute_metric": _absolute_metric,
+    "absolute_metric": lambda record: record.best_evaluated,
     "evaluation_auc": _evaluation_auc,
     "collection_auc": _collection_auc,
 }
@@ -128,7 +124,3 @@ def _check_exists(name: str, cfg: DictConfig) -> None:
 def _plain(value: object) -> object:
     """Give the name of a member of an enumeration, as it is written, and anything else as it is."""
     return value.name if isinstance(value, Enum) else value
-
-
-def _mean(returns: Sequence[float]) -> float:
-    return sum(returns) / len(returns)

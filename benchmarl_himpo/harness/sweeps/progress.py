@@ -125,12 +125,8 @@ def _numbers(spec: RunSpec) -> str:
         return f"{said} | | | {attempts or ''}"
     record = load_record(file)
     evaluation = "" if record.last_evaluation is None else f"{record.last_evaluation:.2f}"
-    metric = "" if record.absolute_metric is None else f"{_mean(record.absolute_metric['returns']):.2f}"
+    metric = "" if record.best_evaluated is None else f"{record.best_evaluated:.2f}"
     return f"{evaluation} | {metric} | {sum(record.timers.values()) / 60:.1f} | {record.attempts}"
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
 
 
 def _describe_return(value: float | None) -> str:
