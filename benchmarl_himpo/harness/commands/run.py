@@ -24,12 +24,10 @@ from benchmarl_himpo.harness.evaluation.absolute_metric import AbsoluteMetric
 from benchmarl_himpo.harness.records.lifecycle import SingleRun
 from benchmarl_himpo.harness.records.record import RunRecord
 from benchmarl_himpo.harness.runs import ResumableExperiment
-from benchmarl_himpo.harness.runs.training import CommandError, describe_simulation, load_experiment, train
+from benchmarl_himpo.harness.runs.training import CommandError, describe_simulation, train
 from benchmarl_himpo.harness.sweeps.objective import check_objective, maximise_by_default, objective_of
 from benchmarl_himpo.harness.sweeps.run_one import run_composed
 from benchmarl_himpo.registration import PluginError, register
-
-__all__ = ["RESUMABLE", "CommandError", "load_experiment", "main", "train", "train_and_summarise"]
 
 RESUMABLE = (
     "Interrupted: what was logged is in the folder of the run, and python -m benchmarl_himpo.resume continues it from "

@@ -19,7 +19,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
 
 from benchmarl_himpo.harness.command_line import (
     USUAL_ERRORS,
@@ -131,14 +130,10 @@ def _publish(spec: RunSpec, folder: Path | None, unpublished: list[str]) -> None
             unpublished.append(str(error))
 
 
-def _interrupt(*_: Any) -> NoReturn:
-    raise KeyboardInterrupt
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     given = given_arguments(arguments, __doc__)
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     message = (
         "Interrupted: finished runs are kept, begun ones continue from their last checkpoint. To go on:\n"
         f"python -m benchmarl_himpo.sweep {shlex.join(given)}"

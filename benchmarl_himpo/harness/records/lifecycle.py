@@ -84,9 +84,6 @@ def finish_run(
         cfg: its composed config.
         choices: the file chosen for each group.
         file: name of the record, in the folder of the spec.
-
-    Returns:
-        The metric; None: the run was configured without.
     """
     metric = measure_absolute_metric(run, cfg, choices)
     if not is_recorded(spec.folder, file):

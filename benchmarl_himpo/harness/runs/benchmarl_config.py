@@ -33,13 +33,9 @@ ERRORS = (OSError, EOFError, pickle.UnpicklingError, ValueError, TypeError, Attr
 
 
 def read_benchmarl_config(file: Path) -> dict[str, Any]:
-    """Read the configuration of a run of BenchMARL's own experiment.
+    """Read from ``config.pkl`` of a run of BenchMARL's own experiment what ``run.yaml`` would hold.
 
-    Args:
-        file: ``config.pkl`` in the folder of the run.
-
-    Returns:
-        What ``run.yaml`` would hold. A task that is not registered is called ``<module>.<class>/<name>``.
+    A task that is not registered is called ``<module>.<class>/<name>``.
 
     Raises:
         CheckpointError: if the file is damaged, or holds what a command cannot be told.
@@ -55,15 +51,11 @@ def read_benchmarl_config(file: Path) -> dict[str, Any]:
 
 
 def describe_experiment(parts: Mapping[str, Any]) -> dict[str, Any]:
-    """Describe what an experiment is made of.
+    """Describe what an experiment is made of as ``run.yaml`` would, but for the options that BenchMARL does not have.
 
     Args:
         parts: arguments of the experiment by the names in
             :data:`~benchmarl_himpo.host.benchmarl_files.CONFIG_PARTS`: objects, or what stands for them.
-
-    Returns:
-        What ``run.yaml`` would hold, but for the options that BenchMARL does not have. A task that is not registered is
-        called ``<module>.<class>/<name>``.
 
     Raises:
         CheckpointError: if the experiment has what a command cannot be told.

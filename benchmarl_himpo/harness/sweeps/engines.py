@@ -31,13 +31,7 @@ SECONDS_TO_STOP = 20.0
 
 @dataclass(frozen=True)
 class Ended:
-    """A run that will not be started again.
-
-    Args:
-        spec: the run.
-        succeeded: whether it has a record.
-        reason: why not; empty if it has.
-    """
+    """A run that will not be started again: whether it has a record, and why not."""
 
     spec: RunSpec
     succeeded: bool

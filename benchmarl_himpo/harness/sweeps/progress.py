@@ -20,11 +20,7 @@ SHARE_BETWEEN_LINES = 0.1
 
 
 class Progress:
-    """Follow the runs of a sweep by the files they write, whatever engine runs them.
-
-    Args:
-        specs: the runs that are to be done.
-    """
+    """Follow the runs of a sweep that are to be done by the files they write, whatever engine runs them."""
 
     def __init__(self, specs: Sequence[RunSpec]) -> None:
         self.view: Bars | Lines = Bars(len(specs)) if sys.stderr.isatty() else Lines(len(specs))
