@@ -201,7 +201,7 @@ def _walk(roots: Mapping[str, Any], names: Mapping[int, str] | None = None) -> d
 
 
 def _kind(value: Any) -> str:
-    """How a value is recorded."""
+    """How a value is recorded; :class:`_UnknownKindError`: it is not known how."""
     kind = "unknown"
     if isinstance(value, CONSTANTS):
         kind = "constant"
