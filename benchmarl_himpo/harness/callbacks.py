@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from benchmarl.experiment import Callback, Experiment
+from benchmarl.experiment import Callback
 from tensordict import TensorDictBase, unravel_key
 from torch import Tensor
 
@@ -18,7 +18,7 @@ from benchmarl_himpo.harness.rendering.display import check_display
 from benchmarl_himpo.harness.rendering.encode import write_mp4
 from benchmarl_himpo.hierarchy.group_inputs import group_entry
 from benchmarl_himpo.host.benchmarl import experiment_loggers
-from benchmarl_himpo.host.benchmarl_files import checkpoint_folder, checkpoint_frames, videos_folder
+from benchmarl_himpo.host.benchmarl_files import videos_folder
 from benchmarl_himpo.host.torchrl import keep_csv_videos_as_tensors
 
 VIDEO_STEPS_PER_SECOND = 20
@@ -41,14 +41,7 @@ class FiniteCallback(PortableCallback):
     """
 
     def on_batch_collected(self, batch: TensorDictBase) -> None:
-        """Check observations, states and rewards.
-
-        Args:
-            batch: what was collected in this iteration. Shape ``[n_envs, T]``.
-
-        Raises:
-            FloatingPointError: if a value is NaN or infinite.
-        """
+        """Check observations, states and rewards; FloatingPointError: one is NaN or infinite."""
         groups, state_spec = self.experiment.group_map, self.experiment.state_spec
         read = [(group, key) for group in groups for key in self.experiment.observation_spec[group].keys(True, True)]
         read += [] if state_spec is None else list(state_spec.keys(True, True))
@@ -59,15 +52,7 @@ class FiniteCallback(PortableCallback):
                 self._check_finite(f"{unravel_key(key)}", value)
 
     def on_train_end(self, training_td: TensorDictBase, group: str) -> None:
-        """Check losses and gradient norms.
-
-        Args:
-            training_td: what each optimiser step logged. Shape ``[n_optimizer_steps]``.
-            group: the agent group that was trained.
-
-        Raises:
-            FloatingPointError: if a value is NaN or infinite.
-        """
+        """Check losses and gradient norms; FloatingPointError: one is NaN or infinite."""
         for key, value in training_td.items():
             if key.startswith(("loss", "grad_norm")):
                 self._check_finite(f"{key} of group {group!r}", value)
@@ -83,27 +68,6 @@ class FiniteCallback(PortableCallback):
             )
 
 
-def describe_last_checkpoint(experiment: Experiment) -> str:
-    """Say in a sentence which checkpoint was written last.
-
-    Args:
-        experiment: the experiment that stops.
-
-    Returns:
-        The sentence, with the path, or with the option to set where there is no checkpoint.
-    """
-    files = checkpoint_folder(experiment.folder_name).glob("*.pt")
-    newest = max(
-        (file for file in files if checkpoint_frames(file) is not None),
-        key=lambda file: file.stat().st_mtime,
-        default=None,
-    )
-    if newest is None:
-        return "No checkpoint had been written: experiment.checkpoint_interval=... says after how many frames one is."
-    run = experiment.folder_name
-    return f"The last good checkpoint is {newest}: python -m benchmarl_himpo.resume {run} continues from there."
-
-
 class VideoCallback(PortableCallback):
     """Write the films of evaluations as mp4 files into the CSV logger's ``videos`` folder.
 
@@ -112,20 +76,12 @@ class VideoCallback(PortableCallback):
     """
 
     def on_setup(self) -> None:
-        """Draw once where that is possible, and tell the CSV loggers to save tensors.
-
-        Raises:
-            RenderError: if the task cannot be drawn.
-        """
+        """Draw once where that is possible (RenderError: it is not), and tell the CSV loggers to save tensors."""
         check_display(self.experiment, "experiment.render=true", "choose experiment.render=false")
         keep_csv_videos_as_tensors(experiment_loggers(self.experiment))
 
     def on_evaluation_end(self, rollouts: list[TensorDictBase]) -> None:
-        """Encode what the evaluation just saved.
-
-        Args:
-            rollouts: the episodes of the evaluation; not used.
-        """
+        """Encode what the evaluation just saved."""
         for saved in sorted(videos_folder(self.experiment.folder_name).glob("*.pt")):
             # [1, T, channels, height, width], uint8
             write_mp4(torch.load(saved)[0], saved.with_suffix(".mp4"), VIDEO_STEPS_PER_SECOND)
@@ -136,8 +92,7 @@ class SummaryCallback(PortableCallback):
     """Keep the result of the last evaluation.
 
     Attributes:
-        evaluation_return: mean over episodes and groups of the agents' mean return, ``None`` before
-            an evaluation.
+        evaluation_return: mean over episodes and groups of the agents' mean return, ``None`` before an evaluation.
     """
 
     def __init__(self) -> None:
@@ -145,11 +100,7 @@ class SummaryCallback(PortableCallback):
         self.evaluation_return: float | None = None
 
     def on_evaluation_end(self, rollouts: list[TensorDictBase]) -> None:
-        """Average the returns.
-
-        Args:
-            rollouts: the episodes of the evaluation, each cut at its end. Shape ``[T]`` each.
-        """
+        """Average the returns."""
         self.evaluation_return = mean_return(rollouts, self.experiment.group_map)
 
 
@@ -160,11 +111,7 @@ class LifeCallback(PortableCallback):
     """
 
     def on_evaluation_end(self, rollouts: list[TensorDictBase]) -> None:
-        """Average the lives.
-
-        Args:
-            rollouts: the episodes of the evaluation, each cut at its end. Shape ``[T]`` each.
-        """
+        """Average the lives."""
         for group in self.experiment.group_map:
             lives = [rollout.get(("next", group, LIFE_KEY), None) for rollout in rollouts]
             known = [life[-1].double().mean() for life in lives if life is not None]
@@ -174,14 +121,6 @@ class LifeCallback(PortableCallback):
 
 
 def mean_return(rollouts: list[TensorDictBase], groups: Iterable[str]) -> float:
-    """Average returns over agents, groups and episodes.
-
-    Args:
-        rollouts: episodes, each cut at its end. Shape ``[T]`` each.
-        groups: names of the agent groups.
-
-    Returns:
-        The mean of BenchMARL's ``episode_reward``.
-    """
+    """Average BenchMARL's ``episode_reward`` over agents, groups and episodes, each of shape ``[T]``."""
     returns = [group_entry(rollout, group, "reward").sum(0).mean() for rollout in rollouts for group in groups]
     return torch.stack(returns).mean().item()

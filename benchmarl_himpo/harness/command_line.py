@@ -24,8 +24,8 @@ from benchmarl_himpo.registration import PluginError, register
 EXIT_INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells use it."""
 
-USUAL_ERRORS = (ValueError, OSError, OmegaConfBaseException, HydraException)
-"""Errors that say what is wrong with input, files and configurations."""
+USUAL_ERRORS = (ValueError, OSError, OmegaConfBaseException, HydraException, PluginError)
+"""Errors that say what is wrong with input, files, configurations and plug-ins."""
 
 WORDS = {
     bool: "true or false",
@@ -81,20 +81,18 @@ def read_options(command: str, options: type[Options], given: Sequence[str], bes
 def read_for_trained_runs(
     command: str, options: type[Options], arguments: Sequence[str]
 ) -> tuple[list[Path], Options, list[str]]:
-    """Read the command line of a command that reads trained runs.
+    """Read the command line of a command that reads trained runs, ``--config-dir`` included; loads all plug-ins.
 
     Args:
         command: name of the command.
         options: dataclass of its options, as :func:`read_options` takes it.
         arguments: folders of runs, options, and changes of the runs' configuration, which have a dot in their names.
 
-    Returns:
-        The folders, the options and the changes.
-
     Raises:
         ValueError: as :func:`read_options`, or if there is no folder, or a change chooses a file.
     """
-    folders, rest = split_folders(arguments)
+    register()
+    folders, rest = split_folders(take_config_dir(arguments))
     own, changes = _split(rest, options, GROUPS)
     check_changes(changes)
     beside = ", or name an option of the run with its dot, such as task.n_agents=5"
@@ -105,19 +103,17 @@ def read_for_trained_runs(
 
 
 def read_for_new_runs(command: str, options: type[Options], arguments: Sequence[str]) -> tuple[Options, list[str]]:
-    """Read the command line of a command that composes new runs.
+    """Read the command line of a command that composes new runs; loads all plug-ins.
 
     Args:
         command: name of the command.
         options: dataclass of its options, as :func:`read_options` takes it.
         arguments: options, and overrides of the runs in Hydra's syntax.
 
-    Returns:
-        The options and the overrides.
-
     Raises:
         ValueError: as :func:`read_options`.
     """
+    register()
     own, overrides = _split(arguments, options, {*GROUPS, *map(str, OmegaConf.load(CONF_DIR / "config.yaml"))})
     return read_options(command, options, own, ", or describe runs as for run, such as task=vmas/sampling"), overrides
 
@@ -128,25 +124,8 @@ def split_folders(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
     return [Path(argument) for argument in arguments if argument not in rest], rest
 
 
-def register_or_exit() -> None:
-    """Make known what this package and all plug-ins have; a plug-in that cannot be loaded ends the command."""
-    try:
-        register()
-    except PluginError as error:
-        sys.exit(str(error))
-
-
 def given_arguments(arguments: Sequence[str] | None, usage: str | None, needs_some: bool = True) -> list[str]:
-    """Get the command line, or end the command with its usage where help is asked for or nothing is given.
-
-    Args:
-        arguments: the command line; None: that of the process.
-        usage: what to print.
-        needs_some: whether the command does nothing without arguments.
-
-    Returns:
-        The command line.
-    """
+    """Get the command line, or end the command with its usage where help is asked for or nothing needed is given."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if (needs_some and not given) or {"-h", "--help"} & set(given):
         print(usage)
@@ -155,13 +134,7 @@ def given_arguments(arguments: Sequence[str] | None, usage: str | None, needs_so
 
 
 def take_config_dir(arguments: Sequence[str]) -> list[str]:
-    """Take Hydra's ``--config-dir DIR`` from a command line, and search there from now on.
-
-    Args:
-        arguments: the command line.
-
-    Returns:
-        The rest of it.
+    """Take Hydra's ``--config-dir DIR`` from a command line, search there from now on, and give the rest.
 
     Raises:
         ValueError: if there is no such folder.
@@ -174,15 +147,12 @@ def take_config_dir(arguments: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def exit_with_a_sentence(interrupted: str, *errors: type[Exception]) -> Iterator[None]:
+def exit_with_a_sentence(interrupted: str, errors: tuple[type[Exception], ...] = USUAL_ERRORS) -> Iterator[None]:
     """Turn errors in the block into one sentence and exit code 1, and Ctrl-C into the exit code that shells use.
 
     Args:
         interrupted: what there is after Ctrl-C, and what can be done with it.
-        errors: what says by itself what is wrong, such as :data:`USUAL_ERRORS`.
-
-    Yields:
-        Nothing.
+        errors: what says by itself what is wrong.
     """
     try:
         yield

@@ -88,10 +88,7 @@ def compose(overrides: Sequence[str] = (), *, return_hydra_config: bool = False)
 
 
 def check_changes(changes: Sequence[str]) -> None:
-    """Check that changes of a run that was trained set values of its configuration.
-
-    Args:
-        changes: what was given, such as ``["task.n_agents=5"]``.
+    """Check that changes of a run that was trained, such as ``task.n_agents=5``, set values of its configuration.
 
     Raises:
         ValueError: if one has no value, or chooses a file.

@@ -10,7 +10,7 @@ from benchmarl.experiment import Callback, ExperimentConfig
 from benchmarl.models.common import ModelConfig
 from omegaconf import OmegaConf
 
-from benchmarl_himpo.harness.records.single_run import SingleRun
+from benchmarl_himpo.harness.records.lifecycle import SingleRun
 from benchmarl_himpo.harness.runs.benchmarl_config import describe_experiment
 from benchmarl_himpo.harness.runs.checkpoint import CheckpointError
 from benchmarl_himpo.harness.runs.resumable_experiment import ResumableExperiment

@@ -15,11 +15,11 @@ class OutputError(OSError):
 
 
 def check_output_file(option: str, file: Path) -> None:
-    """Check that a file can be written, and leave nothing behind.
+    """Check that a file, which may replace one, can be written, and leave nothing behind.
 
     Args:
         option: the option that names it, for the message.
-        file: the file; what stands there may be replaced.
+        file: the file.
 
     Raises:
         OutputError: if it cannot.
@@ -32,12 +32,8 @@ def check_output_file(option: str, file: Path) -> None:
 def check_output_folder(option: str, folder: Path) -> None:
     """Check that files can be written into a folder, which need not exist, and leave nothing behind.
 
-    Args:
-        option: the option that names it, for the message.
-        folder: the folder.
-
     Raises:
-        OutputError: if they cannot.
+        OutputError: if they cannot; the message names the option.
     """
     _check_folder(f"{option}={folder} cannot be written to", "another folder", folder.absolute())
 

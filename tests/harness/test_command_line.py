@@ -12,7 +12,6 @@ from omegaconf import OmegaConf
 from benchmarl_himpo.config import CONF_DIR
 from benchmarl_himpo.harness.command_line import read_for_new_runs, read_for_trained_runs, read_options, split_folders
 from benchmarl_himpo.harness.commands import sweep
-from benchmarl_himpo.harness.commands.audit import AuditOptions
 from benchmarl_himpo.harness.commands.evaluate import EvaluateOptions
 from benchmarl_himpo.harness.commands.export import ExportOptions
 from benchmarl_himpo.harness.commands.film import FilmOptions
@@ -22,7 +21,7 @@ from benchmarl_himpo.harness.commands.sweep import SweepOptions
 from benchmarl_himpo.harness.regression.gate import GateOptions
 
 OPTIONS = {
-    "audit": AuditOptions,
+    "audit": EvaluateOptions,
     "evaluate": EvaluateOptions,
     "export": ExportOptions,
     "film": FilmOptions,

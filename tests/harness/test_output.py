@@ -15,12 +15,13 @@ from support.trained_runs import OVERRIDES, train
 
 from benchmarl_himpo.config import CONF_DIR
 from benchmarl_himpo.harness.commands import audit, evaluate, export, film, report, sweep
-from benchmarl_himpo.harness.commands.run import CommandError, train_and_summarise
+from benchmarl_himpo.harness.commands.run import train_and_summarise
 from benchmarl_himpo.harness.composition import compose
 from benchmarl_himpo.harness.evaluation import combinations
 from benchmarl_himpo.harness.output import OutputError, check_output_file, check_output_folder, write_whole
 from benchmarl_himpo.harness.report import comparison
 from benchmarl_himpo.harness.runs import checkpoint
+from benchmarl_himpo.harness.runs.training import CommandError
 
 ROOT = Path(__file__).parents[2]
 FULL_DISK = Path("/dev/full")

@@ -11,17 +11,10 @@ Every disturbed policy plays the episodes of the intact one. Nothing is written 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
-from benchmarl_himpo.harness.command_line import (
-    USUAL_ERRORS,
-    exit_with_a_sentence,
-    given_arguments,
-    read_for_trained_runs,
-    register_or_exit,
-    take_config_dir,
-)
+from benchmarl_himpo.harness.command_line import exit_with_a_sentence, given_arguments, read_for_trained_runs
 from benchmarl_himpo.harness.commands.evaluate import INTERRUPTED, EvaluateOptions
 from benchmarl_himpo.harness.evaluation.audit import AuditRow, audit, judge
 from benchmarl_himpo.harness.evaluation.combinations import combine_changes, load_combinations
@@ -30,20 +23,8 @@ from benchmarl_himpo.harness.runs.run_config import find_run
 from benchmarl_himpo.harness.statistics import Estimate
 
 
-@dataclass(frozen=True)
-class AuditOptions(EvaluateOptions):
-    """Options of ``audit``; see ``conf/audit.yaml``."""
-
-
-def audit_runs(folders: list[Path], options: AuditOptions, combinations: list[list[str]], results: Results) -> None:
-    """Audit every run under every combination of changes, and print a table and verdicts for each.
-
-    Args:
-        folders: folders of runs.
-        options: see ``conf/audit.yaml``.
-        combinations: changes of the runs' configuration.
-        results: takes what was measured, as soon as it was.
-    """
+def audit_runs(folders: list[Path], options: EvaluateOptions, combinations: list[list[str]], results: Results) -> None:
+    """Audit every run under every combination of changes, and print a table and verdicts for each."""
     for run, changes, experiment in load_combinations(folders, combinations, options.episodes):
         intact, rows = audit(experiment, options.seed, options.confidence)
         print(f"{run} {' '.join(changes)}\n\n{format_audit(intact, rows, options)}\n")
@@ -58,7 +39,7 @@ def audit_runs(folders: list[Path], options: AuditOptions, combinations: list[li
         )
 
 
-def format_audit(intact: Estimate, rows: list[AuditRow], options: AuditOptions) -> str:
+def format_audit(intact: Estimate, rows: list[AuditRow], options: EvaluateOptions) -> str:
     """Lay an audit out as a Markdown table, with the verdicts below it."""
     lines = [
         f"return per agent over {options.episodes} episodes, {options.confidence:.0%} intervals, effects paired",
@@ -76,9 +57,8 @@ def format_audit(intact: Estimate, rows: list[AuditRow], options: AuditOptions) 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     given = given_arguments(arguments, __doc__)
-    register_or_exit()
-    with exit_with_a_sentence(INTERRUPTED, *USUAL_ERRORS):
-        folders, options, changes = read_for_trained_runs("audit", AuditOptions, take_config_dir(given))
+    with exit_with_a_sentence(INTERRUPTED):
+        folders, options, changes = read_for_trained_runs("audit", EvaluateOptions, given)
         results = Results(options.output or find_run(folders[0]) / "audit.json", asdict(options))
         audit_runs(folders, options, combine_changes(changes), results)
         results.finish()

@@ -15,14 +15,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarl_himpo.harness.command_line import (
-    USUAL_ERRORS,
-    exit_with_a_sentence,
-    given_arguments,
-    read_for_trained_runs,
-    register_or_exit,
-    take_config_dir,
-)
+from benchmarl_himpo.harness.command_line import exit_with_a_sentence, given_arguments, read_for_trained_runs
 from benchmarl_himpo.harness.evaluation.combinations import combine_changes, load_combinations
 from benchmarl_himpo.harness.evaluation.episodes import play
 from benchmarl_himpo.harness.output import Results
@@ -30,13 +23,11 @@ from benchmarl_himpo.harness.runs.run_config import find_run
 from benchmarl_himpo.harness.statistics import Estimate, estimate_mean
 
 INTERRUPTED = "Interrupted: what was finished before is in the output file; the runs are as they were."
-MOVED = {"audit": "audit", "video": "film"}
-"""Options of the past that are commands now."""
 
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """Options of ``evaluate``; see ``conf/evaluate.yaml``."""
+    """Options of ``evaluate`` and ``audit``; see ``conf/evaluate.yaml`` and ``conf/audit.yaml``."""
 
     episodes: int
     seed: int
@@ -51,33 +42,22 @@ class EvaluateOptions:
 
 
 def evaluate(folders: list[Path], options: EvaluateOptions, combinations: list[list[str]], results: Results) -> None:
-    """Play with every run under every combination of changes, and print a table.
-
-    Args:
-        folders: folders of runs.
-        options: see ``conf/evaluate.yaml``.
-        combinations: changes of the runs' configuration.
-        results: takes what was measured, as soon as it was: the returns of all episodes and their means.
-    """
+    """Play with every run under every combination of changes, and print a table."""
     table = []
     try:
         for run, changes, experiment in load_combinations(folders, combinations, options.episodes):
             returns = play(experiment, options.seed)
-            means = {
-                "per_agent": estimate_mean(returns.per_agent, options.confidence),
-                "team": estimate_mean(returns.team, options.confidence),
-            }
-            episodes = {"per_agent": returns.per_agent.tolist(), "team": returns.team.tolist()}
+            episodes = {"per_agent": returns.per_agent, "team": returns.team}
             if returns.life is not None:
-                means["life"] = estimate_mean(returns.life, options.confidence)
-                episodes["life"] = returns.life.tolist()
+                episodes["life"] = returns.life
+            means = {name: estimate_mean(values, options.confidence) for name, values in episodes.items()}
             table.append((run, " ".join(changes) or "as trained", means))
             results.keep(
                 {
                     "run": run,
                     "overrides": changes,
                     **{name: asdict(mean) for name, mean in means.items()},
-                    "episodes": episodes,
+                    "episodes": {name: values.tolist() for name, values in episodes.items()},
                 }
             )
     finally:  # what was measured is shown whatever stops the others
@@ -109,20 +89,11 @@ def format_transfer(table: list[tuple[str, str, dict[str, Estimate]]]) -> str:
     )
 
 
-def _check_moved(arguments: Sequence[str]) -> None:
-    for argument in arguments:
-        name, equals, _ = argument.partition("=")
-        if equals and name in MOVED:
-            raise ValueError(f"{argument} is a command of its own: python -m benchmarl_himpo.{MOVED[name]} RUN_DIR")
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     given = given_arguments(arguments, __doc__)
-    register_or_exit()
-    with exit_with_a_sentence(INTERRUPTED, *USUAL_ERRORS):
-        _check_moved(given)
-        folders, options, changes = read_for_trained_runs("evaluate", EvaluateOptions, take_config_dir(given))
+    with exit_with_a_sentence(INTERRUPTED):
+        folders, options, changes = read_for_trained_runs("evaluate", EvaluateOptions, given)
         results = Results(options.output or find_run(folders[0]) / "evaluation.json", asdict(options))
         evaluate(folders, options, combine_changes(changes), results)
         results.finish()

@@ -15,14 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarl_himpo.harness.command_line import (
-    USUAL_ERRORS,
-    exit_with_a_sentence,
-    given_arguments,
-    read_for_trained_runs,
-    register_or_exit,
-    take_config_dir,
-)
+from benchmarl_himpo.harness.command_line import exit_with_a_sentence, given_arguments, read_for_trained_runs
 from benchmarl_himpo.harness.deployment import export_run
 from benchmarl_himpo.harness.deployment.report import format_report
 from benchmarl_himpo.harness.output import check_output_folder
@@ -48,9 +41,8 @@ class ExportOptions:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     given = given_arguments(arguments, __doc__)
-    register_or_exit()
-    with exit_with_a_sentence("Interrupted: no bundle was written; the run is as it was.", *USUAL_ERRORS):
-        folders, options, changes = read_for_trained_runs("export", ExportOptions, take_config_dir(given))
+    with exit_with_a_sentence("Interrupted: no bundle was written; the run is as it was."):
+        folders, options, changes = read_for_trained_runs("export", ExportOptions, given)
         if len(folders) > 1:
             raise ValueError(f"give the folder of one run instead of {len(folders)}")
         run = find_run(folders[0])

@@ -21,8 +21,6 @@ from benchmarl_himpo.harness.command_line import (
     exit_with_a_sentence,
     given_arguments,
     read_for_trained_runs,
-    register_or_exit,
-    take_config_dir,
 )
 from benchmarl_himpo.harness.commands.evaluate import INTERRUPTED
 from benchmarl_himpo.harness.evaluation.combinations import combine_changes, load_combinations
@@ -47,17 +45,7 @@ class FilmOptions:
 
 
 def film_runs(folders: list[Path], options: FilmOptions, combinations: list[list[str]], results: Results) -> None:
-    """Film one episode of every run under every combination of changes.
-
-    Args:
-        folders: folders of runs.
-        options: see ``conf/film.yaml``.
-        combinations: changes of the runs' configuration.
-        results: takes the names of the files and the returns, as soon as they are there; the files lie beside it.
-
-    Raises:
-        RenderError: if the task cannot be drawn here.
-    """
+    """Film one episode of every run under every combination of changes; the files lie beside that of the results."""
     stem, n_films = results.file.with_suffix(""), len(folders) * len(combinations)
     films = enumerate(load_combinations(folders, combinations, n_episodes=1, with_losses=True))
     for i, (run, changes, experiment) in films:
@@ -77,9 +65,8 @@ def film_runs(folders: list[Path], options: FilmOptions, combinations: list[list
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     given = given_arguments(arguments, __doc__)
-    register_or_exit()
-    with exit_with_a_sentence(INTERRUPTED, *USUAL_ERRORS, RenderError):
-        folders, options, changes = read_for_trained_runs("film", FilmOptions, take_config_dir(given))
+    with exit_with_a_sentence(INTERRUPTED, (*USUAL_ERRORS, RenderError)):
+        folders, options, changes = read_for_trained_runs("film", FilmOptions, given)
         if find_spec("matplotlib") is None:
             raise ValueError("film needs matplotlib, which is not installed: pip install 'benchmarl_himpo[render]'")
         results = Results(options.output or find_run(folders[0]) / "video.json", asdict(options))

@@ -15,13 +15,7 @@ from dataclasses import dataclass
 
 from tqdm import tqdm
 
-from benchmarl_himpo.harness.command_line import (
-    USUAL_ERRORS,
-    exit_with_a_sentence,
-    given_arguments,
-    read_for_new_runs,
-    register_or_exit,
-)
+from benchmarl_himpo.harness.command_line import exit_with_a_sentence, given_arguments, read_for_new_runs
 from benchmarl_himpo.harness.evaluation.combinations import combine_changes
 from benchmarl_himpo.harness.reference_returns.measurement import measure_reference_returns
 
@@ -43,8 +37,7 @@ class ReferenceReturnsOptions:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     given = given_arguments(arguments, __doc__)
-    register_or_exit()
-    with exit_with_a_sentence("Interrupted: the rows above are whole.", *USUAL_ERRORS):
+    with exit_with_a_sentence("Interrupted: the rows above are whole."):
         options, overrides = read_for_new_runs("reference_returns", ReferenceReturnsOptions, given)
         print(f"{options.episodes} episodes, seed {options.seed}, {CONFIDENCE:.0%} intervals\n")
         print("| task | reference | return per agent | mean life of an agent, env steps |\n|---|---|---|---|")

@@ -19,23 +19,14 @@ from collections.abc import Sequence
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from benchmarl_himpo.harness.command_line import (
-    exit_with_a_sentence,
-    given_arguments,
-    read_for_new_runs,
-    register_or_exit,
-)
+from benchmarl_himpo.harness.command_line import exit_with_a_sentence, given_arguments, read_for_new_runs
 from benchmarl_himpo.harness.regression.comparison import EXPECTED, format_comparison
 from benchmarl_himpo.harness.regression.gate import Gate, GateOptions
 from benchmarl_himpo.harness.regression.verdict import Finding, InconclusiveError, Verdict, format_findings
 
 
 def run_gate(gate: Gate) -> None:
-    """Do what the mode asks for, print what was found and keep it as a file.
-
-    Args:
-        gate: the gate; what it cannot judge becomes a finding of its own.
-    """
+    """Do what the mode asks for, print what was found and keep it as a file; what cannot be judged is a finding too."""
     modes = {"quick": gate.run_quick, "full": gate.run_full}
     try:
         modes[gate.options.mode]()
@@ -53,13 +44,12 @@ def run_gate(gate: Gate) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     given = given_arguments(arguments, __doc__, needs_some=False)
-    register_or_exit()
     message = (
         "Interrupted: finished runs are kept. To go on:\n"
         f"{shlex.join(['python', '-m', 'benchmarl_himpo.regression', *given])}"
     )
     try:
-        with exit_with_a_sentence(message):
+        with exit_with_a_sentence(message, errors=()):
             gate = Gate(*read_for_new_runs("regression", GateOptions, given))
             run_gate(gate)
     except (ValueError, RuntimeError, OSError, OmegaConfBaseException, HydraException) as error:

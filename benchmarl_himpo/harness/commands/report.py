@@ -18,13 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarl_himpo.harness.command_line import (
-    USUAL_ERRORS,
-    exit_with_a_sentence,
-    given_arguments,
-    read_options,
-    split_folders,
-)
+from benchmarl_himpo.harness.command_line import exit_with_a_sentence, given_arguments, read_options, split_folders
 from benchmarl_himpo.harness.output import OutputError, check_output_folder
 
 
@@ -47,15 +41,7 @@ class ReportOptions:
 
 
 def report(folders: list[Path], options: ReportOptions) -> None:
-    """Read runs, print the verdicts and warnings, write the report, and say where it is.
-
-    Args:
-        folders: folders of runs.
-        options: see ``conf/report.yaml``.
-
-    Raises:
-        OutputError: if the report cannot be written.
-    """
+    """Read runs, print the verdicts and warnings, write the report, and say where it is."""
     from benchmarl_himpo.harness.reference_returns.reference_returns import load_reference_returns
     from benchmarl_himpo.harness.report.analysis import analyse
     from benchmarl_himpo.harness.report.comparison import collect
@@ -84,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     given = given_arguments(arguments, __doc__)
     try:
-        with exit_with_a_sentence("Interrupted: the report is not complete.", *USUAL_ERRORS):
+        with exit_with_a_sentence("Interrupted: the report is not complete."):
             folders, rest = split_folders(given)
             options = read_options("report", ReportOptions, rest)
             if not folders:

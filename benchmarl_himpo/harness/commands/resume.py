@@ -14,37 +14,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarl_himpo.harness.command_line import (
-    USUAL_ERRORS,
-    exit_with_a_sentence,
-    given_arguments,
-    register_or_exit,
-    split_folders,
-    take_config_dir,
-)
+from benchmarl_himpo.harness.command_line import exit_with_a_sentence, given_arguments, split_folders, take_config_dir
 from benchmarl_himpo.harness.commands.run import RESUMABLE, describe_metric, train_and_summarise
-from benchmarl_himpo.harness.records.single_run import finish_run
+from benchmarl_himpo.harness.records.lifecycle import finish_run, spec_of
 from benchmarl_himpo.harness.runs.run_config import find_run, load_run_config
 from benchmarl_himpo.harness.runs.training import config_to_continue, n_frames_done, n_frames_of
+from benchmarl_himpo.registration import register
 
 
 def resume(folder: Path, overrides: list[str]) -> None:
-    """Continue a run from its newest good checkpoint.
-
-    Args:
-        folder: the folder of the run or the output folder around it.
-        overrides: values to change, such as ``experiment.max_n_frames=960000``.
-
-    Raises:
-        CheckpointError: if there is no run or no good checkpoint.
-        CommandError: as :func:`benchmarl_himpo.harness.runs.training.train`.
-    """
+    """Continue the run in a folder, or in the output folder around it, from its newest good checkpoint."""
     run = find_run(folder)
     cfg, choices = config_to_continue(run, overrides)
     n_done, n_frames = n_frames_done(cfg), n_frames_of(cfg)
     if n_done >= n_frames:
         trusted = [override for override in overrides if override.partition("=")[0].endswith("class")]
-        metric = finish_run(run, *load_run_config(run, trusted))  # which may have been stopped after its training
+        cfg, choices = load_run_config(run, trusted)
+        metric = finish_run(spec_of(run, cfg, choices), run, cfg, choices)  # may have been stopped after its training
         print(
             f"{run} is finished: {n_done:,} of {n_frames:,} frames. For more, add experiment.max_n_frames=... "
             "(and experiment.max_n_iters=..., where that was set) with a larger number."
@@ -59,8 +45,8 @@ def resume(folder: Path, overrides: list[str]) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     given = given_arguments(arguments, __doc__)
-    register_or_exit()
-    with exit_with_a_sentence(RESUMABLE, *USUAL_ERRORS):
+    with exit_with_a_sentence(RESUMABLE):
+        register()
         folders, changes = split_folders(take_config_dir(given))
         if len(folders) != 1:
             raise ValueError("give the folder of one run, and changes as name=value, such as experiment.lr=1e-4")

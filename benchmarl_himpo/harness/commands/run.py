@@ -18,17 +18,16 @@ from omegaconf import DictConfig
 from benchmarl_himpo.config import CONF_DIR
 from benchmarl_himpo.harness.callbacks import SummaryCallback
 from benchmarl_himpo.harness.checks import RequestError, describe_lack_of_record
-from benchmarl_himpo.harness.command_line import exit_with_a_sentence, register_or_exit
+from benchmarl_himpo.harness.command_line import exit_with_a_sentence
 from benchmarl_himpo.harness.composition import HYDRA_VERSION_BASE
 from benchmarl_himpo.harness.evaluation.absolute_metric import AbsoluteMetric
+from benchmarl_himpo.harness.records.lifecycle import SingleRun
 from benchmarl_himpo.harness.records.record import RunRecord
-from benchmarl_himpo.harness.records.single_run import SingleRun
 from benchmarl_himpo.harness.runs import ResumableExperiment
-from benchmarl_himpo.harness.runs.training import CommandError, describe_simulation, load_experiment, train
+from benchmarl_himpo.harness.runs.training import CommandError, describe_simulation, train
 from benchmarl_himpo.harness.sweeps.objective import check_objective, maximise_by_default, objective_of
 from benchmarl_himpo.harness.sweeps.run_one import run_composed
-
-__all__ = ["RESUMABLE", "CommandError", "load_experiment", "main", "train", "train_and_summarise"]
+from benchmarl_himpo.registration import PluginError, register
 
 RESUMABLE = (
     "Interrupted: what was logged is in the folder of the run, and python -m benchmarl_himpo.resume continues it from "
@@ -37,14 +36,7 @@ RESUMABLE = (
 
 
 def describe_resume(experiment: ResumableExperiment) -> str:
-    """Say whether a run went on from a checkpoint, and how.
-
-    Args:
-        experiment: the experiment.
-
-    Returns:
-        A few words.
-    """
+    """Say whether a run went on from a checkpoint, and how."""
     if not experiment.resumed:
         return "false"
     if experiment.resumed_from_benchmarl:
@@ -59,29 +51,13 @@ def describe_resume(experiment: ResumableExperiment) -> str:
 
 
 def describe_metric(metric: AbsoluteMetric) -> str:
-    """Say what the absolute metric is, and of which policy.
-
-    Args:
-        metric: the metric.
-
-    Returns:
-        A few words.
-    """
+    """Say what the absolute metric is, and of which policy."""
     n_episodes = len(metric.returns.per_agent)
     return f"{metric.mean:.3f} (mean over {n_episodes} fresh episodes of the best policy, of {metric.frames:,} frames)"
 
 
 def summarise(experiment: ResumableExperiment, wall_time: float, metric: AbsoluteMetric | None = None) -> str:
-    """Describe a finished run in a few aligned lines.
-
-    Args:
-        experiment: the finished experiment.
-        wall_time: seconds the run took, all included.
-        metric: the absolute metric, where it was measured.
-
-    Returns:
-        The text, without a newline at the end.
-    """
+    """Describe a finished run, which took so many seconds in all, in a few aligned lines."""
     evaluations = [
         callback.evaluation_return
         for callback in experiment.callbacks
@@ -140,33 +116,26 @@ def train_and_summarise(cfg: DictConfig, choices: Mapping[str, str], resumes: bo
 
 @hydra.main(version_base=HYDRA_VERSION_BASE, config_path=str(CONF_DIR), config_name="config")
 def _run_from_hydra(cfg: DictConfig) -> float | None:
-    """Run one experiment, one job of a ``--multirun``.
-
-    Args:
-        cfg: the composed config.
-
-    Returns:
-        The objective, for a sweeper that optimises.
-    """
-    register_or_exit()  # a job may run in a process of its own
+    """Run one experiment, one job of a ``--multirun``, and give its objective to a sweeper that optimises."""
     job = cast("DictConfig", HydraConfig.get())
     choices = job.runtime.choices
     try:
+        register()  # a job may run in a process of its own
         check_objective(cfg, job)
         if cfg.sweep_folder is None:
             record = train_and_summarise(cfg, choices)
         else:
             record = run_composed(cfg, choices, list(job.overrides.task))
         return objective_of(record, cfg, job)
-    except RequestError as error:
+    except (RequestError, PluginError) as error:
         raise CommandError(str(error)) from error
 
 
 def main() -> None:
     """Run the command."""
-    register_or_exit()
-    maximise_by_default()
-    with exit_with_a_sentence(RESUMABLE):
+    with exit_with_a_sentence(RESUMABLE, (PluginError,)):
+        register()
+        maximise_by_default()
         _run_from_hydra()
 
 

@@ -19,14 +19,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
 
 from benchmarl_himpo.harness.command_line import (
     USUAL_ERRORS,
     exit_with_a_sentence,
     given_arguments,
     read_for_new_runs,
-    register_or_exit,
     take_config_dir,
 )
 from benchmarl_himpo.harness.output import OutputError, check_output_folder
@@ -63,13 +61,7 @@ class SweepOptions:
 
 
 def read_arguments(arguments: Sequence[str]) -> tuple[SweepOptions, list[str]]:
-    """Read a command line.
-
-    Args:
-        arguments: the command line.
-
-    Returns:
-        The options, and the overrides of the runs.
+    """Read a command line into the options and the overrides of the runs.
 
     Raises:
         ValueError: as :func:`~benchmarl_himpo.harness.command_line.read_for_new_runs`.
@@ -85,14 +77,7 @@ def read_arguments(arguments: Sequence[str]) -> tuple[SweepOptions, list[str]]:
 
 
 def sweep(options: SweepOptions, overrides: list[str]) -> bool:
-    """Do all runs that are not done, and print what came of them.
-
-    Args:
-        options: see ``conf/sweep.yaml``.
-        overrides: the runs, in Hydra's syntax.
-
-    Returns:
-        Whether all runs are done.
+    """Do all runs that are not done, print what came of them, and tell whether all are done.
 
     Raises:
         SweepError: if the sweep cannot be started.
@@ -145,20 +130,15 @@ def _publish(spec: RunSpec, folder: Path | None, unpublished: list[str]) -> None
             unpublished.append(str(error))
 
 
-def _interrupt(*_: Any) -> NoReturn:
-    raise KeyboardInterrupt
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     given = given_arguments(arguments, __doc__)
-    register_or_exit()
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     message = (
         "Interrupted: finished runs are kept, begun ones continue from their last checkpoint. To go on:\n"
         f"python -m benchmarl_himpo.sweep {shlex.join(given)}"
     )
-    with exit_with_a_sentence(message, *USUAL_ERRORS, RuntimeError):
+    with exit_with_a_sentence(message, (*USUAL_ERRORS, RuntimeError)):
         options, overrides = read_arguments(take_config_dir(given))
         is_done = sweep(options, overrides)
     if not is_done:

@@ -87,13 +87,7 @@ def compute_digest(name: str = "fingerprint") -> str:
 
 
 def take_digests(*names: str) -> dict[str, str]:
-    """Compute digests in a process of its own, which nothing before it can have disturbed.
-
-    Args:
-        names: which, keys of :data:`GOLDEN_RUNS`.
-
-    Returns:
-        The digests by name.
+    """Compute digests by name in a process of its own, which nothing before it can have disturbed.
 
     Raises:
         RuntimeError: if the golden runs fail.

@@ -17,14 +17,10 @@ REPORT_FILE = "marl_eval.json"
 
 
 def read_json_runs(folder: Path) -> list[tuple[RunRecord, Path]]:
-    """Read the runs below a folder that BenchMARL's JSON alone tells of.
+    """Read the runs below a folder that BenchMARL's JSON alone tells of: a record and its file for each.
 
-    Args:
-        folder: the folder.
-
-    Returns:
-        A record and its file for each. Runs of this package, which leave a record or are unfinished, are left out, and
-        so are copies of a file under the same name.
+    Runs of this package, which leave a record or are unfinished, are left out, and so are copies of a file under the
+    same name.
     """
     found: dict[str, tuple[RunRecord, Path]] = {}
     own = {file.parent.name for name in (CONFIG_FILE, RUN_RECORD_FILE) for file in folder.rglob(name)}

@@ -58,15 +58,7 @@ def strip_common(
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the entries of a nested configuration under dotted keys.
-
-    Args:
-        config: the configuration.
-        prefix: what goes before each key.
-
-    Yields:
-        Keys and values; an empty mapping is a value.
-    """
+    """Yield the entries of a nested configuration under dotted keys; an empty mapping is a value."""
     for key, value in config.items():
         if isinstance(value, Mapping) and value:
             yield from flatten(value, f"{prefix}{key}.")

@@ -1,9 +1,9 @@
 """What happened to a run, one line of JSON per event, through every attempt at it.
 
 Events: ``unrecorded`` (there were attempts before the ledger), ``started`` (with the ``frames`` of the checkpoint it
-goes on from and, in a sweep, the numerics ``fingerprint``), ``trained`` (with ``peak_memory``), ``finished``,
-``failed`` (with a ``reason``), ``interrupted``, and, from whoever watches the process, ``exited`` (with an
-``exit_code`` and a ``reason``).
+goes on from, the ``provenance`` and, in a sweep, the numerics ``fingerprint``), ``trained`` (with ``peak_memory``),
+``finished``, ``failed`` (with a ``reason``), ``interrupted``, and, from whoever watches the process, ``exited`` (with
+an ``exit_code`` and a ``reason``).
 """
 
 from __future__ import annotations
@@ -68,34 +68,20 @@ class Status:
 
 
 class Ledger:
-    """The events of one run.
-
-    Args:
-        folder: the folder of the run.
-    """
+    """The events of one run, in its folder."""
 
     def __init__(self, folder: Path) -> None:
         self.file = folder / LEDGER_FILE
 
     def add(self, event: str, **content: Any) -> None:
-        """Append an event.
-
-        Args:
-            event: its name.
-            content: what is known of it, JSON.
-        """
+        """Append an event, with what is known of it, JSON."""
         attempt = self.status().n_attempts + (event == "started")
         line = json.dumps({"event": event, "time": now(), "attempt": attempt, **content})
         with self.file.open("a") as file:
             file.write(f"{line}\n")
 
     def add_start(self, frames: int, **content: Any) -> None:
-        """Append that an attempt started, and before it that the last one has ended, where nobody said so.
-
-        Args:
-            frames: those of the checkpoint it goes on from.
-            content: what else is known of it, JSON.
-        """
+        """Append that an attempt starts at so many frames, and first that the last one ended where nobody said so."""
         if self.status().state is State.RUNNING:
             self.add("exited", exit_code=None, reason="its process was killed (no exit event)")
         self.add("started", frames=frames, pid=os.getpid(), **content)

@@ -24,14 +24,7 @@ PACKAGES = ("torch", "torchrl", "tensordict", "benchmarl", "vmas")
 
 
 def provenance(devices: set[str]) -> dict[str, Any]:
-    """Describe software and machine.
-
-    Args:
-        devices: devices that the run uses; where one is a GPU, it is named.
-
-    Returns:
-        Strings and numbers by name, None where not known.
-    """
+    """Describe software and machine, and the GPU where a device of the run is one; None: not known."""
     status = _git("status", "--porcelain", "--", *COMPUTES)
     return {
         "python": platform.python_version(),
@@ -50,13 +43,10 @@ def provenance(devices: set[str]) -> dict[str, Any]:
 
 
 def source_digest(root: Path) -> str:
-    """Digest of all Python and YAML files of the package: another one where anything in them changed.
+    """Digest of all Python and YAML files of the package, 16 hexadecimal digits.
 
     Args:
         root: folder that holds the package, and in a checkout ``conf`` beside it.
-
-    Returns:
-        16 hexadecimal digits.
     """
     digest = hashlib.sha256()
     for folder, pattern in (("benchmarl_himpo", "*.py"), ("benchmarl_himpo/conf", "*.yaml"), ("conf", "*.yaml")):

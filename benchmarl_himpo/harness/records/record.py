@@ -6,8 +6,8 @@ It holds what was run, what came out and on what, without machine paths or host 
 from __future__ import annotations
 
 import json
-from collections.abc import Sized
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from collections.abc import Sequence, Sized
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,7 @@ class RunRecord:
         evaluation_life: mean life of an agent at each evaluation, in env steps; empty where the environment tells no
             lives.
         origin: the checkpoint of another run that it began from, as in
-            :class:`benchmarl_himpo.harness.runs.origin.Origin`; empty: it began from nothing.
+            :class:`benchmarl_himpo.harness.runs.run_config.Origin`; empty: it began from nothing.
     """
 
     id: str
@@ -137,12 +137,17 @@ class RunRecord:
     def last_collection(self) -> float | None:
         """Mean return of the last iterations in which episodes ended, per agent, with sampled actions and goals."""
         returns = [value for value in self.collection_return if value is not None][-LAST_ITERATIONS:]
-        return sum(returns) / len(returns) if returns else None
+        return mean(returns) if returns else None
 
     @property
     def last_evaluation(self) -> float | None:
         """Mean return of the episodes of the last evaluation, per agent."""
-        return sum(self.evaluation_returns[-1]) / len(self.evaluation_returns[-1]) if self.evaluation_returns else None
+        return mean(self.evaluation_returns[-1]) if self.evaluation_returns else None
+
+    @property
+    def best_evaluated(self) -> float | None:
+        """Mean return of the episodes of the absolute metric, per agent; None: not measured."""
+        return None if self.absolute_metric is None else mean(self.absolute_metric["returns"])
 
     @property
     def life(self) -> float | None:
@@ -169,6 +174,11 @@ class RunRecord:
         write_whole(path, f"{text}\n")
 
 
+def mean(returns: Sequence[float]) -> float:
+    """Average returns."""
+    return sum(returns) / len(returns)
+
+
 def load_record(path: Path) -> RunRecord:
     """Read a record.
 
@@ -189,12 +199,7 @@ def load_record(path: Path) -> RunRecord:
         raise RecordError(f"{path} is no record of a run: it has no format")
     if content.pop("format") != FORMAT:
         raise RecordError(f"{path} has another format than {FORMAT}: use the version of this package that wrote it")
-    names = {entry.name for entry in fields(RunRecord)}
-    required = {entry.name for entry in fields(RunRecord) if entry.default_factory is MISSING}
-    for problem, keys in {"lacks": required - set(content), "has unknown": set(content) - names}.items():
-        if keys:
-            raise RecordError(f"{path} is no record of a run: it {problem} {', '.join(sorted(keys))}")
     try:
         return RunRecord(**content)
-    except (TypeError, AttributeError) as error:
+    except (TypeError, AttributeError) as error:  # which names the keys that are missing or unknown
         raise RecordError(f"{path} is no record of a run: {error}") from error

@@ -24,19 +24,16 @@ from omegaconf import DictConfig, OmegaConf
 
 from benchmarl_himpo.harness.checks import model_names_of
 from benchmarl_himpo.harness.composition import compose, config_dir
+from benchmarl_himpo.harness.output import write_whole
 from benchmarl_himpo.harness.records.labels import flatten, join_label
+from benchmarl_himpo.harness.runs.benchmarl_config import is_known
 from benchmarl_himpo.harness.runs.experiment_options import (
     OF_COMPARISONS,
     WITHOUT_EFFECT_ON_RESULTS,
     options_not_read,
 )
-from benchmarl_himpo.harness.runs.origin import INIT_FROM, RESTORE_FILE, identify_origin
-from benchmarl_himpo.harness.runs.run_config import (
-    MODEL_GROUPS,
-    NODES,
-    choices_of_nodes,
-    is_known_task,
-)
+from benchmarl_himpo.harness.runs.origin import identify_origin
+from benchmarl_himpo.harness.runs.run_config import INIT_FROM, MODEL_GROUPS, NODES, RESTORE_FILE, choices_of_nodes
 from benchmarl_himpo.harness.runs.training import n_frames_of
 
 SPEC_FILE = "spec.yaml"
@@ -93,11 +90,8 @@ class RunSpec:
 
     def save(self) -> Path:
         """Write the spec into the folder of the run, and give the path."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         file = self.folder / SPEC_FILE
-        temporary = file.with_suffix(".tmp")
-        temporary.write_text(yaml.safe_dump(asdict(self), sort_keys=False))
-        temporary.replace(file)
+        write_whole(file, yaml.safe_dump(asdict(self), sort_keys=False))
         return file
 
 
@@ -109,7 +103,7 @@ def load_spec(file: Path) -> RunSpec:
 def make_spec(
     cfg: DictConfig, choices: Mapping[str, str], overrides: Sequence[str], sweep_folder: Path, fingerprint: str | None
 ) -> RunSpec:
-    """Name a run.
+    """Name a run: the same id for the same configuration, whatever the order of its keys.
 
     Args:
         cfg: the composed config.
@@ -117,9 +111,6 @@ def make_spec(
         overrides: what it was composed of.
         sweep_folder: where the run's folder is to be.
         fingerprint: the numerics fingerprint; None: not taken.
-
-    Returns:
-        The spec; the same id for the same configuration, whatever the order of its keys.
     """
     config = comparable_config(cfg, choices)
     config_hash = hash_config(config)
@@ -149,14 +140,7 @@ def _own_modules(cfg: DictConfig, choices: Mapping[str, str]) -> list[str]:
 
 
 def run_id(config: Mapping[str, Any]) -> str:
-    """Name a run by its configuration alone.
-
-    Args:
-        config: what :func:`comparable_config` gave.
-
-    Returns:
-        ``<algorithm>-<task>-s<seed>-<hash>``, with ``_`` for ``/``.
-    """
+    """Name a run by its :func:`comparable_config`: ``<algorithm>-<task>-s<seed>-<hash>``, with ``_`` for ``/``."""
     choices = config["choices"]
     return f"{choices['algorithm']}-{choices['task']}-s{config['seed']}-{hash_config(config)[:8]}".replace("/", "_")
 
@@ -187,23 +171,13 @@ def comparable_config(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, 
 
 
 def hash_config(config: Mapping[str, Any]) -> str:
-    """Hash a configuration without its seed.
-
-    Args:
-        config: what :func:`comparable_config` gave.
-
-    Returns:
-        SHA-256 of its canonical JSON, hex.
-    """
+    """SHA-256, hex, of the canonical JSON of a :func:`comparable_config` without its seed."""
     content = {key: value for key, value in config.items() if key != "seed"}
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def label(config: Mapping[str, Any]) -> tuple[str, str]:
-    """Say how a configuration differs from the plain one of its algorithm on its task.
-
-    Args:
-        config: what :func:`comparable_config` gave.
+    """Say how a :func:`comparable_config` differs from the plain one of its algorithm on its task.
 
     Returns:
         The label of the variant, and the label of the task.
@@ -228,7 +202,7 @@ def label(config: Mapping[str, Any]) -> tuple[str, str]:
 
 def _known_choices(choices: Mapping[str, str]) -> dict[str, str]:
     """The choices whose files everybody has: of a task of the user's own, a label names every value."""
-    return {group: name for group, name in choices.items() if group != "task" or is_known_task(name)}
+    return {group: name for group, name in choices.items() if group != "task" or is_known("task", name)}
 
 
 @cache

@@ -12,6 +12,7 @@ import yaml
 from benchmarl_himpo.harness.records.json_runs import read_json_runs
 from benchmarl_himpo.harness.records.labels import option_of, strip_common
 from benchmarl_himpo.harness.records.ledger import Ledger, State
+from benchmarl_himpo.harness.records.lifecycle import is_recorded
 from benchmarl_himpo.harness.records.record import (
     RECORD_FILE,
     RUN_RECORD_FILE,
@@ -19,7 +20,6 @@ from benchmarl_himpo.harness.records.record import (
     RunRecord,
     load_record,
 )
-from benchmarl_himpo.harness.records.single_run import is_recorded
 from benchmarl_himpo.harness.records.spec import SPEC_FILE
 from benchmarl_himpo.harness.reference_returns.reference_returns import NOT_PLAYED
 from benchmarl_himpo.harness.runs.experiment_options import OF_ONE_KIND

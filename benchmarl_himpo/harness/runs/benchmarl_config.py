@@ -33,13 +33,9 @@ ERRORS = (OSError, EOFError, pickle.UnpicklingError, ValueError, TypeError, Attr
 
 
 def read_benchmarl_config(file: Path) -> dict[str, Any]:
-    """Read the configuration of a run of BenchMARL's own experiment.
+    """Read from ``config.pkl`` of a run of BenchMARL's own experiment what ``run.yaml`` would hold.
 
-    Args:
-        file: ``config.pkl`` in the folder of the run.
-
-    Returns:
-        What ``run.yaml`` would hold. A task that is not registered is called ``<module>.<class>/<name>``.
+    A task that is not registered is called ``<module>.<class>/<name>``.
 
     Raises:
         CheckpointError: if the file is damaged, or holds what a command cannot be told.
@@ -55,15 +51,11 @@ def read_benchmarl_config(file: Path) -> dict[str, Any]:
 
 
 def describe_experiment(parts: Mapping[str, Any]) -> dict[str, Any]:
-    """Describe what an experiment is made of.
+    """Describe what an experiment is made of as ``run.yaml`` would, but for the options that BenchMARL does not have.
 
     Args:
         parts: arguments of the experiment by the names in
             :data:`~benchmarl_himpo.host.benchmarl_files.CONFIG_PARTS`: objects, or what stands for them.
-
-    Returns:
-        What ``run.yaml`` would hold, but for the options that BenchMARL does not have. A task that is not registered is
-        called ``<module>.<class>/<name>``.
 
     Raises:
         CheckpointError: if the experiment has what a command cannot be told.
@@ -89,17 +81,17 @@ def describe_experiment(parts: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def is_known(group: str, name: str, *more: Path) -> bool:
+    """Whether a file is in this package, a plug-in or BenchMARL, and so there another time too, or in more folders."""
+    folder = group.partition("@")[0]
+    return any((root / folder / f"{name}.yaml").is_file() for root in (*yaml_folders(), *more))
+
+
 def own_callbacks(file: Path) -> list[str]:
-    """Name the callbacks that a program gave to BenchMARL's own experiment, beside those of this package.
-
-    Args:
-        file: ``config.pkl`` in the folder of the run.
-
-    Returns:
-        Their classes.
+    """Name the classes of the callbacks that a program gave to BenchMARL's own experiment, beside this package's.
 
     Raises:
-        CheckpointError: if the file is damaged.
+        CheckpointError: if the file, the ``config.pkl`` of the run, is damaged.
     """
     try:
         names = [_name(type(callback)) for callback in _read(file, len(CONFIG_PARTS))["callbacks"]]
@@ -177,8 +169,7 @@ def _model_choices(group: str, node: str, model: dict[str, Any]) -> dict[str, st
     """The files that a model is chosen by; its values replace theirs."""
     if "layers" not in model:
         file = f"layers/{model['name']}"
-        is_there = any((folder / "model" / f"{file}.yaml").is_file() for folder in yaml_folders())
-        return {group: file if is_there else "layers/mlp"}
+        return {group: file if is_known(group, file) else "layers/mlp"}
     layers = {f"model/layers@{node}.layers.{name}": layer["name"] for name, layer in model["layers"].items()}
     return {group: "sequence", **layers}
 

@@ -26,11 +26,7 @@ class BestPolicyCallback(PortableCallback):
         self.best: dict[str, Any] | None = None
 
     def on_evaluation_end(self, rollouts: list[TensorDictBase]) -> None:
-        """Compare, and copy.
-
-        Args:
-            rollouts: the episodes of the evaluation, each cut at its end. Shape ``[T]`` each.
-        """
+        """Compare, and copy."""
         value = mean_return(rollouts, self.experiment.group_map)
         if self.best is None or value > self.best["evaluation_return"]:
             state = self.experiment.policy.state_dict()
@@ -43,22 +39,11 @@ class BestPolicyCallback(PortableCallback):
             }
 
     def on_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Add the best policy.
-
-        Args:
-            state_dict: what goes into the checkpoint.
-        """
+        """Add the best policy to a checkpoint."""
         state_dict[STATE_KEY] = self.best
 
     def on_load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the best policy.
-
-        Args:
-            state_dict: what a checkpoint held.
-
-        Raises:
-            CheckpointError: if nobody kept it.
-        """
+        """Take over the best policy of a checkpoint; CheckpointError: nobody kept it."""
         if STATE_KEY not in state_dict:
             raise CheckpointError(
                 "the checkpoint was written with absolute_metric_episodes=0 and does not hold the best policy so far: "

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from benchmarl_himpo.harness.output import write_whole
 from benchmarl_himpo.host import benchmarl_files as host_files
 
 CONFIG_FILE = "run.yaml"
@@ -78,13 +79,10 @@ def read_checkpoint(path: Path, map_location: Any = None) -> Any:
 def check_checksum(path: Path) -> None:
     """Compare a checkpoint with its checksum, or one of BenchMARL's own experiment with those inside of it.
 
-    Args:
-        path: the checkpoint.
-
     Raises:
         CheckpointError: if a file is missing or they differ.
     """
-    checksum = path.with_name(path.name + CHECKSUM_SUFFIX)
+    checksum = _checksum_file(path)
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist: give the path of a checkpoint_*.pt file")
     if not checksum.is_file():
@@ -102,36 +100,19 @@ def is_of_benchmarl(run: Path) -> bool:
 
 
 def add_checksum(path: Path) -> None:
-    """Write the checksum of a checkpoint that has none.
-
-    Args:
-        path: the checkpoint, which was checked.
-    """
-    if not path.with_name(path.name + CHECKSUM_SUFFIX).is_file():
+    """Write the checksum of a checkpoint that was checked, where it has none."""
+    if not _checksum_file(path).is_file():
         _write_checksum(_digest(path), path)
 
 
 def digest_of(path: Path) -> str:
-    """Check a checkpoint, and give the SHA-256 of its content, hex.
-
-    Args:
-        path: the checkpoint.
-
-    Raises:
-        CheckpointError: if it is damaged.
-    """
+    """Check a checkpoint, and give the SHA-256 of its content, hex."""
     check_checksum(path)
     return _digest(path)
 
 
 def newest_checkpoint(folder: Path) -> Path:
-    """Find the newest checkpoint that matches its checksum.
-
-    Args:
-        folder: the ``checkpoints`` folder of a run.
-
-    Returns:
-        Its path.
+    """Find the newest checkpoint in the ``checkpoints`` folder of a run that matches its checksum.
 
     Raises:
         CheckpointError: if there is none; the message says what is wrong with those that are there.
@@ -149,52 +130,34 @@ def newest_checkpoint(folder: Path) -> Path:
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """List the checkpoints of a folder, newest first.
-
-    Args:
-        folder: the ``checkpoints`` folder of a run.
-
-    Returns:
-        Their paths, by frames.
-    """
+    """List the checkpoints in the ``checkpoints`` folder of a run by their frames, newest first."""
     numbered = [(host_files.checkpoint_frames(path), path) for path in folder.glob("*.pt")]
     return [path for _, path in sorted(((n, path) for n, path in numbered if n is not None), reverse=True)]
 
 
 def prune_checkpoints(folder: Path, n_kept: int) -> None:
-    """Delete all but the newest checkpoints, and what interrupted writes left.
-
-    Args:
-        folder: the ``checkpoints`` folder of a run.
-        n_kept: how many to keep.
-    """
+    """Delete all but the ``n_kept`` newest checkpoints of a folder, and what interrupted writes left."""
     for path in list_checkpoints(folder)[n_kept:]:
         path.unlink()
-        path.with_name(path.name + CHECKSUM_SUFFIX).unlink(missing_ok=True)
+        _checksum_file(path).unlink(missing_ok=True)
     for path in folder.glob(f"*{TEMPORARY_SUFFIX}"):
         path.unlink()
 
 
 def set_aside_later_checkpoints(folder: Path, n_frames: int) -> None:
-    """Rename the checkpoints after the one that a run goes on from: they belong to what it leaves behind.
-
-    Args:
-        folder: the ``checkpoints`` folder of the run.
-        n_frames: frames of the checkpoint that the run goes on from.
-    """
+    """Rename the checkpoints after the one that a run goes on from: they belong to what it leaves behind."""
     for path in list_checkpoints(folder):
         if (host_files.checkpoint_frames(path) or 0) > n_frames:
             path.replace(path.with_suffix(".pt.abandoned"))
-            path.with_name(path.name + CHECKSUM_SUFFIX).unlink(missing_ok=True)
+            _checksum_file(path).unlink(missing_ok=True)
 
 
 def _write_checksum(digest: str, path: Path) -> None:
-    temporary = path.with_name(path.name + CHECKSUM_SUFFIX + TEMPORARY_SUFFIX)
-    with temporary.open("w") as file:
-        file.write(f"{digest}  {path.name}\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path.with_name(path.name + CHECKSUM_SUFFIX))
+    write_whole(_checksum_file(path), f"{digest}  {path.name}\n")
+
+
+def _checksum_file(path: Path) -> Path:
+    return path.with_name(path.name + CHECKSUM_SUFFIX)
 
 
 def _check_archive(path: Path) -> None:
@@ -209,11 +172,8 @@ def _check_archive(path: Path) -> None:
 
 
 def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        for block in iter(lambda: file.read(2**20), b""):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -14,13 +14,7 @@ class RunLockedError(RuntimeError):
 
 
 def lock_folder(folder: Path) -> AcquireReturnProxy:
-    """Hold a folder until its lock is released or the process ends, however it ends.
-
-    Args:
-        folder: the folder.
-
-    Returns:
-        What releases the lock at the end of a ``with`` block, and has it as ``lock``.
+    """Hold a folder until what is returned leaves a ``with`` block or releases its ``lock``, or the process ends.
 
     Raises:
         RunLockedError: if another process holds it.

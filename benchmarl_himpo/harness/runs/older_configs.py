@@ -66,14 +66,7 @@ CHANGES: tuple[Callable[[Config], None], ...] = (
 
 
 def update_config(config: Config) -> Config:
-    """Put a configuration into the words of this version.
-
-    Args:
-        config: from a ``run.yaml``, or from a record, whichever version wrote it.
-
-    Returns:
-        The same configuration with the options of this version; of this version's own an equal one.
-    """
+    """Put the configuration of a ``run.yaml`` or a record of any version into the words of this version."""
     updated = deepcopy(config)
     for change in CHANGES:
         change(updated)

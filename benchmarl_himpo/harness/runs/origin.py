@@ -3,78 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
 from benchmarl_himpo.harness.runs.checkpoint import CONFIG_FILE, CheckpointError, digest_of, newest_checkpoint
-from benchmarl_himpo.harness.runs.run_config import ORIGIN, find_run
+from benchmarl_himpo.harness.runs.run_config import INIT_FROM, ORIGIN, Origin, find_run
 from benchmarl_himpo.host.benchmarl_files import checkpoint_folder, total_frames_in
-
-INIT_FROM = "init_from"
-"""Option of a run that takes the weights alone."""
-RESTORE_FILE = "restore_file"
-"""Option of the experiment with which a new run goes on from a checkpoint of another."""
-
-
-@dataclass(frozen=True)
-class Origin:
-    """What a run began from; no machine path.
-
-    Args:
-        option: :data:`INIT_FROM` or :data:`RESTORE_FILE`.
-        run: name of the run's folder; of the file, where it lies in none.
-        frames: frames that the checkpoint was trained for.
-        sha256: digest of the checkpoint's content, hex.
-    """
-
-    option: str
-    run: str
-    frames: int
-    sha256: str
-
-    def __str__(self) -> str:
-        what = "weights alone" if self.option == INIT_FROM else "everything"
-        return f"{self.run} at {self.frames:,} frames ({what})"
 
 
 def make_origin(option: str, checkpoint: Path, state: Mapping[str, Any]) -> Origin:
-    """Describe the checkpoint that a run begins from.
-
-    Args:
-        option: how the user asked for it.
-        checkpoint: the file.
-        state: its content.
-    """
+    """Describe the checkpoint that a run begins from: how the user asked for it, the file, and its content."""
     folder = checkpoint.resolve().parent
     name = folder.parent.name if folder == checkpoint_folder(folder.parent) else checkpoint.stem
     return Origin(option, name, total_frames_in(state), digest_of(checkpoint))
 
 
 def read_origin(run: Path) -> Origin | None:
-    """Read which checkpoint of another run a run began from.
-
-    Args:
-        run: the folder of the run.
-
-    Returns:
-        The checkpoint; None: the run began from nothing.
-    """
+    """Read which checkpoint of another run the run in a folder began from; None: from nothing."""
     file = run / CONFIG_FILE
     saved = cast("DictConfig", OmegaConf.load(file)).get(ORIGIN) if file.is_file() else None
     return None if saved is None else Origin(**saved)
 
 
 def find_checkpoint(init_from: str) -> Path:
-    """Find the checkpoint that ``init_from`` means.
-
-    Args:
-        init_from: the folder of a run, the output folder around it, or a checkpoint.
-
-    Returns:
-        The file; of a run the newest that matches its checksum.
+    """Find the checkpoint that ``init_from`` means: of the folder of a run, or one around it, the newest good one.
 
     Raises:
         CheckpointError: if there is none.
@@ -87,15 +42,7 @@ def find_checkpoint(init_from: str) -> Path:
 
 
 def add_origin(cfg: DictConfig, origin: Origin | None) -> DictConfig:
-    """Add to a config which checkpoint its run began from, as :func:`identify_origin` reads it.
-
-    Args:
-        cfg: the composed config, which is not changed.
-        origin: the checkpoint; None: the run began from nothing.
-
-    Returns:
-        A config with the origin.
-    """
+    """Copy a config, with which checkpoint its run began from, as :func:`identify_origin` reads it."""
     known = cfg.copy()
     if origin is not None:
         OmegaConf.update(known, ORIGIN, asdict(origin), force_add=True)
@@ -103,13 +50,7 @@ def add_origin(cfg: DictConfig, origin: Origin | None) -> DictConfig:
 
 
 def identify_origin(cfg: DictConfig) -> dict[str, str]:
-    """Say what of its origin a run's identity has: how it was taken, and what.
-
-    Args:
-        cfg: a composed config, or one that was loaded from the folder of a run.
-
-    Returns:
-        The digest of the checkpoint by the option; nothing for a run that begins from nothing.
+    """Say what of its origin a run's identity has: by the option that asked for it, the digest of the checkpoint.
 
     Raises:
         CheckpointError: if ``init_from`` names no good checkpoint.

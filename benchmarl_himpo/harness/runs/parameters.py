@@ -31,10 +31,6 @@ class Fit:
 def load_parameters(module: nn.Module, saved: dict[str, Tensor]) -> None:
     """Copy all parameters, and buffers that have the same shape: the others depend on the number of agents.
 
-    Args:
-        module: the policy or loss to fill.
-        saved: state of the one that was trained.
-
     Raises:
         CheckpointError: if a parameter is missing or has another shape.
     """
@@ -46,15 +42,7 @@ def load_parameters(module: nn.Module, saved: dict[str, Tensor]) -> None:
 
 
 def copy_parameters(module: nn.Module, saved: dict[str, Tensor]) -> Fit:
-    """Copy the parameters, and the buffers, that have the same name and shape.
-
-    Args:
-        module: the policy or loss to fill.
-        saved: state of the one that was trained.
-
-    Returns:
-        What was copied and what was not; buffers are not counted.
-    """
+    """Copy the parameters, and the buffers, that have the same name and shape; buffers are not counted."""
     own = {name: value for name, value in module.state_dict(keep_vars=True).items() if isinstance(value, Tensor)}
     fit = Fit(unused=[name for name, value in saved.items() if isinstance(value, Tensor) and name not in own])
     for name, value in own.items():
@@ -71,15 +59,7 @@ def copy_parameters(module: nn.Module, saved: dict[str, Tensor]) -> Fit:
 
 
 def copy_networks(losses: dict[str, nn.Module], state: dict[str, Any]) -> Fit:
-    """Copy actors, critics and their targets, where name and shape fit; coefficients of the losses stay.
-
-    Args:
-        losses: the loss of each agent group.
-        state: a checkpoint.
-
-    Returns:
-        What was copied and what was not, with names that begin with the group.
-    """
+    """Copy actors, critics and their targets, where name and shape fit; coefficients of the losses stay."""
     total = Fit()
     for group, loss in losses.items():
         trained = {name for name, value in loss.state_dict(keep_vars=True).items() if isinstance(value, nn.Parameter)}
@@ -92,12 +72,5 @@ def copy_networks(losses: dict[str, nn.Module], state: dict[str, Any]) -> Fit:
 
 
 def policy_of(state: dict[str, Any]) -> dict[str, Tensor] | None:
-    """Find the state of the policy in a checkpoint.
-
-    Args:
-        state: a checkpoint, of this package or of BenchMARL's own experiment.
-
-    Returns:
-        The state; None: the checkpoint has only the losses, which the policy shares its parameters with.
-    """
+    """Find the state of the policy in a checkpoint; None: it has the losses alone, which hold it."""
     return state.get("policy") or policy_state_in(state)

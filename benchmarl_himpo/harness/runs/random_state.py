@@ -23,14 +23,7 @@ RandomState = dict[str, Any]
 
 
 def capture_random_state(env: EnvBase) -> RandomState:
-    """Read all generators.
-
-    Args:
-        env: the environment that is trained in, whose own generator is one of them.
-
-    Returns:
-        Their states, for :func:`restore_random_state`.
-    """
+    """Read all generators, the own one of the environment that is trained in among them."""
     state: RandomState = {"host": _pack(torch.get_rng_state(), np.random.get_state(), random.getstate())}
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state_all()
@@ -44,12 +37,7 @@ def capture_random_state(env: EnvBase) -> RandomState:
 
 
 def restore_random_state(state: RandomState, env: EnvBase) -> None:
-    """Set all generators.
-
-    Args:
-        state: what :func:`capture_random_state` read.
-        env: the environment that is trained in.
-    """
+    """Set all generators to what :func:`capture_random_state` read."""
     torch_state, numpy_state, python_state = _unpack(state["host"])
     torch.set_rng_state(torch_state)
     np.random.set_state(numpy_state)
@@ -73,14 +61,7 @@ def own_generator(env: EnvBase) -> torch.Generator | None:
 
 
 def seeded_random_state(seed: int) -> RandomState:
-    """State of generators that were just seeded, without touching any.
-
-    Args:
-        seed: the seed.
-
-    Returns:
-        One set of PyTorch, NumPy and Python states, for :func:`vmas_generators`.
-    """
+    """State of one set of generators that were just seeded, for :func:`vmas_generators`, without touching any."""
     return _pack(
         torch.Generator().manual_seed(seed).get_state(),
         np.random.RandomState(seed % 2**32).get_state(),
@@ -92,8 +73,7 @@ def seeded_random_state(seed: int) -> RandomState:
 def vmas_generators(state: RandomState) -> Iterator[None]:
     """Let VMAS draw from a set of generators of its own inside the block, and go on with the old ones after it.
 
-    Args:
-        state: the set to draw from; holds where it got to when the block ends.
+    The set holds where it got to when the block ends.
     """
     generators = shared_generators()
     if generators is None:

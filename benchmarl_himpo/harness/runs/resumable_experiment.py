@@ -23,6 +23,7 @@ from torchrl.envs import EnvBase
 
 from benchmarl_himpo import __version__
 from benchmarl_himpo.harness.callbacks import SummaryCallback
+from benchmarl_himpo.harness.output import write_whole
 from benchmarl_himpo.harness.runs.checkpoint import (
     CheckpointError,
     add_checksum,
@@ -33,7 +34,7 @@ from benchmarl_himpo.harness.runs.checkpoint import (
 )
 from benchmarl_himpo.harness.runs.experiment_options import WITHOUT_EFFECT_ON_ITERATIONS
 from benchmarl_himpo.harness.runs.lock import lock_folder
-from benchmarl_himpo.harness.runs.origin import INIT_FROM, RESTORE_FILE, Origin, make_origin
+from benchmarl_himpo.harness.runs.origin import make_origin
 from benchmarl_himpo.harness.runs.parameters import Fit, copy_networks
 from benchmarl_himpo.harness.runs.random_state import (
     capture_random_state,
@@ -42,6 +43,7 @@ from benchmarl_himpo.harness.runs.random_state import (
     seeded_random_state,
     vmas_generators,
 )
+from benchmarl_himpo.harness.runs.run_config import INIT_FROM, RESTORE_FILE, Origin
 from benchmarl_himpo.harness.runs.simulation_state import SimulationState
 from benchmarl_himpo.host.benchmarl import evaluations_to_write, training_env
 from benchmarl_himpo.host.benchmarl_files import (
@@ -116,11 +118,7 @@ class ResumableExperiment(Experiment):
         return state
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Continue from a state; random numbers are set when :meth:`run` begins to collect.
-
-        Args:
-            state_dict: what :meth:`state_dict` gave.
-        """
+        """Continue from a state; random numbers are set when :meth:`run` begins to collect."""
         super().load_state_dict(state_dict)
         if _is_of_benchmarl(state_dict):
             self._random_state = capture_random_state(training_env(self))
@@ -412,6 +410,4 @@ def _keep_rows_before(file: Path, iteration: int) -> None:
         step, _, value = row.partition(",")
         if row.endswith("\n") and value.strip() and step.isdigit() and int(step) < iteration:
             kept.append(row)
-    temporary = file.with_suffix(".csv.tmp")
-    temporary.write_text("".join(kept))
-    temporary.replace(file)
+    write_whole(file, "".join(kept))

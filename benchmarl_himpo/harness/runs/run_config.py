@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from benchmarl.algorithms import algorithm_config_registry
 from hydra.errors import HydraException
@@ -16,16 +16,12 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError
 
-from benchmarl_himpo.config import yaml_folders
 from benchmarl_himpo.harness.composition import check_changes, compose, config_dir
 from benchmarl_himpo.harness.output import write_whole
-from benchmarl_himpo.harness.runs.benchmarl_config import read_benchmarl_config
+from benchmarl_himpo.harness.runs.benchmarl_config import is_known, read_benchmarl_config
 from benchmarl_himpo.harness.runs.checkpoint import CONFIG_FILE, CheckpointError, is_of_benchmarl
 from benchmarl_himpo.harness.runs.older_configs import update_config
 from benchmarl_himpo.host import benchmarl_files as host_files
-
-if TYPE_CHECKING:
-    from benchmarl_himpo.harness.runs.origin import Origin
 
 TRUSTED_CLASSES = ("torch.nn.", "torch_geometric.nn.")
 """Beginnings of class names that a configuration may import without being asked."""
@@ -43,18 +39,36 @@ NODES = (
 MODEL_GROUPS = {"model": "model", "critic_model": "model@critic_model"}
 """Groups of Hydra's that the nodes of models are chosen in."""
 ORIGIN = "origin"
-"""What those of runs have that began from a checkpoint of another, see :mod:`benchmarl_himpo.harness.runs.origin`."""
+"""What those of runs have that began from a checkpoint of another, see :class:`Origin`."""
+INIT_FROM = "init_from"
+"""Option of a run that takes the weights alone."""
+RESTORE_FILE = "restore_file"
+"""Option of the experiment with which a new run goes on from a checkpoint of another."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a run began from; no machine path.
+
+    Args:
+        option: :data:`INIT_FROM` or :data:`RESTORE_FILE`.
+        run: name of the run's folder; of the file, where it lies in none.
+        frames: frames that the checkpoint was trained for.
+        sha256: digest of the checkpoint's content, hex.
+    """
+
+    option: str
+    run: str
+    frames: int
+    sha256: str
+
+    def __str__(self) -> str:
+        what = "weights alone" if self.option == INIT_FROM else "everything"
+        return f"{self.run} at {self.frames:,} frames ({what})"
 
 
 def save_run_config(cfg: DictConfig, choices: dict[str, str], folder: Path, origin: Origin | None = None) -> None:
-    """Write what a run was made of.
-
-    Args:
-        cfg: the composed config.
-        choices: the file chosen for each group, as Hydra names them.
-        folder: the folder of the run.
-        origin: the checkpoint of another run that it began from.
-    """
+    """Write what a run was made of, and which checkpoint it began from, into its folder."""
     saved = cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.masked_copy(cfg, list(NODES)), resolve=True))
     saved["experiment"]["restore_file"] = None  # a run that goes on has checkpoints of its own
     saved["choices"] = choices_of_nodes(cfg, choices)
@@ -68,33 +82,15 @@ def choices_of_nodes(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, s
 
     Hydra's own groups and protocols, whose values are in the nodes, are left out. For a file of the user's, which may
     not be found another time, stands one of this package, a plug-in or BenchMARL that its values fit.
-
-    Args:
-        cfg: the composed config.
-        choices: the file chosen for each group, as Hydra names them.
-
-    Returns:
-        The file to choose for each group.
     """
     chosen = {group: name for group, name in choices.items() if not group.startswith(("hydra/", "protocol"))}
-    own = [node for node, group in MODEL_GROUPS.items() if not _is_known(group, chosen.get(group, ""))]
+    own = [node for node, group in MODEL_GROUPS.items() if not is_known(group, chosen.get(group, ""))]
     layers_of_own = tuple(f"model/layers@{node}." for node in own)
     return {
-        group: name if _is_known(group, name) else _known_instead(group, name, cfg)
+        group: name if is_known(group, name) else _known_instead(group, name, cfg)
         for group, name in chosen.items()
         if not group.startswith(layers_of_own)
     }
-
-
-def is_known_task(name: str) -> bool:
-    """Whether a task has its file in this package, a plug-in or BenchMARL, so that it is there another time too."""
-    return _is_known("task", name)
-
-
-def _is_known(group: str, name: str, *more: Path) -> bool:
-    """Whether a file is in one of the folders that are always searched, or in one of more folders."""
-    folder = group.partition("@")[0]
-    return any((root / folder / f"{name}.yaml").is_file() for root in (*yaml_folders(), *more))
 
 
 def _known_instead(group: str, name: str, cfg: DictConfig) -> str:
@@ -154,9 +150,6 @@ def compose_saved(saved: DictConfig, replaced: Sequence[str] = tuple(MODEL_GROUP
         saved: nodes of a run, and the file chosen for each group; what it lacks takes the default.
         replaced: nodes of which nothing but the saved values is kept.
 
-    Returns:
-        The composed config.
-
     Raises:
         CheckpointError: if the algorithm has no file.
     """
@@ -171,22 +164,17 @@ def compose_saved(saved: DictConfig, replaced: Sequence[str] = tuple(MODEL_GROUP
 
 def _choose(group: str, name: str) -> str:
     """Choose a file, or none for a task of the user's own, whose values are all in the configuration."""
-    given = config_dir()
-    is_known = _is_known(group, name, *([] if given is None else [given]))
-    if group == "algorithm" and not is_known:
+    is_there = is_known(group, name, *filter(None, [config_dir()]))
+    if group == "algorithm" and not is_there:
         raise CheckpointError(
             f"algorithm={name} has no YAML file here: install the plug-in that has it, or add the "
             "folder of its file with benchmarl_himpo.add_yaml_folder"
         )
-    return "~task" if group == "task" and not is_known else f"{group}={name}"
+    return "~task" if group == "task" and not is_there else f"{group}={name}"
 
 
 def _change(cfg: DictConfig, override: str) -> DictConfig:
-    """Set one value; a plus before the key adds it, as for Hydra.
-
-    Raises:
-        CheckpointError: if there is no such option, or it takes other values.
-    """
+    """Set one value; a plus before the key adds it, as for Hydra."""
     key, _, value = override.partition("=")
     name = key.lstrip("+")
     try:
@@ -213,11 +201,7 @@ def _describe_unknown(cfg: DictConfig, key: str) -> str:
 
 
 def _check_trusted(file: Path, saved: DictConfig, choices: dict[str, str], overridden: list[str]) -> None:
-    """Refuse a configuration that would import anything but networks' parts: classes named in YAML are called.
-
-    Raises:
-        CheckpointError: naming the entry, and how to allow it.
-    """
+    """Refuse a configuration that would import anything but networks' parts: classes named in YAML are called."""
     for group in choices:
         if not re.fullmatch(r"[\w/@.]+", group) or group.startswith("hydra"):
             raise CheckpointError(f"{file} chooses a file for {group}, which no run of this package does")
@@ -235,13 +219,7 @@ def _check_trusted(file: Path, saved: DictConfig, choices: dict[str, str], overr
 
 
 def find_run(folder: Path) -> Path:
-    """Find the folder of a run: the one that holds its configuration and checkpoints, ours or those of BenchMARL's own.
-
-    Args:
-        folder: that folder, or the output folder around it.
-
-    Returns:
-        The folder of the run.
+    """Find the folder of a run, with its configuration and checkpoints: the given one, or the one inside of it.
 
     Raises:
         CheckpointError: if there is none, or more than one.

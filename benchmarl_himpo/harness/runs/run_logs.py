@@ -9,27 +9,12 @@ from benchmarl_himpo.host.benchmarl_files import COLLECTION_RETURN, FRAMES, scal
 
 
 def find_begun_run(folder: Path) -> Path | None:
-    """Find the folder in which BenchMARL writes.
-
-    Args:
-        folder: the folder of the run in a sweep.
-
-    Returns:
-        The folder; None: the run has not begun.
-    """
+    """Find the folder in which BenchMARL writes below a run's folder in a sweep; None: the run has not begun."""
     return next((file.parent for file in sorted(folder.glob(f"*/{CONFIG_FILE}"))), None)
 
 
 def read_scalars(run: Path, name: str) -> dict[int, float]:
-    """Read one metric.
-
-    Args:
-        run: the folder in which BenchMARL writes.
-        name: the metric, with ``/`` between its parts.
-
-    Returns:
-        Its value by iteration; nothing where it was never logged.
-    """
+    """Read the values of one metric by iteration from the folder in which BenchMARL writes; none: never logged."""
     file = scalars_file(run, name)
     if not file.is_file():
         return {}
@@ -38,14 +23,7 @@ def read_scalars(run: Path, name: str) -> dict[int, float]:
 
 
 def read_progress(folder: Path) -> tuple[int, float | None]:
-    """Say how far a run is.
-
-    Args:
-        folder: the folder of the run in a sweep.
-
-    Returns:
-        Its frames, and the mean return of the episodes that ended last.
-    """
+    """Say how far the run of a folder in a sweep is: frames, and the mean return of the episodes that ended last."""
     run = find_begun_run(folder)
     if run is None:
         return 0, None

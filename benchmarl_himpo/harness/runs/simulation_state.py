@@ -53,11 +53,7 @@ class SimulationState:
         self._devices = {str(value.device) for value in values if isinstance(value, Tensor)}
 
     def capture(self) -> dict[str, Any] | None:
-        """Record the state.
-
-        Returns:
-            Tensors, numbers and strings in dicts and lists, for :meth:`restore`; None where they could not be restored.
-        """
+        """Record the state for :meth:`restore`, tensors and plain values; None where they could not be restored."""
         roots = self._roots()
         try:
             found = _walk(roots, {id(value): path for path, value in self._looked_up.items()})
@@ -73,14 +69,7 @@ class SimulationState:
         return state if self._fits(state) else None
 
     def restore(self, state: Mapping[str, Any] | None) -> bool:
-        """Set the state, all of it or nothing.
-
-        Args:
-            state: what :meth:`capture` returned.
-
-        Returns:
-            Whether it was set.
-        """
+        """Set the state that :meth:`capture` returned, all of it or nothing; tells whether it was set."""
         if state is None or not self._fits(state):
             return False
         builder = _Builder(state, self._looked_up, self._constants)
@@ -191,15 +180,7 @@ class _Builder:
 def _walk(roots: Mapping[str, Any], names: Mapping[int, str] | None = None) -> dict[str, Any]:
     """Find all values that can be reached, plain ones aside, by the shortest path to each, the nearest first.
 
-    Args:
-        roots: where to begin, by path.
-        names: paths of objects that keep theirs, wherever they are found, by ``id``.
-
-    Returns:
-        The values by path.
-
-    Raises:
-        _UnknownKindError: if the state of a value cannot be read, or its path is that of an object that keeps it.
+    Objects in ``names`` keep the paths given by ``id``, wherever they are found.
     """
     found: dict[str, Any] = {}
     seen: set[int] = set()
@@ -220,11 +201,7 @@ def _walk(roots: Mapping[str, Any], names: Mapping[int, str] | None = None) -> d
 
 
 def _kind(value: Any) -> str:
-    """How a value is recorded.
-
-    Raises:
-        _UnknownKindError: if it is not known how.
-    """
+    """How a value is recorded; :class:`_UnknownKindError`: it is not known how."""
     kind = "unknown"
     if isinstance(value, CONSTANTS):
         kind = "constant"

@@ -21,24 +21,24 @@ from omegaconf.errors import OmegaConfBaseException
 
 from benchmarl_himpo.environments import accelerate, is_accelerated
 from benchmarl_himpo.environments.tasks import load_task
-from benchmarl_himpo.harness.callbacks import (
-    FiniteCallback,
-    LifeCallback,
-    SummaryCallback,
-    VideoCallback,
-    describe_last_checkpoint,
-)
+from benchmarl_himpo.harness.callbacks import FiniteCallback, LifeCallback, SummaryCallback, VideoCallback
 from benchmarl_himpo.harness.checks import RequestError, check_absolute_metric, check_request, model_names_of
 from benchmarl_himpo.harness.output import check_output_folder
 from benchmarl_himpo.harness.rendering.display import RenderError
 from benchmarl_himpo.harness.runs.benchmarl_config import own_callbacks
 from benchmarl_himpo.harness.runs.best_policy import BestPolicyCallback
-from benchmarl_himpo.harness.runs.checkpoint import CheckpointError, digest_of, is_of_benchmarl, newest_checkpoint
+from benchmarl_himpo.harness.runs.checkpoint import (
+    CheckpointError,
+    digest_of,
+    is_of_benchmarl,
+    list_checkpoints,
+    newest_checkpoint,
+)
 from benchmarl_himpo.harness.runs.lock import RunLockedError
-from benchmarl_himpo.harness.runs.origin import INIT_FROM, find_checkpoint, read_origin
+from benchmarl_himpo.harness.runs.origin import find_checkpoint, read_origin
 from benchmarl_himpo.harness.runs.parameters import Fit
 from benchmarl_himpo.harness.runs.resumable_experiment import ResumableExperiment
-from benchmarl_himpo.harness.runs.run_config import load_run_config, save_run_config
+from benchmarl_himpo.harness.runs.run_config import INIT_FROM, load_run_config, save_run_config
 from benchmarl_himpo.host import benchmarl_files as host_files
 from benchmarl_himpo.host.tensordict import comes_from_interrupt
 
@@ -99,20 +99,9 @@ def load_experiment(cfg: DictConfig, choices: Mapping[str, str], resumes: bool =
 
 
 def experiment_arguments(cfg: DictConfig, choices: Mapping[str, str], resumes: bool) -> dict[str, Any]:
-    """Check a composed config and build what its experiment is made of.
+    """Check a composed config and build the arguments of its experiment, the callbacks of the command among them.
 
-    Args:
-        cfg: the composed config.
-        choices: the file chosen for each group.
-        resumes: whether the run of ``experiment.restore_file`` goes on in its folder.
-
-    Returns:
-        Arguments of :class:`~benchmarl_himpo.harness.runs.ResumableExperiment`, with the callbacks of the command.
-
-    Raises:
-        RequestError: if the config contradicts itself or asks for what this machine does not have.
-        CheckpointError: if the run is to begin from a checkpoint that cannot be used.
-        OutputError: if ``experiment.save_folder`` cannot be written to.
+    Raises what :func:`load_experiment` does before the experiment is built.
     """
     check_config(cfg, choices)
     check_beginning(cfg, resumes)
@@ -138,29 +127,14 @@ def experiment_arguments(cfg: DictConfig, choices: Mapping[str, str], resumes: b
 
 
 def leave_config(experiment: ResumableExperiment, cfg: DictConfig, choices: Mapping[str, str]) -> None:
-    """Write the configuration of an experiment into its folder, with the origin of the run that goes on.
-
-    Args:
-        experiment: the experiment, about to run.
-        cfg: the composed config.
-        choices: the file chosen for each group.
-    """
+    """Write the configuration of an experiment that is about to run into its folder, with the origin of its run."""
     if experiment.config.restore_file is not None:
         experiment.origin = read_origin(host_files.run_of(Path(experiment.config.restore_file)))
     save_run_config(cfg, dict(choices), experiment.folder_name, experiment.origin)
 
 
 def check_beginning(cfg: DictConfig, resumes: bool = False) -> None:
-    """Check that the run that a new one is to begin from is there.
-
-    Args:
-        cfg: the composed config.
-        resumes: whether the run of ``experiment.restore_file`` goes on, so that nothing begins.
-
-    Raises:
-        RequestError: if the config asks for two beginnings.
-        CheckpointError: if ``init_from`` names no good checkpoint.
-    """
+    """Check that the run that a new one is to begin from is there, and that one beginning is asked for."""
     if resumes or cfg.init_from is None:
         return
     if cfg.experiment.restore_file is not None:
@@ -184,15 +158,7 @@ def _begin(experiment: ResumableExperiment, init_from: str | None, restore_file:
 
 
 def describe_fit(fit: Fit, init_from: str) -> str:
-    """Say which weights a run begins with, and name those that do not fit.
-
-    Args:
-        fit: what was taken and what was not.
-        init_from: what it was taken from, as the user said it.
-
-    Returns:
-        A few lines.
-    """
+    """Say which weights a run begins with, and name those that do not fit."""
     n_all = len(fit.taken) + len(fit.fresh)
     lines = [f"init_from={init_from}: takes {len(fit.taken)} of {n_all} parameters"]
     lines += [f"  begins fresh: {name} ({reason})" for name, reason in fit.fresh.items()]
@@ -201,14 +167,7 @@ def describe_fit(fit: Fit, init_from: str) -> str:
 
 
 def describe_simulation(task: TaskClass) -> str:
-    """Say which simulation a task runs on.
-
-    Args:
-        task: the task.
-
-    Returns:
-        A few words.
-    """
+    """Say which simulation a task runs on."""
     if is_accelerated(task):
         return "accelerated, the same numbers as the task's own (accelerated=false takes that)"
     return "the task's own"
@@ -248,9 +207,6 @@ def train(
 def run_to_end(experiment: ResumableExperiment) -> None:
     """Run an experiment to its end.
 
-    Args:
-        experiment: the experiment.
-
     Raises:
         CommandError: with one sentence, where NaN or a full disk stops the run, and with the last good checkpoint.
         KeyboardInterrupt: after Ctrl-C.
@@ -258,20 +214,29 @@ def run_to_end(experiment: ResumableExperiment) -> None:
     try:
         experiment.run()
     except FloatingPointError as error:
-        raise CommandError(f"{error} {describe_last_checkpoint(experiment)}") from error
+        raise CommandError(f"{error} {_describe_last_checkpoint(experiment)}") from error
     except OSError as error:
         raise CommandError(
             f"{error}. The run stopped in iteration {experiment.n_iters_performed} with a mean return of "
-            f"{experiment.mean_return:.3f} in the last batch. {describe_last_checkpoint(experiment)}"
+            f"{experiment.mean_return:.3f} in the last batch. {_describe_last_checkpoint(experiment)}"
         ) from error
     except Exception as error:
         if comes_from_interrupt(error):
             raise KeyboardInterrupt from error
         print(
-            f"The run stopped in iteration {experiment.n_iters_performed}. {describe_last_checkpoint(experiment)}",
+            f"The run stopped in iteration {experiment.n_iters_performed}. {_describe_last_checkpoint(experiment)}",
             file=sys.stderr,
         )
         raise
+
+
+def _describe_last_checkpoint(experiment: ResumableExperiment) -> str:
+    """Say which checkpoint was written last, or which option to set where there is none."""
+    run = experiment.folder_name
+    newest = next(iter(list_checkpoints(host_files.checkpoint_folder(run))), None)
+    if newest is None:
+        return "No checkpoint had been written: experiment.checkpoint_interval=... says after how many frames one is."
+    return f"The last good checkpoint is {newest}: python -m benchmarl_himpo.resume {run} continues from there."
 
 
 def config_to_continue(run: Path, overrides: Sequence[str] = ()) -> tuple[DictConfig, dict[str, str]]:
@@ -315,40 +280,18 @@ def _callbacks_of_program(run: Path) -> list[str]:
 
 
 def continue_newest(cfg: DictConfig, run: Path) -> None:
-    """Make a config go on with a run, from its newest good checkpoint.
-
-    Args:
-        cfg: the composed config, which is changed.
-        run: the folder of the run.
-
-    Raises:
-        CheckpointError: if there is no good checkpoint.
-    """
+    """Make a config go on with the run of a folder, from its newest good checkpoint; CheckpointError: there is none."""
     checkpoint = newest_checkpoint(host_files.checkpoint_folder(run))
     cfg.experiment.restore_file, cfg.experiment.save_folder = str(checkpoint), str(run.resolve().parent)
 
 
 def n_frames_done(cfg: DictConfig) -> int:
-    """Frames that a run has when it begins: those of the checkpoint it continues from.
-
-    Args:
-        cfg: the composed config.
-
-    Returns:
-        The number of frames; 0 where the file's name does not tell it.
-    """
+    """Frames that a run has when it begins: those in the file name of the checkpoint that it continues from."""
     restore_file = cfg.experiment.restore_file
     return 0 if restore_file is None else host_files.checkpoint_frames(Path(restore_file)) or 0
 
 
 def n_frames_of(cfg: DictConfig) -> int:
-    """Length of a run.
-
-    Args:
-        cfg: the composed config.
-
-    Returns:
-        The number of frames.
-    """
+    """Length of a run in frames."""
     on_policy = load_algorithm_config_from_hydra(cfg.algorithm).on_policy()
     return int(load_experiment_config_from_hydra(cfg.experiment).get_max_n_frames(on_policy))

@@ -31,13 +31,7 @@ SECONDS_TO_STOP = 20.0
 
 @dataclass(frozen=True)
 class Ended:
-    """A run that will not be started again.
-
-    Args:
-        spec: the run.
-        succeeded: whether it has a record.
-        reason: why not; empty if it has.
-    """
+    """A run that will not be started again: whether it has a record, and why not."""
 
     spec: RunSpec
     succeeded: bool
@@ -54,13 +48,8 @@ def run_in_processes(
 ) -> Generator[Ended | None, None, None]:
     """One process a run, of one thread; output goes to ``log.txt`` in the run's folder.
 
-    Args:
-        specs: the runs.
-        n_workers: processes at a time; None: one for each core this process may use.
-        n_retries: how often a run whose process was killed, or that the system failed, is started again.
-
-    Yields:
-        Runs that ended, and None while nothing happens.
+    A run whose process was killed, or that the system failed, is started again ``n_retries`` times. ``n_workers``:
+    processes at a time; None: one for each core this process may use.
     """
     waiting = deque((spec, n_retries) for spec in specs)
     with closing(run_processes(waiting, lambda job: _start(job[0]), n_workers)) as processes:
@@ -112,15 +101,8 @@ def run_with_ray(
 ) -> Generator[Ended | None, None, None]:
     """One Ray task a run, in a worker process of its own: on the cluster of ``RAY_ADDRESS``, or on this machine.
 
-    The sweep's folder has to be on a file system that all machines share.
-
-    Args:
-        specs: the runs.
-        n_workers: cores of a cluster that this starts; None: those of this process. One that is there has its own.
-        n_retries: how often a run whose worker was killed, or that the system failed, is started again.
-
-    Yields:
-        Runs that ended, and None while nothing happens.
+    The sweep's folder has to be on a file system that all machines share. ``n_workers``: cores of a cluster that this
+    starts; None: those of this process. A cluster that is there has its own.
     """
     import ray
 

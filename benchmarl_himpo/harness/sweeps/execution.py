@@ -20,12 +20,7 @@ States = dict[str, str]
 
 
 def check_engine(engine: str, n_workers: int | None, n_retries: int) -> None:
-    """Check how runs are to be started.
-
-    Args:
-        engine: name of the engine.
-        n_workers: runs at a time; None for as many as there are cores.
-        n_retries: how often a run is started again.
+    """Check how runs are to be started, by options as :func:`do_missing` takes them.
 
     Raises:
         SweepError: if a value is out of range or a package is missing, with the option named.
@@ -88,12 +83,7 @@ def describe_other_numerics(states: States) -> str:
 
 
 def check_publish(specs: Sequence[RunSpec], states: States, folder: Path) -> None:
-    """Check that publishing replaces no record of another time.
-
-    Args:
-        specs: all runs.
-        states: what :func:`find_done` gave.
-        folder: where records are copied to.
+    """Check that copying records to a folder replaces none of another time.
 
     Raises:
         SweepError: if there is another record of a run that is still to be done, or that was done in its folder.
@@ -138,9 +128,6 @@ def do_missing(
         n_workers: runs at a time; None: as many as there are cores.
         n_retries: how often a run is started again that was killed, or that the system failed.
         on_done: called with each run as soon as it has its record.
-
-    Raises:
-        KeyboardInterrupt: after Ctrl-C, when all runs have been stopped.
     """
     to_do = [spec for spec in specs if spec.id not in states]
     for spec in to_do:

@@ -90,18 +90,7 @@ def _tuned(run: Sequence[str], protocol: DictConfig) -> list[str]:
 
 
 def read_values(key: str, text: str) -> list[Any]:
-    """Read several values of one key as Hydra does.
-
-    Args:
-        key: the key, for the message.
-        text: such as ``1,2,3`` or ``range(0,5)``.
-
-    Returns:
-        The values.
-
-    Raises:
-        SweepError: if Hydra cannot read them.
-    """
+    """Read several values of one key as Hydra does, from text such as ``1,2,3`` or ``range(0,5)``."""
     try:
         (override,) = OverridesParser.create().parse_overrides([f"{key}={text}"])
         return list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
@@ -147,14 +136,11 @@ def make_specs(
 
 
 def compose_checked(overrides: list[str], is_to_run: bool = True) -> DictConfig:
-    """Compose one run of a sweep and check that it can be done.
+    """Compose one run of a sweep, with Hydra's node, and check that it can be done.
 
     Args:
         overrides: its overrides in Hydra's syntax.
         is_to_run: whether this machine has to be able to do it: it may lack a device or a package.
-
-    Returns:
-        The composed config, with Hydra's node.
 
     Raises:
         SweepError: if it cannot be composed or done.

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from scipy.integrate import trapezoid
 
 from benchmarl_himpo.harness.checks import RequestError, describe_lack_of_record
-from benchmarl_himpo.harness.records.record import RunRecord
+from benchmarl_himpo.harness.records.record import RunRecord, mean
 
 BASIC_SWEEPER = "basic"
 """Hydra's own sweeper, which runs every combination and asks for no objective."""
@@ -25,26 +25,14 @@ DIRECTIONS: dict[str, tuple[str, object, object]] = {
 
 
 def mean_over_frames(frames: Sequence[int], returns: Sequence[float]) -> float | None:
-    """Give the area under a curve divided by its frames.
-
-    Args:
-        frames: where the points are, increasing.
-        returns: the returns there, as many.
-
-    Returns:
-        A return; of one point its own, and None of no points.
-    """
+    """Give the area under a curve divided by its frames, of one point its return; None: there is no point."""
     if len(frames) < 2:
         return float(returns[0]) if returns else None
     return float(trapezoid(returns, frames) / (frames[-1] - frames[0]))
 
 
-def _absolute_metric(record: RunRecord) -> float | None:
-    return None if record.absolute_metric is None else _mean(record.absolute_metric["returns"])
-
-
 def _evaluation_auc(record: RunRecord) -> float | None:
-    return mean_over_frames(record.evaluation_frames, [_mean(returns) for returns in record.evaluation_returns])
+    return mean_over_frames(record.evaluation_frames, [mean(returns) for returns in record.evaluation_returns])
 
 
 def _collection_auc(record: RunRecord) -> float | None:
@@ -55,7 +43,7 @@ def _collection_auc(record: RunRecord) -> float | None:
 
 OBJECTIVES: dict[str, Callable[[RunRecord], float | None]] = {
     "last_evaluation": lambda record: record.last_evaluation,
-    "absolute_metric": _absolute_metric,
+    "absolute_metric": lambda record: record.best_evaluated,
     "evaluation_auc": _evaluation_auc,
     "collection_auc": _collection_auc,
 }
@@ -76,10 +64,6 @@ def maximise_by_default() -> None:
 
 def check_objective(cfg: DictConfig, hydra: DictConfig) -> None:
     """Check that a run will have the objective that its sweeper asks for, and that the sweeper maximises it.
-
-    Args:
-        cfg: the composed config.
-        hydra: Hydra's own node.
 
     Raises:
         RequestError: if not, or if the objective does not exist.
@@ -102,27 +86,12 @@ def check_objective(cfg: DictConfig, hydra: DictConfig) -> None:
 
 
 def is_optimised(hydra: DictConfig) -> bool:
-    """Tell whether a run is a job of a sweeper that may look at what it returns.
-
-    Args:
-        hydra: Hydra's own node.
-
-    Returns:
-        Whether it is.
-    """
+    """Tell whether a run is a job of a sweeper that may look at what it returns."""
     return hydra.mode == RunMode.MULTIRUN and hydra.runtime.choices["hydra/sweeper"] != BASIC_SWEEPER
 
 
 def objective_of(record: RunRecord | None, cfg: DictConfig, hydra: DictConfig) -> float | None:
-    """Give the objective of a finished run.
-
-    Args:
-        record: its record; None: it has none.
-        cfg: the composed config.
-        hydra: Hydra's own node.
-
-    Returns:
-        The objective; None: the run has none, and nobody asked for it.
+    """Give the objective of a finished run; None: it has none, and nobody asked for it.
 
     Raises:
         RequestError: if a sweeper asks for it.
@@ -155,7 +124,3 @@ def _check_exists(name: str, cfg: DictConfig) -> None:
 def _plain(value: object) -> object:
     """Give the name of a member of an enumeration, as it is written, and anything else as it is."""
     return value.name if isinstance(value, Enum) else value
-
-
-def _mean(returns: Sequence[float]) -> float:
-    return sum(returns) / len(returns)

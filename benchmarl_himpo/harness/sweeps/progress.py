@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from tqdm import tqdm
 
@@ -19,28 +19,11 @@ SHARE_BETWEEN_LINES = 0.1
 """How much of a run passes between two of its lines, where there is no terminal."""
 
 
-class View(Protocol):
-    """Where progress is shown."""
-
-    def show(self, spec: RunSpec, frames: int, collection_return: float | None) -> None:
-        """Say how far a run is."""
-
-    def end(self, ended: Ended) -> None:
-        """Say how a run ended."""
-
-    def close(self) -> None:
-        """Leave the terminal as it was."""
-
-
 class Progress:
-    """Follow the runs of a sweep by the files they write, whatever engine runs them.
-
-    Args:
-        specs: the runs that are to be done.
-    """
+    """Follow the runs of a sweep that are to be done by the files they write, whatever engine runs them."""
 
     def __init__(self, specs: Sequence[RunSpec]) -> None:
-        self.view: View = Bars(len(specs)) if sys.stderr.isatty() else Lines(len(specs))
+        self.view: Bars | Lines = Bars(len(specs)) if sys.stderr.isatty() else Lines(len(specs))
         self._attempts_before = {spec.id: Ledger(spec.folder).status().n_attempts for spec in specs}
         self._open = {spec.id: spec for spec in specs}
 
@@ -116,15 +99,7 @@ class Lines:
 
 
 def format_table(specs: Sequence[RunSpec], states: dict[str, str]) -> str:
-    """Lay out what came of a sweep as a Markdown table, with reasons of several lines below it.
-
-    Args:
-        specs: the runs.
-        states: by id, what came of each: ``done``, ``done before``, or why not.
-
-    Returns:
-        The text.
-    """
+    """Lay out what came of a sweep as a Markdown table, with reasons of several lines below it."""
     lines = [
         "| variant | task | seed | last evaluation | absolute metric | minutes | attempts | state |",
         "|---|---|---|---|---|---|---|---|",
@@ -146,12 +121,8 @@ def _numbers(spec: RunSpec) -> str:
         return f"{said} | | | {attempts or ''}"
     record = load_record(file)
     evaluation = "" if record.last_evaluation is None else f"{record.last_evaluation:.2f}"
-    metric = "" if record.absolute_metric is None else f"{_mean(record.absolute_metric['returns']):.2f}"
+    metric = "" if record.best_evaluated is None else f"{record.best_evaluated:.2f}"
     return f"{evaluation} | {metric} | {sum(record.timers.values()) / 60:.1f} | {record.attempts}"
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
 
 
 def _describe_return(value: float | None) -> str:

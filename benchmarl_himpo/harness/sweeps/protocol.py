@@ -34,13 +34,7 @@ class Protocol:
 
 
 def load_protocol(name: str) -> Protocol:
-    """Read a comparison; takes about a second for each of its methods.
-
-    Args:
-        name: a file of ``conf/protocol``, without ``.yaml``.
-
-    Returns:
-        The comparison.
+    """Read a comparison of ``conf/protocol`` by its name; takes about a second for each of its methods.
 
     Raises:
         SweepError: if there is no such file, or its runs cannot be composed.

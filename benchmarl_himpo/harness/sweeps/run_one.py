@@ -22,12 +22,10 @@ from omegaconf import DictConfig
 from benchmarl_himpo.harness.checks import check_sweep
 from benchmarl_himpo.harness.command_line import EXIT_INTERRUPTED
 from benchmarl_himpo.harness.composition import compose, search_in
-from benchmarl_himpo.harness.evaluation.absolute_metric import measure_absolute_metric
-from benchmarl_himpo.harness.evaluation.episodes import build_quietly
-from benchmarl_himpo.harness.records.collect import collect_record
 from benchmarl_himpo.harness.records.fingerprint import OTHER_NUMERICS, fingerprint
 from benchmarl_himpo.harness.records.ledger import Ledger
-from benchmarl_himpo.harness.records.provenance import peak_memory, provenance
+from benchmarl_himpo.harness.records.lifecycle import finish_run, note_start
+from benchmarl_himpo.harness.records.provenance import peak_memory
 from benchmarl_himpo.harness.records.record import RECORD_FILE, RunRecord, load_record
 from benchmarl_himpo.harness.records.spec import RunSpec, comparable_config, hash_config, load_spec, make_spec
 from benchmarl_himpo.harness.runs import CheckpointError
@@ -53,12 +51,6 @@ class SystemFailureError(RuntimeError):
 def run_one(spec: RunSpec) -> Outcome:
     """Bring a run to its record: skip it when it is there, continue it when it was begun, else start it.
 
-    Args:
-        spec: the run.
-
-    Returns:
-        What was done.
-
     Raises:
         SystemFailureError: if a file could not be read or written, so that another attempt may succeed.
         CommandError: with one sentence, where the run has to stop.
@@ -77,9 +69,6 @@ def run_one(spec: RunSpec) -> Outcome:
 def check_fingerprint(spec: RunSpec) -> None:
     """Check that this machine computes the numbers of the one that started the sweep; takes some seconds.
 
-    Args:
-        spec: the run.
-
     Raises:
         CommandError: if its fingerprint is another one.
     """
@@ -97,9 +86,6 @@ def run_composed(cfg: DictConfig, choices: Mapping[str, str], overrides: list[st
         cfg: the composed config; ``sweep_folder`` is where the run's folder is.
         choices: the file chosen for each group.
         overrides: what the config was composed of.
-
-    Returns:
-        The record of the run.
 
     Raises:
         CommandError: with one sentence, where the run cannot be done or has to stop.
@@ -123,34 +109,28 @@ def _run_locked(spec: RunSpec, cfg: DictConfig, choices: Mapping[str, str]) -> O
     with lock_folder(spec.folder):
         if (spec.folder / RECORD_FILE).is_file():
             return "skipped"
-        ledger = Ledger(spec.folder)
         try:
-            with ledger.note_failure():
-                _run_to_record(spec, cfg, choices, ledger)
+            with Ledger(spec.folder).note_failure():
+                _run_to_record(spec, cfg, choices)
         except Exception as error:
             if isinstance(error, OSError) or isinstance(error.__cause__, OSError):
                 raise SystemFailureError(str(error)) from error
             raise
-        ledger.add("finished")
         return "finished"
 
 
-def _run_to_record(spec: RunSpec, cfg: DictConfig, choices: Mapping[str, str], ledger: Ledger) -> None:
+def _run_to_record(spec: RunSpec, cfg: DictConfig, choices: Mapping[str, str]) -> None:
     torch.set_num_threads(1)
-    made_with = provenance({cfg.experiment.sampling_device, cfg.experiment.train_device})
     _place_attempt(spec, cfg)
     n_done = n_frames_done(cfg)
-    ledger.add_start(n_done, git_commit=made_with["git_commit"], fingerprint=spec.fingerprint)
+    note_start(spec, n_done, cfg, fingerprint=spec.fingerprint)
     if n_done < n_frames_of(cfg):
         train(cfg, choices, resumes=cfg.experiment.restore_file is not None)
-        ledger.add("trained", peak_memory=peak_memory())
+        Ledger(spec.folder).add("trained", peak_memory=peak_memory())
     run = find_begun_run(spec.folder)
     if run is None:
         raise RuntimeError(f"{spec.folder} holds no run after training")
-    metric = measure_absolute_metric(run, cfg, choices)
-    experiment = build_quietly(cfg, choices, n_episodes=1)
-    collect_record(spec, run, experiment, metric, made_with).save(spec.folder / RECORD_FILE)
-    experiment.close()
+    finish_run(spec, run, cfg, choices, RECORD_FILE)
 
 
 def _place_attempt(spec: RunSpec, cfg: DictConfig) -> None:

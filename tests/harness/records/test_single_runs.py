@@ -14,7 +14,7 @@ from support.sweeps import N_FRAMES, TINY
 from benchmarl_himpo.harness.commands import report, resume
 from benchmarl_himpo.harness.commands.run import train_and_summarise
 from benchmarl_himpo.harness.composition import compose
-from benchmarl_himpo.harness.records import single_run
+from benchmarl_himpo.harness.records import lifecycle
 from benchmarl_himpo.harness.records.ledger import LEDGER_FILE, Ledger
 from benchmarl_himpo.harness.records.record import RUN_RECORD_FILE, RunRecord, load_record
 from benchmarl_himpo.harness.report.comparison import ComparisonError, collect
@@ -69,7 +69,7 @@ def test_a_report_of_a_multirun_has_each_run_once_and_names_the_unfinished(
     run("0", "algorithm=ippo", "seed=0")
     run("1", "algorithm=ippo", "seed=1")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(single_run, "measure_absolute_metric", interrupt)
+        patch.setattr(lifecycle, "measure_absolute_metric", interrupt)
         run("2", "algorithm=ippo", "seed=2")
     capsys.readouterr()
     report.main([str(tmp_path), "repetitions=200"])
@@ -86,7 +86,7 @@ def interrupt(*_: object) -> None:
 
 
 def test_a_folder_of_unfinished_runs_names_them(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(single_run, "measure_absolute_metric", interrupt)
+    monkeypatch.setattr(lifecycle, "measure_absolute_metric", interrupt)
     with pytest.raises(KeyboardInterrupt):
         run("0", "algorithm=ippo")
     with pytest.raises(ComparisonError, match=r"these are unfinished: ippo.* on vmas/sampling.*, seed 0: interrupted$"):
@@ -98,7 +98,7 @@ def test_a_longer_run_counts_its_attempts_and_is_unfinished_until_its_end(
 ) -> None:
     run("0", "algorithm=ippo", f"experiment.max_n_frames={N_FRAMES // 2}", "absolute_metric_episodes=0")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(single_run, "measure_absolute_metric", interrupt)
+        patch.setattr(lifecycle, "measure_absolute_metric", interrupt)
         resume.resume(tmp_path / "0", [f"experiment.max_n_frames={N_FRAMES}"])
     with pytest.raises(ComparisonError, match="unfinished"):  # its record is of the shorter run
         collect([tmp_path])
@@ -188,5 +188,5 @@ def test_a_process_that_needed_more_before_does_not_give_a_runs_memory(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = iter([10, 20, 20, 20])
-    monkeypatch.setattr(single_run, "peak_memory", lambda: next(sizes))
+    monkeypatch.setattr(lifecycle, "peak_memory", lambda: next(sizes))
     assert [run(name, "algorithm=ippo", "absolute_metric_episodes=0").peak_memory for name in ("0", "1")] == [20, None]

@@ -1,4 +1,7 @@
-"""A run of the command that is of no sweep: its ledger and its record are in the folder that BenchMARL writes to."""
+"""The life of a run from its start to its record: what a sweep and the command note in its ledger and leave behind.
+
+A sweep's run has both in the folder that the sweep named, any other in the folder that BenchMARL writes to.
+"""
 
 from __future__ import annotations
 
@@ -24,50 +27,27 @@ from benchmarl_himpo.harness.runs.origin import add_origin, read_origin
 from benchmarl_himpo.host.benchmarl_files import run_of
 
 
-def is_recorded(run: Path) -> bool:
-    """Tell whether a run has a record, and was not begun again since.
-
-    Args:
-        run: the folder of the run.
-
-    Returns:
-        Whether its record says how it ended.
-    """
-    return (run / RUN_RECORD_FILE).is_file() and Ledger(run).status().state in (State.NEW, State.FINISHED)
-
-
 class SingleRun:
-    """Keeps what happens to a run, from when its folder is there, and its record at the end.
-
-    Args:
-        cfg: the composed config.
-        choices: the file chosen for each group.
-    """
+    """Keeps what happens to a run of no sweep, from when its folder is there, and its record at the end."""
 
     def __init__(self, cfg: DictConfig, choices: Mapping[str, str]) -> None:
         self.cfg, self.choices = cfg, choices
 
     @contextmanager
     def watch(self, experiment: ResumableExperiment) -> Iterator[None]:
-        """Note that an experiment starts, and how its training ends.
-
-        Args:
-            experiment: the experiment, about to run.
-
-        Yields:
-            Nothing.
-        """
-        self.spec = _spec_of(Path(experiment.folder_name), self.cfg, self.choices)
+        """Note that an experiment, about to run, starts, and how its training ends."""
+        self.spec = spec_of(Path(experiment.folder_name), self.cfg, self.choices)
         ledger = Ledger(self.spec.folder)
         if not ledger.events() and _goes_on_in(self.spec.folder, experiment.config):
             ledger.add("unrecorded")
-        ledger.add_start(
+        note_start(
+            self.spec,
             experiment.total_frames,
+            self.cfg,
             variant=self.spec.variant,
             task_label=self.spec.task_label,
             seed=self.spec.seed,
             gradient_steps=gradient_steps_of_iteration(experiment),
-            provenance=provenance({experiment.config.sampling_device, experiment.config.train_device}),
         )
         before = peak_memory()
         with ledger.note_failure():
@@ -77,49 +57,60 @@ class SingleRun:
         ledger.add("trained", peak_memory=after if after > before else None)
 
     def measure(self) -> AbsoluteMetric | None:
-        """Measure the absolute metric of the run, which is trained.
-
-        Returns:
-            The metric; None: the run was configured without.
-        """
+        """Measure the absolute metric of the run, which is trained; None: it was configured without."""
         with Ledger(self.spec.folder).note_failure():
             return measure_absolute_metric(self.spec.folder, self.cfg, self.choices)
 
     def save_record(self, experiment: ResumableExperiment, metric: AbsoluteMetric | None) -> RunRecord | None:
-        """Leave the record of the run.
-
-        Args:
-            experiment: the experiment that was watched.
-            metric: the absolute metric, where it was measured.
-
-        Returns:
-            The record; None: the run has not logged what a record is made of.
-        """
+        """Leave the record of the run; None: the run has not logged what a record is made of."""
         with Ledger(self.spec.folder).note_failure():
-            return _save_record(self.spec, self.cfg, experiment, metric)
+            return _save_record(self.spec, self.spec.folder, self.cfg, experiment, metric, RUN_RECORD_FILE)
 
 
-def finish_run(run: Path, cfg: DictConfig, choices: Mapping[str, str]) -> AbsoluteMetric | None:
-    """Do what is left of a run that another process trained: its absolute metric and its record.
+def note_start(spec: RunSpec, n_frames: int, cfg: DictConfig, **content: Any) -> None:
+    """Note that an attempt starts from so many frames, and with which software and machine."""
+    made_with = provenance({cfg.experiment.sampling_device, cfg.experiment.train_device})
+    Ledger(spec.folder).add_start(n_frames, provenance=made_with, **content)
+
+
+def finish_run(
+    spec: RunSpec, run: Path, cfg: DictConfig, choices: Mapping[str, str], file: str = RUN_RECORD_FILE
+) -> AbsoluteMetric | None:
+    """Do what is left of a run that is trained: its absolute metric and, where there is none, its record.
 
     Args:
-        run: the folder of the run.
+        spec: the run.
+        run: the folder that BenchMARL wrote to.
         cfg: its composed config.
         choices: the file chosen for each group.
-
-    Returns:
-        The metric; None: the run was configured without.
+        file: name of the record, in the folder of the spec.
     """
     metric = measure_absolute_metric(run, cfg, choices)
-    if not is_recorded(run):
+    if not is_recorded(spec.folder, file):
         experiment = build_quietly(cfg, choices, n_episodes=1)
-        _save_record(_spec_of(run, cfg, choices), cfg, experiment, metric)
+        _save_record(spec, run, cfg, experiment, metric, file)
         experiment.close()
     return metric
 
 
+def is_recorded(folder: Path, file: str = RUN_RECORD_FILE) -> bool:
+    """Tell whether the folder of a run has a record, and the run was not begun again since."""
+    return (folder / file).is_file() and Ledger(folder).status().state in (State.NEW, State.FINISHED)
+
+
+def spec_of(run: Path, cfg: DictConfig, choices: Mapping[str, str]) -> RunSpec:
+    """Name a run by its folder, which BenchMARL named; what it began from is part of what it is."""
+    known = add_origin(cfg, read_origin(run))
+    return replace(make_spec(known, choices, [], run.parent, fingerprint=None), id=run.name)
+
+
 def _save_record(
-    spec: RunSpec, cfg: DictConfig, experiment: ResumableExperiment, metric: AbsoluteMetric | None
+    spec: RunSpec,
+    run: Path,
+    cfg: DictConfig,
+    experiment: ResumableExperiment,
+    metric: AbsoluteMetric | None,
+    file: str,
 ) -> RunRecord | None:
     ledger = Ledger(spec.folder)
     lack = describe_lack_of_record(cfg.experiment)
@@ -129,16 +120,10 @@ def _save_record(
     made_with: dict[str, Any] = next(
         (event["provenance"] for event in reversed(ledger.events()) if "provenance" in event), {}
     )
-    record = collect_record(spec, spec.folder, experiment, metric, made_with)
-    record.save(spec.folder / RUN_RECORD_FILE)
+    record = collect_record(spec, run, experiment, metric, made_with)
+    record.save(spec.folder / file)
     ledger.add("finished")
     return record
-
-
-def _spec_of(run: Path, cfg: DictConfig, choices: Mapping[str, str]) -> RunSpec:
-    """Name a run by its folder, which BenchMARL named; what it began from is part of what it is."""
-    known = add_origin(cfg, read_origin(run))
-    return replace(make_spec(known, choices, [], run.parent, fingerprint=None), id=run.name)
 
 
 def _goes_on_in(run: Path, config: ExperimentConfig) -> bool:
