@@ -1,56 +1,104 @@
-"""What the options of BenchMARL's experiment are about: the one home of what names, resuming and reports read.
-
-An option that stands in none of the sets below says what an iteration does, of every algorithm.
-"""
+"""What each option of BenchMARL's experiment is about: the one table that names, resuming and reports read."""
 
 from __future__ import annotations
 
-from dataclasses import fields
+from enum import Enum, auto
 
-from benchmarl.experiment import ExperimentConfig
 
-_NAMES = frozenset(field.name for field in fields(ExperimentConfig))
+class Role(Enum):
+    """What depends on an option."""
 
-ON_POLICY = frozenset(name for name in _NAMES if name.startswith("on_policy_"))
-"""What an iteration does, of on-policy algorithms alone."""
-OFF_POLICY = frozenset(name for name in _NAMES if name.startswith("off_policy_"))
-"""What an iteration does, of off-policy algorithms alone."""
-ACTIONS = frozenset({"prefer_continuous_actions"})
-"""Which kind of actions the task takes."""
-ANNEALING = frozenset({"exploration_anneal_frames"})
-"""How fast exploration is annealed; where it is not set, the length of the run says so."""
-LENGTH = frozenset({"max_n_iters", "max_n_frames"})
-"""When the run ends."""
-EVALUATION = frozenset(name for name in _NAMES if name.startswith("evaluation"))
-"""When and how the policy is evaluated, which changes nothing in training."""
-WITHOUT_EFFECT_ON_RESULTS = frozenset(
-    {
-        "render",
-        "loggers",
-        "project_name",
-        "wandb_extra_kwargs",
-        "create_json",
-        "save_folder",
-        "restore_file",
-        "restore_map_location",
-        "checkpoint_interval",
-        "checkpoint_at_end",
-        "keep_checkpoints_num",
-        "exclude_buffer_from_checkpoint",
-    }
-)
-"""Where and how the run is logged, filmed and saved: no part of what a run is."""
+    TRAINING = auto()
+    """What an iteration does, of every algorithm."""
+    ON_POLICY = auto()
+    """The same, of on-policy algorithms alone."""
+    OFF_POLICY = auto()
+    """The same, of off-policy algorithms alone."""
+    ACTIONS = auto()
+    """Which kind of actions the task takes."""
+    ANNEALING = auto()
+    """How fast exploration is annealed; where it is not set, the length of the run says so."""
+    LENGTH = auto()
+    """When the run ends."""
+    EVALUATION = auto()
+    """When and how the policy is evaluated, which changes nothing in training."""
+    BOOKKEEPING = auto()
+    """Where and how the run is logged, filmed and saved, which changes no result."""
 
-OF_ONE_KIND = ON_POLICY | OFF_POLICY
-"""Options that only some algorithms read."""
-OF_RUNS = EVALUATION | LENGTH
-"""Options that a comparison sets for all its methods, and that are no part of the task that is played."""
-OF_COMPARISONS = OF_RUNS | ACTIONS
-"""Options that a comparison sets for all its methods: part of the label of a task."""
-WITHOUT_EFFECT_ON_ITERATIONS = WITHOUT_EFFECT_ON_RESULTS | OF_RUNS | ANNEALING
-"""Options that may differ between a checkpoint and the run that goes on from it, which checks annealing apart."""
+
+ROLES = {
+    "sampling_device": Role.TRAINING,
+    "train_device": Role.TRAINING,
+    "buffer_device": Role.TRAINING,
+    "share_policy_params": Role.TRAINING,
+    "prefer_continuous_actions": Role.ACTIONS,
+    "collect_with_grad": Role.TRAINING,
+    "parallel_collection": Role.TRAINING,
+    "gamma": Role.TRAINING,
+    "lr": Role.TRAINING,
+    "adam_eps": Role.TRAINING,
+    "adam_extra_kwargs": Role.TRAINING,
+    "clip_grad_norm": Role.TRAINING,
+    "clip_grad_val": Role.TRAINING,
+    "soft_target_update": Role.TRAINING,
+    "polyak_tau": Role.TRAINING,
+    "hard_target_update_frequency": Role.TRAINING,
+    "exploration_eps_init": Role.TRAINING,
+    "exploration_eps_end": Role.TRAINING,
+    "exploration_anneal_frames": Role.ANNEALING,
+    "max_n_iters": Role.LENGTH,
+    "max_n_frames": Role.LENGTH,
+    "on_policy_collected_frames_per_batch": Role.ON_POLICY,
+    "on_policy_n_envs_per_worker": Role.ON_POLICY,
+    "on_policy_n_minibatch_iters": Role.ON_POLICY,
+    "on_policy_minibatch_size": Role.ON_POLICY,
+    "off_policy_collected_frames_per_batch": Role.OFF_POLICY,
+    "off_policy_n_envs_per_worker": Role.OFF_POLICY,
+    "off_policy_n_optimizer_steps": Role.OFF_POLICY,
+    "off_policy_train_batch_size": Role.OFF_POLICY,
+    "off_policy_memory_size": Role.OFF_POLICY,
+    "off_policy_init_random_frames": Role.OFF_POLICY,
+    "off_policy_use_prioritized_replay_buffer": Role.OFF_POLICY,
+    "off_policy_prb_alpha": Role.OFF_POLICY,
+    "off_policy_prb_beta": Role.OFF_POLICY,
+    "evaluation": Role.EVALUATION,
+    "render": Role.BOOKKEEPING,
+    "evaluation_interval": Role.EVALUATION,
+    "evaluation_episodes": Role.EVALUATION,
+    "evaluation_deterministic_actions": Role.EVALUATION,
+    "evaluation_static": Role.EVALUATION,
+    "loggers": Role.BOOKKEEPING,
+    "project_name": Role.BOOKKEEPING,
+    "wandb_extra_kwargs": Role.BOOKKEEPING,
+    "create_json": Role.BOOKKEEPING,
+    "save_folder": Role.BOOKKEEPING,
+    "restore_file": Role.BOOKKEEPING,
+    "restore_map_location": Role.BOOKKEEPING,
+    "checkpoint_interval": Role.BOOKKEEPING,
+    "checkpoint_at_end": Role.BOOKKEEPING,
+    "keep_checkpoints_num": Role.BOOKKEEPING,
+    "exclude_buffer_from_checkpoint": Role.BOOKKEEPING,
+}
+"""The role of each field of :class:`benchmarl.experiment.ExperimentConfig`."""
+
+
+def options_about(*roles: Role) -> frozenset[str]:
+    """Name the options that have one of some roles."""
+    return frozenset(option for option, role in ROLES.items() if role in roles)
 
 
 def options_not_read(on_policy: bool) -> frozenset[str]:
     """Name the options that algorithms of one kind do not read."""
-    return OFF_POLICY if on_policy else ON_POLICY
+    return options_about(Role.OFF_POLICY if on_policy else Role.ON_POLICY)
+
+
+OF_ONE_KIND = options_about(Role.ON_POLICY, Role.OFF_POLICY)
+"""Options that only some algorithms read."""
+OF_RUNS = options_about(Role.EVALUATION, Role.LENGTH)
+"""Options that a comparison sets for all its methods, and that are no part of the task that is played."""
+OF_COMPARISONS = OF_RUNS | options_about(Role.ACTIONS)
+"""Options that a comparison sets for all its methods: part of the label of a task."""
+WITHOUT_EFFECT_ON_RESULTS = options_about(Role.BOOKKEEPING)
+"""Options that are no part of what a run is."""
+WITHOUT_EFFECT_ON_ITERATIONS = WITHOUT_EFFECT_ON_RESULTS | OF_RUNS | options_about(Role.ANNEALING)
+"""Options that may differ between a checkpoint and the run that goes on from it, which checks annealing apart."""
