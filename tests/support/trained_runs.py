@@ -13,6 +13,7 @@ OVERRIDES = [
     "experiment.max_n_frames=160",
     "experiment.on_policy_minibatch_size=40",
     "experiment.off_policy_n_optimizer_steps=2",
+    "experiment.off_policy_memory_size=200",
     "experiment.evaluation=false",
     "experiment.checkpoint_interval=80",
     *ON_CPU,
