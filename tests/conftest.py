@@ -14,7 +14,7 @@ from benchmarl.experiment import Experiment, ExperimentConfig
 from hydra.core.hydra_config import HydraConfig
 from hypothesis import settings
 from omegaconf import OmegaConf
-from support.tiny_overrides import NARROW, ON_CPU
+from support.tiny_overrides import SMALL
 
 import benchmarl_himpo
 from benchmarl_himpo.harness.commands.run import main as run_main
@@ -39,26 +39,7 @@ def _registered() -> None:
 @pytest.fixture
 def tiny_overrides(tmp_path: Path) -> list[str]:
     """Overrides that shrink every experiment: 2 iterations of 40 frames, evaluated and saved."""
-    return [
-        "experiment.max_n_frames=80",
-        "experiment.on_policy_collected_frames_per_batch=40",
-        "experiment.on_policy_n_envs_per_worker=2",
-        "experiment.on_policy_n_minibatch_iters=1",
-        "experiment.on_policy_minibatch_size=20",
-        "experiment.off_policy_collected_frames_per_batch=40",
-        "experiment.off_policy_n_envs_per_worker=2",
-        "experiment.off_policy_n_optimizer_steps=2",
-        "experiment.off_policy_train_batch_size=8",
-        "experiment.off_policy_memory_size=80",
-        "experiment.evaluation_interval=40",
-        "experiment.evaluation_episodes=2",
-        "experiment.checkpoint_interval=40",
-        *ON_CPU,
-        f"experiment.save_folder={tmp_path / 'runs'}",
-        f"task={TINY_TASK}",
-        "task.max_steps=10",
-        *NARROW,
-    ]
+    return [*SMALL, f"experiment.save_folder={tmp_path / 'runs'}", f"task={TINY_TASK}", "task.max_steps=10"]
 
 
 @pytest.fixture

@@ -9,23 +9,16 @@ from benchmarl_himpo.harness.records.record import RunRecord, load_record
 from benchmarl_himpo.harness.records.spec import RunSpec
 from benchmarl_himpo.harness.sweeps.engines import Ended
 from benchmarl_himpo.harness.sweeps.run_one import run_one
-from support.tiny_overrides import NARROW, ON_CPU, SAMPLING_BATCHES
+from support.tiny_overrides import SAMPLING
 
 FINGERPRINT = "0123456789abcdef"
 N_FRAMES = 320
 
 TINY = [
-    *SAMPLING_BATCHES,
+    *SAMPLING,
     f"experiment.max_n_frames={N_FRAMES}",
-    "experiment.on_policy_minibatch_size=30",
-    "experiment.off_policy_n_optimizer_steps=2",
-    "experiment.off_policy_train_batch_size=8",
-    "experiment.off_policy_memory_size=200",
     "experiment.evaluation_interval=160",
     "experiment.evaluation_episodes=2",
-    "experiment.checkpoint_interval=80",
-    *ON_CPU,
-    *NARROW,
     "absolute_metric_episodes=5",
 ]
 

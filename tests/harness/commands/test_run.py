@@ -20,6 +20,7 @@ from benchmarl.experiment import Callback, Experiment, ExperimentConfig
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
+from support.tiny_overrides import SMALL
 from tensordict import TensorDictBase
 
 from benchmarl_himpo import register
@@ -120,11 +121,9 @@ def test_one_option_chooses_the_simulation(accelerated: bool, make_experiment: M
     experiment.close()
 
 
-def test_multirun_trains_several_algorithms(
-    call_command: RunCommand, tmp_path: Path, tiny_overrides: list[str]
-) -> None:
-    overrides = [o for o in tiny_overrides if not o.startswith("experiment.save_folder")]
-    done = call_command("--multirun", "algorithm=himppo,qmix", *overrides, cwd=tmp_path)
+def test_multirun_trains_several_algorithms(call_command: RunCommand, tmp_path: Path) -> None:
+    overrides = ["algorithm=himppo,qmix", "task=vmas/balance", "task.max_steps=10", *SMALL]
+    done = call_command("--multirun", *overrides, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for algorithm in ("himppo", "qmix"):
         assert f"{algorithm} on vmas/balance, seed 0" in done.stdout

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from support.tiny_overrides import SAMPLING_BATCHES
+from support.tiny_overrides import SAMPLING
 
 from benchmarl_himpo.harness.composition import compose
 from benchmarl_himpo.harness.runs import ResumableExperiment
@@ -20,12 +20,9 @@ def sampling_overrides(tiny_overrides: list[str]) -> list[str]:
     """Four iterations of 80 frames, a checkpoint after each, an evaluation after every second."""
     return [
         *tiny_overrides,
-        *SAMPLING_BATCHES,
+        *SAMPLING,
         f"experiment.max_n_frames={N_FRAMES}",
-        "experiment.on_policy_minibatch_size=30",
-        "experiment.off_policy_memory_size=200",
         "experiment.evaluation_interval=160",
-        "experiment.checkpoint_interval=80",
         "experiment.exploration_anneal_frames=200",
     ]
 
