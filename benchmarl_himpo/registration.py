@@ -85,7 +85,7 @@ def register_algorithm(config_class: type[AlgorithmConfig]) -> None:
 
     name = snake_case(config_class.associated_class().__name__)
     _add(algorithm_config_registry, name, config_class, f"algorithm={name}")
-    ConfigStore.instance().store(name=f"{name}_config", group="algorithm", node=config_class)
+    _store("algorithm", f"{name}_config", config_class)
 
 
 def register_task(task: Task) -> None:
@@ -111,7 +111,7 @@ def register_task(task: Task) -> None:
         return
     schema = snake_case(options.__name__)
     _add(_schemas, schema, options, f"the schema task/{schema}")
-    ConfigStore.instance().store(name=schema, group="task", node=options)
+    _store("task", schema, options)
     offer_type_check(name, options)
 
 
@@ -144,6 +144,13 @@ def _add(registry: dict[str, Any], name: str, value: object, option: str) -> Non
     if _where(known) != _where(value):
         raise ValueError(f"{option} is {_where(known)} already, and cannot be {_where(value)} too: choose another name")
     registry[name] = value
+
+
+def _store(group: str, name: str, schema: type) -> None:
+    """Put a schema into Hydra's store where it is not in it: it takes a third of the time of a composition."""
+    stored = ConfigStore.instance().repo.get(group, {}).get(f"{name}.yaml")
+    if stored is None or OmegaConf.get_type(stored.node) is not schema:
+        ConfigStore.instance().store(name=name, group=group, node=schema)
 
 
 def _where(value: object) -> str:

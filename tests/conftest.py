@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 from benchmarl.experiment import Experiment, ExperimentConfig
+from hydra.core.hydra_config import HydraConfig
 from hypothesis import settings
 from omegaconf import OmegaConf
-from support.tiny_overrides import NARROW, ON_CPU
+from support.tiny_overrides import SMALL
 
 import benchmarl_himpo
+from benchmarl_himpo.harness.commands.run import main as run_main
 from benchmarl_himpo.harness.composition import compose
 from benchmarl_himpo.harness.runs.training import load_experiment
 
@@ -37,26 +39,7 @@ def _registered() -> None:
 @pytest.fixture
 def tiny_overrides(tmp_path: Path) -> list[str]:
     """Overrides that shrink every experiment: 2 iterations of 40 frames, evaluated and saved."""
-    return [
-        "experiment.max_n_frames=80",
-        "experiment.on_policy_collected_frames_per_batch=40",
-        "experiment.on_policy_n_envs_per_worker=2",
-        "experiment.on_policy_n_minibatch_iters=1",
-        "experiment.on_policy_minibatch_size=20",
-        "experiment.off_policy_collected_frames_per_batch=40",
-        "experiment.off_policy_n_envs_per_worker=2",
-        "experiment.off_policy_n_optimizer_steps=2",
-        "experiment.off_policy_train_batch_size=8",
-        "experiment.off_policy_memory_size=80",
-        "experiment.evaluation_interval=40",
-        "experiment.evaluation_episodes=2",
-        "experiment.checkpoint_interval=40",
-        *ON_CPU,
-        f"experiment.save_folder={tmp_path / 'runs'}",
-        f"task={TINY_TASK}",
-        "task.max_steps=10",
-        *NARROW,
-    ]
+    return [*SMALL, f"experiment.save_folder={tmp_path / 'runs'}", f"task={TINY_TASK}", "task.max_steps=10"]
 
 
 @pytest.fixture
@@ -76,6 +59,33 @@ def make_experiment(tiny_overrides: list[str]) -> Callable[..., Experiment]:
         return load_experiment(cfg, cfg.hydra.runtime.choices)
 
     return make
+
+
+@pytest.fixture
+def call_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """The same as `run_command` in this process, without the seconds that another one takes to import everything."""
+
+    def call(*arguments: str, cwd: Path, main: Callable[[], None] = run_main) -> subprocess.CompletedProcess[str]:
+        code: int | str | None = 0
+        # Hydra's logging would replace pytest's, and its configuration outlives the call
+        quiet = ["hydra/job_logging=none", "hydra/hydra_logging=none"]
+        with monkeypatch.context() as patch:
+            patch.chdir(cwd)
+            patch.setattr(sys, "argv", ["himpo", *arguments, *quiet])
+            patch.setattr(HydraConfig.instance(), "cfg", None)
+            try:
+                main()
+            except SystemExit as error:
+                code = error.code
+        out, err = capsys.readouterr()
+        is_sentence = isinstance(code, str)
+        return subprocess.CompletedProcess(
+            arguments, 1 if is_sentence else code or 0, out, f"{err}{code}\n" if is_sentence else err
+        )
+
+    return call
 
 
 @pytest.fixture

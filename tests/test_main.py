@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
@@ -61,29 +62,27 @@ def test_help_is_the_text_of_the_command(
     assert f"python -m benchmarl_himpo.{command} " in usage
 
 
-@pytest.mark.parametrize(
-    "arguments", [["--help"], ["--multirun", "seed=0,1", "algorithm=ippo", "experiment.loggers=[abacus]"]]
-)
-def test_the_command_of_hydra_is_the_same_both_ways(arguments: list[str], tmp_path: Path) -> None:
-    """Help, and jobs that are refused before anything is built."""
+def test_the_help_of_hydra_is_the_same_both_ways(tmp_path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PACKAGE.parent)}
     processes = [
         subprocess.Popen(
-            [sys.executable, "-m", *command, *arguments, f"hydra.sweep.dir={tmp_path / str(i)}"],
-            cwd=tmp_path,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+            [sys.executable, "-m", *command, "--help"], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
         )
-        for i, command in enumerate([["benchmarl_himpo.run"], ["benchmarl_himpo", "run"]])
+        for command in (["benchmarl_himpo.run"], ["benchmarl_himpo", "run"])
     ]
-    (out, error), other = (process.communicate(timeout=300) for process in processes)
-    assert processes[0].returncode == processes[1].returncode == (arguments != ["--help"])
-    if arguments == ["--help"]:
-        assert out == other[0]
-        assert "algorithm: " in out and "himppo_paper" in out
-    else:
-        assert "experiment.loggers has the unknown logger 'abacus'" in error
-        assert error == other[1]
-        assert {path.name for path in (tmp_path / "0").iterdir()} == {path.name for path in (tmp_path / "1").iterdir()}
+    one, other = (process.communicate(timeout=300)[0] for process in processes)
+    assert processes[0].returncode == processes[1].returncode == 0
+    assert one == other
+    assert "algorithm: " in one and "himppo_paper" in one
+
+
+def test_jobs_of_hydra_that_are_refused_before_anything_is_built_are_the_same_both_ways(
+    call_command: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    arguments = ["--multirun", "seed=0,1", "algorithm=ippo", "experiment.loggers=[abacus]"]
+    one = call_command(*arguments, f"hydra.sweep.dir={tmp_path / '0'}", cwd=tmp_path)
+    other = call_command("run", *arguments, f"hydra.sweep.dir={tmp_path / '1'}", cwd=tmp_path, main=main)
+    assert one.returncode == other.returncode == 1
+    assert "experiment.loggers has the unknown logger 'abacus'" in one.stderr
+    assert one.stderr == other.stderr
+    assert {path.name for path in (tmp_path / "0").iterdir()} == {path.name for path in (tmp_path / "1").iterdir()}

@@ -14,6 +14,7 @@ from benchmarl.algorithms import MappoConfig
 from benchmarl.algorithms import algorithm_config_registry as host_registry
 from benchmarl.environments import task_config_registry
 from omegaconf import OmegaConf
+from support.tiny_overrides import SMALL
 
 from benchmarl_himpo import PluginError, add_yaml_folder, config, register, register_algorithm, register_task
 from benchmarl_himpo.algorithms import HimppoConfig
@@ -45,9 +46,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def overrides(tiny_overrides: list[str]) -> list[str]:
-    kept = [line for line in tiny_overrides if not line.startswith(("task", "experiment.save_folder"))]
-    return [*kept, *OWN]
+def overrides() -> list[str]:
+    return [*SMALL, *OWN]
 
 
 def python(site: Path, cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

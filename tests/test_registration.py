@@ -17,6 +17,7 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
+from support.tiny_overrides import SMALL
 
 from benchmarl_himpo import register
 from benchmarl_himpo.algorithms import algorithm_config_registry
@@ -82,15 +83,11 @@ def _run_python(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_benchmarls_own_command_trains_ours_without_being_told(tmp_path: Path) -> None:
-    overrides = ["algorithm=himppo", "task=lbf/foraging_8x8_2p_1f", "model.num_cells=[8]", "critic_model.num_cells=[8]"]
-    frames = "experiment.on_policy_collected_frames_per_batch=40"
-    small = ["experiment.max_n_iters=1", "experiment.on_policy_n_envs_per_worker=2", frames]
-    rest = ["experiment.on_policy_minibatch_size=20", "experiment.on_policy_n_minibatch_iters=1"]
-    off = ["experiment.evaluation=false", "experiment.loggers=[]", "experiment.checkpoint_at_end=true"]
-    done = _run_python("-m", "benchmarl.run", *overrides, *small, *rest, *off, cwd=tmp_path)
+    overrides = ["algorithm=himppo", "task=lbf/foraging_8x8_2p_1f", *SMALL, "experiment.loggers=[]"]
+    done = _run_python("-m", "benchmarl.run", *overrides, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "without type checks" not in done.stderr
-    assert len(list(tmp_path.rglob("himppo_foraging_8x8_2p_1f_*/checkpoints/checkpoint_40.pt"))) == 1
+    assert len(list(tmp_path.rglob("himppo_foraging_8x8_2p_1f_*/checkpoints/checkpoint_80.pt"))) == 1
 
 
 def test_programs_without_benchmarl_find_nothing_of_ours_and_load_no_torch(tmp_path: Path) -> None:

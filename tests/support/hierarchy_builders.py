@@ -7,7 +7,7 @@ from functools import cached_property
 import torch
 from benchmarl.models import MlpConfig
 from tensordict import TensorDict
-from tensordict.nn import ProbabilisticTensorDictSequential
+from tensordict.nn import ProbabilisticTensorDictSequential, TensorDictModuleBase
 from torch import Tensor, nn
 from torchrl.data import Composite, Unbounded
 from torchrl.envs.utils import ExplorationType, set_exploration_type
@@ -125,12 +125,12 @@ class TinyHierarchy:
         return self.policy.actors
 
     @property
-    def critics(self) -> list[nn.Module]:
+    def critics(self) -> list[TensorDictModuleBase]:
         """Value networks with one value per node, workers first."""
         return self.networks.critics
 
     @cached_property
-    def edge_critics(self) -> list[nn.Module]:
+    def edge_critics(self) -> list[TensorDictModuleBase]:
         """Value networks with one value per edge, workers first."""
         return self.make_networks(edge_values=range(self.layout.n_levels)).critics
 
@@ -230,7 +230,7 @@ class TinyHierarchy:
             steps.append(td)
         return torch.stack(steps, dim=1)
 
-    def answer(self, module: nn.Module, td: TensorDict) -> Tensor:
+    def answer(self, module: TensorDictModuleBase, td: TensorDict) -> Tensor:
         """What a network says: parameters of an actor's distribution, or values. Shape ``[*B, E, F]``."""
         td = td.clone()
         if not isinstance(module, ProbabilisticTensorDictSequential):

@@ -156,7 +156,7 @@ def reward_scheme_loop(
     """
     n_envs, n_steps, n_agents, _ = batch.reward.shape
     out: list[LoopTargets] = []
-    intrinsic: Tensor | None = None
+    intrinsic = torch.empty(0)  # nobody is above the top
     for level in range(layout.top, -1, -1):
         period, n_edges = layout.periods[level], layout.n_recipients(level)
         shape, dtype = (n_envs, n_steps, n_edges, 1), batch.reward.dtype
@@ -167,7 +167,7 @@ def reward_scheme_loop(
             is_decision = [time % period == 0 for time in clock]
             is_boundary = [(time + 1) % period == 0 for time in clock]
             is_start = [t == 0 or flag for t, flag in enumerate(is_decision)]
-            rows = {"decisions": is_decision, "all": [True] * n_steps}.get(critic_rows)
+            rows = {"decisions": is_decision, "all": [True] * n_steps}.get(critic_rows, [])
             if level > 0 and critic_rows == "sampled":
                 rows = drawn[level][b].tolist()
             for edge in range(n_edges):

@@ -62,7 +62,7 @@ class TinyExperiment:
     def config(self, **options: Any) -> ExperimentConfig:
         """The experiment config with some options replaced."""
         config = ExperimentConfig.get_from_yaml()
-        tiny = {
+        tiny: dict[str, Any] = {
             "max_n_frames": None,
             "max_n_iters": 2,
             "on_policy_collected_frames_per_batch": 64,

@@ -6,18 +6,9 @@ from pathlib import Path
 
 from benchmarl_himpo.harness.composition import compose
 from benchmarl_himpo.harness.runs.training import load_experiment
-from support.tiny_overrides import NARROW, ON_CPU, SAMPLING_BATCHES
+from support.tiny_overrides import SAMPLING
 
-OVERRIDES = [
-    *SAMPLING_BATCHES,
-    "experiment.max_n_frames=160",
-    "experiment.on_policy_minibatch_size=40",
-    "experiment.off_policy_n_optimizer_steps=2",
-    "experiment.evaluation=false",
-    "experiment.checkpoint_interval=80",
-    *ON_CPU,
-    *NARROW,
-]
+OVERRIDES = [*SAMPLING, "experiment.max_n_frames=160", "experiment.evaluation=false"]
 
 
 def train(folder: Path, *overrides: str) -> Path:

@@ -133,9 +133,9 @@ def test_misspelt_and_missing_options_are_named() -> None:
 
 
 def test_the_command_names_what_is_wrong(
-    run_command: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+    call_command: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
-    done = run_command("task=lbfws/easy", "task.n_foods=99", cwd=tmp_path)
+    done = call_command("task=lbfws/easy", "task.n_foods=99", cwd=tmp_path)
     assert done.returncode == 1
     assert "task.n_foods=99 must be at most 8 on task.field_size=[8, 8]" in done.stderr
     assert "Traceback" not in done.stderr

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from benchmarl.experiment import Callback, Experiment, ExperimentConfig
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
+from support.tiny_overrides import SMALL
 from tensordict import TensorDictBase
 
 from benchmarl_himpo import register
@@ -39,7 +39,6 @@ from benchmarl_himpo.harness.runs import CheckpointError, training
 from benchmarl_himpo.harness.runs.run_config import load_run_config, save_run_config
 from benchmarl_himpo.harness.runs.training import CommandError, run_to_end
 
-ROOT = Path(__file__).parents[3]
 MakeExperiment = Callable[..., Experiment]
 RunCommand = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -122,9 +121,9 @@ def test_one_option_chooses_the_simulation(accelerated: bool, make_experiment: M
     experiment.close()
 
 
-def test_multirun_trains_several_algorithms(run_command: RunCommand, tmp_path: Path, tiny_overrides: list[str]) -> None:
-    overrides = [o for o in tiny_overrides if not o.startswith("experiment.save_folder")]
-    done = run_command("--multirun", "algorithm=himppo,qmix", *overrides, cwd=tmp_path)
+def test_multirun_trains_several_algorithms(call_command: RunCommand, tmp_path: Path) -> None:
+    overrides = ["algorithm=himppo,qmix", "task=vmas/balance", "task.max_steps=10", *SMALL]
+    done = call_command("--multirun", *overrides, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for algorithm in ("himppo", "qmix"):
         assert f"{algorithm} on vmas/balance, seed 0" in done.stdout
@@ -136,7 +135,7 @@ def test_multirun_trains_several_algorithms(run_command: RunCommand, tmp_path: P
 
 
 def test_a_run_of_own_files_and_classes_is_measured_and_goes_on_without_the_files(
-    run_command: RunCommand, tmp_path: Path, tiny_overrides: list[str], monkeypatch: pytest.MonkeyPatch
+    call_command: RunCommand, tmp_path: Path, tiny_overrides: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = {
         "experiment": "defaults: [quick]\nlr: 0.002",
@@ -149,12 +148,12 @@ def test_a_run_of_own_files_and_classes_is_measured_and_goes_on_without_the_file
     (tmp_path / "own_layers.py").write_text("import torch\n\nclass Own(torch.nn.Tanh):\n    pass\n")
     chosen = [f"{group}=mine" for group in (*own, "model@critic_model")]
     overrides = ["--config-dir=own", *chosen, "absolute_metric_episodes=2", *tiny_overrides]
-    done = run_command(*overrides, cwd=tmp_path, PYTHONPATH=f"{ROOT}{os.pathsep}{tmp_path}")
+    monkeypatch.syspath_prepend(tmp_path)
+    done = call_command(*overrides, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "absolute metric" in done.stdout
 
     shutil.rmtree(tmp_path / "own")
-    monkeypatch.syspath_prepend(tmp_path)
     (folder,) = (tmp_path / "runs").iterdir()
     trusted = [f"{node}.activation_class=own_layers.Own" for node in ("model", "critic_model")]
     resume(folder, trusted)  # is finished: plays what is measured again
@@ -185,8 +184,8 @@ def test_models_of_own_files_are_composed_again_without_them(text: str, tmp_path
     assert "mine" not in choices.values()
 
 
-def test_a_request_that_cannot_be_met_ends_with_one_sentence(run_command: RunCommand, tmp_path: Path) -> None:
-    done = run_command("algorithm=ippo", "experiment.loggers=[abacus]", cwd=tmp_path)
+def test_a_request_that_cannot_be_met_ends_with_one_sentence(call_command: RunCommand, tmp_path: Path) -> None:
+    done = call_command("algorithm=ippo", "experiment.loggers=[abacus]", cwd=tmp_path)
     assert done.returncode == 1
     assert "experiment.loggers has the unknown logger 'abacus': choose from csv," in done.stderr
     assert "Traceback" not in done.stderr
@@ -314,8 +313,8 @@ def test_tasks_of_users_need_nothing_that_is_known(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.skipif(find_spec("pettingzoo") is not None, reason="PettingZoo is installed")
-def test_the_command_says_what_a_task_needs(run_command: RunCommand, tmp_path: Path) -> None:
-    done = run_command("algorithm=ippo", "task=pettingzoo/simple_tag", cwd=tmp_path)
+def test_the_command_says_what_a_task_needs(call_command: RunCommand, tmp_path: Path) -> None:
+    done = call_command("algorithm=ippo", "task=pettingzoo/simple_tag", cwd=tmp_path)
     assert done.returncode == 1
     assert "task=pettingzoo/simple_tag needs pettingzoo<1.26 (not installed)" in done.stderr
     assert "Traceback" not in done.stderr

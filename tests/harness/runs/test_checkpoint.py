@@ -137,7 +137,7 @@ def test_a_run_that_goes_on_elsewhere_leaves_the_old_one_as_it_was(runs, tmp_pat
     ("key", "value"), [("model.norm_class", "subprocess.check_output"), ("algorithm.gnn_class", "os.path.Conv")]
 )
 def test_a_foreign_configuration_imports_nothing_it_should_not(key: str, value: str, runs) -> None:
-    folder = runs.run("algorithm=himppo", "experiment.max_n_frames=80")
+    folder = runs.trained("algorithm=himppo", "experiment.max_n_frames=80")
     saved = OmegaConf.load(folder / "run.yaml")
     OmegaConf.update(saved, key, value)
     OmegaConf.save(saved, folder / "run.yaml")
@@ -164,7 +164,7 @@ def test_a_foreign_configuration_imports_nothing_it_should_not(key: str, value: 
     ],
 )
 def test_a_change_that_does_not_fit_the_configuration_is_named(override: str, needed: str, runs) -> None:
-    folder = runs.run("algorithm=himppo", "experiment.max_n_frames=80")
+    folder = runs.trained("algorithm=himppo", "experiment.max_n_frames=80")
     with pytest.raises(ValueError, match=re.escape(needed)) as raised:
         load_run_config(folder, [override])
     assert "\n" not in str(raised.value)
@@ -175,7 +175,7 @@ CHOICES = ["task=vmas/balance", "algorithm=ippo", "model=layers/gru", "model@cri
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_a_run_keeps_its_files(choice: str, runs) -> None:
-    folder = runs.run("algorithm=himppo", "experiment.max_n_frames=80")
+    folder = runs.trained("algorithm=himppo", "experiment.max_n_frames=80")
     before = last_state(folder, 80)
     commands = {
         "resume": lambda: resume.resume(folder, [choice, "experiment.max_n_frames=160"]),
@@ -187,7 +187,10 @@ def test_a_run_keeps_its_files(choice: str, runs) -> None:
             command()
     assert newest_checkpoint(folder / "checkpoints").name == "checkpoint_80.pt"
     assert differences(before, last_state(folder, 80)) == []
-    # What the sentence says can be changed
+
+
+def test_what_is_no_file_of_a_run_can_be_changed(runs) -> None:
+    folder = runs.trained("algorithm=himppo", "experiment.max_n_frames=80")
     read_for_trained_runs("evaluate", EvaluateOptions, [str(folder), "task.n_agents=5"])
     read_for_trained_runs("export", ExportOptions, [str(folder), "task.n_agents=5"])
     resume.resume(folder, ["experiment.max_n_frames=160", "+experiment.adam_extra_kwargs.weight_decay=1e-4"])
@@ -228,7 +231,7 @@ def test_a_full_disk_leaves_the_checkpoints_that_were_there(
 def test_a_checkpoint_of_something_else_is_refused(
     override: str, what: str, runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = runs.run("algorithm=ippo", "experiment.max_n_frames=80")
+    folder = runs.trained("algorithm=ippo", "experiment.max_n_frames=80")
     identity = type(runs.build("algorithm=ippo"))._identity
     overrides = [override] if "=" in override else []
     if not overrides:
@@ -253,7 +256,7 @@ def test_a_checkpoint_of_something_else_is_refused(
     ],
 )
 def test_what_differs_from_a_checkpoint_is_named_with_both_values(overrides: list[str], words: str, runs) -> None:
-    folder = runs.run("algorithm=ippo", "experiment.max_n_frames=80")
+    folder = runs.trained("algorithm=ippo", "experiment.max_n_frames=80")
     restore_file = newest_checkpoint(folder / "checkpoints")
     with pytest.raises(CheckpointError) as raised:
         runs.build("algorithm=ippo", *overrides, f"experiment.restore_file={restore_file}")
@@ -276,7 +279,7 @@ def test_a_checkpoint_without_the_options_of_its_task_is_continued_and_tells_wha
 
 
 def test_a_folder_is_written_to_by_one_process(runs) -> None:
-    folder = runs.run("algorithm=ippo", "experiment.max_n_frames=80")
+    folder = runs.trained("algorithm=ippo", "experiment.max_n_frames=80")
     first = runs.build_resumed(folder)
     with pytest.raises(RunLockedError, match="another process writes to"):
         runs.build_resumed(folder)
@@ -288,7 +291,7 @@ def test_a_folder_is_written_to_by_one_process(runs) -> None:
 
 
 def test_the_command_says_when_a_run_is_finished(runs, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = runs.run("algorithm=ippo", "experiment.max_n_frames=80")
+    folder = runs.trained("algorithm=ippo", "experiment.max_n_frames=80")
     resume.resume(folder.parent, [])
     assert "is finished: 80 of 80 frames" in capsys.readouterr().out
 
@@ -304,7 +307,7 @@ def test_the_command_refuses_what_is_no_run(tmp_path: Path) -> None:
 
 
 def test_the_command_tells_what_an_option_is_not(runs) -> None:
-    folder = runs.run("algorithm=ippo", "experiment.max_n_frames=80")
+    folder = runs.trained("algorithm=ippo", "experiment.max_n_frames=80")
     done = subprocess.run(
         [sys.executable, "-m", "benchmarl_himpo.resume", str(folder), "experiment.max_frames=160"],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},

@@ -44,7 +44,7 @@ EVALUATION = (ResumableExperiment, "_evaluation_loop", 3)
 def test_a_run_that_stops_anywhere_goes_on_as_if_it_had_not(
     where: tuple[type, str, int], error: BaseException, runs, monkeypatch: pytest.MonkeyPatch, capsys, tmp_path: Path
 ) -> None:
-    whole = runs.run("algorithm=himppo")
+    whole = runs.trained("algorithm=himppo")
     stopped = tmp_path / "stopped"
     cfg = compose([*runs.overrides, "algorithm=himppo", f"experiment.save_folder={stopped}"], return_hydra_config=True)
     with monkeypatch.context() as patch:

@@ -43,7 +43,7 @@ def networks(folder: Path, n_frames: int) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("beside", [False, True])
 def test_a_branch_is_a_run_of_its_own_and_leaves_the_old_one_alone(beside: bool, runs, tmp_path: Path) -> None:
-    old = runs.run("algorithm=himppo")
+    old = runs.trained("algorithm=himppo")
     before = contents(old)
     checkpoint = old / "checkpoints" / "checkpoint_160.pt"
     folder = old.parent if beside else tmp_path / "new"
@@ -68,7 +68,7 @@ def test_a_branch_is_a_run_of_its_own_and_leaves_the_old_one_alone(beside: bool,
 
 
 def test_a_branch_without_changes_is_the_run_it_came_from_and_goes_on_itself(runs, tmp_path: Path) -> None:
-    old = runs.run("algorithm=himppo")
+    old = runs.trained("algorithm=himppo")
     branch = [f"experiment.restore_file={old / 'checkpoints' / 'checkpoint_160.pt'}", "experiment.max_n_frames=240"]
     new = runs.run("algorithm=himppo", *branch, f"experiment.save_folder={tmp_path / 'new'}")
     resumed = runs.resume(new, "experiment.max_n_frames=320")
@@ -81,7 +81,7 @@ def test_a_branch_without_changes_is_the_run_it_came_from_and_goes_on_itself(run
 
 
 def test_only_what_is_asked_of_resume_goes_back_in_a_run(runs) -> None:
-    folder, other = runs.run("algorithm=ippo"), runs.run("algorithm=ippo", "seed=1")
+    folder, other = runs.trained("algorithm=ippo"), runs.run("algorithm=ippo", "seed=1")
     with pytest.raises(CheckpointError, match=r"is no checkpoint of .*: to begin a new run from it, give it to python"):
         config_to_continue(folder, [f"experiment.restore_file={other / 'checkpoints' / 'checkpoint_160.pt'}"])
     older = folder / "checkpoints" / "checkpoint_160.pt"
@@ -90,7 +90,7 @@ def test_only_what_is_asked_of_resume_goes_back_in_a_run(runs) -> None:
 
 
 def test_the_record_of_a_branch_is_not_that_of_the_run_it_came_from(runs, tmp_path: Path) -> None:
-    old = runs.run("algorithm=ippo")
+    old = runs.trained("algorithm=ippo")
     checkpoint = old / "checkpoints" / "checkpoint_160.pt"
     records = []
     for override in ("experiment.restore_file=null", f"experiment.restore_file={checkpoint}"):
@@ -109,7 +109,7 @@ def test_the_record_of_a_branch_is_not_that_of_the_run_it_came_from(runs, tmp_pa
 
 
 def test_weights_go_to_another_team_size_and_all_else_is_new(runs) -> None:
-    old = runs.run("algorithm=himppo")
+    old = runs.trained("algorithm=himppo")
     overrides = ["algorithm=himppo", "task.n_agents=5", f"init_from={old.parent}"]
     experiment = runs.build(*overrides)
     trained = networks(old, 320)
@@ -147,7 +147,7 @@ def test_what_does_not_fit_is_named_and_begins_fresh(
     old: str, new: str, fresh: set[str], runs, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With MAPPO the critic's first layer counts agents; two levels look at another number of superiors' goals."""
-    folder = runs.run(f"algorithm={old}")
+    folder = runs.trained(f"algorithm={old}")
     team = [] if old == "himppo" or old == "qmix" else ["task.n_agents=5"]
     plain = runs.build(f"algorithm={new}", *team)
     untouched = networks_of(plain)
@@ -168,14 +168,14 @@ def test_what_does_not_fit_is_named_and_begins_fresh(
 
 
 def test_options_of_the_loss_are_the_new_runs(runs) -> None:
-    folder = runs.run("algorithm=ippo", "experiment.max_n_frames=80")
+    folder = runs.trained("algorithm=ippo", "experiment.max_n_frames=80")
     experiment = runs.build("algorithm=ippo", f"init_from={folder}", "algorithm.clip_epsilon=0.5")
     assert experiment.losses["agents"].clip_epsilon == pytest.approx(0.5)
     experiment.close()
 
 
 def test_bad_beginnings_end_before_training_with_one_sentence(runs, tmp_path: Path) -> None:
-    folder = runs.run("algorithm=ippo", "experiment.max_n_frames=80")
+    folder = runs.trained("algorithm=ippo", "experiment.max_n_frames=80")
     checkpoint = folder / "checkpoints" / "checkpoint_80.pt"
     with pytest.raises(CheckpointError, match=r"init_from=nowhere: nowhere does not exist"):
         runs.build("init_from=nowhere")
@@ -191,7 +191,7 @@ def test_bad_beginnings_end_before_training_with_one_sentence(runs, tmp_path: Pa
 
 
 def test_the_weights_a_run_began_with_are_part_of_what_it_is(runs, tmp_path: Path) -> None:
-    folder = runs.run("algorithm=ippo", "experiment.max_n_frames=80")
+    folder = runs.trained("algorithm=ippo", "experiment.max_n_frames=80")
     digest = hashlib.sha256((folder / "checkpoints" / "checkpoint_80.pt").read_bytes()).hexdigest()
     configs = []
     for override in ("init_from=null", f"init_from={folder}", f"init_from={folder}/checkpoints/checkpoint_80.pt"):
@@ -207,7 +207,7 @@ def test_the_weights_a_run_began_with_are_part_of_what_it_is(runs, tmp_path: Pat
 
 
 def test_a_record_and_reports_say_what_a_run_of_a_sweep_began_from(runs, tmp_path: Path) -> None:
-    old = runs.run("algorithm=ippo", "experiment.max_n_frames=80")
+    old = runs.trained("algorithm=ippo", "experiment.max_n_frames=80")
     overrides = [line for line in runs.overrides if not line.startswith("experiment.save_folder")]
     (spec,) = make_specs([[*overrides, "algorithm=ippo", f"init_from={old.parent}"]], tmp_path / "sweep", "f" * 16)
     spec.save()

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from benchmarl.environments import task_config_registry
 from omegaconf import OmegaConf
+from support.tiny_overrides import SMALL
 
 from benchmarl_himpo.environments.tasks import load_task
 from benchmarl_himpo.harness.commands import evaluate, export, resume, sweep
@@ -59,9 +60,8 @@ def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.fixture
-def overrides(tiny_overrides: list[str]) -> list[str]:
-    kept = [line for line in tiny_overrides if not line.startswith(("task", "experiment.save_folder"))]
-    return [*kept, f"task={TASK}", "algorithm=himppo_2l", "experiment.evaluation_episodes=3"]
+def overrides() -> list[str]:
+    return [*SMALL, f"task={TASK}", "algorithm=himppo_2l", "experiment.evaluation_episodes=3"]
 
 
 @pytest.fixture

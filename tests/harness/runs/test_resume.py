@@ -95,7 +95,7 @@ def test_every_vmas_task_resumes_exactly_in_the_middle_of_episodes(task, actions
 
 def check_resumes_exactly(runs, *overrides: str) -> ResumableExperiment:
     """Half a run, resumed, leaves what the whole run leaves."""
-    whole = runs.run(*overrides)
+    whole = runs.trained(*overrides)
     half = runs.run(*overrides, "experiment.max_n_frames=160")
     resumed = runs.resume(half, f"experiment.max_n_frames={N_FRAMES}")
     assert (resumed.resumed, resumed.resumed_exactly) == (True, True)
@@ -191,8 +191,8 @@ def test_every_level_resumes_with_the_learning_rate_that_is_asked_for(begun_with
 
 def test_rows_logged_after_the_checkpoint_are_written_once(runs) -> None:
     """As if killed between two checkpoints, in the middle of a row."""
-    whole = runs.run("algorithm=ippo")
-    half = runs.run("algorithm=ippo", "experiment.max_n_frames=160")
+    whole = runs.trained("algorithm=ippo")
+    half = runs.trained("algorithm=ippo", "experiment.max_n_frames=160")
     (rewards,) = half.glob("*/scalars/collection_reward_episode_reward_mean.csv")
     rewards.write_text(rewards.read_text() + "2,123.0\n3,12")
     runs.resume(half, f"experiment.max_n_frames={N_FRAMES}")
@@ -200,7 +200,7 @@ def test_rows_logged_after_the_checkpoint_are_written_once(runs) -> None:
 
 
 def test_a_moved_run_resumes(runs, tmp_path: Path) -> None:
-    half = runs.run("algorithm=ippo", "experiment.max_n_frames=160")
+    half = runs.trained("algorithm=ippo", "experiment.max_n_frames=160")
     moved = tmp_path / "elsewhere" / half.name
     shutil.move(half, moved)
     resumed = runs.resume(moved, f"experiment.max_n_frames={N_FRAMES}")

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.sweeps import FINGERPRINT, N_FRAMES, TINY, records, results
+from support.sweeps import FINGERPRINT, N_FRAMES, TINY, records, results, run_here
 
 from benchmarl_himpo.harness.commands import sweep
 from benchmarl_himpo.harness.records.ledger import Ledger, State
@@ -31,6 +31,7 @@ LONG = f"experiment.max_n_frames={4 * N_FRAMES}"
 @pytest.fixture(autouse=True)
 def _fixed_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep, "fingerprint", lambda: FINGERPRINT)
+    monkeypatch.setitem(ENGINES, "here", run_here)
 
 
 def run_sweep(folder: Path, *overrides: str) -> None:
@@ -43,7 +44,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sweep")
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(sweep, "fingerprint", lambda: FINGERPRINT)
-        run_sweep(folder, "algorithm=himppo,qmix", f"publish={folder / 'published'}")
+        monkeypatch.setitem(ENGINES, "here", run_here)
+        run_sweep(folder, "algorithm=himppo,qmix", f"publish={folder / 'published'}", "engine=here")
     return folder
 
 
@@ -166,7 +168,7 @@ def test_a_strict_sweep_does_runs_again_and_keeps_their_old_records(
         run_sweep(finished, "algorithm=qmix", *strict)
     with pytest.raises(SystemExit, match=r"publish=.* kept: choose another folder"):
         run_sweep(tmp_path / "sweep", "algorithm=qmix", *strict, f"publish={published}")
-    run_sweep(tmp_path / "sweep", "algorithm=qmix", *strict, f"publish={tmp_path / 'again'}")
+    run_sweep(tmp_path / "sweep", "algorithm=qmix", *strict, f"publish={tmp_path / 'again'}", "engine=here")
     (record,) = records(tmp_path / "sweep")
     (old,) = (record for record in records(finished) if record.algorithm == "qmix")
     assert (record.id, record.fingerprint, old.fingerprint) == (old.id, name, FINGERPRINT)
@@ -186,7 +188,7 @@ def test_a_run_that_went_on_with_another_fingerprint_has_both(
     name = other_numerics(monkeypatch)
     with pytest.raises(SystemExit, match="choose another folder"):
         run_sweep(tmp_path, "algorithm=qmix", "strict=true")
-    run_sweep(tmp_path, "algorithm=qmix")
+    run_sweep(tmp_path, "algorithm=qmix", "engine=here")
     (record,) = records(tmp_path)
     assert (record.fingerprint, record.attempts) == (f"{FINGERPRINT}+{name}", 2)
 
@@ -332,7 +334,7 @@ def test_an_attempt_without_a_checkpoint_is_set_aside(finished: Path, tmp_path: 
     (begun / "record.json").unlink()
     (run,) = (file.parent for file in begun.glob("*/run.yaml"))
     shutil.rmtree(run / "checkpoints")
-    run_sweep(tmp_path, "algorithm=himppo")
+    run_sweep(tmp_path, "algorithm=himppo", "engine=here")
     (record,) = records(tmp_path)
     assert (begun / "abandoned" / run.name / "run.yaml").is_file()
     assert results(record) == results(records(finished)[0])
