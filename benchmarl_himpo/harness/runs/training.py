@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import torch
 from benchmarl.environments import TaskClass
 from benchmarl.hydra_config import (
     load_algorithm_config_from_hydra,
@@ -70,6 +71,8 @@ def check_config(cfg: DictConfig, choices: Mapping[str, str]) -> None:
     check_request(config, on_policy, choices["task"], model_names)
     load_task(cfg.task, choices["task"])
     check_absolute_metric(config, cfg.absolute_metric_episodes)
+    if cfg.n_threads is not None and (type(cfg.n_threads) is not int or cfg.n_threads < 1):
+        raise RequestError(f"n_threads={cfg.n_threads} must be 1 or more, or null for what torch takes.")
 
 
 def load_experiment(cfg: DictConfig, choices: Mapping[str, str], resumes: bool = False) -> ResumableExperiment:
@@ -196,6 +199,9 @@ def train(
     except (ValueError, ImportError, OSError, RenderError, RunLockedError, OmegaConfBaseException) as error:
         raise CommandError(str(error)) from error
     print(f"simulation: {describe_simulation(experiment.task)}")
+    if cfg.n_threads is not None:
+        torch.set_num_threads(cfg.n_threads)
+    print(f"threads: {torch.get_num_threads()}")
     try:
         with watch(experiment):
             run_to_end(experiment)

@@ -120,7 +120,7 @@ def _run_locked(spec: RunSpec, cfg: DictConfig, choices: Mapping[str, str]) -> O
 
 
 def _run_to_record(spec: RunSpec, cfg: DictConfig, choices: Mapping[str, str]) -> None:
-    torch.set_num_threads(1)
+    torch.set_num_threads(cfg.n_threads or 1)
     _place_attempt(spec, cfg)
     n_done = n_frames_done(cfg)
     note_start(spec, n_done, cfg, fingerprint=spec.fingerprint)
