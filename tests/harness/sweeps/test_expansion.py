@@ -75,7 +75,7 @@ def test_a_machine_that_cannot_do_the_runs_of_a_protocol_can_report_them(monkeyp
     monkeypatch.setattr(checks, "find_spec", lambda name: None)
     assert len(load_protocol("sampling_ablations").runs) == PROTOCOLS["sampling_ablations"]
     with pytest.raises(SweepError, match="needs torch_geometric"):
-        specs_of("protocol=sampling_ablations")
+        specs_of("protocol=sampling_ablations", "algorithm=ippo")
 
 
 def test_a_value_on_the_command_line_replaces_that_of_a_protocol() -> None:
