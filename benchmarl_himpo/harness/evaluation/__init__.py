@@ -1,1 +1,1 @@
-"""What a trained policy earns, how sure that is, and whether it uses its hierarchy."""
+"""The return of a trained policy, how sure that is, and whether it uses its hierarchy."""

@@ -50,7 +50,7 @@ class EpisodeFigure:
 
     The scene shows every worker in the colour of its sub-manager, with lines from each node to its superior. On the
     right: per upper level, all goals of the episode in their first two principal components, those in effect in colour;
-    then what each level earns, with a tick where it decides.
+    then the reward of each level, with a tick where it decides.
 
     Args:
         episode: what to draw.
@@ -206,7 +206,7 @@ def principal_components(goals: Tensor) -> tuple[Tensor, float]:
 
 
 def _draw_strip(axes: Any, name: str, level: int | None, group: GroupEpisode) -> Update:
-    """What a level earns over the episode, a line per edge; None: the external reward, a line per agent."""
+    """The reward of a level over the episode, a line per edge; None: the external reward, a line per agent."""
     reward = group.external_reward if level is None else group.reward[level]
     steps = torch.arange(1, len(reward) + 1)
     axes.set_prop_cycle(color=_line_colours())

@@ -1,4 +1,4 @@
-"""A script for VMAS's ``sampling``, and what nobody can earn more than."""
+"""A script for VMAS's ``sampling``, and an upper bound of its return."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def act_greedily_discrete(td: TensorDictBase) -> TensorDictBase:
 
 
 def bound_returns(scenario: SamplingScenario, max_steps: int) -> Tensor:
-    """Bound the return per agent of an episode: every agent samples one cell a step, and a cell pays once.
+    """Bound the return per agent of an episode: every agent samples one cell a step, and a cell gives its reward once.
 
-    So no team earns more than the sum of the best ``n_agents * max_steps`` cells, each at the best of its points. Teams
+    So no team's return exceeds the sum of the best ``n_agents * max_steps`` cells, each at the best of its points. Teams
     cannot reach it: they would have to jump.
 
     Args:

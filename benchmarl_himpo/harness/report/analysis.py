@@ -43,7 +43,7 @@ class Band:
 
 @dataclass(frozen=True)
 class Row:
-    """What a variant earns on a task; means over runs with Student's intervals."""
+    """Returns of a variant on a task; means over runs with Student's intervals."""
 
     variant: str
     seeds: list[int]

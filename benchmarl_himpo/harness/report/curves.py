@@ -38,7 +38,7 @@ class Efficiency:
 
 
 def has_evaluations(comparison: Comparison) -> bool:
-    """Tell whether every run was evaluated while it trained; else curves show what was earned in collection."""
+    """Tell whether every run was evaluated while it trained; else curves show returns of collection."""
     return all(record.evaluation_returns for record in comparison.records)
 
 
