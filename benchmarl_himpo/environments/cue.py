@@ -39,7 +39,7 @@ class CueConfig:
 
 
 class CueEnv(EnvBase):
-    """Every agent receives 1 per step where agent 1's action is the target, which agent 0 sees as a one-hot and agent 1 not.
+    """All receive 1 per step where agent 1's action is the target, which agent 0 sees as a one-hot and agent 1 not.
 
     What agent 0 does changes nothing. Targets are drawn anew every ``redraw_interval`` steps, so that a goal sent when
     a target is new can serve it to the end. Best return: ``max_steps``. Chance: ``max_steps / n_targets``.

@@ -34,8 +34,8 @@ def act_greedily_discrete(td: TensorDictBase) -> TensorDictBase:
 def bound_returns(scenario: SamplingScenario, max_steps: int) -> Tensor:
     """Bound the return per agent of an episode: every agent samples one cell a step, and a cell gives its reward once.
 
-    So no team's return exceeds the sum of the best ``n_agents * max_steps`` cells, each at the best of its points. Teams
-    cannot reach it: they would have to jump.
+    So no team's return exceeds the sum of the best ``n_agents * max_steps`` cells, each at the best of its points.
+    Teams cannot reach it: they would have to jump.
 
     Args:
         scenario: the scenario, with its Gaussians drawn.
