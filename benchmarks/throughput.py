@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -33,7 +32,10 @@ import torch
 from benchmarl_himpo.harness.output import OutputError, check_output_file, write_whole
 
 REFERENCE = "ippo"
+STOCK = "ippo, stock BenchMARL"
+"""What a user would do instead: BenchMARL's own experiment, environment and loggers, with the same hyperparameters."""
 ALGORITHMS: dict[str, list[str]] = {
+    STOCK: ["algorithm=ippo"],
     REFERENCE: ["algorithm=ippo"],
     "mappo": ["algorithm=mappo"],
     "ippo, GATv2": ["algorithm=ippo", "model=gnn_mlp", "model@critic_model=gnn_mlp"],
@@ -41,6 +43,7 @@ ALGORITHMS: dict[str, list[str]] = {
     "himppo_2l": ["algorithm=himppo_2l"],
     "himppo": ["algorithm=himppo"],
 }
+LOGGED_BY_BENCHMARL = ["experiment.loggers=[csv]", "experiment.create_json=true"]
 TEAM_SIZES = (3, 7, 15, 31, 63)
 LARGEST_GNN_TEAM = 15
 DENSITIES = {
@@ -61,26 +64,30 @@ STEPS = 100
 # One process: train a few iterations and report
 
 
-def measure(overrides: list[str], n_iters: int, count_flops: bool) -> dict[str, Any]:
+def measure(overrides: list[str], n_iters: int, count_flops: bool, stock: bool) -> dict[str, Any]:
     """Train and time the parts of every iteration but the first.
 
     Args:
         overrides: the run, in Hydra's syntax.
         n_iters: iterations to time.
         count_flops: train one more iteration to count floating-point operations in.
+        stock: build what BenchMARL's own command would build instead of what ours does.
 
     Returns:
         Seconds per 1,000 frames of every part and iteration, parameters, memory in MiB and, where asked for,
         floating-point operations per frame.
     """
+    from benchmarl.hydra_config import load_experiment_from_hydra
+
     from benchmarl_himpo.harness.composition import compose
     from benchmarl_himpo.harness.runs.training import load_experiment
 
     cfg = compose(overrides, return_hydra_config=True)
+    choices = cfg.hydra.runtime.choices
     n_frames = cfg.experiment.on_policy_collected_frames_per_batch
     cfg.experiment.max_n_frames = n_frames * (1 + n_iters + count_flops)
     before = peak_memory(cfg.experiment.train_device)
-    experiment = load_experiment(cfg, cfg.hydra.runtime.choices)
+    experiment = load_experiment_from_hydra(cfg, choices.task) if stock else load_experiment(cfg, choices)
     stopwatch = make_stopwatch(n_iters, n_frames, cfg.experiment.train_device, count_flops)
     stopwatch.experiment = experiment
     experiment.callbacks.append(stopwatch)
@@ -325,8 +332,7 @@ def row(name: str, table: str, n_agents: int, overrides: list[str], settings: ar
         "experiment.evaluation=false",
         "experiment.checkpoint_interval=0",
         "experiment.checkpoint_at_end=false",
-        "experiment.loggers=[]",
-        "experiment.create_json=false",
+        *(LOGGED_BY_BENCHMARL if name == STOCK else ["experiment.loggers=[]", "experiment.create_json=false"]),
     ]
     return {"name": name, "table": table, "n_agents": n_agents, "overrides": [*overrides, *common]}
 
@@ -339,6 +345,7 @@ def measure_in_a_process(task: dict[str, Any], settings: argparse.Namespace) -> 
             "overrides": [*task["overrides"], f"experiment.save_folder={folder}"],
             "n_iters": settings.iters,
             "count_flops": task["table"] == "density",
+            "stock": task["name"] == STOCK,
         }
         done = subprocess.run(
             [sys.executable, __file__, "--request", json.dumps(request)],
@@ -385,8 +392,13 @@ def merge(task: dict[str, Any], answer: dict[str, Any]) -> None:
 
 def describe_machine(settings: argparse.Namespace) -> dict[str, Any]:
     """Say what the numbers were taken on."""
-    name = torch.cuda.get_device_name() if settings.device.startswith("cuda") else platform.machine()
-    return {"device": name, "threads": settings.threads, "torch": torch.__version__}
+    from benchmarl_himpo.harness.records.provenance import provenance
+
+    of_runs = provenance({settings.device})
+    known = ("cpu", "cpu_capability", "gpu", "torch", "torchrl", "benchmarl", "preloaded")
+    return {"threads": settings.threads, "precision": torch.get_float32_matmul_precision()} | {
+        name: of_runs[name] for name in known
+    }
 
 
 # What a person reads
@@ -395,7 +407,9 @@ def describe_machine(settings: argparse.Namespace) -> dict[str, Any]:
 def format_tables(results: dict[str, Any]) -> str:
     """Lay the measurements out as Markdown tables: medians, and the range of the total."""
     short = results["settings"]["short"]
-    lines = ["Indicative only: small batches, one round.", ""] if short else []
+    machine = {name: value for name, value in results["machine"].items() if value}
+    lines = [", ".join(f"{name} {value}" for name, value in machine.items()), ""]
+    lines += ["Indicative only: small batches, one round.", ""] if short else []
     if any(row["table"] == "simulation" for row in results["rows"]):
         lines += [*format_simulations([row for row in results["rows"] if row["table"] == "simulation"]), ""]
     if any(row["table"] == "foraging" for row in results["rows"]):
@@ -403,12 +417,15 @@ def format_tables(results: dict[str, Any]) -> str:
     trained = [row["table"] for row in results["rows"] if row["table"] not in ("simulation", "foraging")]
     for table in dict.fromkeys(trained):
         rows = [row for row in results["rows"] if row["table"] == table and "seconds_per_1000_frames" in row]
-        references = {row["n_agents"]: median(row, "total") for row in rows if row["name"] == REFERENCE}
+        references = [
+            {row["n_agents"]: median(row, "total") for row in rows if row["name"] == name}
+            for name in (REFERENCE, STOCK)
+        ]
         lines += [
-            "| agents | | collection | processing | training | total (range) | ratio to IPPO | parameters | memory | "
-            "GFLOP / frame |",
-            "|---|---|---|---|---|---|---|---|---|---|",
-            *(format_row(row, references.get(row["n_agents"])) for row in rows),
+            "| agents | | collection | processing | training | total (range) | ratio to IPPO | to stock | parameters | "
+            "memory | GFLOP / frame |",
+            "|---|---|---|---|---|---|---|---|---|---|---|",
+            *(format_row(row, [totals.get(row["n_agents"]) for totals in references]) for row in rows),
             "",
         ]
     return "\n".join(lines)
@@ -449,15 +466,15 @@ def median(row: dict[str, Any], part: str) -> float:
     return statistics.median(row["seconds_per_1000_frames"][part])
 
 
-def format_row(row: dict[str, Any], reference: float | None) -> str:
-    """One line of a table; a dash where nothing was measured."""
+def format_row(row: dict[str, Any], references: list[float | None]) -> str:
+    """One line of a table, with ratios to the totals of references; a dash where nothing was measured."""
     total = row["seconds_per_1000_frames"]["total"]
     cells = [
         str(row["n_agents"]),
         row["name"],
         *(f"{median(row, part):.3f}" for part in PARTS[:-1]),
         f"{median(row, 'total'):.3f} ({min(total):.3f}-{max(total):.3f})",
-        "-" if reference is None else f"{median(row, 'total') / reference:.2f}",
+        *("-" if reference is None else f"{median(row, 'total') / reference:.2f}" for reference in references),
         f"{row['parameters']:,}" if row["parameters"] else "-",
         "-" if row["peak_memory_mib"] is None else f"{row['peak_memory_mib']:.0f} MiB",
         "-" if row["flops_per_frame"] is None else f"{row['flops_per_frame'] / 1e9:.4f}",
@@ -496,7 +513,7 @@ def main() -> None:
     request = json.loads(settings.request)
     environment_only = request.pop("environment_only")
     if environment_only:
-        request.pop("count_flops")
+        request = {name: request[name] for name in ("overrides", "n_iters")}
     print(json.dumps((measure_environment if environment_only else measure)(**request)))
 
 

@@ -21,7 +21,7 @@ from benchmarl_himpo.algorithms.options import as_options, build_hierarchy, chec
 from benchmarl_himpo.config import load_yaml, snake_case
 from benchmarl_himpo.hierarchy import GoalSpace, Hierarchy, build_part, goal_registry
 from benchmarl_himpo.models import HierarchicalPolicy, HimppoNetworks
-from benchmarl_himpo.objectives import HierarchicalGAE, HimppoLoss, RewardScheme, credit_registry
+from benchmarl_himpo.objectives import GoalGradient, HierarchicalGAE, HimppoLoss, RewardScheme, credit_registry
 from benchmarl_himpo.objectives.diagnostics import level_diagnostics
 from benchmarl_himpo.objectives.reward_scheme import CriticRows, LocalReward
 
@@ -59,6 +59,8 @@ class Himppo(Ippo):
         gnn_class: PyG convolution by name; None for the dense layer.
         gnn_kwargs: further arguments of the PyG convolution.
         team_state: give workers the mean state of the team.
+        goal_gradient: share of the workers' gradient that goes on through their goals to the levels above.
+        objective_coef: weight of the PPO objective, one number or one per level.
         lr: learning rate, one number or one per level; None takes ``experiment.lr``.
         entropy_coef: weight of the entropy bonus, one number or one per level.
         **kwargs: the options of :class:`~benchmarl.algorithms.Ippo`.
@@ -91,6 +93,8 @@ class Himppo(Ippo):
         gnn_class: str | None,
         gnn_kwargs: dict[str, Any],
         team_state: bool,
+        goal_gradient: float,
+        objective_coef: float | list[float],
         lr: float | list[float] | None,
         entropy_coef: float | list[float],
         **kwargs: Any,
@@ -117,6 +121,8 @@ class Himppo(Ippo):
         self.gnn_class = gnn_class
         self.gnn_kwargs = gnn_kwargs
         self.team_state = team_state
+        self.goal_gradient = goal_gradient
+        self.objective_coef = objective_coef
         self.lr = lr
 
         for option, config in (("model", self.model_config), ("critic_model", self.critic_model_config)):
@@ -136,7 +142,10 @@ class Himppo(Ippo):
     def _get_loss(self, group: str, policy_for_loss: HierarchicalPolicy, continuous: bool) -> tuple[HimppoLoss, bool]:
         critics = self._networks[group].critics
         with as_options(HimppoConfig):
-            self._advantages[group] = HierarchicalGAE(policy_for_loss, critics, self._schemes[group])
+            gradient = (
+                GoalGradient(policy_for_loss, self.goal_space, self.goal_gradient) if self.goal_gradient else None
+            )
+            self._advantages[group] = HierarchicalGAE(policy_for_loss, critics, self._schemes[group], gradient)
             loss_module = HimppoLoss(
                 policy_for_loss,
                 critics,
@@ -144,6 +153,8 @@ class Himppo(Ippo):
                 entropy_coef=self.entropy_coef,
                 critic_coef=self.critic_coef,
                 loss_critic_type=self.loss_critic_type,
+                objective_coef=self.objective_coef,
+                goal_gradient=gradient,
             )
         return loss_module, False
 
@@ -318,6 +329,8 @@ class HimppoConfig(IppoConfig):
     gnn_class: str | None
     gnn_kwargs: dict[str, Any]
     team_state: bool
+    goal_gradient: float
+    objective_coef: Any
     lr: Any
     entropy_coef: Any
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from tensordict.nn import ProbabilisticTensorDictModule, TensorDictModule, TensorDictModuleBase
 from tensordict.nn.distributions import NormalParamExtractor
+from torch import Tensor
 from torchrl.modules import IndependentNormal, OneHotCategorical
 
 MIN_GOAL_SCALE = 0.01
@@ -44,6 +45,27 @@ class GoalSpace(ABC):
     def dtype(self) -> torch.dtype:
         """Type of a goal's numbers in a TensorDict."""
         return torch.get_default_dtype()
+
+    @property
+    def is_differentiable(self) -> bool:
+        """Whether a goal changes smoothly with the parameters of its distribution, so that :meth:`change` works."""
+        return False
+
+    def change(self, goal: Tensor, old: Tensor, new: Tensor) -> Tensor:
+        """What the same noise would have changed in a goal under other parameters, differentiable in these.
+
+        Args:
+            goal: the goals that were drawn. Shape ``[*B, E, dim]``.
+            old: the network's output that they were drawn with. Shape ``[*B, E, n_parameters]``.
+            new: that of now. Shape ``[*B, E, n_parameters]``.
+
+        Returns:
+            The differences, zero where the parameters are the same. Shape ``[*B, E, dim]``.
+
+        Raises:
+            NotImplementedError: if goals are not differentiable.
+        """
+        raise NotImplementedError(f"goals of a {type(self).__name__} do not change smoothly with their parameters")
 
     @abstractmethod
     def distribution(
@@ -88,14 +110,27 @@ class NormalGoal(GoalSpace):
         """Mean and scale of each number."""
         return 2 * self.dim
 
+    @property
+    def is_differentiable(self) -> bool:
+        """Yes, by reparametrisation."""
+        return True
+
+    def change(self, goal: Tensor, old: Tensor, new: Tensor) -> Tensor:
+        """Of the mean, and of the standard deviation times the noise."""
+        (old_loc, old_scale), (loc, scale) = self._extractor(old), self._extractor(new)
+        return (loc - old_loc) + (scale - old_scale) * (goal - old_loc) / old_scale
+
+    @property
+    def _extractor(self) -> NormalParamExtractor:
+        return NormalParamExtractor(scale_mapping=f"biased_softplus_{self.init_scale}_{MIN_GOAL_SCALE}")
+
     def distribution(
         self, parameters: tuple[str, str], action: tuple[str, str], log_prob: tuple[str, str]
     ) -> list[TensorDictModuleBase]:
         """A diagonal Normal with the standard deviation through a biased softplus."""
         loc, scale = (_beside(parameters, name) for name in ("loc", "scale"))
-        extractor = NormalParamExtractor(scale_mapping=f"biased_softplus_{self.init_scale}_{MIN_GOAL_SCALE}")
         return [
-            TensorDictModule(extractor, in_keys=[parameters], out_keys=[loc, scale]),
+            TensorDictModule(self._extractor, in_keys=[parameters], out_keys=[loc, scale]),
             ProbabilisticTensorDictModule(
                 in_keys={"loc": loc, "scale": scale},
                 out_keys=[action],

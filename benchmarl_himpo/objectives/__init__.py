@@ -9,6 +9,7 @@ from benchmarl_himpo.objectives.credit import (
     Uniform,
     credit_registry,
 )
+from benchmarl_himpo.objectives.goal_gradient import GoalGradient
 from benchmarl_himpo.objectives.hierarchical_gae import HierarchicalGAE
 from benchmarl_himpo.objectives.himppo_loss import HimppoLoss, LevelPPOLoss
 from benchmarl_himpo.objectives.interval_advantage import interval_advantage
@@ -18,6 +19,7 @@ __all__ = [
     "Cosine",
     "CreditRule",
     "Final",
+    "GoalGradient",
     "HierarchicalGAE",
     "HimppoLoss",
     "IntervalData",

@@ -10,6 +10,7 @@ from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor, nn
 
+from benchmarl_himpo.objectives.goal_gradient import GoalGradient
 from benchmarl_himpo.objectives.reward_scheme import LevelTargets, RewardScheme, Trajectories
 from benchmarl_himpo.objectives.trajectories import read_trajectories
 
@@ -28,6 +29,7 @@ class HierarchicalGAE(TensorDictModuleBase):
         policy: the policy that collects; decides once more where the batch or a truncation cuts an interval.
         critics: value networks, workers first.
         scheme: rewards of the levels, with their credit rule, discounts and λ.
+        goal_gradient: that of the loss, which needs to know how goals were decided; None where goals are data.
 
     Shapes:
         - input: collected data of batch shape ``[B, T]``, time last, unbroken in time but for resets
@@ -40,13 +42,18 @@ class HierarchicalGAE(TensorDictModuleBase):
     """
 
     def __init__(
-        self, policy: HierarchicalPolicy, critics: Sequence[TensorDictModuleBase], scheme: RewardScheme
+        self,
+        policy: HierarchicalPolicy,
+        critics: Sequence[TensorDictModuleBase],
+        scheme: RewardScheme,
+        goal_gradient: GoalGradient | None = None,
     ) -> None:
         super().__init__()
         hierarchy = policy.hierarchy
         self.policy = policy
         self.critics = cast("Sequence[TensorDictModuleBase]", nn.ModuleList(critics))
         self.scheme = scheme
+        self.goal_gradient = goal_gradient
         if scheme.layout != hierarchy.layout:
             raise ValueError(f"the scheme is that of {scheme.layout}, the policy has {hierarchy.layout}")
         if len(critics) != hierarchy.layout.n_levels:
@@ -57,6 +64,7 @@ class HierarchicalGAE(TensorDictModuleBase):
         clock = [hierarchy.keys.clock] if hierarchy.layout.top > 0 else []
         self.in_keys = list(dict.fromkeys([*(key for critic in critics for key in critic.in_keys), *clock, "next"]))
         self.out_keys = [key for k in keys for key in (k.advantage, k.value_target, k.actor_mask, k.critic_mask)]
+        self.out_keys += [] if goal_gradient is None else goal_gradient.keys
 
     @torch.no_grad()
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
@@ -98,6 +106,8 @@ class HierarchicalGAE(TensorDictModuleBase):
             tensordict.set(keys.value_target, target.value_target)
             tensordict.set(keys.actor_mask, target.actor_mask)
             tensordict.set(keys.critic_mask, target.critic_mask)
+        if self.goal_gradient is not None:
+            self.goal_gradient.remember(tensordict)
         return tensordict
 
     def _check_finite(self, level: int, name: str, value: Tensor) -> None:

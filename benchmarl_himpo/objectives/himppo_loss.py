@@ -16,6 +16,7 @@ from torchrl.objectives.utils import distance_loss
 from benchmarl_himpo.hierarchy.keys import LevelKeys
 from benchmarl_himpo.host.torchrl import declare_out_keys, entropy_of, log_weight_of
 from benchmarl_himpo.objectives.functional import clipped_surrogate, masked_mean
+from benchmarl_himpo.objectives.goal_gradient import GoalGradient
 
 if TYPE_CHECKING:
     from benchmarl_himpo.models import HierarchicalPolicy
@@ -80,6 +81,7 @@ class LevelPPOLoss(_NothingIgnored, ClipPPOLoss):
         entropy_coef: weight of the entropy bonus.
         critic_coef: weight of the critic loss.
         loss_critic_type: ``"l1"``, ``"l2"`` or ``"smooth_l1"``.
+        objective_coef: weight of the clipped surrogate, in [0, 1].
 
     Raises:
         ValueError: if an option of :data:`FIXED_OPTIONS` is set to another value, or ``set_keys`` is given an unknown
@@ -117,6 +119,7 @@ class LevelPPOLoss(_NothingIgnored, ClipPPOLoss):
         entropy_coef: float,
         critic_coef: float,
         loss_critic_type: str,
+        objective_coef: float = 1.0,
     ) -> None:
         super().__init__(
             actor,
@@ -127,6 +130,9 @@ class LevelPPOLoss(_NothingIgnored, ClipPPOLoss):
             loss_critic_type=loss_critic_type,
             log_explained_variance=False,
         )
+        if not 0 <= objective_coef <= 1:
+            raise ValueError(f"objective_coef={objective_coef} must be in [0, 1]")
+        self.objective_coef = objective_coef
         declare_out_keys(self, _LEVEL_OUTPUTS)
         self.set_keys(
             action=keys.action,
@@ -158,12 +164,13 @@ class LevelPPOLoss(_NothingIgnored, ClipPPOLoss):
         return [*self.critic_network.in_keys, self.tensor_keys.value_target]
 
     @dispatch
-    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+    def forward(self, tensordict: TensorDictBase, actor_rows: TensorDictBase | None = None) -> TensorDictBase:
         """Compute the losses and diagnostics of the level.
 
         Args:
             tensordict: rows of the batch. Shape ``[n_rows]`` or ``[]``, with the level's keys ``[n_rows, E, 1]`` and,
                 optionally, its two masks ``[n_rows, E, 1]``.
+            actor_rows: the same rows as the actor is to see them; None: as they are.
 
         Returns:
             Scalars ``loss_objective``, ``loss_entropy``, ``loss_critic``, and the detached ``entropy``, ``kl_approx``,
@@ -175,7 +182,8 @@ class LevelPPOLoss(_NothingIgnored, ClipPPOLoss):
         rows = tensordict if tensordict.ndim else tensordict.unsqueeze(0)
         nothing = _zero_of(self.actor_network_params)
         out = TensorDict({name: nothing if name.startswith("loss") else nothing.detach() for name in _ACTOR_OUTPUTS})
-        out.update(self._actor_terms(*self._select_rows(rows, self._actor_keys, self.tensor_keys.actor_mask)))
+        seen = rows if actor_rows is None else actor_rows
+        out.update(self._actor_terms(*self._select_rows(seen, self._actor_keys, self.tensor_keys.actor_mask)))
         out.set(
             "loss_critic", self._critic_term(*self._select_rows(rows, self._critic_keys, self.tensor_keys.critic_mask))
         )
@@ -208,7 +216,7 @@ class LevelPPOLoss(_NothingIgnored, ClipPPOLoss):
         gain, is_clipped = clipped_surrogate(log_weight, advantage, self.clip_epsilon)
         entropy = entropy_of(self, dist, advantage.shape[:-1])
         return {
-            "loss_objective": -masked_mean(gain, mask),
+            "loss_objective": -self.objective_coef * masked_mean(gain, mask),
             "loss_entropy": -self.entropy_coeff * masked_mean(entropy, mask),
             "entropy": masked_mean(entropy.detach(), mask),
             "kl_approx": masked_mean(kl_approx.detach(), mask),
@@ -251,7 +259,7 @@ def entry_of_level(name: str, level: int) -> str:
 
 
 class HimppoLoss(_NothingIgnored, LossModule):
-    """One :class:`LevelPPOLoss` per level, summed. No gradient crosses levels, since goals and rewards are data.
+    """One :class:`LevelPPOLoss` per level, summed. Rewards are data, and so are goals without ``goal_gradient``.
 
     ``tensor_keys`` holds lists, one key per level, workers first, and ``set_keys`` takes such lists. ``in_keys`` are
     the entries that must be there; the masks of every level, ``mask_keys``, are read too where they are there.
@@ -263,6 +271,8 @@ class HimppoLoss(_NothingIgnored, LossModule):
         entropy_coef: weight of the entropy bonus, one number or one per level, workers first.
         critic_coef: weight of the critic loss.
         loss_critic_type: ``"l1"``, ``"l2"`` or ``"smooth_l1"``.
+        objective_coef: weight of the clipped surrogate, in [0, 1], one number or one per level, workers first.
+        goal_gradient: lets the workers' surrogate train the levels above; None: no gradient crosses levels.
 
     Raises:
         ValueError: if there is not one critic or entropy weight per level, or an option of :data:`FIXED_OPTIONS` is set
@@ -290,16 +300,29 @@ class HimppoLoss(_NothingIgnored, LossModule):
         entropy_coef: float | Sequence[float],
         critic_coef: float,
         loss_critic_type: str,
+        objective_coef: float | Sequence[float] = 1.0,
+        goal_gradient: GoalGradient | None = None,
     ) -> None:
         super().__init__()
+        self.goal_gradient = goal_gradient
         hierarchy = policy.hierarchy
         n_levels = hierarchy.layout.n_levels
         if len(critics) != n_levels:
             raise ValueError(f"HimppoLoss needs one critic per level, got {len(critics)} for {n_levels} levels")
         entropy_coefs = hierarchy.layout.per_level("entropy_coef", entropy_coef)
+        objective_coefs = hierarchy.layout.per_level("objective_coef", objective_coef)
         self.level_losses = nn.ModuleList(
-            LevelPPOLoss(actor, critic, hierarchy.keys[level], clip_epsilon, weight, critic_coef, loss_critic_type)
-            for level, (actor, critic, weight) in enumerate(zip(policy.actors, critics, entropy_coefs, strict=True))
+            LevelPPOLoss(
+                actor,
+                critic,
+                hierarchy.keys[level],
+                clip_epsilon=clip_epsilon,
+                entropy_coef=entropy_coefs[level],
+                critic_coef=critic_coef,
+                loss_critic_type=loss_critic_type,
+                objective_coef=objective_coefs[level],
+            )
+            for level, (actor, critic) in enumerate(zip(policy.actors, critics, strict=True))
         )
         of_levels = [entry_of_level(name, level) for level in range(n_levels) for name in _LEVEL_OUTPUTS]
         self.out_keys = [*_LOSSES, *of_levels]
@@ -312,7 +335,8 @@ class HimppoLoss(_NothingIgnored, LossModule):
     @property
     def in_keys(self) -> list[NestedKey]:
         """Entries that must be there, of all levels, without the masks."""
-        return list(dict.fromkeys(key for level_loss in self._levels for key in level_loss.in_keys))
+        of_goals = [] if self.goal_gradient is None else self.goal_gradient.keys
+        return list(dict.fromkeys([*(key for level_loss in self._levels for key in level_loss.in_keys), *of_goals]))
 
     @property
     def mask_keys(self) -> list[NestedKey]:
@@ -356,6 +380,13 @@ class HimppoLoss(_NothingIgnored, LossModule):
     def _levels(self) -> list[LevelPPOLoss]:
         return cast("list[LevelPPOLoss]", list(self.level_losses))
 
+    def _see_goals(self, tensordict: TensorDictBase) -> TensorDictBase | None:
+        """The rows with goals that the workers' loss can differentiate; None: as they are."""
+        if self.goal_gradient is None:
+            return None
+        rows = tensordict if tensordict.ndim else tensordict.unsqueeze(0)
+        return self.goal_gradient(rows, [level_loss.actor_network_params for level_loss in self._levels])
+
     def actor_params(self) -> list[list[nn.Parameter]]:
         """Parameters of the actor of each level, workers first."""
         return [list(level_loss.actor_network_params.flatten_keys().values()) for level_loss in self._levels]
@@ -379,7 +410,8 @@ class HimppoLoss(_NothingIgnored, LossModule):
         Raises:
             KeyError: if an entry of ``in_keys`` is missing.
         """
-        levels = [level_loss(tensordict) for level_loss in self._levels]
+        workers, *above = self._levels
+        levels = [workers(tensordict, self._see_goals(tensordict)), *(level_loss(tensordict) for level_loss in above)]
         out = TensorDict({name: sum(td.get(name) for td in levels) for name in _LOSSES})
         for level, td in enumerate(levels):
             for name, value in td.items():

@@ -61,7 +61,7 @@ def read_trajectories(
     state_values, next_state_values = [], []
     for level, critic in enumerate(critics):
         is_start = interval_starts(layout.is_due(clock, level))
-        value = _evaluate(critic, batch, torch.ones_like(is_start) if all_values else is_start)
+        value = evaluate(critic, batch, torch.ones_like(is_start) if all_values else is_start)
         next_value = torch.cat([value[:, 1:], torch.zeros_like(value[:, :1])], dim=1)
         if after_cut is not None:
             next_value[is_cut] = critic(after_cut.copy()).get(critic.out_keys[0])
@@ -108,12 +108,12 @@ def _decide_after(batch: TensorDictBase, is_cut: Tensor, policy: HierarchicalPol
         return policy.decide(batch.get("next")[is_cut])
 
 
-def _evaluate(critic: TensorDictModuleBase, batch: TensorDictBase, rows: Tensor) -> Tensor:
-    """Values on some rows, zero on the others. Shape ``[B, T, E, 1]``."""
+def evaluate(network: TensorDictModuleBase, batch: TensorDictBase, rows: Tensor) -> Tensor:
+    """What a network says on some rows, ``[B, T]``, bool, zero on the others. Shape ``[B, T, E, F]``."""
     is_all = bool(rows.all())
-    read = batch.select(*critic.in_keys)
+    read = batch.select(*network.in_keys)
     read = read.flatten(0, 1) if is_all else read[rows]
-    value = torch.cat([critic(part).get(critic.out_keys[0]) for part in read.split(ROWS_AT_ONCE)])
+    value = torch.cat([network(part).get(network.out_keys[0]) for part in read.split(ROWS_AT_ONCE)])
     if is_all:
         return value.reshape(*rows.shape, *value.shape[1:])
     return value.new_zeros(*rows.shape, *value.shape[1:]).index_put((rows,), value)

@@ -56,11 +56,19 @@ def _add_learning_rate(config: Config) -> None:
         config["algorithm"].setdefault("lr", None)
 
 
+def _add_goal_gradient(config: Config) -> None:
+    """Goals were data, and every level had its own PPO, before there were options for these."""
+    if "n_nodes" in config["algorithm"]:
+        config["algorithm"].setdefault("goal_gradient", 0.0)
+        config["algorithm"].setdefault("objective_coef", 1.0)
+
+
 CHANGES: tuple[Callable[[Config], None], ...] = (
     _add_absolute_metric,
     _gather_fields_of_parts,
     _add_learning_rate,
     _add_part_options,
+    _add_goal_gradient,
 )
 """All changes of options since version 0.1."""
 

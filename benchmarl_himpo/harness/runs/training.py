@@ -138,13 +138,20 @@ def leave_config(experiment: ResumableExperiment, cfg: DictConfig, choices: Mapp
 
 def check_beginning(cfg: DictConfig, resumes: bool = False) -> None:
     """Check that the run that a new one is to begin from is there, and that one beginning is asked for."""
-    if resumes or cfg.init_from is None:
+    init_from, restore_file = cfg.init_from, cfg.experiment.restore_file
+    if resumes:
         return
-    if cfg.experiment.restore_file is not None:
+    if init_from is not None and restore_file is not None:
         raise RequestError(
             "init_from begins with the weights of a run and experiment.restore_file with everything: give one of them."
         )
-    digest_of(find_checkpoint(cfg.init_from))
+    if init_from is not None:
+        digest_of(find_checkpoint(init_from))
+    if restore_file is not None:
+        try:
+            digest_of(Path(restore_file))
+        except CheckpointError as error:
+            raise CheckpointError(f"experiment.restore_file: {error}") from error
 
 
 def _begin(experiment: ResumableExperiment, init_from: str | None, restore_file: str | None) -> None:

@@ -353,9 +353,12 @@ def test_counts_that_do_not_fit_are_named(
         make_experiment(f"algorithm={algorithm}", override)
 
 
-def test_missing_checkpoint_is_named(make_experiment: MakeExperiment) -> None:
+def test_missing_checkpoint_is_named_before_a_folder_is_made(make_experiment: MakeExperiment, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"experiment\.restore_file: gone\.pt does not exist"):
-        make_experiment("algorithm=ippo", "experiment.restore_file=gone.pt")
+        make_experiment(
+            "algorithm=ippo", "experiment.restore_file=gone.pt", f"experiment.save_folder={tmp_path / 'runs'}"
+        )
+    assert not (tmp_path / "runs").exists()
 
 
 # What a run leaves behind
