@@ -9,6 +9,26 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+SMALL_PRODUCT = 400
+"""Multiplications below which torch multiplies the matrices of a batch by a plain loop on processors, without BLAS."""
+
+
+def mean_of_members(is_member: Tensor, x: Tensor) -> Tensor:
+    """Mean of features over the members of each set; zero for an empty set.
+
+    Args:
+        is_member: True or one where a set has an element. Shape ``[*B, n_sets, n]``.
+        x: features of the elements. Shape ``[*B, n, F]``.
+
+    Returns:
+        Shape ``[*B, n_sets, F]``.
+    """
+    weight = is_member.to(x.dtype)
+    share = weight / weight.sum(-1, keepdim=True).clamp(min=1)
+    if share.shape[-2] * share.shape[-1] * x.shape[-1] < SMALL_PRODUCT:
+        return (share.unsqueeze(-1) * x.unsqueeze(-3)).sum(-2)
+    return share @ x
+
 
 @dataclass(frozen=True)
 class HierarchyGraph:
@@ -70,8 +90,7 @@ class HierarchyGraph:
         """
         if level == 0:
             return x
-        membership = self.membership(level).to(x.dtype)
-        return membership @ x / membership.sum(-1, keepdim=True).clamp(min=1)
+        return mean_of_members(self.membership(level), x)
 
     def to_subordinates(self, x: Tensor, level: int) -> Tensor:
         """Give every node of ``level - 1`` what its parent at ``level`` holds.

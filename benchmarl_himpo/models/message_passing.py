@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarl_himpo.hierarchy.hierarchy_graph import mean_of_members
+
 
 class DenseGraphConv(nn.Module):
     r"""Mean-aggregating graph convolution on dense adjacencies (MSG, AGGR and UPDATE: ours).
@@ -40,9 +42,7 @@ class DenseGraphConv(nn.Module):
 
     def forward(self, x: Tensor, adjacency: Tensor) -> Tensor:
         """Exchange one round of messages."""
-        weight = adjacency.to(x.dtype)
-        mean = weight @ x / weight.sum(-1, keepdim=True).clamp(min=1)
-        return self.root(x) + self.neighbour(mean)
+        return self.root(x) + self.neighbour(mean_of_members(adjacency, x))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.root.in_features}, {self.root.out_features})"

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarl_himpo.hierarchy import HierarchyGraph
+from benchmarl_himpo.hierarchy.hierarchy_graph import SMALL_PRODUCT, mean_of_members
 
 
 def _graph(parent_index, n_nodes, alive) -> HierarchyGraph:
@@ -75,6 +76,30 @@ def test_pooling_takes_the_mean_of_live_workers_and_zero_for_an_empty_cluster():
     assert graph.pool(x, 0) is x
     assert graph.pool(x, 1).squeeze(-1).tolist() == [4, 0, 1]
     assert graph.pool(x, 2).squeeze(-1).tolist() == [1, 4]
+
+
+@pytest.mark.parametrize("shape", [(), (2,), (2, 3)])
+@pytest.mark.parametrize(
+    ("n_sets", "n", "features", "is_small"),
+    [(3, 3, 2, True), (2, 5, 39, True), (2, 5, 40, False), (7, 7, 32, False)],
+)
+def test_the_mean_of_members_and_its_gradient_are_those_of_a_plain_loop(n_sets, n, features, is_small, shape):
+    """On both sides of where torch turns to BLAS; the first set is empty everywhere."""
+    generator = torch.Generator().manual_seed(0)
+    is_member = torch.rand(*shape, n_sets, n, generator=generator) < 0.6
+    is_member[..., 0, :] = False
+    x = torch.randn(*shape, n, features, dtype=torch.float64, generator=generator, requires_grad=True)
+    weight = torch.randn(*shape, n_sets, features, dtype=torch.float64, generator=generator)
+    assert (n_sets * n * features < SMALL_PRODUCT) == is_small
+    expected, gradient = torch.zeros_like(weight), torch.zeros_like(x)
+    for index in product(*map(range, shape), range(n_sets)):
+        members = is_member[index].nonzero().flatten().tolist()
+        for member in members:
+            expected[index] += x[(*index[:-1], member)].detach() / len(members)
+            gradient[(*index[:-1], member)] += weight[index] / len(members)
+    mean = mean_of_members(is_member, x)
+    torch.testing.assert_close(mean, expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(torch.autograd.grad((mean * weight).sum(), x)[0], gradient, rtol=0, atol=1e-12)
 
 
 def test_an_empty_cluster_gives_no_nan_in_value_or_gradient():
