@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -64,6 +64,9 @@ COMPARED = ("version of benchmarl_himpo", "task", "algorithm", "architecture")
 """What of a checkpoint's identity must be the experiment's."""
 TASK_OPTIONS = "task options"
 """Entry of a checkpoint's identity with the task's options by name, which older checkpoints lack."""
+
+CHOICES_OF_KERNEL = {"fused", "foreach", "differentiable"}
+"""Options of Adam that say how its step is computed; where ``adam_extra_kwargs`` has none of them, it is fused."""
 
 
 class ResumableExperiment(Experiment):
@@ -224,6 +227,9 @@ class ResumableExperiment(Experiment):
         super()._setup_algorithm()
         self.env_func = partial(_build, self.env_func)
         self.test_env.set_spec_lock_()
+        if CHOICES_OF_KERNEL.isdisjoint(self.config.adam_extra_kwargs):
+            for optimizers in self.optimizers.values():
+                _fuse(optimizers.values())
 
     def _setup_collector(self) -> None:
         super()._setup_collector()
@@ -401,6 +407,13 @@ def _differences(found: Mapping[Any, Any], own: Mapping[Any, Any]) -> Iterator[t
 def _build(env_func: Callable[[], EnvBase]) -> EnvBase:
     """Build an environment that keeps what TorchRL derives from its specs from step to step."""
     return env_func().set_spec_lock_()
+
+
+def _fuse(optimizers: Iterable[torch.optim.Optimizer]) -> None:
+    """Let Adam step all parameters in one kernel: the same step up to rounding, so no option that names a run."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["fused"] = True
 
 
 def _keep_rows_before(file: Path, iteration: int) -> None:

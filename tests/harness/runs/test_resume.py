@@ -175,6 +175,28 @@ def test_changed_options_take_effect_and_the_run_says_that_it_is_another(runs) -
     resumed.close()
 
 
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [(None, (True, None)), ("fused=false", (False, None)), ("foreach=true", (None, True))],
+)
+def test_adam_of_every_algorithm_is_fused_unless_an_option_says_otherwise(option, expected, runs) -> None:
+    experiment = runs.build("algorithm=ippo", *([f"+experiment.adam_extra_kwargs.{option}"] if option else []))
+    groups = [group for optimizer in experiment.optimizers["agents"].values() for group in optimizer.param_groups]
+    assert {(group["fused"], group["foreach"]) for group in groups} == {expected}
+    experiment.close()
+
+
+def test_fused_adam_takes_the_same_steps_up_to_rounding(runs) -> None:
+    """The same batch from the same seed, in the first iteration."""
+    states = [
+        last_state(runs.run("algorithm=ippo", "experiment.max_n_frames=80", *option), 80)["loss_agents"]
+        for option in ([], ["+experiment.adam_extra_kwargs.fused=false"])
+    ]
+    assert states[0].keys() == states[1].keys()
+    for name, value in states[0].items():
+        torch.testing.assert_close(value, states[1][name], rtol=0, atol=1e-6, msg=name)
+
+
 @pytest.mark.parametrize("begun_with", ["null", "[0.001,0.002,0.003]"], ids=["one rate", "rates of levels"])
 def test_every_level_resumes_with_the_learning_rate_that_is_asked_for(begun_with, runs) -> None:
     """Whatever rates the checkpoint was written with; what Adam has averaged is the checkpoint's."""
