@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
@@ -145,6 +146,11 @@ class LevelPPOLoss(_NothingIgnored, ClipPPOLoss):
         )
 
     @property
+    def functional(self) -> bool:
+        """Whether calls swap the parameters into the networks, which takes time: only in copies, whose networks hold others."""
+        return next(self.actor_network.parameters(), None) is not next(self.actor_network_params.parameters(), None)
+
+    @property
     def in_keys(self) -> list[NestedKey]:
         """Entries that must be there, without the masks."""
         return list(dict.fromkeys([*self._actor_keys, *self._critic_keys]))
@@ -227,7 +233,7 @@ class LevelPPOLoss(_NothingIgnored, ClipPPOLoss):
         value_target = rows.get(self.tensor_keys.value_target)
         if rows.shape[0] == 0:
             return _zero_of(self.critic_network_params)
-        with self.critic_network_params.to_module(self.critic_network):
+        with self.critic_network_params.to_module(self.critic_network) if self.functional else nullcontext():
             state_value = self.critic_network(rows)[self.tensor_keys.value]
         loss = distance_loss(value_target, state_value, loss_function=self.loss_critic_type)
         weight = 0.0 if self.critic_coeff is None else self.critic_coeff  # TorchRL keeps None for 0

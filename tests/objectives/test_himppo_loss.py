@@ -348,6 +348,23 @@ def test_a_state_dict_carries_a_trained_loss_over_to_a_new_one():
     assert {name.split(".")[1] for name in state if name.startswith("level_losses.")} == {"0", "1", "2"}
 
 
+def test_a_copy_of_a_loss_computes_and_trains_with_its_own_parameters():
+    """As the one whose state it has; what it was copied from stays as it is."""
+    loss, td = _three_levels()[0], _minibatch(3)
+    before, copied = loss(td), copy.deepcopy(loss)
+    with torch.no_grad():
+        for parameter in copied.parameters():
+            parameter.add_(0.1)
+    other = _three_levels()[0]
+    other.load_state_dict(copied.state_dict())
+    assert (copied(td) == other(td)).all()
+    assert (loss(td) == before).all()
+    assert copied(td)["loss_critic"] != before["loss_critic"]
+    sum(value for name, value in copied(td).items() if name.startswith("loss_")).backward()
+    assert all(parameter.grad is not None for parameter in copied.parameters())
+    assert all(parameter.grad is None for parameter in loss.parameters())
+
+
 @pytest.mark.parametrize("goal", GOALS)
 def test_the_loss_of_real_networks_equals_plain_loops_for_any_goal_space(goal):
     """Objective, entropy and critic loss of every level, from log-probabilities and entropies of its own actor."""
