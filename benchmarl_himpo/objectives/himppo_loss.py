@@ -147,7 +147,7 @@ class LevelPPOLoss(_NothingIgnored, ClipPPOLoss):
 
     @property
     def functional(self) -> bool:
-        """Whether calls swap the parameters into the networks, which takes time: only in copies, whose networks hold others."""
+        """Whether a call swaps the parameters into the networks: in copies of a loss, whose networks hold others."""
         return next(self.actor_network.parameters(), None) is not next(self.actor_network_params.parameters(), None)
 
     @property
