@@ -1,9 +1,10 @@
 """Measure what a frame costs: HiMPPO beside BenchMARL's algorithms, in turn, on one machine.
 
-    python benchmarks/throughput.py                        # five tables, about an hour on two cores
+    python benchmarks/throughput.py                        # six tables, about an hour on two cores
     python benchmarks/throughput.py --short                # small batches, under two minutes, indicative only
     python benchmarks/throughput.py --tables simulation    # one table: VMAS's sampling beside ours
     python benchmarks/throughput.py --tables foraging      # one table: lbforaging beside ours
+    python benchmarks/throughput.py --tables threads       # one table: threads, alone and beside busy processes
     python benchmarks/throughput.py --device cuda --envs 6000 --output benchmarks/throughput_cuda.json
 
 Every measurement is a process of its own that trains a few iterations and reports their parts; the first iteration
@@ -23,6 +24,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,7 +58,17 @@ DENSITIES = {
 DENSITY_TEAM_SIZES = (15, 31)
 LAYOUTS = {"8x8-2p-1f": "lbf/foraging_8x8_2p_1f", "15x15-4p-5f": "lbf/foraging_15x15_4p_5f"}
 """Tasks that lbforaging and we play, by lbforaging's pattern of names."""
-TABLES = ("simulation", "foraging", "algorithms", "team", "density")
+PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""What our commands set before they load torch, which this script loads first."""
+BUSY = (0, 1, 2, 5)
+"""Processes beside a run that keep a core busy each."""
+WAITS = {
+    "one thread": {"OMP_NUM_THREADS": "1"},
+    "all threads, waiting asleep (our default)": PASSIVE,
+    "all threads, waiting as torch does by itself": {},
+}
+"""Environments of a run: its threads, as many as there are cores if not said, and how they wait for each other."""
+TABLES = ("simulation", "foraging", "algorithms", "team", "density", "threads")
 PARTS = ("collection", "processing", "training", "total")
 STEPS = 100
 """Steps of one episode and of each environment in one iteration."""
@@ -90,7 +103,7 @@ def measure(overrides: list[str], n_iters: int, count_flops: bool, stock: bool) 
     experiment = load_experiment_from_hydra(cfg, choices.task) if stock else load_experiment(cfg, choices)
     stopwatch = make_stopwatch(n_iters, n_frames, cfg.experiment.train_device, count_flops)
     stopwatch.experiment = experiment
-    experiment.callbacks.append(stopwatch)
+    experiment.callbacks = [*experiment.callbacks, stopwatch]
     experiment.run()
     losses = experiment.losses.values()
     return {
@@ -310,6 +323,12 @@ def plan(tables: list[str], settings: argparse.Namespace) -> list[dict[str, Any]
                 row(f"himppo, {degree} neighbours", "density", n_agents, ["algorithm=himppo", *overrides], settings)
                 for degree, overrides in DENSITIES.items()
             ]
+    if "threads" in tables:
+        overrides = ["algorithm=himppo", "experiment.on_policy_n_minibatch_iters=1"]
+        for n_busy in BUSY:
+            for name, environment in WAITS.items():
+                task = row(name, "threads", 3, overrides, settings)
+                rows.append(task | {"n_busy": n_busy, "environment": environment})
     return rows
 
 
@@ -317,7 +336,7 @@ def row(name: str, table: str, n_agents: int, overrides: list[str], settings: ar
     """Complete one row's overrides: the reference setting, or a tenth of it where teams grow or time is short."""
     n_envs = settings.envs
     minibatch, epochs = n_envs * STEPS // 6, 10
-    if settings.short or table != "algorithms":
+    if settings.short or table not in ("algorithms", "threads"):
         n_envs, epochs = max(1, n_envs // 10), 3
         minibatch = n_envs * STEPS // 3
     common = [
@@ -334,7 +353,7 @@ def row(name: str, table: str, n_agents: int, overrides: list[str], settings: ar
         "experiment.checkpoint_at_end=false",
         *(LOGGED_BY_BENCHMARL if name == STOCK else ["experiment.loggers=[]", "experiment.create_json=false"]),
     ]
-    return {"name": name, "table": table, "n_agents": n_agents, "overrides": [*overrides, *common]}
+    return {"name": name, "table": table, "n_agents": n_agents, "overrides": [*common, *overrides]}
 
 
 def measure_in_a_process(task: dict[str, Any], settings: argparse.Namespace) -> dict[str, Any]:
@@ -347,16 +366,31 @@ def measure_in_a_process(task: dict[str, Any], settings: argparse.Namespace) -> 
             "count_flops": task["table"] == "density",
             "stock": task["name"] == STOCK,
         }
-        done = subprocess.run(
-            [sys.executable, __file__, "--request", json.dumps(request)],
-            env=os.environ | {"OMP_NUM_THREADS": str(settings.threads)},
-            capture_output=True,
-            text=True,
-        )
+        waits = {} if task["name"] == STOCK else PASSIVE
+        given = task.get("environment", {"OMP_NUM_THREADS": str(settings.threads), **waits})
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("OMP_")}
+        with busy_processes(task.get("n_busy", 0)):
+            done = subprocess.run(
+                [sys.executable, __file__, "--request", json.dumps(request)],
+                env=kept | given,
+                capture_output=True,
+                text=True,
+            )
     if done.returncode != 0:
         raise RuntimeError(f"{task['name']} with {task['n_agents']} agents failed:\n{done.stderr[-2000:]}")
     answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return answer
+
+
+@contextmanager
+def busy_processes(number: int) -> Iterator[None]:
+    """Keep as many cores busy with other work."""
+    processes = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(number)]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
 
 
 def measure_all(settings: argparse.Namespace) -> dict[str, Any]:
@@ -414,7 +448,9 @@ def format_tables(results: dict[str, Any]) -> str:
         lines += [*format_simulations([row for row in results["rows"] if row["table"] == "simulation"]), ""]
     if any(row["table"] == "foraging" for row in results["rows"]):
         lines += [*format_foraging([row for row in results["rows"] if row["table"] == "foraging"]), ""]
-    trained = [row["table"] for row in results["rows"] if row["table"] not in ("simulation", "foraging")]
+    if any(row["table"] == "threads" for row in results["rows"]):
+        lines += [*format_threads([row for row in results["rows"] if row["table"] == "threads"]), ""]
+    trained = [row["table"] for row in results["rows"] if row["table"] not in ("simulation", "foraging", "threads")]
     for table in dict.fromkeys(trained):
         rows = [row for row in results["rows"] if row["table"] == table and "seconds_per_1000_frames" in row]
         references = [
@@ -458,6 +494,15 @@ def format_foraging(rows: list[dict[str, Any]]) -> list[str]:
         for rate in (collected, alone):
             cells += [f"{rate:,.0f}", f"{rate / reference:.1f}"]
         lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def format_threads(rows: list[dict[str, Any]]) -> list[str]:
+    """Lay the times of training out as a Markdown table, in seconds per 1,000 frames: a line per busy processes."""
+    lines = [f"| busy processes | {' | '.join(WAITS)} |", f"|---|{'---|' * len(WAITS)}"]
+    for n_busy in BUSY:
+        cells = [f"{median(row, 'training'):.3f}" for row in rows if row["n_busy"] == n_busy]
+        lines.append(f"| {n_busy} | {' | '.join(cells)} |")
     return lines
 
 

@@ -6,6 +6,8 @@ from benchmarl_himpo.algorithms.variants import (
     Himppo2lConfig,
     HimppoCosine,
     HimppoCosineConfig,
+    HimppoDial,
+    HimppoDialConfig,
     HimppoFl,
     HimppoFlat,
     HimppoFlatConfig,
@@ -36,6 +38,7 @@ algorithm_config_registry: dict[str, type[HimppoConfig]] = {
         HimppoHavenConfig,
         HimppoFlatConfig,
         HimppoCosineConfig,
+        HimppoDialConfig,
     )
 }
 """Every algorithm of this package by its name on the command line."""
@@ -47,6 +50,8 @@ __all__ = [
     "HimppoConfig",
     "HimppoCosine",
     "HimppoCosineConfig",
+    "HimppoDial",
+    "HimppoDialConfig",
     "HimppoFl",
     "HimppoFlConfig",
     "HimppoFlat",

@@ -142,9 +142,8 @@ class Himppo(Ippo):
     def _get_loss(self, group: str, policy_for_loss: HierarchicalPolicy, continuous: bool) -> tuple[HimppoLoss, bool]:
         critics = self._networks[group].critics
         with as_options(HimppoConfig):
-            gradient = (
-                GoalGradient(policy_for_loss, self.goal_space, self.goal_gradient) if self.goal_gradient else None
-            )
+            has_gradient = self.goal_gradient != 0 and self.hierarchies[group].layout.top > 0
+            gradient = GoalGradient(policy_for_loss, self.goal_space, self.goal_gradient) if has_gradient else None
             self._advantages[group] = HierarchicalGAE(policy_for_loss, critics, self._schemes[group], gradient)
             loss_module = HimppoLoss(
                 policy_for_loss,

@@ -69,3 +69,8 @@ HimppoCosine, HimppoCosineConfig = variant(
     __name__,
     "The shaped intrinsic reward of feudal graph RL instead of the advantage: the paper argues against it.",
 )
+HimppoDial, HimppoDialConfig = variant(
+    "HimppoDial",
+    __name__,
+    "Goals trained end to end by the workers' gradient, as messages are in DIAL, instead of by PPO of their senders.",
+)
