@@ -58,14 +58,15 @@ DENSITIES = {
 DENSITY_TEAM_SIZES = (15, 31)
 LAYOUTS = {"8x8-2p-1f": "lbf/foraging_8x8_2p_1f", "15x15-4p-5f": "lbf/foraging_15x15_4p_5f"}
 """Tasks that lbforaging and we play, by lbforaging's pattern of names."""
-PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE"}
+OURS = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "300"}
 """What our commands set before they load torch, which this script loads first."""
 BUSY = (0, 1, 2, 5)
 """Processes beside a run that keep a core busy each."""
 WAITS = {
     "one thread": {"OMP_NUM_THREADS": "1"},
-    "all threads, waiting asleep (our default)": PASSIVE,
-    "all threads, waiting as torch does by itself": {},
+    "all threads, spinning a little (our default)": OURS,
+    "all threads, asleep at once": {"OMP_WAIT_POLICY": "PASSIVE"},
+    "all threads, as torch waits by itself": {},
 }
 """Environments of a run: its threads, as many as there are cores if not said, and how they wait for each other."""
 TABLES = ("simulation", "foraging", "algorithms", "team", "density", "threads")
@@ -366,9 +367,9 @@ def measure_in_a_process(task: dict[str, Any], settings: argparse.Namespace) -> 
             "count_flops": task["table"] == "density",
             "stock": task["name"] == STOCK,
         }
-        waits = {} if task["name"] == STOCK else PASSIVE
+        waits = {} if task["name"] == STOCK else OURS
         given = task.get("environment", {"OMP_NUM_THREADS": str(settings.threads), **waits})
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("OMP_")}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
         with busy_processes(task.get("n_busy", 0)):
             done = subprocess.run(
                 [sys.executable, __file__, "--request", json.dumps(request)],

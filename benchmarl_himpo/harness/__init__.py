@@ -3,5 +3,8 @@
 import os
 
 # Threads that spin while they wait for a partner which another process's work has put to sleep make training on a busy
-# machine several times slower. OpenMP reads this when torch is loaded, which no module of this package does before.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# machine several times slower, and threads that sleep at once are slow to wake: these spin a little first (GNU OpenMP;
+# others know the policy alone). OpenMP reads this when torch is loaded, which no module of this package does before.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    os.environ.setdefault("GOMP_SPINCOUNT", "300")

@@ -15,16 +15,24 @@ from benchmarl_himpo.harness.composition import compose
 from benchmarl_himpo.harness.runs.training import check_config, train
 
 
-@pytest.mark.parametrize(("given", "expected"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, ["PASSIVE", "300"]),
+        ({"GOMP_SPINCOUNT": "5"}, ["PASSIVE", "5"]),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, ["ACTIVE", "None"]),
+    ],
+)
 @pytest.mark.parametrize("module", ["benchmarl_himpo.harness", "benchmarl_himpo.__main__"])
 def test_openmp_is_told_to_let_waiting_threads_sleep_before_torch_is_loaded(
-    module: str, given: dict[str, str], expected: str
+    module: str, given: dict[str, str], expected: list[str]
 ) -> None:
-    said = "print('torch' in sys.modules, os.environ['OMP_WAIT_POLICY'])"
+    said = "print('torch' in sys.modules, os.environ['OMP_WAIT_POLICY'], os.environ.get('GOMP_SPINCOUNT'))"
     code = f"import sys, os, {module}, benchmarl_himpo.harness; {said}"
-    env = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"} | given
+    unset = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    env = {key: value for key, value in os.environ.items() if key not in unset} | given
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["False", expected]
+    assert done.stdout.split() == ["False", *expected]
 
 
 @pytest.mark.parametrize("n_threads", [0, -1, 1.5, "all", True])
