@@ -47,6 +47,8 @@ NEW = {
     "goal": "normal",
     "lr": None,
     "part_options": PART_OPTIONS,
+    "goal_gradient": 0.0,
+    "objective_coef": 1.0,
 }
 
 
