@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Any, NoReturn, cast
 
 import torch
 from benchmarl.algorithms.common import Algorithm
@@ -20,12 +20,11 @@ from torchrl.envs import EnvBase
 from benchmarl_himpo.algorithms.options import as_options, build_hierarchy, check_model, check_part_options
 from benchmarl_himpo.config import load_yaml, snake_case
 from benchmarl_himpo.hierarchy import GoalSpace, Hierarchy, build_part, goal_registry
+from benchmarl_himpo.hierarchy.parts import Part
 from benchmarl_himpo.models import HierarchicalPolicy, HimppoNetworks
 from benchmarl_himpo.objectives import GoalGradient, HierarchicalGAE, HimppoLoss, RewardScheme, credit_registry
 from benchmarl_himpo.objectives.diagnostics import level_diagnostics
 from benchmarl_himpo.objectives.reward_scheme import CriticRows, LocalReward
-
-Part = TypeVar("Part")
 
 
 class Himppo(Ippo):

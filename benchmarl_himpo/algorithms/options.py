@@ -65,19 +65,24 @@ def check_part_options(part_options: Mapping[str, Mapping[str, Any]]) -> None:
         part_options: fields by option and part.
 
     Raises:
-        ValueError: if an option, a part or a field is unknown.
+        ValueError: if an option, a part or a field is unknown, or a value stands where a mapping belongs.
     """
-    for option, fields_of in part_options.items():
-        registry = PARTS.get(option)
-        if registry is None:
+    for option, parts in part_options.items():
+        if option not in PARTS:
             raise ValueError(f"part_options: {option} is no option that chooses a part: these are {', '.join(PARTS)}")
-        for name, given in fields_of.items():
-            if name not in registry:
-                raise ValueError(f"part_options: {option}.{name} is unknown: {option} has {', '.join(registry)}")
-            known = {field.name for field in fields(registry[name])}
-            if unknown := given.keys() - known:
+        for name, given in _mapping(option, parts).items():
+            if name not in PARTS[option]:
+                raise ValueError(f"part_options: {option}.{name} is unknown: {option} has {', '.join(PARTS[option])}")
+            known = [field.name for field in fields(PARTS[option][name])]
+            if unknown := _mapping(f"{option}.{name}", given).keys() - set(known):
                 has = ", ".join(known) or "none"
                 raise ValueError(f"part_options: {option}.{name} has no field {min(unknown)}: {name} has {has}")
+
+
+def _mapping(place: str, value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"part_options: {place} must be a mapping, such as {place}.<name>=..., and is {value}")
+    return value
 
 
 def build_hierarchy(

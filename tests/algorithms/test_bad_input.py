@@ -66,6 +66,8 @@ def assert_one_sentence(error: BaseException, *needed: str) -> None:
         ({"goal": "gaussian"}, ("algorithm.goal=gaussian", "normal, categorical")),
         ({"goal": "normal", "part_options": {}}, ("algorithm.goal=normal", "{name: normal, init_scale: ...}")),
         ({"part_options": {"goals": {}}}, ("algorithm.part_options: goals", "goal, credit, clustering, neighbours")),
+        ({"part_options": {"goal": 3}}, ("algorithm.part_options: goal must be a mapping", "is 3")),
+        ({"part_options": {"goal": {"normal": 3}}}, ("algorithm.part_options: goal.normal must be a mapping", "is 3")),
         ({"part_options": {"goal": {"norm": {}}}}, ("algorithm.part_options: goal.norm", "normal, categorical")),
         (
             {"part_options": {"goal": {"normal": {"scale": 1.0}}}},
