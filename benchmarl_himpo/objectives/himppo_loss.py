@@ -33,7 +33,14 @@ FIXED_OPTIONS: dict[str, Any] = {
 }
 """Options of TorchRL's PPO losses that cannot be chosen here, each with the value that says what is computed."""
 _COEFFICIENTS = ("entropy_coef", "critic_coef")  # TorchRL keeps them under names with one f more
-_LEVEL_OPTIONS = ("clip_epsilon", "entropy_coeff", "critic_coeff", "loss_critic_type", "samples_mc_entropy")
+_LEVEL_OPTIONS = (
+    "objective_coef",
+    "clip_epsilon",
+    "entropy_coeff",
+    "critic_coeff",
+    "loss_critic_type",
+    "samples_mc_entropy",
+)
 
 
 class _NothingIgnored:

@@ -548,7 +548,9 @@ def test_an_option_of_torchrl_that_would_have_no_effect_is_refused(make_loss, na
     assert getattr(_level(), name) == FIXED_OPTIONS[name]
 
 
-@pytest.mark.parametrize("name", ["clip_epsilon", "entropy_coeff", "critic_coeff", "loss_critic_type"])
+@pytest.mark.parametrize(
+    "name", ["objective_coef", "clip_epsilon", "entropy_coeff", "critic_coeff", "loss_critic_type"]
+)
 def test_an_option_of_the_levels_is_set_on_the_levels(name):
     loss, td = _whole(), _minibatch(3)
     before, value = loss(td), "l1" if name == "loss_critic_type" else torch.tensor(0.0625)
