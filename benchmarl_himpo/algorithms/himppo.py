@@ -24,6 +24,7 @@ from benchmarl_himpo.hierarchy.parts import Part
 from benchmarl_himpo.models import HierarchicalPolicy, HimppoNetworks
 from benchmarl_himpo.objectives import GoalGradient, HierarchicalGAE, HimppoLoss, RewardScheme, credit_registry
 from benchmarl_himpo.objectives.diagnostics import level_diagnostics
+from benchmarl_himpo.objectives.normalization import LevelNorm
 from benchmarl_himpo.objectives.reward_scheme import CriticRows, LocalReward
 
 
@@ -62,6 +63,10 @@ class Himppo(Ippo):
         objective_coef: weight of the PPO objective, one number or one per level.
         lr: learning rate, one number or one per level; None takes ``experiment.lr``.
         entropy_coef: weight of the entropy bonus, one number or one per level.
+        n_epochs: passes over each batch, one number or one per level; None: all that the experiment makes.
+        reward_norm: divide the reward of every level by its running standard deviation.
+        value_norm: let every critic learn values of mean 0 and standard deviation 1.
+        norm_decay: weight of the past in these running statistics.
         **kwargs: the options of :class:`~benchmarl.algorithms.Ippo`.
 
     Raises:
@@ -96,6 +101,10 @@ class Himppo(Ippo):
         objective_coef: float | list[float],
         lr: float | list[float] | None,
         entropy_coef: float | list[float],
+        n_epochs: int | list[int | None] | None,
+        reward_norm: bool,
+        value_norm: bool,
+        norm_decay: float,
         **kwargs: Any,
     ) -> None:
         super().__init__(lmbda=lmbda, entropy_coef=entropy_coef, **kwargs)
@@ -123,6 +132,10 @@ class Himppo(Ippo):
         self.goal_gradient = goal_gradient
         self.objective_coef = objective_coef
         self.lr = lr
+        self.n_epochs = n_epochs
+        self.reward_norm = reward_norm
+        self.value_norm = value_norm
+        self.norm_decay = norm_decay
 
         for option, config in (("model", self.model_config), ("critic_model", self.critic_model_config)):
             check_model(option, config)
@@ -131,8 +144,10 @@ class Himppo(Ippo):
             self.goal_space: GoalSpace = self._build_part("goal", goal_registry, dim=goal_dim)
             self.hierarchies = {group: self._get_hierarchy(group) for group in self.group_map}
             self._schemes = {group: self._get_reward_scheme(h) for group, h in self.hierarchies.items()}
+            self._epochs = {group: self._get_epochs(h) for group, h in self.hierarchies.items()}
         self._networks: dict[str, HimppoNetworks] = {}
         self._advantages: dict[str, HierarchicalGAE] = {}
+        self._n_minibatches = dict.fromkeys(self.hierarchies, 0)
 
     #############################
     # Overridden abstract methods
@@ -143,7 +158,11 @@ class Himppo(Ippo):
         with as_options(HimppoConfig):
             has_gradient = self.goal_gradient != 0 and self.hierarchies[group].layout.top > 0
             gradient = GoalGradient(policy_for_loss, self.goal_space, self.goal_gradient) if has_gradient else None
-            self._advantages[group] = HierarchicalGAE(policy_for_loss, critics, self._schemes[group], gradient)
+            norms = [
+                LevelNorm(reward=self.reward_norm, value=self.value_norm, decay=self.norm_decay).to(self.device)
+                for _ in critics
+            ]
+            self._advantages[group] = HierarchicalGAE(policy_for_loss, critics, self._schemes[group], gradient, norms)
             loss_module = HimppoLoss(
                 policy_for_loss,
                 critics,
@@ -153,6 +172,7 @@ class Himppo(Ippo):
                 loss_critic_type=self.loss_critic_type,
                 objective_coef=self.objective_coef,
                 goal_gradient=gradient,
+                norms=norms,
             )
         return loss_module, False
 
@@ -204,6 +224,8 @@ class Himppo(Ippo):
 
     def process_batch(self, group: str, batch: TensorDictBase) -> TensorDictBase:
         """Compute what every level trains on. Takes and gives a batch of shape ``[B, T]``."""
+        self._n_minibatches[group] = 0
+        self._choose_levels(group)
         n_envs = batch.shape[0]
         if self.minibatch_advantage:
             minibatch_size = self.experiment.config.train_minibatch_size(self.on_policy)
@@ -219,6 +241,8 @@ class Himppo(Ippo):
                 of_level = {key: value for key, value in loss_vals.items() if key.endswith(f"_level_{level}")}
                 if bad := [key for key, value in of_level.items() if not value.isfinite()]:
                     self._stop(f"{' and '.join(bad)} of group {group!r} at level {level} holds NaN or infinity")
+        self._n_minibatches[group] += 1
+        self._choose_levels(group)
         return super().process_loss_vals(group, loss_vals)
 
     #####################
@@ -233,12 +257,19 @@ class Himppo(Ippo):
     def _process_envs(self, group: str, batch: TensorDictBase) -> tuple[TensorDictBase, dict[str, float]]:
         advantage, loss = self.advantage(group), self.get_loss_and_updater(group)[0]
         try:
-            trajectories, targets = advantage.targets(batch)
+            trajectories, targets = advantage.targets(batch, update_norms=True)
         except FloatingPointError as error:
             self._stop(str(error))
         advantage.write(batch, targets)
         diagnostics = level_diagnostics(self.hierarchies[group].layout, trajectories, targets)
         return batch.select(*dict.fromkeys([*loss.in_keys, *loss.mask_keys])), diagnostics
+
+    def _choose_levels(self, group: str) -> None:
+        """Let the levels train in the next minibatch that have epochs left."""
+        config = self.experiment_config
+        per_epoch = -(-config.train_batch_size(True) // config.train_minibatch_size(True))
+        epoch = self._n_minibatches[group] // per_epoch
+        self.get_loss_and_updater(group)[0].trains = [epoch < n_epochs for n_epochs in self._epochs[group]]
 
     def _log_diagnostics(self, group: str, parts: list[dict[str, float]]) -> None:
         """Log the mean over the parts that a batch was processed in, one unless ``minibatch_advantage`` cuts it."""
@@ -269,6 +300,17 @@ class Himppo(Ippo):
             task=f"{self.experiment.environment_name}/{self.experiment.task_name}",
             entries=self.experiment.test_env.full_observation_spec_unbatched[group],
         )
+
+    def _get_epochs(self, hierarchy: Hierarchy) -> list[int]:
+        """Passes over each batch of every level, workers first."""
+        n_all = self.experiment_config.n_optimizer_steps(True)
+        epochs = [n_all if n is None else n for n in hierarchy.layout.per_level("n_epochs", self.n_epochs)]
+        if min(epochs) < 1 or max(epochs) != n_all:
+            raise ValueError(
+                f"n_epochs={self.n_epochs} must have entries from 1 to the {n_all} epochs of the experiment, which at "
+                "least one level makes: set experiment.on_policy_n_minibatch_iters to the largest"
+            )
+        return epochs
 
     def _get_reward_scheme(self, hierarchy: Hierarchy) -> RewardScheme:
         return RewardScheme(
@@ -331,6 +373,10 @@ class HimppoConfig(IppoConfig):
     objective_coef: Any
     lr: Any
     entropy_coef: Any
+    n_epochs: Any
+    reward_norm: bool
+    value_norm: bool
+    norm_decay: float
 
     @staticmethod
     def associated_class() -> type[Algorithm]:

@@ -13,6 +13,7 @@ from benchmarl_himpo.objectives.goal_gradient import GoalGradient
 from benchmarl_himpo.objectives.hierarchical_gae import HierarchicalGAE
 from benchmarl_himpo.objectives.himppo_loss import HimppoLoss, LevelPPOLoss
 from benchmarl_himpo.objectives.interval_advantage import interval_advantage
+from benchmarl_himpo.objectives.normalization import LevelNorm, RunningNorm
 from benchmarl_himpo.objectives.reward_scheme import RewardScheme
 
 __all__ = [
@@ -23,8 +24,10 @@ __all__ = [
     "HierarchicalGAE",
     "HimppoLoss",
     "IntervalData",
+    "LevelNorm",
     "LevelPPOLoss",
     "RewardScheme",
+    "RunningNorm",
     "Telescoped",
     "Uniform",
     "credit_registry",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -11,6 +12,7 @@ from tensordict.nn import TensorDictModuleBase
 from torch import Tensor, nn
 
 from benchmarl_himpo.objectives.goal_gradient import GoalGradient
+from benchmarl_himpo.objectives.normalization import LevelNorm
 from benchmarl_himpo.objectives.reward_scheme import LevelTargets, RewardScheme, Trajectories
 from benchmarl_himpo.objectives.trajectories import read_trajectories
 
@@ -30,6 +32,7 @@ class HierarchicalGAE(TensorDictModuleBase):
         critics: value networks, workers first.
         scheme: rewards of the levels, with their credit rule, discounts and λ.
         goal_gradient: that of the loss, which needs to know how goals were decided; None where goals are data.
+        norms: scales of what each level learns, workers first; None: return units.
 
     Shapes:
         - input: collected data of batch shape ``[B, T]``, time last, unbroken in time but for resets
@@ -47,9 +50,12 @@ class HierarchicalGAE(TensorDictModuleBase):
         critics: Sequence[TensorDictModuleBase],
         scheme: RewardScheme,
         goal_gradient: GoalGradient | None = None,
+        norms: Sequence[LevelNorm] | None = None,
     ) -> None:
         super().__init__()
         hierarchy = policy.hierarchy
+        unit = [LevelNorm(reward=False, value=False, decay=0.0) for _ in range(hierarchy.layout.n_levels)]
+        self.norms = cast("Sequence[LevelNorm]", nn.ModuleList(unit if norms is None else norms))
         self.policy = policy
         self.critics = cast("Sequence[TensorDictModuleBase]", nn.ModuleList(critics))
         self.scheme = scheme
@@ -79,11 +85,20 @@ class HierarchicalGAE(TensorDictModuleBase):
         Raises:
             FloatingPointError: if a value or an advantage is NaN or infinite, with its level.
         """
-        return self.write(tensordict, self.targets(tensordict)[1])
+        return self.write(tensordict, self.targets(tensordict, update_norms=True)[1])
 
     @torch.no_grad()
-    def targets(self, tensordict: TensorDictBase) -> tuple[Trajectories, list[LevelTargets]]:
-        """What a batch of shape ``[B, T]`` says, and what every level trains on, workers first; writes nothing.
+    def targets(
+        self, tensordict: TensorDictBase, update_norms: bool = False
+    ) -> tuple[Trajectories, list[LevelTargets]]:
+        """What a batch says, and what every level trains on; writes nothing.
+
+        Args:
+            tensordict: collected data. Shape ``[B, T]``.
+            update_norms: whether the running statistics of the levels take the batch in.
+
+        Returns:
+            The batch and its values, and the targets, workers first; values in return units.
 
         Raises:
             FloatingPointError: if a value or an advantage is NaN or infinite, with its level.
@@ -91,24 +106,34 @@ class HierarchicalGAE(TensorDictModuleBase):
         credit = self.scheme.credit
         all_values = self.scheme.critic_rows != "decisions"
         trajectories = read_trajectories(tensordict, self.policy, self.critics, all_values, credit.reads_encodings)
+        trajectories = replace(
+            trajectories,
+            state_value=self._read(trajectories.state_value),
+            next_state_value=self._read(trajectories.next_state_value),
+        )
         for level, value in enumerate(trajectories.state_value):
             self._check_finite(level, "state_value", value)
         targets = self.scheme(trajectories)
         for level, target in enumerate(targets):
             self._check_finite(level, "advantage", target.advantage)
+            if update_norms:
+                self.norms[level].update(target)
         return trajectories, targets
 
     def write(self, tensordict: TensorDictBase, targets: Sequence[LevelTargets]) -> TensorDictBase:
         """Write targets into the batch that they were computed from, and give it back."""
         for level, target in enumerate(targets):
-            keys = self.policy.hierarchy.keys[level]
-            tensordict.set(keys.advantage, target.advantage)
-            tensordict.set(keys.value_target, target.value_target)
+            keys, norm = self.policy.hierarchy.keys[level], self.norms[level]
+            tensordict.set(keys.advantage, norm.scale_advantage(target.advantage))
+            tensordict.set(keys.value_target, norm.scale_value(target.value_target))
             tensordict.set(keys.actor_mask, target.actor_mask)
             tensordict.set(keys.critic_mask, target.critic_mask)
         if self.goal_gradient is not None:
             self.goal_gradient.remember(tensordict)
         return tensordict
+
+    def _read(self, values: Sequence[Tensor]) -> list[Tensor]:
+        return [norm.read_value(value) for norm, value in zip(self.norms, values, strict=True)]
 
     def _check_finite(self, level: int, name: str, value: Tensor) -> None:
         if not value.isfinite().all():

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
+import torch
 from tensordict import TensorDict, TensorDictBase
 from tensordict.nn import ProbabilisticTensorDictSequential, TensorDictModuleBase, TensorDictParams, dispatch
 from tensordict.utils import NestedKey
@@ -18,6 +19,7 @@ from benchmarl_himpo.hierarchy.keys import LevelKeys
 from benchmarl_himpo.host.torchrl import declare_out_keys, entropy_of, log_weight_of
 from benchmarl_himpo.objectives.functional import clipped_surrogate, masked_mean
 from benchmarl_himpo.objectives.goal_gradient import GoalGradient
+from benchmarl_himpo.objectives.normalization import LevelNorm
 
 if TYPE_CHECKING:
     from benchmarl_himpo.models import HierarchicalPolicy
@@ -286,6 +288,10 @@ class HimppoLoss(_NothingIgnored, LossModule):
         loss_critic_type: ``"l1"``, ``"l2"`` or ``"smooth_l1"``.
         objective_coef: weight of the clipped surrogate, in [0, 1], one number or one per level, workers first.
         goal_gradient: lets the workers' surrogate train the levels above; None: no gradient crosses levels.
+        norms: running statistics of the module that computes value targets, kept with the parameters.
+
+    Attributes:
+        trains: whether the losses of each level have a gradient, workers first.
 
     Raises:
         ValueError: if there is not one critic or entropy weight per level, or an option of :data:`FIXED_OPTIONS` is set
@@ -315,10 +321,13 @@ class HimppoLoss(_NothingIgnored, LossModule):
         loss_critic_type: str,
         objective_coef: float | Sequence[float] = 1.0,
         goal_gradient: GoalGradient | None = None,
+        norms: Sequence[LevelNorm] = (),
     ) -> None:
         super().__init__()
         self.goal_gradient = goal_gradient
+        self.norms = nn.ModuleList(norms)
         hierarchy = policy.hierarchy
+        self.trains = [True] * hierarchy.layout.n_levels
         n_levels = hierarchy.layout.n_levels
         if len(critics) != n_levels:
             raise ValueError(f"HimppoLoss needs one critic per level, got {len(critics)} for {n_levels} levels")
@@ -423,8 +432,10 @@ class HimppoLoss(_NothingIgnored, LossModule):
         Raises:
             KeyError: if an entry of ``in_keys`` is missing.
         """
-        workers, *above = self._levels
-        levels = [workers(tensordict, self._see_goals(tensordict)), *(level_loss(tensordict) for level_loss in above)]
+        levels = []
+        for level, level_loss in enumerate(self._levels):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and self.trains[level]):
+                levels.append(level_loss(tensordict, self._see_goals(tensordict) if level == 0 else None))
         out = TensorDict({name: sum(td.get(name) for td in levels) for name in _LOSSES})
         for level, td in enumerate(levels):
             for name, value in td.items():

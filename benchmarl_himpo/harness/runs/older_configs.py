@@ -63,12 +63,20 @@ def _add_goal_gradient(config: Config) -> None:
         config["algorithm"].setdefault("objective_coef", 1.0)
 
 
+def _add_level_norms(config: Config) -> None:
+    """Nothing was normalised, and all levels made all epochs, before there were options for these."""
+    if "n_nodes" in config["algorithm"]:
+        for option, value in {"n_epochs": None, "reward_norm": False, "value_norm": False, "norm_decay": 0.9}.items():
+            config["algorithm"].setdefault(option, value)
+
+
 CHANGES: tuple[Callable[[Config], None], ...] = (
     _add_absolute_metric,
     _gather_fields_of_parts,
     _add_learning_rate,
     _add_part_options,
     _add_goal_gradient,
+    _add_level_norms,
 )
 """All changes of options since version 0.1."""
 

@@ -49,6 +49,10 @@ NEW = {
     "part_options": PART_OPTIONS,
     "goal_gradient": 0.0,
     "objective_coef": 1.0,
+    "n_epochs": None,
+    "reward_norm": False,
+    "value_norm": False,
+    "norm_decay": 0.9,
 }
 
 
