@@ -91,6 +91,11 @@ def assert_one_sentence(error: BaseException, *needed: str) -> None:
         ({"hidden_dim": [8, 0, 8]}, ("algorithm.hidden_dim", "1 or more")),
         ({"lr": [0.001]}, ("algorithm.lr=[0.001]", "one per level", "3")),
         ({"entropy_coef": [0.0, 0.0]}, ("algorithm.entropy_coef=[0.0, 0.0]", "one per level", "3")),
+        ({"n_epochs": [2, 2]}, ("algorithm.n_epochs=[2, 2]", "one per level", "3")),
+        ({"n_epochs": 1}, ("algorithm.n_epochs=1", "on_policy_n_minibatch_iters")),
+        ({"n_epochs": [2, 3, 2]}, ("algorithm.n_epochs=[2, 3, 2]", "on_policy_n_minibatch_iters")),
+        ({"n_epochs": [2, 0, 2]}, ("algorithm.n_epochs=[2, 0, 2]", "from 1")),
+        ({"reward_norm": True, "norm_decay": 1.0}, ("algorithm.norm_decay=1.0", "below 1")),
         ({"credit": {"name": "cosine", "weight": 1.0}}, ("algorithm.credit=cosine", "algorithm.goal_dim=8")),
         (
             {"credit": "cosine", "part_options": FIELDS_OF_GOALS},

@@ -352,3 +352,37 @@ def test_every_level_learns_at_its_own_rate(tiny_experiment: Any, make_algorithm
     assert [all(level) for level in moved] == [False, True, True]
     for optimizer in experiment.optimizers["agents"].values():
         assert [group["lr"] for group in optimizer.param_groups] == [0.0, 0.001, 0.002]
+
+
+class KeepTraining(Callback):
+    """Keeps which levels train in every minibatch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trains: list[list[bool]] = []
+
+    def on_batch_collected(self, batch: TensorDictBase) -> None:
+        """Begin with a batch."""
+        self.trains.append([])
+
+    def on_train_step(self, batch: TensorDictBase, group: str) -> None:
+        """Keep what the next minibatch will do."""
+        self.trains[-1].append(list(self.experiment.losses[group].trains))
+
+
+def test_every_level_makes_its_own_number_of_epochs(tiny_experiment: Any, make_algorithm: MakeAlgorithm) -> None:
+    """Batches of two minibatches, three epochs; null makes all."""
+    kept = KeepTraining()
+    algorithm = make_algorithm(n_epochs=[None, 1, 2])
+    run(tiny_experiment(algorithm, on_policy_n_minibatch_iters=3, callbacks=[kept]))
+    after = [[True, True, True], *[[True, False, True]] * 2, *[[True, False, False]] * 2, [False] * 3]
+    assert kept.trains == [after, after]
+
+
+@pytest.mark.parametrize("option", ["reward_norm", "value_norm"])
+def test_a_level_learns_on_a_scale_of_its_own(tiny_experiment: Any, make_algorithm: MakeAlgorithm, option: str) -> None:
+    """The state of the loss, which checkpoints hold, has the statistics of three levels."""
+    experiment = run(tiny_experiment(make_algorithm(**{option: True})))
+    state = experiment.losses["agents"].state_dict()
+    weights = [value.item() for name, value in state.items() if name.startswith("norms.") and name.endswith("weight")]
+    assert weights == pytest.approx([1 - 0.9**2] * 3)
