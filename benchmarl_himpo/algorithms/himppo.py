@@ -61,6 +61,7 @@ class Himppo(Ippo):
         team_state: give workers the mean state of the team.
         goal_gradient: share of the workers' gradient that goes on through their goals to the levels above.
         objective_coef: weight of the PPO objective, one number or one per level.
+        listening_coef: weight of what goals change of the actions below, at the start; zero from mid-training on.
         lr: learning rate, one number or one per level; None takes ``experiment.lr``.
         entropy_coef: weight of the entropy bonus, one number or one per level.
         n_epochs: passes over each batch, one number or one per level; None: all that the experiment makes.
@@ -99,6 +100,7 @@ class Himppo(Ippo):
         team_state: bool,
         goal_gradient: float,
         objective_coef: float | list[float],
+        listening_coef: float,
         lr: float | list[float] | None,
         entropy_coef: float | list[float],
         n_epochs: int | list[int | None] | None,
@@ -131,6 +133,7 @@ class Himppo(Ippo):
         self.team_state = team_state
         self.goal_gradient = goal_gradient
         self.objective_coef = objective_coef
+        self.listening_coef = listening_coef
         self.lr = lr
         self.n_epochs = n_epochs
         self.reward_norm = reward_norm
@@ -172,6 +175,7 @@ class Himppo(Ippo):
                 loss_critic_type=self.loss_critic_type,
                 objective_coef=self.objective_coef,
                 goal_gradient=gradient,
+                listening_coef=self.listening_coef,
                 norms=norms,
             )
         return loss_module, False
@@ -226,6 +230,7 @@ class Himppo(Ippo):
         """Compute what every level trains on. Takes and gives a batch of shape ``[B, T]``."""
         self._n_minibatches[group] = 0
         self._choose_levels(group)
+        self._anneal_listening(group)
         n_envs = batch.shape[0]
         if self.minibatch_advantage:
             minibatch_size = self.experiment.config.train_minibatch_size(self.on_policy)
@@ -270,6 +275,12 @@ class Himppo(Ippo):
         per_epoch = -(-config.train_batch_size(True) // config.train_minibatch_size(True))
         epoch = self._n_minibatches[group] // per_epoch
         self.get_loss_and_updater(group)[0].trains = [epoch < n_epochs for n_epochs in self._epochs[group]]
+
+    def _anneal_listening(self, group: str) -> None:
+        """Lower the weight of listening from the start of a run to its middle, where it is zero."""
+        progress = self.experiment.total_frames / self.experiment_config.get_max_n_frames(True)
+        for level_loss in self.get_loss_and_updater(group)[0].level_losses:
+            level_loss.listening_coef = self.listening_coef * max(0.0, 1 - 2 * progress)
 
     def _log_diagnostics(self, group: str, parts: list[dict[str, float]]) -> None:
         """Log the mean over the parts that a batch was processed in, one unless ``minibatch_advantage`` cuts it."""
@@ -371,6 +382,7 @@ class HimppoConfig(IppoConfig):
     team_state: bool
     goal_gradient: float
     objective_coef: Any
+    listening_coef: float
     lr: Any
     entropy_coef: Any
     n_epochs: Any

@@ -92,10 +92,12 @@ class LevelPPOLoss(_NothingIgnored, ClipPPOLoss):
         critic_coef: weight of the critic loss.
         loss_critic_type: ``"l1"``, ``"l2"`` or ``"smooth_l1"``.
         objective_coef: weight of the clipped surrogate, in [0, 1].
+        listening_coef: weight of :meth:`listening`, which is maximised, at least 0; 0 leaves it out.
+        received_goal: where the goals stand that the level follows; None: it follows none, and so does not listen.
 
     Raises:
-        ValueError: if an option of :data:`FIXED_OPTIONS` is set to another value, or ``set_keys`` is given an unknown
-            name.
+        ValueError: if an option of :data:`FIXED_OPTIONS` is set to another value, a weight is out of range, or
+            ``set_keys`` is given an unknown name.
         NotImplementedError: if a value estimator is asked for.
     """
 
@@ -130,6 +132,8 @@ class LevelPPOLoss(_NothingIgnored, ClipPPOLoss):
         critic_coef: float,
         loss_critic_type: str,
         objective_coef: float = 1.0,
+        listening_coef: float = 0.0,
+        received_goal: NestedKey | None = None,
     ) -> None:
         super().__init__(
             actor,
@@ -142,8 +146,13 @@ class LevelPPOLoss(_NothingIgnored, ClipPPOLoss):
         )
         if not 0 <= objective_coef <= 1:
             raise ValueError(f"objective_coef={objective_coef} must be in [0, 1]")
+        if listening_coef < 0:
+            raise ValueError(f"listening_coef={listening_coef} must be at least 0")
         self.objective_coef = objective_coef
-        declare_out_keys(self, _LEVEL_OUTPUTS)
+        self.listening_coef = listening_coef
+        self.received_goal = received_goal if listening_coef > 0 else None
+        self.actor_outputs = [*_ACTOR_OUTPUTS, *([] if self.received_goal is None else ["listening"])]
+        declare_out_keys(self, [*self.actor_outputs, "loss_critic"])
         self.set_keys(
             action=keys.action,
             sample_log_prob=keys.log_prob,
@@ -189,14 +198,16 @@ class LevelPPOLoss(_NothingIgnored, ClipPPOLoss):
 
         Returns:
             Scalars ``loss_objective``, ``loss_entropy``, ``loss_critic``, and the detached ``entropy``, ``kl_approx``,
-            ``clip_fraction``. All are zero where no row trains.
+            ``clip_fraction`` and, of a level that listens, ``listening``. All are zero where no row trains.
 
         Raises:
             KeyError: if an entry of ``in_keys`` is missing.
         """
         rows = tensordict if tensordict.ndim else tensordict.unsqueeze(0)
         nothing = _zero_of(self.actor_network_params)
-        out = TensorDict({name: nothing if name.startswith("loss") else nothing.detach() for name in _ACTOR_OUTPUTS})
+        out = TensorDict(
+            {name: nothing if name.startswith("loss") else nothing.detach() for name in self.actor_outputs}
+        )
         seen = rows if actor_rows is None else actor_rows
         out.update(self._actor_terms(*self._select_rows(seen, self._actor_keys, self.tensor_keys.actor_mask)))
         out.set(
@@ -230,13 +241,38 @@ class LevelPPOLoss(_NothingIgnored, ClipPPOLoss):
         log_weight, dist, kl_approx = log_weight_of(self, rows, advantage.shape[:-1])
         gain, is_clipped = clipped_surrogate(log_weight, advantage, self.clip_epsilon)
         entropy = entropy_of(self, dist, advantage.shape[:-1])
-        return {
-            "loss_objective": -self.objective_coef * masked_mean(gain, mask),
+        objective = self.objective_coef * masked_mean(gain, mask)
+        heard = {}
+        if self.received_goal is not None:
+            listening = masked_mean(self.listening(rows, log_weight), mask)
+            objective = objective + self.listening_coef * listening
+            heard = {"listening": listening.detach()}
+        return heard | {
+            "loss_objective": -objective,
             "loss_entropy": -self.entropy_coeff * masked_mean(entropy, mask),
             "entropy": masked_mean(entropy.detach(), mask),
             "kl_approx": masked_mean(kl_approx.detach(), mask),
             "clip_fraction": masked_mean(is_clipped.to(gain.dtype), mask),
         }
+
+    def listening(self, rows: TensorDictBase, log_weight: Tensor) -> Tensor:
+        """How much the actions depend on the goals received: E_a max(0, 1 - pi(a | o, 0) / pi(a | o, g)), one sample.
+
+        Its mean over actions of pi(. | o, g) is the total variation distance between the policy that hears the goal and
+        the same policy hearing zeros, in [0, 1]: the positive listening of Eccles et al., 2019
+        (https://arxiv.org/abs/1912.05676), which takes the L1 distance of discrete actions. The sample, which serves
+        continuous actions too, and zeros for no goal are ours.
+
+        Args:
+            rows: rows that train. Shape ``[n_rows]``.
+            log_weight: log-probability of their actions less that at collection. Shape ``[n_rows, E, 1]``.
+
+        Returns:
+            Shape ``[n_rows, E, 1]``.
+        """
+        deaf = rows.copy().set(self.received_goal, torch.zeros_like(rows.get(self.received_goal)))
+        deaf_log_weight, _, _ = log_weight_of(self, deaf, log_weight.shape[:-1])
+        return (1 - (deaf_log_weight - log_weight).exp()).clamp(min=0)
 
     def _critic_term(self, rows: TensorDictBase, mask: Tensor | None) -> Tensor:
         value_target = rows.get(self.tensor_keys.value_target)
@@ -255,7 +291,6 @@ def _zero_of(params: TensorDictParams) -> Tensor:
 
 
 _ACTOR_OUTPUTS = ("loss_objective", "loss_entropy", "entropy", "kl_approx", "clip_fraction")
-_LEVEL_OUTPUTS = (*_ACTOR_OUTPUTS, "loss_critic")
 _LOSSES = ("loss_objective", "loss_critic", "loss_entropy")
 
 
@@ -288,6 +323,7 @@ class HimppoLoss(_NothingIgnored, LossModule):
         loss_critic_type: ``"l1"``, ``"l2"`` or ``"smooth_l1"``.
         objective_coef: weight of the clipped surrogate, in [0, 1], one number or one per level, workers first.
         goal_gradient: lets the workers' surrogate train the levels above; None: no gradient crosses levels.
+        listening_coef: weight of what goals change of the actions of the level below, 0 for none.
         norms: running statistics of the module that computes value targets, kept with the parameters.
 
     Attributes:
@@ -321,6 +357,7 @@ class HimppoLoss(_NothingIgnored, LossModule):
         loss_critic_type: str,
         objective_coef: float | Sequence[float] = 1.0,
         goal_gradient: GoalGradient | None = None,
+        listening_coef: float = 0.0,
         norms: Sequence[LevelNorm] = (),
     ) -> None:
         super().__init__()
@@ -343,10 +380,12 @@ class HimppoLoss(_NothingIgnored, LossModule):
                 critic_coef=critic_coef,
                 loss_critic_type=loss_critic_type,
                 objective_coef=objective_coefs[level],
+                listening_coef=listening_coef,
+                received_goal=hierarchy.keys[level + 1].action if level < hierarchy.layout.top else None,
             )
             for level, (actor, critic) in enumerate(zip(policy.actors, critics, strict=True))
         )
-        of_levels = [entry_of_level(name, level) for level in range(n_levels) for name in _LEVEL_OUTPUTS]
+        of_levels = [entry_of_level(name, level) for level, of in enumerate(self._levels) for name in of.out_keys]
         self.out_keys = [*_LOSSES, *of_levels]
 
     def __setattr__(self, name: str, value: Any) -> None:

@@ -92,6 +92,7 @@ def assert_one_sentence(error: BaseException, *needed: str) -> None:
         ({"lr": [0.001]}, ("algorithm.lr=[0.001]", "one per level", "3")),
         ({"entropy_coef": [0.0, 0.0]}, ("algorithm.entropy_coef=[0.0, 0.0]", "one per level", "3")),
         ({"n_epochs": [2, 2]}, ("algorithm.n_epochs=[2, 2]", "one per level", "3")),
+        ({"listening_coef": -0.5}, ("algorithm.listening_coef=-0.5", "at least 0")),
         ({"n_epochs": 1}, ("algorithm.n_epochs=1", "on_policy_n_minibatch_iters")),
         ({"n_epochs": [2, 3, 2]}, ("algorithm.n_epochs=[2, 3, 2]", "on_policy_n_minibatch_iters")),
         ({"n_epochs": [2, 0, 2]}, ("algorithm.n_epochs=[2, 0, 2]", "from 1")),

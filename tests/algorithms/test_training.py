@@ -386,3 +386,22 @@ def test_a_level_learns_on_a_scale_of_its_own(tiny_experiment: Any, make_algorit
     state = experiment.losses["agents"].state_dict()
     weights = [value.item() for name, value in state.items() if name.startswith("norms.") and name.endswith("weight")]
     assert weights == pytest.approx([1 - 0.9**2] * 3)
+
+
+class KeepListening(Callback):
+    """Keeps the weight of listening in every iteration."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights: list[float] = []
+
+    def on_train_end(self, training_td: TensorDictBase, group: str) -> None:
+        """Keep that of the workers."""
+        self.weights.append(self.experiment.losses[group].level_losses[0].listening_coef)
+
+
+def test_listening_fades_out_by_mid_training(tiny_experiment: Any, make_algorithm: MakeAlgorithm) -> None:
+    """Four batches; the weight is that of the frames collected so far."""
+    kept = KeepListening()
+    run(tiny_experiment(make_algorithm(listening_coef=0.5), max_n_iters=4, callbacks=[kept]))
+    assert kept.weights == [0.25, 0.0, 0.0, 0.0]

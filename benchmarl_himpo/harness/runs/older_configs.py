@@ -63,11 +63,11 @@ def _add_goal_gradient(config: Config) -> None:
         config["algorithm"].setdefault("objective_coef", 1.0)
 
 
-def _add_level_norms(config: Config) -> None:
-    """Nothing was normalised, and all levels made all epochs, before there were options for these."""
+def _add_calmer_levels(config: Config) -> None:
+    """Levels made all epochs, on one scale, and none had to listen, before there were options for these."""
+    added = {"listening_coef": 0.0, "n_epochs": None, "reward_norm": False, "value_norm": False, "norm_decay": 0.9}
     if "n_nodes" in config["algorithm"]:
-        for option, value in {"n_epochs": None, "reward_norm": False, "value_norm": False, "norm_decay": 0.9}.items():
-            config["algorithm"].setdefault(option, value)
+        config["algorithm"] |= {option: value for option, value in added.items() if option not in config["algorithm"]}
 
 
 CHANGES: tuple[Callable[[Config], None], ...] = (
@@ -76,7 +76,7 @@ CHANGES: tuple[Callable[[Config], None], ...] = (
     _add_learning_rate,
     _add_part_options,
     _add_goal_gradient,
-    _add_level_norms,
+    _add_calmer_levels,
 )
 """All changes of options since version 0.1."""
 

@@ -49,6 +49,7 @@ NEW = {
     "part_options": PART_OPTIONS,
     "goal_gradient": 0.0,
     "objective_coef": 1.0,
+    "listening_coef": 0.0,
     "n_epochs": None,
     "reward_norm": False,
     "value_norm": False,
