@@ -49,8 +49,9 @@ class EpisodeFigure:
     """A figure of an episode that can be moved to any of its steps.
 
     The scene shows every worker in the colour of its sub-manager, with lines from each node to its superior. On the
-    right: per upper level, all goals of the episode in their first two principal components, those in effect in colour;
-    then the reward of each level, with a tick where it decides.
+    right: per upper level, all goals of the episode in their first two principal components, those in effect in colour,
+    or, where goals are chosen from a few, which one each node follows over the episode; then the reward of each level,
+    with a tick where it decides.
 
     Args:
         episode: what to draw.
@@ -112,7 +113,11 @@ class EpisodeFigure:
         for name, group, colour_offset in groups:
             for column, goals in enumerate(group.goals):
                 axes = figure.add_subplot(grid[row : row + 3, column])
-                self.updates.append(_draw_goals(axes, name, column + 1, goals, group, colour_offset))
+                title = f"{name}goals of level {column + 1}"
+                if goals.is_floating_point():
+                    self.updates.append(_draw_vectors(axes, title, column + 1, goals, group, colour_offset))
+                else:
+                    self.updates.append(_draw_choices(axes, title, column + 1, goals.argmax(-1), group))
             row += 3 * bool(n_goals)
         for i, (name, group, level) in enumerate(strips):
             axes = figure.add_subplot(grid[row + i, :])
@@ -168,7 +173,7 @@ class _Overlay:
                 line.set_color(colour)
 
 
-def _draw_goals(axes: Any, name: str, level: int, goals: Tensor, group: GroupEpisode, colour_offset: int) -> Update:
+def _draw_vectors(axes: Any, title: str, level: int, goals: Tensor, group: GroupEpisode, colour_offset: int) -> Update:
     """All goals of a level as grey dots, those in effect coloured as who receives them."""
     assert group.graph is not None
     graph = group.graph
@@ -177,7 +182,7 @@ def _draw_goals(axes: Any, name: str, level: int, goals: Tensor, group: GroupEpi
     axes.scatter(*sent.T.numpy(), s=6, color="lightgrey", zorder=1)
     now = axes.scatter([], [], s=70, edgecolors="black", zorder=2, marker=_marker(level - 1))
     labels = _number(axes, points.shape[1])
-    axes.set_title(f"{name}goals of level {level} ({share:.0%} of variance)", fontsize="small")
+    axes.set_title(f"{title} ({share:.0%} of variance)", fontsize="small")
     axes.margins(0.12)
     axes.set(xticks=[], yticks=[])
 
@@ -186,6 +191,24 @@ def _draw_goals(axes: Any, name: str, level: int, goals: Tensor, group: GroupEpi
         now.set_facecolors(_node_colours(graph, level - 1, step, colour_offset))
         for label, point in zip(labels, points[step].tolist(), strict=True):
             label.set_position(point)
+
+    return update
+
+
+def _draw_choices(axes: Any, title: str, level: int, choices: Tensor, group: GroupEpisode) -> Update:
+    """Which goal every recipient follows, ``[T, E]``, a row each, with the shares of the goals sent most often."""
+    sent = choices[group.decides[level]].flatten().bincount()
+    often = [f"{goal}: {sent[goal] / sent.sum():.0%}" for goal in sent.argsort(descending=True)[:3].tolist() if sent[goal]]
+    extent = (0.5, len(choices) + 0.5, choices.shape[1] - 0.5, -0.5)
+    axes.imshow(choices.T.numpy(), cmap="tab20", vmin=0, vmax=19, aspect="auto", interpolation="nearest", extent=extent)
+    axes.set_title(f"{title} (sent {', '.join(often)})", fontsize="small")
+    axes.set_yticks(range(choices.shape[1]))
+    axes.tick_params(labelsize="x-small")
+    cursor = axes.axvline(1, color="black", linewidth=1.5)
+
+    def update(step: int) -> None:
+        cursor.set_xdata([step + 1, step + 1])
+        axes.set_yticklabels([f"{i}: goal {goal}" for i, goal in enumerate(choices[step].tolist())])
 
     return update
 

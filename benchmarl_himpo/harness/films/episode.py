@@ -27,7 +27,7 @@ class GroupEpisode:
     external_reward: Tensor  # [T, n_agents], of each agent
     reward: list[Tensor]  # [T, E] each, of each level: the sum over the interval of the step
     decides: list[Tensor]  # [T] each, bool: whether each level decides at a step
-    goals: list[Tensor]  # [T, E, goal_dim] each: in effect, sent by level 1 first
+    goals: list[Tensor]  # [T, E, goal_dim] each: in effect, sent by level 1 first; whole numbers if one-hot
     graph: HierarchyGraph | None  # who belongs to whom, batch shape [T]; None without hierarchy
 
 
@@ -69,6 +69,6 @@ def _read_group(experiment: ResumableExperiment, group: str, rollout: TensorDict
         external_reward=external_reward,
         reward=[reward[0].squeeze(-1).cpu() for reward in rewards],
         decides=[layout.is_due(trajectories.clock[0], level).cpu() for level in range(layout.n_levels)],
-        goals=[rollout.get(keys[level].action)[0].float().cpu() for level in range(1, layout.n_levels)],
+        goals=[rollout.get(keys[level].action)[0].cpu() for level in range(1, layout.n_levels)],
         graph=HierarchyGraph(tuple(p[0].cpu() for p in graph.parent_index), graph.n_nodes, graph.alive[0].cpu()),
     )

@@ -158,6 +158,19 @@ def test_every_algorithm_is_drawn(overrides: list[str], make_run: MakeRun) -> No
     assert figure.draw(0).shape == (3, 720, 1280)
 
 
+def test_goals_from_a_few_are_shown_as_who_follows_which(make_run: MakeRun) -> None:
+    """A picture of goals over steps, a row for each recipient, named after the goal in effect."""
+    episode = film(make_run("algorithm=himppo", "algorithm.goal=categorical", "task.max_steps=12"))
+    figure = EpisodeFigure(episode)
+    figure.draw(7)
+    for axes, goals in zip(figure.figure.subfigs[1].axes[:2], episode.groups["agents"].goals, strict=True):
+        choices = goals.argmax(-1)
+        (image,) = axes.images
+        assert torch.equal(torch.from_numpy(np.asarray(image.get_array())), choices.T)
+        labels = [label.get_text() for label in axes.get_yticklabels()]
+        assert labels == [f"{i}: goal {goal}" for i, goal in enumerate(choices[7].tolist())]
+
+
 def test_foraging_agents_stand_on_their_cells(make_run: MakeRun) -> None:
     episode = film(make_run("algorithm=himppo", "task=lbfws/easy"))
     scene = episode.scenes[3]
