@@ -198,7 +198,8 @@ def _draw_vectors(axes: Any, title: str, level: int, goals: Tensor, group: Group
 def _draw_choices(axes: Any, title: str, level: int, choices: Tensor, group: GroupEpisode) -> Update:
     """Which goal every recipient follows, ``[T, E]``, a row each, with the shares of the goals sent most often."""
     sent = choices[group.decides[level]].flatten().bincount()
-    often = [f"{goal}: {sent[goal] / sent.sum():.0%}" for goal in sent.argsort(descending=True)[:3].tolist() if sent[goal]]
+    first = [goal for goal in sent.argsort(descending=True)[:3].tolist() if sent[goal] > 0]
+    often = [f"{goal}: {sent[goal] / sent.sum():.0%}" for goal in first]
     extent = (0.5, len(choices) + 0.5, choices.shape[1] - 0.5, -0.5)
     axes.imshow(choices.T.numpy(), cmap="tab20", vmin=0, vmax=19, aspect="auto", interpolation="nearest", extent=extent)
     axes.set_title(f"{title} (sent {', '.join(often)})", fontsize="small")
