@@ -50,6 +50,7 @@ class Himppo(Ippo):
         clustering: which sub-manager each worker belongs to.
         neighbours: who exchanges messages, one builder or a list with one per level.
         part_options: fields of parts that are chosen by name, by option and name.
+        observation: what of the observation each level sees, workers first; None: all see all.
         position: where positions stand; ``auto`` looks them up.
         alive: entry of the agents that says who takes part; ``auto`` looks for ``alive``.
         hidden_dim: size of node states, one number or one per level.
@@ -58,6 +59,7 @@ class Himppo(Ippo):
         gnn_class: PyG convolution by name; None for the dense layer.
         gnn_kwargs: further arguments of the PyG convolution.
         team_state: give workers the mean state of the team.
+        send_goals: whether goals are received; otherwise zeros are.
         goal_gradient: share of the workers' gradient that goes on through their goals to the levels above.
         objective_coef: weight of the PPO objective, one number or one per level.
         lr: learning rate, one number or one per level; None takes ``experiment.lr``.
@@ -84,6 +86,7 @@ class Himppo(Ippo):
         clustering: Any,
         neighbours: Any,
         part_options: dict[str, Any],
+        observation: list[list[str] | None] | None,
         position: str | None,
         alive: str | None,
         hidden_dim: int | list[int],
@@ -92,6 +95,7 @@ class Himppo(Ippo):
         gnn_class: str | None,
         gnn_kwargs: dict[str, Any],
         team_state: bool,
+        send_goals: bool,
         goal_gradient: float,
         objective_coef: float | list[float],
         lr: float | list[float] | None,
@@ -112,6 +116,7 @@ class Himppo(Ippo):
         self.clustering = clustering
         self.neighbours = neighbours
         self.part_options = part_options
+        self.observation = observation
         self.position = position
         self.alive = alive
         self.hidden_dim = hidden_dim
@@ -120,6 +125,7 @@ class Himppo(Ippo):
         self.gnn_class = gnn_class
         self.gnn_kwargs = gnn_kwargs
         self.team_state = team_state
+        self.send_goals = send_goals
         self.goal_gradient = goal_gradient
         self.objective_coef = objective_coef
         self.lr = lr
@@ -263,9 +269,11 @@ class Himppo(Ippo):
             clustering=self.clustering,
             neighbours=self.neighbours if self.n_message_rounds != 0 else "none",
             part_options=self.part_options,
-            observation=tuple(self.observation_spec[group].keys(True, True)),
+            observed=tuple(self.observation_spec[group].keys(True, True)),
+            observation=self.observation,
             position=self.position,
             alive=self.alive,
+            send_goals=self.send_goals,
             task=f"{self.experiment.environment_name}/{self.experiment.task_name}",
             entries=self.experiment.test_env.full_observation_spec_unbatched[group],
         )
@@ -319,6 +327,7 @@ class HimppoConfig(IppoConfig):
     clustering: Any
     neighbours: Any
     part_options: dict[str, Any]
+    observation: Any
     position: str | None
     alive: str | None
     hidden_dim: Any
@@ -327,6 +336,7 @@ class HimppoConfig(IppoConfig):
     gnn_class: str | None
     gnn_kwargs: dict[str, Any]
     team_state: bool
+    send_goals: bool
     goal_gradient: float
     objective_coef: Any
     lr: Any

@@ -68,7 +68,7 @@ def test_a_reader_gives_observation_position_and_liveness(shape):
     td = _group_td(*shape)
     inputs = GroupInputs("agents", ("observation",), PositionSource.parse("state.position"), "alive")
     assert inputs.keys == [("agents", "observation"), ("agents", "state", "position"), ("agents", "alive")]
-    observation = inputs.observation(td)
+    observation = inputs.observation(td, level=0)
     assert observation.shape == (*shape, 3)
     observation.set("other", torch.zeros(*shape, 3))
     assert "other" not in td.get("agents").keys()

@@ -63,12 +63,20 @@ def _add_goal_gradient(config: Config) -> None:
         config["algorithm"].setdefault("objective_coef", 1.0)
 
 
+def _add_information(config: Config) -> None:
+    """Every level saw the whole observation and received goals before there were options for these."""
+    if "n_nodes" in config["algorithm"]:
+        config["algorithm"].setdefault("observation", None)
+        config["algorithm"].setdefault("send_goals", True)
+
+
 CHANGES: tuple[Callable[[Config], None], ...] = (
     _add_absolute_metric,
     _gather_fields_of_parts,
     _add_learning_rate,
     _add_part_options,
     _add_goal_gradient,
+    _add_information,
 )
 """All changes of options since version 0.1."""
 

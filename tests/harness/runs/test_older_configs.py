@@ -49,6 +49,8 @@ NEW = {
     "part_options": PART_OPTIONS,
     "goal_gradient": 0.0,
     "objective_coef": 1.0,
+    "observation": None,
+    "send_goals": True,
 }
 
 
