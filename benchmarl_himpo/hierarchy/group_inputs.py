@@ -174,7 +174,9 @@ class GroupInputs:
             size = sum(n_seen(features, key, entry.shape[-1]) for features in parts)
             is_whole = parts == (slice(None),)
             seen[key] = (
-                entry.clone() if is_whole else Unbounded((*entry.shape[:-1], size), device=entry.device, dtype=entry.dtype)
+                entry.clone()
+                if is_whole
+                else Unbounded((*entry.shape[:-1], size), device=entry.device, dtype=entry.dtype)
             )
         return Composite(seen, shape=spec.shape)
 

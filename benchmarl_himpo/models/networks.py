@@ -54,8 +54,8 @@ class HimppoNetworks:
             writes ``[*B, E, 1]``.
 
     Raises:
-        ValueError: if a model cannot encode the observation, a level is to see features that the observation lacks, or a
-            size is out of range.
+        ValueError: if a model cannot encode the observation, a level is to see features that there are not, or a size
+            is out of range.
     """
 
     def __init__(
