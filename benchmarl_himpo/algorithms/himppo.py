@@ -172,8 +172,12 @@ class Himppo(Ippo):
         }
 
     def _get_policy_for_loss(self, group: str, model_config: ModelConfig, continuous: bool) -> HierarchicalPolicy:
+        self._networks[group] = self._make_networks(group, model_config)
+        return self._networks[group].policy
+
+    def _make_networks(self, group: str, model_config: ModelConfig) -> HimppoNetworks:
         with as_options(HimppoConfig):
-            networks = HimppoNetworks(
+            return HimppoNetworks(
                 self.hierarchies[group],
                 self.observation_spec[group],
                 self.action_spec,
@@ -195,8 +199,6 @@ class Himppo(Ippo):
                 gnn_kwargs=self.gnn_kwargs,
                 team_state=self.team_state,
             )
-        self._networks[group] = networks
-        return networks.policy
 
     def _get_policy_for_collection(
         self, policy_for_loss: TensorDictModule, group: str, continuous: bool
@@ -235,6 +237,10 @@ class Himppo(Ippo):
         """The module that computes what every level of a group trains on."""
         self.get_loss_and_updater(group)  # which builds it
         return self._advantages[group]
+
+    def untrained_policy(self, group: str) -> HierarchicalPolicy:
+        """A policy of the group as training begins with: the same networks with weights drawn anew."""
+        return self._make_networks(group, self.model_config).policy
 
     def _process_envs(self, group: str, batch: TensorDictBase) -> tuple[TensorDictBase, dict[str, float]]:
         advantage, loss = self.advantage(group), self.get_loss_and_updater(group)[0]

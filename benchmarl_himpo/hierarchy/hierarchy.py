@@ -180,7 +180,7 @@ class Hierarchy:
             return None
         goal = tensordict.get(self.keys[level + 1].action)
         goal = goal if goal.is_floating_point() else goal.to(torch.get_default_dtype())
-        return goal if self.send_goals else torch.zeros_like(goal)
+        return goal if self.send_goals else torch.zeros(goal.shape, dtype=goal.dtype, device=goal.device)
 
     def phase(self, tensordict: TensorDictBase) -> Tensor:
         """Phases of all upper clocks. Shape ``[*B, n_levels - 1]``, in [0, 1)."""
