@@ -51,6 +51,7 @@ class Himppo(Ippo):
         clustering: which sub-manager each worker belongs to.
         neighbours: who exchanges messages, one builder or a list with one per level.
         part_options: fields of parts that are chosen by name, by option and name.
+        observation: what of the observation each level sees, workers first; None: all see all.
         position: where positions stand; ``auto`` looks them up.
         alive: entry of the agents that says who takes part; ``auto`` looks for ``alive``.
         hidden_dim: size of node states, one number or one per level.
@@ -59,6 +60,7 @@ class Himppo(Ippo):
         gnn_class: PyG convolution by name; None for the dense layer.
         gnn_kwargs: further arguments of the PyG convolution.
         team_state: give workers the mean state of the team.
+        send_goals: whether goals are received; otherwise zeros are.
         goal_gradient: share of the workers' gradient that goes on through their goals to the levels above.
         objective_coef: weight of the PPO objective, one number or one per level.
         listening_coef: weight of what goals change of the actions below, at the start; zero from mid-training on.
@@ -90,6 +92,7 @@ class Himppo(Ippo):
         clustering: Any,
         neighbours: Any,
         part_options: dict[str, Any],
+        observation: list[list[str] | None] | None,
         position: str | None,
         alive: str | None,
         hidden_dim: int | list[int],
@@ -98,6 +101,7 @@ class Himppo(Ippo):
         gnn_class: str | None,
         gnn_kwargs: dict[str, Any],
         team_state: bool,
+        send_goals: bool,
         goal_gradient: float,
         objective_coef: float | list[float],
         listening_coef: float,
@@ -123,6 +127,7 @@ class Himppo(Ippo):
         self.clustering = clustering
         self.neighbours = neighbours
         self.part_options = part_options
+        self.observation = observation
         self.position = position
         self.alive = alive
         self.hidden_dim = hidden_dim
@@ -131,6 +136,7 @@ class Himppo(Ippo):
         self.gnn_class = gnn_class
         self.gnn_kwargs = gnn_kwargs
         self.team_state = team_state
+        self.send_goals = send_goals
         self.goal_gradient = goal_gradient
         self.objective_coef = objective_coef
         self.listening_coef = listening_coef
@@ -190,8 +196,12 @@ class Himppo(Ippo):
         }
 
     def _get_policy_for_loss(self, group: str, model_config: ModelConfig, continuous: bool) -> HierarchicalPolicy:
+        self._networks[group] = self._make_networks(group, model_config)
+        return self._networks[group].policy
+
+    def _make_networks(self, group: str, model_config: ModelConfig) -> HimppoNetworks:
         with as_options(HimppoConfig):
-            networks = HimppoNetworks(
+            return HimppoNetworks(
                 self.hierarchies[group],
                 self.observation_spec[group],
                 self.action_spec,
@@ -213,8 +223,6 @@ class Himppo(Ippo):
                 gnn_kwargs=self.gnn_kwargs,
                 team_state=self.team_state,
             )
-        self._networks[group] = networks
-        return networks.policy
 
     def _get_policy_for_collection(
         self, policy_for_loss: TensorDictModule, group: str, continuous: bool
@@ -258,6 +266,10 @@ class Himppo(Ippo):
         """The module that computes what every level of a group trains on."""
         self.get_loss_and_updater(group)  # which builds it
         return self._advantages[group]
+
+    def untrained_policy(self, group: str) -> HierarchicalPolicy:
+        """A policy of the group as training begins with: the same networks with weights drawn anew."""
+        return self._make_networks(group, self.model_config).policy
 
     def _process_envs(self, group: str, batch: TensorDictBase) -> tuple[TensorDictBase, dict[str, float]]:
         advantage, loss = self.advantage(group), self.get_loss_and_updater(group)[0]
@@ -305,9 +317,11 @@ class Himppo(Ippo):
             clustering=self.clustering,
             neighbours=self.neighbours if self.n_message_rounds != 0 else "none",
             part_options=self.part_options,
-            observation=tuple(self.observation_spec[group].keys(True, True)),
+            observed=tuple(self.observation_spec[group].keys(True, True)),
+            observation=self.observation,
             position=self.position,
             alive=self.alive,
+            send_goals=self.send_goals,
             task=f"{self.experiment.environment_name}/{self.experiment.task_name}",
             entries=self.experiment.test_env.full_observation_spec_unbatched[group],
         )
@@ -372,6 +386,7 @@ class HimppoConfig(IppoConfig):
     clustering: Any
     neighbours: Any
     part_options: dict[str, Any]
+    observation: Any
     position: str | None
     alive: str | None
     hidden_dim: Any
@@ -380,6 +395,7 @@ class HimppoConfig(IppoConfig):
     gnn_class: str | None
     gnn_kwargs: dict[str, Any]
     team_state: bool
+    send_goals: bool
     goal_gradient: float
     objective_coef: Any
     listening_coef: float

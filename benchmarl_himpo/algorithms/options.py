@@ -41,6 +41,8 @@ WITHOUT_POSITIONS = {"clustering": "static", "neighbours": "full"}
 def as_options(config: type) -> Iterator[None]:
     """Let errors of the library name options as the command line has them: ``algorithm.n_nodes=`` for ``n_nodes=``.
 
+    What :class:`Hierarchy` calls ``level_observation`` is the option ``observation``.
+
     Args:
         config: dataclass of the algorithm's options.
 
@@ -54,7 +56,7 @@ def as_options(config: type) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        message = re.sub(rf"(?<![\w.])({names})(?==|: )", r"algorithm.\1", str(error))
+        message = re.sub(rf"(?<![\w.])(?:level_(?=observation))?({names})(?==|: )", r"algorithm.\1", str(error))
         raise ValueError(message) from error
 
 
@@ -94,9 +96,11 @@ def build_hierarchy(
     clustering: Any,
     neighbours: Any,
     part_options: Mapping[str, Mapping[str, Any]],
-    observation: tuple[NestedKey, ...],
+    observed: tuple[NestedKey, ...],
+    observation: Sequence[Sequence[str] | None] | None,
     position: str | None,
     alive: str | None,
+    send_goals: bool,
     task: str,
     entries: Composite,
 ) -> Hierarchy:
@@ -110,9 +114,11 @@ def build_hierarchy(
         clustering: the option, a name or a mapping.
         neighbours: the option, a name, a mapping, or a list of these.
         part_options: the option, fields of builders that are chosen by name.
-        observation: entries of the group that the networks see.
+        observed: entries of the group that make up the observation.
+        observation: the option, what of these each level sees.
         position: the option; ``"auto"`` looks positions up where a builder needs them.
         alive: the option; ``"auto"`` looks for the entry ``alive``.
+        send_goals: the option.
         task: name of the task, such as ``"vmas/sampling"``.
         entries: what the environment emits for the group. Shape ``[n_agents]``.
 
@@ -141,9 +147,11 @@ def build_hierarchy(
         goal_interval=tuple(goal_interval),
         clustering=cluster,
         neighbours=builders if several else builders[0],
-        observation=observation,
+        observation=observed,
         position=find_position(position, task, entries, needed_by),
         alive=find_alive_key(alive, entries),
+        level_observation=observation,
+        send_goals=send_goals,
     )
 
 

@@ -53,6 +53,9 @@ Himppo2l, Himppo2lConfig = variant(
 HimppoNomsg, HimppoNomsgConfig = variant(
     "HimppoNomsg", __name__, "No messages between neighbours at any level (an ablation of ours)."
 )
+HimppoNogoal, HimppoNogoalConfig = variant(
+    "HimppoNogoal", __name__, "The same networks and rewards with zeros in place of every goal received (our control)."
+)
 HimppoHaven, HimppoHavenConfig = variant(
     "HimppoHaven",
     __name__,

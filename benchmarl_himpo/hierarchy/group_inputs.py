@@ -3,12 +3,66 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from tensordict import TensorDictBase
 from tensordict.utils import NestedKey, unravel_key
 from torch import Tensor
+from torchrl.data import Composite, Unbounded
+
+SOURCE = re.compile(r"([\w.]+)(?:\[(-?\d+):(-?\d*)\])?")
+"""An entry of a group, dots for nesting, whole or some consecutive features of it."""
+View: TypeAlias = Mapping[NestedKey, tuple[slice, ...]]
+"""Features that are seen of each entry, in this order."""
+
+
+def parse_view(sources: Sequence[str], entries: Sequence[NestedKey]) -> View:
+    """Read a list of sources, each ``"key"``, ``"key[i:j]"`` or ``"key[i:]"``; negative numbers count from the end.
+
+    Args:
+        sources: what is seen.
+        entries: the entries that there are.
+
+    Raises:
+        ValueError: if nothing is seen, or a source has another form or names no entry.
+    """
+    known = {".".join(key) if isinstance(key, tuple) else key: key for key in entries}
+    example = f"such as [{next(iter(known))}], or null for all"
+    if isinstance(sources, str) or not sources:
+        shown = sources if isinstance(sources, str) else "[]"
+        raise ValueError(f"level_observation: a level has {shown}, which is no list of sources: give it one {example}")
+    view: dict[NestedKey, tuple[slice, ...]] = {}
+    for text in sources:
+        match = SOURCE.fullmatch(text) if isinstance(text, str) else None
+        if match is None or match[1] not in known:
+            raise ValueError(
+                f"level_observation: {text} is no source: the observation has {', '.join(known)}, so give a level a "
+                f"list of these or of features of these, such as '{next(iter(known))}[0:2]'"
+            )
+        features = slice(int(match[2]) if match[2] else None, int(match[3]) if match[3] else None)
+        view[known[match[1]]] = (*view.get(known[match[1]], ()), features)
+    return view
+
+
+def n_seen(features: slice, key: NestedKey, n: int) -> int:
+    """Number of features that a slice selects of an entry's ``n``.
+
+    Raises:
+        ValueError: if they are none, or some of them are not there.
+    """
+    first, last = (0 if features.start is None else features.start), (n if features.stop is None else features.stop)
+    first, last = (value + n if value < 0 else value for value in (first, last))
+    if not 0 <= first < last <= n:
+        name = ".".join(key) if isinstance(key, tuple) else key
+        text = f"{name}[{features.start}:{'' if features.stop is None else features.stop}]"
+        raise ValueError(
+            f"level_observation: {text} asks for features that {name}, which has {n}, lacks: choose some that are "
+            f"there, such as '{name}[0:{n}]'"
+        )
+    return last - first
 
 
 @dataclass(frozen=True)
@@ -30,7 +84,7 @@ class PositionSource:
         Raises:
             ValueError: if the text has another form.
         """
-        match = re.fullmatch(r"([\w.]+)(?:\[(-?\d+):(-?\d*)\])?", text)
+        match = SOURCE.fullmatch(text)
         if match is None:
             raise ValueError(
                 f"position={text!r} is not understood: write the name of an entry of the agents such as "
@@ -63,44 +117,86 @@ class GroupInputs:
 
     Args:
         group: the agent group.
-        observation_keys: entries that the encoders see, relative to the group.
+        observation_keys: entries of the observation, relative to the group.
         position_source: where positions stand, None where no builder needs them.
         alive_key: entry of the group that says which agents take part, ``[*B, n_agents]`` or ``[*B, n_agents, 1]``;
             None: all.
+        views: what of the observation each level sees, workers first, None for all; the last one serves all levels
+            above it.
     """
 
     group: str
     observation_keys: tuple[NestedKey, ...]
     position_source: PositionSource | None
     alive_key: str | None
+    views: tuple[View | None, ...] = (None,)
 
     @property
     def keys(self) -> list[NestedKey]:
         """Every key that is read from a TensorDict, for ``in_keys``."""
-        relative: list[NestedKey] = list(self.observation_keys)
+        return self._with_graph(self.observation_keys)
+
+    def keys_of(self, level: int) -> list[NestedKey]:
+        """Those that a network of a level reads, for itself or for its graph."""
+        return self._with_graph([*self._view(level)])
+
+    def _with_graph(self, seen: Sequence[NestedKey]) -> list[NestedKey]:
+        relative: list[NestedKey] = list(seen)
         if self.position_source is not None:
             relative.append(tuple(self.position_source.key.split(".")))
         if self.alive_key is not None:
             relative.append(self.alive_key)
         return list(dict.fromkeys(unravel_key((self.group, key)) for key in relative))
 
-    def observation(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """The encoders' entries as a fresh TensorDict of batch shape ``[*B, n_agents]``."""
-        return tensordict.get(self.group).select(*self.observation_keys)
+    def _view(self, level: int) -> View:
+        view = self.views[min(level, len(self.views) - 1)]
+        return dict.fromkeys(self.observation_keys, (slice(None),)) if view is None else view
+
+    def observation(self, tensordict: TensorDictBase, level: int) -> TensorDictBase:
+        """What a level's encoders see, as a fresh TensorDict of batch shape ``[*B, n_agents]``."""
+        view = self._view(level)
+        seen = tensordict.get(self.group).select(*view)
+        for key, parts in view.items():
+            if parts != (slice(None),):
+                entry = seen.get(key)
+                seen.set(key, torch.cat([entry[..., features] for features in parts], dim=-1))
+        return seen
+
+    def observation_spec(self, spec: Composite, level: int) -> Composite:
+        """The specs of what a level's encoders see, from those of the group. Shape ``[n_agents]``.
+
+        Raises:
+            ValueError: if the level is to see features that are not there.
+        """
+        seen = {}
+        for key, parts in self._view(level).items():
+            entry = spec[key]
+            size = sum(n_seen(features, key, entry.shape[-1]) for features in parts)
+            is_whole = parts == (slice(None),)
+            seen[key] = (
+                entry.clone()
+                if is_whole
+                else Unbounded((*entry.shape[:-1], size), device=entry.device, dtype=entry.dtype)
+            )
+        return Composite(seen, shape=spec.shape)
 
     def position(self, tensordict: TensorDictBase) -> Tensor:
         """Positions in world units, zeros where no builder needs them. Shape ``[*B, n_agents, 2]``."""
         group_td = tensordict.get(self.group)
         if self.position_source is None:
-            return torch.zeros(*group_td.shape, 2, device=group_td.get(self.observation_keys[0]).device)
+            return torch.zeros(*group_td.shape, 2, device=_device_of(group_td))
         return self.position_source.read(group_td)
 
     def alive(self, tensordict: TensorDictBase) -> Tensor:
         """Agents that take part. Shape ``[*B, n_agents]``, bool."""
         group_td = tensordict.get(self.group)
         if self.alive_key is None:
-            return torch.ones(group_td.shape, dtype=torch.bool, device=group_td.get(self.observation_keys[0]).device)
+            return torch.ones(group_td.shape, dtype=torch.bool, device=_device_of(group_td))
         return group_td.get(self.alive_key).reshape(group_td.shape).bool()
+
+
+def _device_of(group_td: TensorDictBase) -> torch.device:
+    return next(iter(group_td.values(True, True))).device
 
 
 def group_entry(batch: TensorDictBase, group: str, name: str) -> Tensor:

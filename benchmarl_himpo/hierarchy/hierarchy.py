@@ -15,7 +15,7 @@ from torchrl.envs import EnvBase, TensorDictPrimer
 
 from benchmarl_himpo.hierarchy.clustering import Clustering
 from benchmarl_himpo.hierarchy.goals import GoalSpace
-from benchmarl_himpo.hierarchy.group_inputs import GroupInputs, PositionSource
+from benchmarl_himpo.hierarchy.group_inputs import GroupInputs, PositionSource, parse_view
 from benchmarl_himpo.hierarchy.hierarchy_graph import HierarchyGraph
 from benchmarl_himpo.hierarchy.keys import HierarchyKeys
 from benchmarl_himpo.hierarchy.layout import HierarchyLayout
@@ -42,10 +42,15 @@ class Hierarchy:
         observation: entries of the group that the networks see.
         position: where two-dimensional positions stand, such as ``"observation[0:2]"``; None where nothing needs them.
         alive: entry of the group that says which agents take part; None: all.
+        level_observation: what of the observation each level sees, workers first: None for all, or a list of entries
+            and of features of these, such as ``["observation[0:4]"]``. The last one serves all levels above; None for
+            the whole: every level sees all. What a level sees are the encodings of all workers below it by its own
+            encoder, so a superior may see what its workers do not.
+        send_goals: whether goals are received; False: whoever should receive one receives zeros.
 
     Raises:
-        ValueError: if sizes or intervals make no hierarchy, there are more builders than levels, or a builder needs
-            positions and there are none.
+        ValueError: if sizes or intervals make no hierarchy, there are more builders or observations than levels, an
+            observation is unknown or empty, or a builder needs positions and there are none.
     """
 
     group: str
@@ -57,6 +62,8 @@ class Hierarchy:
     observation: tuple[NestedKey, ...]
     position: str | None = None
     alive: str | None = None
+    level_observation: Sequence[Sequence[str] | None] | None = None
+    send_goals: bool = True
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
@@ -65,8 +72,15 @@ class Hierarchy:
             raise ValueError(
                 f"neighbours: {len(self.neighbours)} entries for {n_levels} levels: give one per level, workers first"
             )
+        seen = [None] if self.level_observation is None else self.level_observation
+        if isinstance(seen, str) or not 0 < len(seen) <= n_levels:
+            raise ValueError(
+                f"level_observation={seen} must have one entry per level, workers first, or fewer: give it 1 to "
+                f"{n_levels}, each null or a list such as [{self.observation[0]}], or give null for the whole"
+            )
         if self.needs_position and self.position is None:
             raise ValueError("clustering or neighbours need positions: set position to where they stand")
+        _ = self.inputs  # which refuses what is no source
 
     @cached_property
     def layout(self) -> HierarchyLayout:
@@ -82,7 +96,10 @@ class Hierarchy:
     def inputs(self) -> GroupInputs:
         """Reader of the group's entries."""
         source = PositionSource.parse(self.position) if self.position and self.needs_position else None
-        return GroupInputs(self.group, tuple(self.observation), source, self.alive)
+        entries = tuple(self.observation)
+        seen = (None,) if self.level_observation is None else self.level_observation
+        views = tuple(None if sources is None else parse_view(sources, entries) for sources in seen)
+        return GroupInputs(self.group, entries, source, self.alive, views)
 
     @property
     def needs_position(self) -> bool:
@@ -158,11 +175,12 @@ class Hierarchy:
     #################
 
     def received_goal(self, tensordict: TensorDictBase, level: int) -> Tensor | None:
-        """Goals that the nodes of a level follow, as floats. Shape ``[*B, nodes, goal_dim]``; None at the top."""
+        """Goals that the nodes of a level receive, as floats. Shape ``[*B, nodes, goal_dim]``; None at the top."""
         if level == self.layout.top:
             return None
         goal = tensordict.get(self.keys[level + 1].action)
-        return goal if goal.is_floating_point() else goal.to(torch.get_default_dtype())
+        goal = goal if goal.is_floating_point() else goal.to(torch.get_default_dtype())
+        return goal if self.send_goals else torch.zeros(goal.shape, dtype=goal.dtype, device=goal.device)
 
     def phase(self, tensordict: TensorDictBase) -> Tensor:
         """Phases of all upper clocks. Shape ``[*B, n_levels - 1]``, in [0, 1)."""
@@ -170,7 +188,7 @@ class Hierarchy:
 
     def keys_read(self, level: int, with_phase: bool = False) -> list[NestedKey]:
         """Keys that a network of ``level`` reads."""
-        keys: list[NestedKey] = list(self.inputs.keys)
+        keys: list[NestedKey] = self.inputs.keys_of(level)
         if level > 0:
             keys.append(self.keys.parent_index)
         if level < self.layout.top:

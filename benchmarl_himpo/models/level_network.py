@@ -34,8 +34,8 @@ class LevelNetwork(TensorDictModuleBase):
     Args:
         level: the level, 0 being the workers.
         hierarchy: the hierarchy.
-        encoder: BenchMARL model from the group's observation (and goal, for workers) to ``hidden_dim`` features per
-            agent.
+        encoder: BenchMARL model from what the level sees of the group's observation (and goal, for workers) to
+            ``hidden_dim`` features per agent.
         messages: message passing of the level, None for none.
         hidden_dim: size of node states.
         goal_dim: size of a goal.
@@ -101,7 +101,7 @@ class LevelNetwork(TensorDictModuleBase):
 
     def encode(self, tensordict: TensorDictBase, goal: Tensor | None = None) -> Tensor:
         """Encoding of every agent, with its goal at level 0. Shape ``[*B, n_agents, hidden_dim]``, in [-1, 1]."""
-        return torch.tanh(encode(self.encoder, self.hierarchy, tensordict, goal))
+        return torch.tanh(encode(self.encoder, self.hierarchy, tensordict, self.level, goal))
 
     def _node_state(self, hidden: Tensor, goal: Tensor | None, graph: HierarchyGraph) -> Tensor:
         """State of every node before messages. Shape ``[*B, nodes, hidden_dim]``."""
@@ -150,12 +150,14 @@ class PlainWorkerNetwork(TensorDictModuleBase):
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write the model's output."""
         goal = self.hierarchy.received_goal(tensordict, level=0)
-        return tensordict.set(self.out_keys[0], encode(self.encoder, self.hierarchy, tensordict, goal))
+        return tensordict.set(self.out_keys[0], encode(self.encoder, self.hierarchy, tensordict, 0, goal))
 
 
-def encode(encoder: nn.Module, hierarchy: Hierarchy, tensordict: TensorDictBase, goal: Tensor | None) -> Tensor:
-    """Run a BenchMARL model on a fresh TensorDict. Shape ``[*B, n_agents, F]``."""
-    group_td = hierarchy.inputs.observation(tensordict)
+def encode(
+    encoder: nn.Module, hierarchy: Hierarchy, tensordict: TensorDictBase, level: int, goal: Tensor | None
+) -> Tensor:
+    """Run a BenchMARL model on a fresh TensorDict of what a level sees. Shape ``[*B, n_agents, F]``."""
+    group_td = hierarchy.inputs.observation(tensordict, level)
     if goal is not None:
         group_td.set(RECEIVED_GOAL_KEY, goal)
     group = hierarchy.inputs.group

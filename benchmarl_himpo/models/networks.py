@@ -25,8 +25,8 @@ class HimppoNetworks:
 
     Args:
         hierarchy: the hierarchy.
-        observation_spec: what the environment emits for the group; networks see the entries ``hierarchy.observation``.
-            Shape ``[n_agents]``.
+        observation_spec: what the environment emits for the group; networks see the entries ``hierarchy.observation``,
+            or what ``hierarchy.level_observation`` has for their level. Shape ``[n_agents]``.
         action_spec: the environment's action spec, unbatched, with an entry for the group.
         goal: the space of goals.
         model: BenchMARL's configuration of the actors' encoders, feed-forward.
@@ -54,7 +54,8 @@ class HimppoNetworks:
             writes ``[*B, E, 1]``.
 
     Raises:
-        ValueError: if a model cannot encode the observation, or a size is out of range.
+        ValueError: if a model cannot encode the observation, a level is to see features that there are not, or a size
+            is out of range.
     """
 
     def __init__(
@@ -87,9 +88,7 @@ class HimppoNetworks:
             raise ValueError(f"goal_actor_width={goal_actor_width} must be above 0 and at most 1")
         self.hierarchy = hierarchy
         self.goal = goal
-        self._observation_spec = Composite(
-            {key: observation_spec[key].clone() for key in hierarchy.observation}, shape=observation_spec.shape
-        )
+        self._observation_spec = observation_spec
         self._action_spec = action_spec
         self._hidden_dim = hierarchy.layout.per_level("hidden_dim", hidden_dim)
         if min(self._hidden_dim) < 1:
@@ -172,9 +171,10 @@ class HimppoNetworks:
         return network.to(self._device)
 
     def _encoder(self, level: int, config: ModelConfig, share_params: bool, out_features: int) -> nn.Module:
-        """The run's model from the group's observation, and the goal for workers, to ``out_features`` per agent."""
+        """The run's model from what a level sees, and the goal for workers, to ``out_features`` per agent."""
         group, n_agents = self.hierarchy.group, self.hierarchy.n_agents
-        group_spec = self._observation_spec.clone().to(self._device)
+        seen = self.hierarchy.inputs.observation_spec(self._observation_spec, level)
+        group_spec = seen.clone().to(self._device)
         if level == 0 and self.hierarchy.layout.top > 0:
             group_spec[RECEIVED_GOAL_KEY] = Unbounded(shape=(n_agents, self.goal.dim), device=self._device)
         output = Composite(
@@ -194,9 +194,8 @@ class HimppoNetworks:
             )
         except ValueError as error:
             option = "critic_model" if config.is_critic else "model"
-            seen = _describe(self._observation_spec)
             raise ValueError(
-                f"{option} cannot encode what each agent of group {group!r} sees ({seen}): "
+                f"{option} cannot encode what each agent of group {group!r} sees ({_describe(seen)}): "
                 f"HiMPPO gives its networks no global state but what every agent sees, so choose a {option} such as "
                 f"layers/mlp for vectors or layers/cnn for images (BenchMARL says: {error})"
             ) from error

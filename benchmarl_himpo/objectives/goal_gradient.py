@@ -38,7 +38,8 @@ class GoalGradient:
         weight: share of the workers' gradient that goes on through goals, in (0, 1].
 
     Raises:
-        ValueError: if the weight is out of range, there is one level, or goals cannot be differentiated.
+        ValueError: if the weight is out of range, there is one level, or goals are not received or cannot be
+            differentiated.
     """
 
     def __init__(self, policy: HierarchicalPolicy, goal: GoalSpace, weight: float) -> None:
@@ -46,6 +47,8 @@ class GoalGradient:
             raise ValueError(f"goal_gradient={weight} must be above 0 and at most 1, or 0 for none")
         if policy.hierarchy.layout.top == 0:
             raise ValueError(f"goal_gradient={weight} needs goals, and there is one level: set goal_gradient=0")
+        if not policy.hierarchy.send_goals:
+            raise ValueError(f"goal_gradient={weight} needs goals that are received: set send_goals=true")
         if not goal.is_differentiable:
             raise ValueError(f"goal_gradient={weight} needs goals that can be differentiated, such as goal=normal")
         self.policy = policy

@@ -16,6 +16,7 @@ from tensordict import TensorDictBase
 from torch import Tensor
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
+from benchmarl_himpo.hierarchy import Hierarchy
 from benchmarl_himpo.hierarchy.keys import HierarchyKeys
 from benchmarl_himpo.objectives.reward_scheme import Trajectories
 from benchmarl_himpo.objectives.trajectories import read_trajectories
@@ -169,6 +170,33 @@ def test_the_log_prob_of_actions_no_longer_fits_once_parameters_moved(
     loss = experiment.losses["agents"](minibatch)
     for level in range(3):
         assert abs(loss[f"kl_approx_level_{level}"]) > 1e-4
+
+
+def test_goals_that_are_not_received_are_zeros_in_acting_and_in_training(
+    tiny_experiment: Any, make_algorithm: MakeAlgorithm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Goals are sent and paid for as ever; what encoders and nodes are given of them is zero, and the ratio is 1."""
+    received: list[Tensor | None] = []
+    received_goal = Hierarchy.received_goal
+
+    def listen(self: Hierarchy, tensordict: TensorDictBase, level: int) -> Tensor | None:
+        received.append(received_goal(self, tensordict, level))
+        return received[-1]
+
+    monkeypatch.setattr(Hierarchy, "received_goal", listen)
+    experiment = tiny_experiment(make_algorithm("himppo_nogoal"), ToyTask(n_agents=4, truncated_share=0.5))
+    batch = collect(experiment)
+    n_collected = sum(goal is not None for goal in received)
+    minibatch = experiment.algorithm.process_batch("agents", batch).reshape(-1)
+    loss = experiment.losses["agents"](minibatch)
+    assert 0 < n_collected < sum(goal is not None for goal in received)
+    assert not any(goal.any() for goal in received if goal is not None)
+    for level in range(3):
+        assert abs(loss[f"kl_approx_level_{level}"]) < 1e-5
+        assert loss[f"clip_fraction_level_{level}"] == 0
+        if level > 0:
+            assert batch.get(KEYS[level].action).any(-1).all()
+            assert minibatch.get(KEYS[level].actor_mask).any()
 
 
 # Masks

@@ -15,7 +15,7 @@ from benchmarl_himpo.algorithms import algorithm_config_registry
 from benchmarl_himpo.algorithms.options import PARTS
 from benchmarl_himpo.harness.composition import compose
 
-NAMES = ("himppo", "paper", "fl", "nl", "sg", "2l", "nomsg", "haven", "flat", "cosine", "dial")
+NAMES = ("himppo", "paper", "fl", "nl", "sg", "2l", "nomsg", "nogoal", "haven", "flat", "cosine", "dial")
 ALGORITHMS = [name if name == "himppo" else f"himppo_{name}" for name in NAMES]
 
 MakeAlgorithm = Callable[..., AlgorithmConfig]
@@ -50,6 +50,7 @@ def test_an_algorithm_differs_from_its_base_only_in_the_options_it_is_named_for(
         "himppo_sg": {"clustering"},
         "himppo_2l": levels,
         "himppo_nomsg": {"neighbours"},
+        "himppo_nogoal": {"send_goals"},
         "himppo_haven": levels | {"credit", "worker_external_reward"},
         "himppo_flat": levels | {"team_state"},
         "himppo_cosine": {"credit", "goal_dim", "worker_external_reward"},

@@ -120,6 +120,11 @@ def test_ippo_stays_at_chance(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_without_goals_that_are_received_himppo_stays_at_chance(tmp_path: Path) -> None:
+    assert score(train(himppo_config("himppo_nogoal"), seed=0, folder=tmp_path)) < NEAR_CHANCE
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2, 3, 4])
 def test_other_seeds_of_himppo_bring_the_cue_too(seed: int, tmp_path: Path) -> None:
     check_that_goals_carry_the_cue(train(himppo_config(), seed, tmp_path))

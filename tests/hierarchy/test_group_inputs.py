@@ -4,7 +4,7 @@ import pytest
 import torch
 from tensordict import TensorDict
 
-from benchmarl_himpo.hierarchy.group_inputs import GroupInputs, PositionSource, group_entry
+from benchmarl_himpo.hierarchy.group_inputs import GroupInputs, PositionSource, group_entry, parse_view
 
 
 def _group_td(*shape: int) -> TensorDict:
@@ -68,7 +68,7 @@ def test_a_reader_gives_observation_position_and_liveness(shape):
     td = _group_td(*shape)
     inputs = GroupInputs("agents", ("observation",), PositionSource.parse("state.position"), "alive")
     assert inputs.keys == [("agents", "observation"), ("agents", "state", "position"), ("agents", "alive")]
-    observation = inputs.observation(td)
+    observation = inputs.observation(td, level=0)
     assert observation.shape == (*shape, 3)
     observation.set("other", torch.zeros(*shape, 3))
     assert "other" not in td.get("agents").keys()
@@ -112,3 +112,20 @@ def test_an_entry_of_the_group_goes_before_that_of_the_whole_environment():
     assert group_entry(td, "agents", "reward").tolist() == [[[5.0]] * 3, [[6.0]] * 3]
     td["next", "agents", "reward"] = torch.arange(6.0).reshape(2, 3, 1)
     assert group_entry(td, "agents", "reward").flatten().tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_view_joins_its_features_of_an_entry_in_their_order():
+    """Slices from the front and from the end, and a nested entry whole; without a view everything."""
+    td = _group_td(2)
+    entries = ("observation", ("state", "position"))
+    views = (parse_view(["observation[4:]", "state.position", "observation[-5:-3]"], entries), None)
+    inputs = GroupInputs("agents", entries, None, None, views)
+    seen = inputs.observation(td, level=0)
+    assert seen["observation"][1, 2].tolist() == [4, 5, 1, 2]
+    assert seen["state", "position"][1, 2].tolist() == [7, 8]
+    assert td["agents", "observation"].shape[-1] == 6
+    for level in (1, 2):
+        assert (inputs.observation(td, level) == td["agents"].select(*entries)).all()
+    assert GroupInputs("agents", entries, None, None, (parse_view(["state.position"], entries),)).keys_of(3) == [
+        ("agents", "state", "position")
+    ]

@@ -9,6 +9,7 @@ from support.hierarchy_builders import GROUP, MLP_CONFIG, TinyHierarchy
 from support.parts import GOALS, NEIGHBOURS
 from torch import nn
 from torchrl.data import Composite, Unbounded
+from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from benchmarl_himpo.hierarchy import HierarchyLayout
 from benchmarl_himpo.models import HimppoNetworks, LevelNetwork
@@ -161,3 +162,132 @@ def test_networks_see_every_entry_that_the_hierarchy_names():
     other[GROUP, "state", "battery"] *= 2
     for critic in networks.critics:
         assert not torch.equal(tiny.answer(critic, td), tiny.answer(critic, other))
+
+
+def _widths(network: nn.Module) -> list[int]:
+    """Inputs of every matrix of a network, the encoder's first."""
+    return [parameter.shape[-1] for parameter in network.parameters() if parameter.ndim > 1]
+
+
+@pytest.mark.parametrize(
+    ("level_observation", "seen"),
+    [
+        ((("observation[0:2]",), None), [{0, 1}, {0, 1, 2, 3}, {0, 1, 2, 3}]),
+        (
+            (("observation[0:1]", "observation[-1:]"), ("observation[1:3]",), ("observation",)),
+            [{0, 3}, {1, 2}, {*range(4)}],
+        ),
+        ((None, ("observation[2:]",)), [{0, 1, 2, 3}, {2, 3}, {2, 3}]),
+    ],
+)
+@pytest.mark.parametrize("neighbours", ["full", "none"])
+def test_a_level_sees_its_part_of_the_observation_and_nothing_else(level_observation, seen, neighbours):
+    """Actor and critics: a feature changes the answer exactly if it is seen, and the encoder has no other input."""
+    options = {"neighbours": NEIGHBOURS[neighbours], "critic_phase": neighbours == "full"}
+    tiny, sighted = (
+        TinyHierarchy(THREE_LEVELS, level_observation=level_observation, **options),
+        TinyHierarchy(THREE_LEVELS, **options),
+    )
+    td = tiny.random_inputs((2,))
+    for level, features in enumerate(seen):
+        networks = (tiny.actors[level], tiny.critics[level], tiny.edge_critics[level])
+        others = (sighted.actors[level], sighted.critics[level], sighted.edge_critics[level])
+        for network, other in zip(networks, others, strict=True):
+            assert _widths(network)[0] == _widths(other)[0] - (4 - len(features))
+            assert _widths(network)[1:] == _widths(other)[1:]
+            for feature in range(4):
+                changed = td.clone()
+                changed[GROUP, "observation"][..., feature] += 1
+                is_same = torch.equal(tiny.answer(network, td), tiny.answer(network, changed))
+                assert is_same == (feature not in features), (level, feature)
+
+
+def test_what_workers_do_not_see_reaches_them_in_goals_alone():
+    """The policy, whole: workers act otherwise only once a superior that sees it has decided."""
+    tiny = TinyHierarchy(THREE_LEVELS, level_observation=(("observation[0:2]",), None))
+    td = tiny.observe((2,), seed=0)
+    for key, value in tiny.carried_zeros((2,)).items():
+        td.set(tiny.keys.carried(key), value)
+
+    def logits(clock: int, shift: float) -> torch.Tensor:
+        changed = td.clone()
+        changed[tiny.keys.carried(tiny.keys.clock)][:] = clock
+        changed[GROUP, "observation"][..., 2:] += shift
+        with set_exploration_type(ExplorationType.DETERMINISTIC):
+            return tiny.policy(changed)[GROUP, "loc"]
+
+    assert torch.equal(logits(1, 0.0), logits(1, 1.0))
+    assert not torch.equal(logits(0, 0.0), logits(0, 1.0))
+
+
+def test_an_entry_that_a_level_does_not_see_need_not_be_there_for_its_networks():
+    """Workers see the battery, superiors the observation: what each reads is all that it needs."""
+    spec = Composite(
+        {"observation": Unbounded(shape=(5, 4)), "state": Composite({"battery": Unbounded(shape=(5, 1))}, shape=(5,))},
+        shape=(5,),
+    )
+    hierarchy = replace(
+        TinyHierarchy(THREE_LEVELS).hierarchy,
+        observation=("observation", ("state", "battery")),
+        level_observation=(("state.battery",), ("observation",)),
+        alive=None,
+    )
+    networks = _build(hierarchy=hierarchy, observation_spec=spec)
+    tiny = TinyHierarchy(THREE_LEVELS)
+    td = tiny.random_inputs((2,)).apply(lambda x: x.float() if x.is_floating_point() else x)
+    td[GROUP, "state", "battery"] = torch.ones(2, 5, 1)
+    for level, (actor, critic) in enumerate(zip(networks.policy.actors, networks.critics, strict=True)):
+        hidden = "observation" if level == 0 else ("state", "battery")
+        for network in (actor, critic):
+            read = td.select(*network.in_keys)
+            assert (GROUP, *((hidden,) if isinstance(hidden, str) else hidden)) not in read.keys(True)
+            assert tiny.answer(network, read).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("level_observation", "message"),
+    [
+        (
+            [["observation[0:5]"]],
+            r"observation\[0:5\] asks for features that observation, which has 4, lacks: .* '.*\[0:4\]'",
+        ),
+        ([["observation[-5:]"]], r"observation\[-5:\] asks for features"),
+        ([None, ["observation[3:2]"]], r"observation\[3:2\] asks for features"),
+        ([["observation[2:2]"]], r"observation\[2:2\] asks for features"),
+        ([["observation[4:]"]], r"observation\[4:\] asks for features"),
+        ([["velocity"]], r"velocity is no source: the observation has observation"),
+        ([["observation[1]"]], r"observation\[1\] is no source"),
+        ([[3]], "3 is no source"),
+        ([[]], r"a level has \[\], which is no list of sources: .* null for all"),
+        (["observation[0:2]"], r"a level has observation\[0:2\], which is no list of sources"),
+        ([], r"^level_observation=\[\] must have one entry per level"),
+        ("observation", r"^level_observation=observation must have one entry per level"),
+        ([None] * 4, r"^level_observation=\[None, None, None, None\] must .* give it 1 to 3"),
+    ],
+)
+def test_an_observation_that_a_level_cannot_have_is_refused(level_observation, message):
+    """Unknown entries, features that are not there, no features, and too many levels."""
+    with pytest.raises(ValueError, match=message) as error:
+        _build(hierarchy=replace(TinyHierarchy(THREE_LEVELS).hierarchy, level_observation=level_observation))
+    assert str(error.value).startswith("level_observation")
+
+
+@pytest.mark.parametrize("goal", GOALS)
+def test_goals_that_are_not_received_change_nothing_and_are_sent_as_ever(goal):
+    """Same weights, same samples: every network answers as it does to goals of zeros."""
+    sent, lost = (TinyHierarchy(THREE_LEVELS, goal=GOALS[goal], send_goals=send) for send in (True, False))
+    assert all(map(torch.equal, sent.policy.parameters(), lost.policy.parameters()))
+    td = sent.random_inputs((2,))
+    silent = td.clone()
+    for level in (1, 2):
+        silent[sent.keys[level].action] *= 0
+    for level in range(3):
+        networks = ((one.actors[level], one.critics[level], one.edge_critics[level]) for one in (sent, lost))
+        for network, other in zip(*networks, strict=True):
+            assert torch.equal(sent.answer(network, silent), lost.answer(other, td))
+            assert torch.equal(lost.answer(other, silent), lost.answer(other, td))
+            if level < 2:
+                assert not torch.equal(sent.answer(network, td), lost.answer(other, td))
+    first = [one.roll_out(1)[sent.keys[2].action] for one in (sent, lost)]
+    assert first[0].any()
+    assert torch.equal(*first)

@@ -47,6 +47,8 @@ class TinyHierarchy:
     critic_phase: bool = True
     share_params: bool = True
     goal_actor_width: float = 1.0
+    level_observation: tuple[tuple[str, ...] | None, ...] | None = None
+    send_goals: bool = True
     seed: int = 0
 
     @cached_property
@@ -62,6 +64,8 @@ class TinyHierarchy:
             observation=("observation",),
             position="position",
             alive="alive",
+            level_observation=self.level_observation,
+            send_goals=self.send_goals,
         )
 
     @property

@@ -1,7 +1,7 @@
 """Bundles: a trained policy as step functions that need torch alone, and what its nodes have to tell each other."""
 
 from benchmarl_himpo.harness.deployment.exporter import export_run
-from benchmarl_himpo.harness.deployment.messages import Flow, MessageReport
+from benchmarl_himpo.harness.deployment.messages import MessageReport
 from benchmarl_himpo.harness.deployment.run_bundle import Bundle
 from benchmarl_himpo.harness.deployment.step_functions import ClusteringStep, ExportError, LevelStep, export_step
 
@@ -9,7 +9,6 @@ __all__ = [
     "Bundle",
     "ClusteringStep",
     "ExportError",
-    "Flow",
     "LevelStep",
     "MessageReport",
     "export_run",

@@ -202,6 +202,7 @@ def _describe(experiment: ResumableExperiment, group: str) -> dict[str, Any]:
             "periods": list(layout.periods),
             "clustering": experiment.algorithm.clustering if layout.top > 0 else None,
             "neighbours": experiment.algorithm.neighbours,
+            "observation": experiment.algorithm.observation,
         },
         "action": action,
     }
@@ -212,7 +213,12 @@ def _finish(folder: Path, comparison: ComparedPolicy) -> None:
     info = comparison.bundle.info
     report = comparison.report
     info["verified"] = {"env_steps": comparison.n_steps, "max_difference": comparison.difference}
-    info["messages"] = {"flows": report.rows(), "totals": report.totals(), "notes": report.notes()}
+    info["messages"] = {
+        "flows": report.rows(),
+        "totals": report.totals(),
+        "per_agent": report.per_agent(),
+        "notes": report.notes(),
+    }
     (folder / BUNDLE_FILE).write_text(json.dumps(info, indent=1) + "\n")
     shutil.copy(run_bundle.__file__, folder / "run_bundle.py")
     (folder / "README.md").write_text(write_readme(info))

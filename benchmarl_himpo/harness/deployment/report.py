@@ -20,6 +20,7 @@ def format_report(report: dict[str, Any]) -> str:
         )
         for row in report["flows"]
     ]
+    every_node = {"receiver": "all nodes, per agent", "bytes_peak": "", **report["per_agent"]}
     totals = [
         (
             row["receiver"],
@@ -27,7 +28,7 @@ def format_report(report: dict[str, Any]) -> str:
             f"{row['bytes_per_step_worst']:.1f} ({row['bytes_per_step_mean']:.1f})",
             row["bytes_peak"],
         )
-        for row in report["totals"]
+        for row in [*report["totals"], every_node]
     ]
     messages, n_bytes = "messages, worst (mean)", "bytes per step, worst (mean)"
     parts = [

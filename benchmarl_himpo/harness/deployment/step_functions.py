@@ -203,11 +203,16 @@ def export_step(function: StepFunction, example: TensorDictBase, path: Path) -> 
 
 
 def _find_read(program: ExportedProgram, names: list[str]) -> list[str]:
-    """Names of the inputs that some output is computed from."""
+    """Names of the inputs whose values, not their sizes alone, some output is computed from."""
     graph = copy.deepcopy(program.graph)
     graph.eliminate_dead_code()
     placeholders = [node for node in graph.nodes if node.op == "placeholder"][-len(names) :]  # after the parameters
-    return [name for name, node in zip(names, placeholders, strict=True) if node.users]
+    size = torch.ops.aten.sym_size.int
+    return [
+        name
+        for name, node in zip(names, placeholders, strict=True)
+        if any(user.target is not size for user in node.users)
+    ]
 
 
 def _export(function: StepFunction, inputs: dict[str, Tensor], name: str) -> ExportedProgram:

@@ -1,16 +1,17 @@
 """Is the hierarchy used? Play the same policy on the same episodes with one part of it disturbed at a time.
 
-A level whose goals can be zeroed, frozen or shuffled without any effect on the return is not used, however well the
-team does. Every disturbance changes what is received and nothing else: senders, clocks and carried goals stay as they
-are.
+Goals of a level count as used only if the return falls whichever way their content is taken away: zeros, their mean, or
+the goals of another team in their place. A level of which one of these costs nothing is not shown to be used, however
+well the team does. Every disturbance changes what is received and nothing else: senders, clocks and carried goals stay
+as they are, but where an untrained actor sends.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import cast
 
 import torch
 from tensordict import TensorDictBase
@@ -18,6 +19,7 @@ from tensordict.nn import TensorDictSequential
 from torch import Tensor
 from tqdm import tqdm
 
+from benchmarl_himpo.algorithms import Himppo
 from benchmarl_himpo.harness.evaluation.episodes import play, seed_environment
 from benchmarl_himpo.harness.runs import ResumableExperiment
 from benchmarl_himpo.harness.statistics import Estimate, estimate_difference, estimate_mean
@@ -27,6 +29,10 @@ from benchmarl_himpo.models import HierarchicalPolicy
 Change = Callable[[Tensor, Tensor], Tensor]
 """Takes goals ``[*B, E, goal_dim]`` and the steps since reset ``[*B]``, gives what is received instead."""
 
+ZEROED, CONSTANT, PERMUTED = "goals zeroed", "goals constant, their mean", "goals shuffled across environments"
+TESTS = (ZEROED, CONSTANT, PERMUTED)
+"""Disturbances that take the content of goals away: each must cost return where goals are used."""
+
 
 @dataclass(frozen=True)
 class Disturbance:
@@ -34,7 +40,7 @@ class Disturbance:
 
     name: str  # what is done, for the table
     level: int | None  # whose goals are changed on their way down; None where something else is disturbed
-    build: Callable[[HierarchicalPolicy], HierarchicalPolicy]  # makes the disturbed policy of a group, afresh each time
+    build: Callable[[AuditedPolicy], HierarchicalPolicy]  # makes the disturbed policy of a group, afresh each time
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,6 @@ class AuditRow:
     level: int | None
     value: Estimate  # of the disturbed policy
     effect: Estimate  # disturbed less intact, on the same episodes
-    corrected: Estimate  # the effect, its interval widened for as many disturbances as its level has (Bonferroni)
 
 
 class DisturbedPolicy(HierarchicalPolicy):
@@ -86,6 +91,34 @@ class FirstGoal:
         return self.goal
 
 
+class AuditedPolicy(HierarchicalPolicy):
+    """The intact policy, which keeps the mean of the goals that every subordinate receives while it plays.
+
+    Args:
+        policy: the policy.
+        untrained: one of the same networks, untrained.
+    """
+
+    def __init__(self, policy: HierarchicalPolicy, untrained: HierarchicalPolicy) -> None:
+        super().__init__(policy.hierarchy, list(policy.actors))
+        self.untrained = untrained
+        self._received: dict[int, tuple[Tensor, int]] = {}  # by level, the sum over so many steps
+
+    def read(self, tensordict: TensorDictBase, level: int) -> TensorDictBase:
+        """What the actor of a level reads; notes the goals among it."""
+        goal = self.hierarchy.received_goal(tensordict, level)
+        if goal is not None:
+            rows = goal.reshape(-1, *goal.shape[-2:])
+            total, n = self._received.get(level, (torch.zeros_like(rows[0]), 0))
+            self._received[level] = (total + rows.sum(0), n + len(rows))
+        return super().read(tensordict, level)
+
+    def mean_goal(self, level: int) -> Tensor:
+        """Mean over steps and environments of the goals that a level sent. Shape ``[E, goal_dim]``."""
+        total, n = self._received[level - 1]
+        return total / n
+
+
 class SilentPolicy(HierarchicalPolicy):
     """A policy whose nodes receive no messages from each other, at any level."""
 
@@ -102,6 +135,11 @@ class SilentPolicy(HierarchicalPolicy):
 def zero(goal: Tensor, clock: Tensor) -> Tensor:
     """No goal."""
     return torch.zeros_like(goal)
+
+
+def hold(constant: Tensor) -> Change:
+    """The same goals at every step in every environment. ``constant``: shape ``[E, goal_dim]``."""
+    return lambda goal, clock: constant.expand(goal.shape)
 
 
 def shuffle_edges(goal: Tensor, clock: Tensor) -> Tensor:
@@ -123,16 +161,18 @@ def list_disturbances(policy: HierarchicalPolicy, has_batch: bool) -> Iterator[D
     """
     layout = policy.hierarchy.layout
     for level in range(1, layout.n_levels):
-        changes: dict[str, Callable[[], Change]] = {
-            "the top is silent" if level == layout.top else "goals zeroed": lambda: zero,
-            "goals frozen at the first": FirstGoal,
+        changes: dict[str, Callable[[AuditedPolicy, int], Change]] = {
+            ZEROED: lambda policy, level: zero,
+            CONSTANT: lambda policy, level: hold(policy.mean_goal(level)),
+            "goals frozen at the first": lambda policy, level: FirstGoal(),
         }
         if has_batch:
-            changes["goals shuffled across environments"] = lambda: shuffle_environments
+            changes[PERMUTED] = lambda policy, level: shuffle_environments
         if layout.n_recipients(level) > 1:
-            changes["goals shuffled across subordinates"] = lambda: shuffle_edges
+            changes["goals shuffled across subordinates"] = lambda policy, level: shuffle_edges
         for name, make_change in changes.items():
             yield Disturbance(name, level, partial(_with_changed_goals, level, make_change))
+        yield Disturbance("goals random, of an untrained actor", level, partial(_with_untrained_actor, level))
     if layout.top > 0:
         yield Disturbance("graph made static", None, _with_static_graph)
     yield Disturbance("messages cut", None, SilentPolicy)
@@ -147,30 +187,28 @@ def audit(experiment: ResumableExperiment, seed: int, confidence: float) -> tupl
     Raises:
         ValueError: if the run has no hierarchy, or its environment cannot play the same episodes again.
     """
-    policies = list(experiment.group_policies.values())
-    if not all(isinstance(policy, HierarchicalPolicy) for policy in policies):
+    groups = experiment.group_policies
+    if not all(isinstance(policy, HierarchicalPolicy) for policy in groups.values()):
         raise ValueError(
             f"an audit asks for a hierarchy, which {experiment.algorithm_name} has not: give a run of HiMPPO, such as "
             "one of algorithm=himppo"
         )
     if not seed_environment(experiment, seed):
         raise ValueError(f"an audit compares the same episodes, which {experiment.environment_name} cannot repeat")
-    intact = play(experiment, seed).per_agent
+    policies = [AuditedPolicy(policy, _untrained(experiment, group, seed)) for group, policy in groups.items()]
+    intact = play(experiment, seed, TensorDictSequential(*policies)).per_agent
     has_batch = experiment.test_env.batch_size != ()
     disturbances = list(list_disturbances(policies[0], has_batch))
-    n_at_level = Counter(disturbance.level for disturbance in disturbances if disturbance.level is not None)
     rows = []
     for disturbance in tqdm(disturbances, desc="disturbances"):
         disturbed = TensorDictSequential(*(disturbance.build(policy) for policy in policies))
         returns = play(experiment, seed, disturbed).per_agent
-        n_looks = n_at_level.get(disturbance.level, 1)
         rows.append(
             AuditRow(
                 name=disturbance.name,
                 level=disturbance.level,
                 value=estimate_mean(returns, confidence),
                 effect=estimate_difference(returns, intact, confidence),
-                corrected=estimate_difference(returns, intact, 1 - (1 - confidence) / n_looks),
             )
         )
     return estimate_mean(intact, confidence), rows
@@ -179,16 +217,20 @@ def audit(experiment: ResumableExperiment, seed: int, confidence: float) -> tupl
 def judge(rows: list[AuditRow]) -> list[str]:
     """Say of each level in a sentence whether its goals are used, then whether graph and messages matter.
 
-    Intervals of levels are corrected for several looks at them.
+    Used are goals that each of :data:`TESTS` costs return; since all of them have to, none is corrected for the others.
     """
     verdicts = []
     for level in sorted({row.level for row in rows if row.level is not None}):
-        harmful = [row for row in rows if row.level == level and row.corrected.high < 0]
-        if harmful:
-            worst = min(harmful, key=lambda row: row.corrected.value)
-            verdicts.append(f"level {level}: its goals are used; {worst.name}, the return changes by {worst.corrected}")
+        effects = {row.name: row.effect for row in rows if row.level == level}
+        without = {name: effects.get(name) for name in TESTS}
+        harmless = {name: effect for name, effect in without.items() if effect is None or not effect.high < 0}
+        said = ", ".join(
+            f"{name} {effect or '(cannot be tested here)'}" for name, effect in (harmless or without).items()
+        )
+        if harmless:
+            verdicts.append(f"level {level}: its goals are not shown to be used; no significant loss with {said}")
         else:
-            verdicts.append(f"level {level}: no use of its goals is seen; nothing done to them lowers the return")
+            verdicts.append(f"level {level}: its goals are used; the return falls with {said}")
     for row in rows:
         if row.level is None:
             effect = "matters" if row.effect.high < 0 or row.effect.low > 0 else "makes no difference that is seen"
@@ -196,10 +238,23 @@ def judge(rows: list[AuditRow]) -> list[str]:
     return verdicts
 
 
+def _untrained(experiment: ResumableExperiment, group: str, seed: int) -> HierarchicalPolicy:
+    """A policy of a group with untrained networks, the same for the same seed."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return cast("Himppo", experiment.algorithm).untrained_policy(group)
+
+
 def _with_changed_goals(
-    level: int, make_change: Callable[[], Change], policy: HierarchicalPolicy
+    level: int, make_change: Callable[[AuditedPolicy, int], Change], policy: AuditedPolicy
 ) -> HierarchicalPolicy:
-    return DisturbedPolicy(policy, level, make_change())
+    return DisturbedPolicy(policy, level, make_change(policy, level))
+
+
+def _with_untrained_actor(level: int, policy: AuditedPolicy) -> HierarchicalPolicy:
+    actors = list(policy.actors)
+    actors[level] = policy.untrained.actors[level]
+    return HierarchicalPolicy(policy.hierarchy, actors)
 
 
 def _with_static_graph(policy: HierarchicalPolicy) -> HierarchicalPolicy:

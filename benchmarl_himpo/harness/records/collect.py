@@ -10,6 +10,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from benchmarl_himpo.harness.communication import communication_of
 from benchmarl_himpo.harness.evaluation.absolute_metric import AbsoluteMetric
 from benchmarl_himpo.harness.records.ledger import Ledger, now
 from benchmarl_himpo.harness.records.record import RunRecord
@@ -88,6 +89,7 @@ def collect_record(
             "ended": ended[-1]["time"] if ended else now() if started else None,
         },
         evaluation_life=_mean_lives(run, experiment.group_map),
+        communication=communication_of(experiment),
         origin={} if origin is None else asdict(origin),
     )
 

@@ -72,6 +72,8 @@ class RunRecord:
         provenance: versions, commit, processor, threads, start and end; what is not known is None or missing.
         evaluation_life: mean life of an agent at each evaluation, in env steps; empty where the environment tells no
             lives.
+        communication: ``messages`` and ``bytes`` that acting takes per agent and env step, at most, see
+            :func:`benchmarl_himpo.harness.communication.communication_of`; empty: not known.
         origin: the checkpoint of another run that it began from, as in
             :class:`benchmarl_himpo.harness.runs.run_config.Origin`; empty: it began from nothing.
     """
@@ -102,6 +104,7 @@ class RunRecord:
     attempts: int | None
     provenance: dict[str, Any]
     evaluation_life: list[float] = field(default_factory=list)
+    communication: dict[str, float] = field(default_factory=dict)
     origin: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -244,5 +244,5 @@ def _differences(config: Mapping[str, Any], plain: Mapping[str, Any]) -> Iterato
 
 def _text(value: Any) -> str:
     if isinstance(value, list):
-        return ",".join(map(_text, value))
+        return ",".join(f"[{_text(entry)}]" if isinstance(entry, list) else _text(entry) for entry in value)
     return json.dumps(value) if value is None or isinstance(value, bool) else str(value)

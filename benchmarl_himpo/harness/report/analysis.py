@@ -11,7 +11,7 @@ import numpy as np
 from benchmarl_himpo.harness.records.record import RunRecord
 from benchmarl_himpo.harness.reference_returns.reference_returns import ReferenceReturns, ReferenceTable
 from benchmarl_himpo.harness.report.comparison import Comparison
-from benchmarl_himpo.harness.report.fairness import find_unequal_settings
+from benchmarl_himpo.harness.report.fairness import find_unequal_settings, kind_of_control
 from benchmarl_himpo.harness.statistics import (
     AGGREGATES,
     FEW_RUNS,
@@ -71,6 +71,16 @@ class Rival:
 
 
 @dataclass(frozen=True)
+class Control:
+    """How a hierarchy stands to a control that does without what goals say."""
+
+    variant: str
+    control: str
+    kind: str  # what the control has
+    difference: Estimate  # of the mean returns per agent, Welch's interval
+
+
+@dataclass(frozen=True)
 class TaskResult:
     """What came out on a task."""
 
@@ -83,6 +93,7 @@ class TaskResult:
     rivals: list[Rival]  # of the leader, best first
     not_judged: list[str]  # variants of a single run, where others have several
     unequal: list[str]  # settings that should be equal and are not
+    controls: list[Control]  # of goals, where the hierarchy and the control have several runs
 
     @property
     def heading(self) -> str:
@@ -215,6 +226,15 @@ def _analyse_task(
         ],
         not_judged=[row.variant for row in rows if row not in judged],
         unequal=find_unequal_settings([record for records in runs.values() for record in records]),
+        controls=[
+            Control(
+                variant, control, kind, estimate_unpaired_difference(returns[variant], returns[control], confidence)
+            )
+            for variant in variants
+            for control in variants
+            if min(len(runs[variant]), len(runs[control])) > 1
+            and (kind := kind_of_control(runs[variant][0].config, runs[control][0].config))
+        ],
     )
 
 

@@ -30,6 +30,8 @@ COSTS: dict[str, Callable[[RunRecord], float | None]] = {
     "peak memory MiB": lambda r: None if r.peak_memory is None else r.peak_memory / 2**20,
     "gradient steps": lambda r: r.gradient_steps,
     "parameters": lambda r: sum(r.parameters.values()) or None,
+    "messages per agent and step": lambda r: r.communication.get("messages"),
+    "bytes per agent and step": lambda r: r.communication.get("bytes"),
 }
 """What a run cost, by column; None: not known."""
 
@@ -50,7 +52,8 @@ def _cost(comparison: Comparison) -> Section:
     text = (
         "Mean over runs, and in brackets the range where it is wider than a tenth of the mean; a dash where nothing is "
         "known. Frames per second of collection and training. Ratios mean something only where the machine, its load "
-        "and the runs beside it were the same."
+        "and the runs beside it were the same. Messages and bytes are what acting takes if every agent, and every node "
+        "of an upper level, is a machine of its own: what all of them send, at most, over agents and env steps."
     )
     return Section("Cost", [text], tables)
 

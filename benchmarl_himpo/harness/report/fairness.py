@@ -56,6 +56,35 @@ def find_differences(records: list[RunRecord]) -> tuple[list[str], dict[str, lis
     return list(configs), {key: values for key, values in table.items() if len(set(values)) > 1}
 
 
+def kind_of_control(config: dict[str, Any], control: dict[str, Any]) -> str | None:
+    """Say as what a configuration can show the worth of another one's goals; None: as nothing.
+
+    As the same configuration with zeros in place of goals; or as a single level whose workers see the same, and
+    exchange messages with the same neighbours.
+    """
+    own, other = config.get("algorithm", {}), control.get("algorithm", {})
+    if not own.get("n_nodes") or "n_nodes" not in other or not own.get("send_goals", True):
+        return None
+    if _without_names(config, {**own, "send_goals": False}) == _without_names(control, other):
+        return "the same networks, zeros in place of goals"
+    if not other["n_nodes"] and _worker_inputs(own) == _worker_inputs(other):
+        return "flat, the same worker inputs" + (" and the team's mean state" if other["team_state"] else "")
+    return None
+
+
+def _without_names(config: dict[str, Any], algorithm: dict[str, Any]) -> dict[str, Any]:
+    """A configuration with these values of its algorithm, whatever file they come from."""
+    kept = {key: value for key, value in config.items() if key not in ("choices", *NOT_COMPARED)}
+    return {**kept, "algorithm": algorithm}
+
+
+def _worker_inputs(algorithm: dict[str, Any]) -> list[Any]:
+    """What an algorithm's options say of what workers see and of whom they receive messages from."""
+    of_levels = [algorithm.get("observation"), algorithm["neighbours"]]
+    of_workers = [value[0] if isinstance(value, list) else value for value in of_levels]
+    return [*of_workers, algorithm["n_message_rounds"], algorithm["part_options"].get("neighbours")]
+
+
 def describe_fingerprints(records: list[RunRecord]) -> list[str]:
     """Say in a sentence, where runs have different numerics fingerprints, which variants have which."""
     variants: dict[str, list[str]] = {}

@@ -45,6 +45,7 @@ def write_results(content: Content) -> list[Section]:
         _ends(content),
         _aggregates(content, style),
         _improvements(content),
+        *_goals(content),
     ]
 
 
@@ -202,6 +203,31 @@ def _improvements(content: Content) -> Section:
         tables.insert(0, _matrix("all tasks", analysis.aggregates.improvement))
     text = "The probability that a run of the row's variant beats one of the column's; a tie is half a win. Best first."
     return Section("Probability of improvement", [text] if tables else ["One variant alone beats nobody."], tables)
+
+
+def _goals(content: Content) -> list[Section]:
+    """Say whether hierarchies are ahead of what does without goals, where such controls are there."""
+    rows = [
+        [result.label, found.variant, found.control, found.kind, str(found.difference), _judge(found.difference)]
+        for result in content.analysis.tasks
+        for found in result.controls
+    ]
+    if not rows:
+        return []
+    coverage = f"{content.settings.confidence:.0%}"
+    text = (
+        f"Differences of mean returns per agent between hierarchies and their controls, Welch's {coverage} intervals. "
+        "Goals are shown to be of use where both controls are behind and an audit of the trained policies sees their "
+        "goals used (python -m benchmarl_himpo.audit)."
+    )
+    columns = ["task", "variant", "control", "what the control is", "difference", "verdict"]
+    return [Section("Are goals of use?", [text], [Table("Hierarchies and their controls", columns, rows)])]
+
+
+def _judge(difference: Estimate) -> str:
+    if not difference.excludes(0.0):
+        return "no significant difference"
+    return "ahead" if difference.value > 0 else "behind"
 
 
 def _matrix(caption: str, improvement: dict[str, dict[str, Estimate]]) -> Table:

@@ -159,6 +159,8 @@ def as_csv(content: Content) -> str:
                 "peak_memory": record.peak_memory,
                 "gradient_steps": record.gradient_steps,
                 "parameters": sum(record.parameters.values()) or None,
+                "messages": record.communication.get("messages"),
+                "bytes": record.communication.get("bytes"),
                 "resumed": record.resumed,
                 "attempts": record.attempts,
                 "config_hash": record.config_hash,

@@ -70,6 +70,13 @@ def _add_calmer_levels(config: Config) -> None:
         config["algorithm"] |= {option: value for option, value in added.items() if option not in config["algorithm"]}
 
 
+def _add_information(config: Config) -> None:
+    """Every level saw the whole observation and received goals before there were options for these."""
+    if "n_nodes" in config["algorithm"]:
+        config["algorithm"].setdefault("observation", None)
+        config["algorithm"].setdefault("send_goals", True)
+
+
 CHANGES: tuple[Callable[[Config], None], ...] = (
     _add_absolute_metric,
     _gather_fields_of_parts,
@@ -77,6 +84,7 @@ CHANGES: tuple[Callable[[Config], None], ...] = (
     _add_part_options,
     _add_goal_gradient,
     _add_calmer_levels,
+    _add_information,
 )
 """All changes of options since version 0.1."""
 

@@ -87,11 +87,13 @@ VARIANTS: dict[str, tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] 
     "plain normal": ("himppo_flat", {"use_tanh_normal": False}, {}, {}),
     "a sequence of models": ("himppo_flat", {}, {}, {"model": "sequence"}),
     "a network per agent": ("himppo_2l", IN_OBSERVATION, {}, {"share_policy_params": False}),
+    "short-sighted workers": ("himppo", {"observation": [["observation[0:1]"], None], "clustering": "static"}, {}, {}),
+    "no goals": ("himppo_nogoal", {"neighbours": "none", "clustering": "static"}, {}, {}),
     "a PyG layer": ("himppo_2l", {"gnn_class": "GATv2Conv", **IN_OBSERVATION}, {}, {}),
 }
 
 
-QUICK = ("flat", "no messages", "nearest neighbours, deaths", "masked, deaths", "a network per agent")
+QUICK = ("flat", "no messages", "nearest neighbours, deaths", "masked, deaths", "short-sighted workers", "no goals")
 
 
 @pytest.mark.parametrize(
@@ -108,6 +110,32 @@ def test_a_bundle_plays_as_its_policy(variant: str, tiny_experiment: TinyExperim
     rollout = roll_out(experiment)
     assert rollout.get(("next", "done"))[:, :12].any()  # somebody begins anew on the way
     assert_same(bundle, rollout)
+
+
+def test_each_level_of_a_bundle_works_on_what_it_sees(tiny_experiment: TinyExperiment, tmp_path: Path) -> None:
+    """Workers see the first feature, their manager the last two; a feature changes what it should and nothing else."""
+    options = {"observation": [["observation[0:1]"], ["observation[1:]"]], "clustering": "static"}
+    experiment = tiny_experiment(algorithm_config("himppo_2l", **options), ToyTask())
+    bundle = export(experiment, tmp_path / "bundle")
+    assert bundle.info["hierarchy"]["observation"] == options["observation"]
+    known = {**bundle.start(2), "observation": torch.rand(2, 3, 3)}
+    for level, seen in ((0, [0]), (1, [1, 2])):
+        read = {name: known[name] for name in bundle.info["functions"][f"level_{level}"]["inputs"]}
+        before = bundle.functions[f"level_{level}"](read)
+        for feature in range(3):
+            changed = known["observation"].clone()
+            changed[..., feature] += 1
+            after = bundle.functions[f"level_{level}"]({**read, "observation": changed})
+            assert all(torch.equal(after[name], before[name]) for name in after) == (feature not in seen)
+
+
+def test_workers_of_a_bundle_without_goals_read_none(tiny_experiment: TinyExperiment, tmp_path: Path) -> None:
+    options = {"neighbours": "none", "clustering": "static"}
+    bundle = export(tiny_experiment(algorithm_config("himppo_nogoal", **options)), tmp_path / "bundle")
+    inputs = {name: [*function["inputs"]] for name, function in bundle.info["functions"].items()}
+    assert inputs["level_0"] == ["observation"]
+    assert "goal_2" not in inputs["level_1"]
+    assert {row["bytes_per_step_worst"] for row in bundle.info["messages"]["totals"]} == {0}
 
 
 def test_a_vmas_task_with_two_groups_has_two_bundles(tiny_experiment: TinyExperiment, tmp_path: Path) -> None:

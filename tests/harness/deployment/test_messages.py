@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 import torch
+from benchmarl.algorithms import IppoConfig, MappoConfig, QmixConfig
 from benchmarl.experiment import Experiment
+from benchmarl.models import GnnConfig
 from support.tiny_experiment import TinyExperiment, algorithm_config
 from support.toy_task import ToyTask
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
+from benchmarl_himpo.harness.communication import communication_of
 from benchmarl_himpo.harness.deployment import MessageReport
 from benchmarl_himpo.harness.deployment.report import format_report
 from benchmarl_himpo.hierarchy import Clustering, Neighbours, clustering_registry, neighbours_registry
@@ -77,6 +80,94 @@ def test_what_is_not_exchanged_is_not_counted(
     assert ("centre" in totals) == (name == "himppo_2l" and "clustering" not in options)
 
 
+SHORT_SIGHTED = {"observation": [["observation[0:1]"], None]}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "flows"),
+    [
+        # Five agents, two sub-managers, one manager; states of 8 numbers (32 bytes), goals of 2 (8); alpha 5, K 2.
+        # Each flow: messages in all per exchange, bytes of one, steps between exchanges
+        (
+            "himppo",
+            {},
+            [
+                (5 * 4, 32, 1),  # every worker to every other
+                (5, 8, 5),  # goals to workers
+                (2, 32, 5),  # the two sub-managers
+                (5, 32, 5),  # encodings, each to one sub-manager
+                (5, 32, 10),  # encodings for the manager
+                (2, 36, 10),  # which are passed on
+                (2, 8, 10),  # goals to sub-managers
+                (5, 8, 5),  # indices from the centre
+                (5, 8, 5),  # positions to it
+            ],
+        ),
+        (
+            "himppo_sg",  # what superiors see and workers do not goes up in the same encodings
+            {"neighbours": ["none", "full"], **SHORT_SIGHTED},
+            [(5, 8, 5), (2, 32, 5), (5, 32, 5), (5, 32, 10), (2, 36, 10), (2, 8, 10)],
+        ),
+        ("himppo_sg", {"neighbours": "none"}, [(5, 8, 5), (5, 32, 5), (5, 32, 10), (2, 36, 10), (2, 8, 10)]),
+        (
+            "himppo_sg",  # sub-managers stand where their workers do, and have to know where
+            {"neighbours": ["none", {"name": "knn", "k": 1}], "n_nodes": [2, 1]},
+            [(5, 8, 5), (2, 8, 5), (2, 32, 5), (5, 32, 5), (5, 8, 5), (5, 32, 10), (2, 36, 10), (2, 8, 10)],
+        ),
+        (
+            "himppo_sg",
+            {"hidden_dim": [8, 4, 2], "neighbours": "none"},
+            [(5, 8, 5), (5, 16, 5), (5, 8, 10), (2, 12, 10), (2, 8, 10)],
+        ),
+        ("himppo_nogoal", {}, [(5 * 4, 32, 1)]),
+        ("himppo_nogoal", {"neighbours": ["none", "full"]}, []),
+        ("himppo_flat", {}, [(5 * 4, 32, 1), (5 * 4, 32, 1)]),  # states, and states after messages for the mean
+        ("himppo_flat", {"team_state": False, "observation": [["observation[0:1]"]]}, [(5 * 4, 32, 1)]),
+        ("himppo_flat", {"neighbours": "none"}, [(5 * 4, 32, 1)]),
+        ("himppo_flat", {"neighbours": "none", "team_state": False}, []),
+    ],
+)
+def test_what_acting_takes_per_agent_and_step_by_hand(
+    name: str, options: dict, flows: list, tiny_experiment: TinyExperiment
+) -> None:
+    """All nodes together, over five agents; the same in the record, and while everybody lives in the mean."""
+    experiment = tiny_experiment(algorithm_config(name, **options), ToyTask(n_agents=5))
+    expected = {
+        "messages": sum(n / every for n, _, every in flows) / 5,
+        "bytes": sum(n * n_bytes / every for n, n_bytes, every in flows) / 5,
+    }
+    assert communication_of(experiment) == pytest.approx(expected)
+    report, _ = watch(experiment, 12)
+    for what, value in expected.items():
+        assert report.per_agent()[f"{what}_per_step_worst"] == pytest.approx(value)
+        if name != "himppo":  # where a sub-manager may be without workers
+            assert report.per_agent()[f"{what}_per_step_mean"] == pytest.approx(value)
+
+
+def test_the_dead_send_nothing(tiny_experiment: TinyExperiment) -> None:
+    """Agents of five die one by one: the mean over the steps of messages between those who live."""
+    experiment = tiny_experiment(algorithm_config("himppo_flat", team_state=False), ToyTask(n_agents=5, has_alive=True))
+    report, rollout = watch(experiment)
+    living = rollout["agents", "alive"].sum(-1).double()
+    counted = float((living * (living - 1)).mean()) / 5
+    assert report.per_agent()["messages_per_step_mean"] == pytest.approx(counted)
+    assert counted < report.per_agent()["messages_per_step_worst"] == 4
+
+
+@pytest.mark.parametrize("config", [IppoConfig, MappoConfig, QmixConfig])
+def test_algorithms_without_levels_exchange_nothing_while_they_act(
+    config: type, tiny_experiment: TinyExperiment
+) -> None:
+    experiment = tiny_experiment(config.get_from_yaml(), prefer_continuous_actions=False)
+    assert communication_of(experiment) == {"messages": 0, "bytes": 0}
+
+
+def test_the_messages_of_a_graph_network_are_not_known(tiny_experiment: TinyExperiment) -> None:
+    nn = pytest.importorskip("torch_geometric.nn")
+    gnn = GnnConfig(topology="full", self_loops=False, gnn_class=nn.GATv2Conv, gnn_kwargs=None)
+    assert communication_of(tiny_experiment(IppoConfig.get_from_yaml(), model=gnn)) == {}
+
+
 def test_means_are_those_of_loops_over_the_episodes(tiny_experiment: TinyExperiment) -> None:
     options = {"neighbours": {"name": "radius", "radius": 0.8}}
     task = ToyTask(n_agents=5, has_alive=True)
@@ -105,9 +196,11 @@ def test_means_are_those_of_loops_over_the_episodes(tiny_experiment: TinyExperim
 
 def test_the_report_says_what_is_central(tiny_experiment: TinyExperiment) -> None:
     report, _ = watch(tiny_experiment(algorithm_config("himppo"), ToyTask()), 1)
-    text = format_report({"flows": report.rows(), "totals": report.totals(), "notes": report.notes()})
+    parts = {"flows": report.rows(), "totals": report.totals(), "per_agent": report.per_agent()}
+    text = format_report({**parts, "notes": report.notes()})
     assert "The clustering is central in this implementation" in text
     assert "| worker | neighbours' states, round 1 | 2 (2.00) | 32 | 1 steps | 64.0 (64.0) |" in text
+    assert "| all nodes, per agent | 3.17 (3.17) | 85.6 (85.6) |" in text  # 9.5 and 256.8 over three
     static, _ = watch(tiny_experiment(algorithm_config("himppo_sg"), ToyTask()), 1)
     assert any("nothing is central" in note for note in static.notes())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from tensordict import TensorDictBase
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from benchmarl_himpo.harness.evaluation.audit import (
+    TESTS,
+    AuditedPolicy,
     AuditRow,
     Change,
     DisturbedPolicy,
@@ -21,10 +24,11 @@ from benchmarl_himpo.harness.evaluation.audit import (
     shuffle_environments,
     zero,
 )
-from benchmarl_himpo.harness.evaluation.episodes import load_trained, play
+from benchmarl_himpo.harness.evaluation.episodes import fixed_episodes, load_trained, play
 from benchmarl_himpo.harness.runs import ResumableExperiment
 from benchmarl_himpo.harness.statistics import Estimate
 from benchmarl_himpo.hierarchy.keys import HierarchyKeys
+from benchmarl_himpo.models import HierarchicalPolicy
 
 KEYS = HierarchyKeys("agents")
 
@@ -109,29 +113,79 @@ def test_cut_messages_are_those_of_a_team_without_neighbours(experiment: Resumab
 def test_an_audit_disturbs_every_level_graph_and_messages(experiment: ResumableExperiment) -> None:
     intact, rows = audit(experiment, seed=1, confidence=0.95)
     assert {row.level for row in rows} == {1, 2, None}
-    assert len(rows) == 4 + 4 + 2
+    assert len(rows) == 6 + 6 + 2
     returns = play(experiment, seed=1).per_agent
     assert intact.value == pytest.approx(float(returns.double().mean()))
     for row in rows:
         assert row.effect.value == pytest.approx(row.value.value - intact.value, abs=1e-6)
         assert row.effect.low <= row.effect.value <= row.effect.high
-        if row.level is not None and row.effect.low < row.effect.high:
-            assert row.corrected.low < row.effect.low
     assert any(row.level is not None and row.effect.low < row.effect.high for row in rows)
     assert len(judge(rows)) == 4
 
 
-def test_a_verdict_needs_an_interval_below_zero() -> None:
+def test_goals_count_as_used_only_if_zeros_their_mean_and_those_of_others_each_cost_return() -> None:
     nothing, harm = Estimate(-0.1, -0.3, 0.1), Estimate(-2.0, -2.5, -1.5)
-    rows = [
-        AuditRow("goals zeroed", 1, nothing, harm, harm),
-        AuditRow("the top is silent", 2, nothing, harm, nothing),  # one of several looks: the corrected one counts
-        AuditRow("messages cut", None, nothing, harm, harm),
-    ]
-    first, second, messages = judge(rows)
-    assert first == "level 1: its goals are used; goals zeroed, the return changes by -2.00 [-2.50, -1.50]"
-    assert second.startswith("level 2: no use of its goals is seen")
+    harmful = [AuditRow(name, 1, nothing, harm) for name in TESTS]
+    others = [AuditRow("goals frozen at the first", 1, nothing, nothing), AuditRow("messages cut", None, nothing, harm)]
+    used, messages = judge([*harmful, *others])
+    assert used == (
+        "level 1: its goals are used; the return falls with goals zeroed -2.00 [-2.50, -1.50], goals constant, their "
+        "mean -2.00 [-2.50, -1.50], goals shuffled across environments -2.00 [-2.50, -1.50]"
+    )
     assert messages == "messages cut: matters, -2.00 [-2.50, -1.50]"
+    for name in TESTS:
+        rows = [replace(row, effect=nothing) if row.name == name else row for row in harmful]
+        (unused,) = judge([*rows, AuditRow("goals random, of an untrained actor", 1, nothing, harm)])
+        assert unused == (
+            f"level 1: its goals are not shown to be used; no significant loss with {name} -0.10 [-0.30, 0.10]"
+        )
+        (untested,) = judge([row for row in harmful if row.name != name])
+        assert untested.endswith(f"not shown to be used; no significant loss with {name} (cannot be tested here)")
+
+
+def build(experiment: ResumableExperiment, level: int, name: str) -> tuple[HierarchicalPolicy, AuditedPolicy]:
+    """The disturbed policy and the audited one, which has played."""
+    audited = AuditedPolicy(experiment.policy[0], experiment.algorithm.untrained_policy("agents"))
+    play(experiment, 1, audited)
+    chosen = {(d.level, d.name): d for d in list_disturbances(audited, has_batch=True)}
+    return chosen[level, name].build(audited), audited
+
+
+@pytest.mark.parametrize("level", [1, 2])
+def test_constant_goals_are_the_mean_of_those_that_each_subordinate_received(
+    level: int, experiment: ResumableExperiment
+) -> None:
+    """Of every step for workers, of the steps at which they decide for sub-managers."""
+    constant, audited = build(experiment, level, "goals constant, their mean")
+    with fixed_episodes(experiment, 1):
+        rollout = experiment.test_env.rollout(experiment.max_steps, audited, break_when_any_done=False)
+        sent = rollout.get(KEYS[level].action)[:, :: 5 if level == 2 else 1]
+        received = constant.read(constant.decide(experiment.test_env.reset()), level - 1).get(KEYS[level].action)
+    torch.testing.assert_close(received, sent.mean((0, 1)).expand_as(received))
+    assert (received != sent[:, 0]).any()
+
+
+@pytest.mark.parametrize("level", [1, 2])
+def test_random_goals_are_those_of_an_untrained_actor_and_every_other_level_is_as_it_was(
+    level: int, experiment: ResumableExperiment
+) -> None:
+    random, audited = build(experiment, level, "goals random, of an untrained actor")
+    for other in range(3):
+        source = audited.untrained if other == level else experiment.policy[0]
+        assert random.actors[other] is source.actors[other]
+    trained, untrained = (
+        torch.cat([parameter.flatten() for parameter in policy.actors[level].parameters()])
+        for policy in (audited, random)
+    )
+    assert trained.shape == untrained.shape
+    assert (trained != untrained).float().mean() > 0.9
+
+
+def test_an_audit_is_repeated_to_the_bit(experiment: ResumableExperiment) -> None:
+    """The untrained actors too, whatever was drawn before."""
+    first = audit(experiment, seed=1, confidence=0.95)
+    torch.manual_seed(17)
+    assert audit(experiment, seed=1, confidence=0.95) == first
 
 
 def test_a_run_without_hierarchy_cannot_be_audited(qmix_run: Path) -> None:

@@ -100,7 +100,7 @@ def test_the_audit_as_table_and_file(himppo_run: Path, capsys) -> None:
     assert "| level | what is disturbed | return | effect |" in said
     assert "level 2: " in said
     (result,) = json.loads((himppo_run / "audit.json").read_text())["results"]
-    assert len(result["rows"]) == 10
+    assert len(result["rows"]) == 14
     (himppo_run / "audit.json").unlink()
 
 

@@ -83,6 +83,12 @@ def test_names_come_from_the_configuration_alone() -> None:
         (["algorithm=himppo_paper"], "himppo_paper", "vmas/sampling"),
         (["algorithm.goal_interval=[10,2]"], "himppo[goal_interval=10,2]", "vmas/sampling"),
         (["algorithm.credit=telescoped"], "himppo", "vmas/sampling"),  # as it is anyway
+        (["algorithm.observation=[['observation'],null]"], "himppo[observation=[observation],null]", None),
+        (
+            ["algorithm.observation=[['observation[0:2]','observation[4:]']]"],
+            "himppo[observation=[observation[0:2],observation[4:]]]",
+            None,
+        ),
         (["experiment.lr=1e-4", "experiment.gamma=0.9"], "himppo[experiment.gamma=0.9; experiment.lr=0.0001]", None),
         (["task.n_agents=7"], "himppo", "vmas/sampling[n_agents=7]"),
         (["protocol=sampling_discrete"], "himppo", "vmas/sampling[prefer_continuous_actions=false]"),

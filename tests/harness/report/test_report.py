@@ -613,6 +613,75 @@ def test_costs_are_means_with_ranges_and_parameters_go_by_level(write: Write) ->
     page = page_of(write(make_record("himppo", seed=0), slow, make_record("ippo", parameters=parts)))
     cells = re.findall(r"<tr><th scope=\"row\">(.*?)</th>(.*?)</tr>", page)
     rows = [[name, *re.findall(r"<td.*?>(.*?)</td>", rest)] for name, rest in cells]
-    assert ["himppo", "900 (600-1,200)", "30", "70", "5.0", "300", "600", "1,900"] in rows
+    assert ["himppo", "900 (600-1,200)", "30", "70", "5.0", "300", "600", "1,900", "-", "-"] in rows
     assert ["agents/loss_objective/actor_network", "", "10"] in rows
     assert ["agents/loss_objective/level_0", "1,000", ""] in rows
+
+
+def test_messages_are_a_cost_where_records_have_them(write: Write) -> None:
+    """Records from before they were counted have a dash."""
+    known = {"communication": {"messages": 2.4, "bytes": 76.8}}
+    content, _ = analyse_runs(write(make_record("himppo", **known), make_record("ippo")))
+    (cost,) = (section for section in write_background(content) if section.title == "Cost")
+    assert cost.tables[0].columns[-2:] == ["messages per agent and step", "bytes per agent and step"]
+    assert {row[0]: row[-2:] for row in cost.tables[0].rows} == {"himppo": ["2.4", "77"], "ippo": ["-", "-"]}
+    table = {row["variant"]: row for row in csv.DictReader(io.StringIO(as_csv(content)))}
+    assert (table["himppo"]["messages"], table["himppo"]["bytes"], table["ippo"]["bytes"]) == ("2.4", "76.8", "")
+
+
+HIERARCHY = {
+    "n_nodes": [2, 1],
+    "goal_interval": [5, 2],
+    "observation": [["observation[0:2]"], None],
+    "neighbours": ["none", "full"],
+    "n_message_rounds": 1,
+    "part_options": {},
+    "team_state": False,
+    "send_goals": True,
+}
+FLAT = HIERARCHY | {"n_nodes": [], "goal_interval": [], "neighbours": "none", "observation": [["observation[0:2]"]]}
+
+
+def with_algorithm(variant: str, values: list[float], **algorithm) -> list[RunRecord]:
+    config = make_record().config | {"algorithm": algorithm, "choices": {"algorithm": variant}}
+    return with_returns(variant, values, config=config)
+
+
+def test_hierarchies_are_compared_with_what_does_without_goals(write: Write) -> None:
+    """Welch's interval against the same with zeros, and against a flat one whose workers see and hear the same."""
+    values = {"himppo": [20.0, 22.0, 24.0], "nogoal": [10.0, 12.0, 14.0], "flat": [21.0, 22.0, 23.0]}
+    others = {
+        "sighted": FLAT | {"observation": None},
+        "talking": FLAT | {"neighbours": "full"},
+        "other": HIERARCHY | {"send_goals": False, "n_message_rounds": 2},
+        "pooled": FLAT | {"team_state": True},
+    }
+    runs = with_algorithm("himppo", values["himppo"], **HIERARCHY)
+    runs += with_algorithm("nogoal", values["nogoal"], **HIERARCHY | {"send_goals": False})
+    runs += with_algorithm("flat", values["flat"], **FLAT)
+    runs += [run for name, options in others.items() for run in with_algorithm(name, [1.0, 2.0], **options)]
+    runs += [*with_algorithm("once", [9.0], **FLAT, lr=0.1), *with_returns("ippo", [1.0, 2.0])]
+    content, analysis = analyse_runs(write(*runs))
+    found = {control.control: control for control in analysis.tasks[0].controls if control.variant == "himppo"}
+    assert {name: control.kind for name, control in found.items()} == {
+        "nogoal": "the same networks, zeros in place of goals",
+        "flat": "flat, the same worker inputs",
+        "pooled": "flat, the same worker inputs and the team's mean state",
+    }
+    assert {control.variant for control in analysis.tasks[0].controls} == {"himppo"}
+    half = stats.t.ppf(0.975, 4) * math.sqrt(2 * 4 / 3)
+    difference = found["nogoal"].difference
+    assert (difference.value, difference.low, difference.high) == pytest.approx((10, 10 - half, 10 + half))
+    (section,) = (section for section in write_results(content) if section.title == "Are goals of use?")
+    assert {row[2]: row[-1] for row in section.tables[0].rows} == {
+        "nogoal": "ahead",
+        "flat": "no significant difference",
+        "pooled": "ahead",
+    }
+
+
+def test_without_controls_nothing_is_said_of_goals(write: Write) -> None:
+    content, _ = analyse_runs(
+        write(*with_algorithm("himppo", [1.0, 2.0], **HIERARCHY), *with_returns("ippo", [1.0, 2.0]))
+    )
+    assert "Are goals of use?" not in [section.title for section in write_results(content)]

@@ -54,6 +54,8 @@ NEW = {
     "reward_norm": False,
     "value_norm": False,
     "norm_decay": 0.9,
+    "observation": None,
+    "send_goals": True,
 }
 
 

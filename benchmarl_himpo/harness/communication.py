@@ -1,0 +1,137 @@
+"""What the nodes of a policy have to tell each other if they are machines of their own: messages and bytes.
+
+Workers run on the agents, every node of an upper level on a machine of its own (one that shares a machine with another
+saves what they tell each other). Each worker runs the encoders of all levels on what each level sees and sends the
+encodings up, so that a superior learns what its workers do not see in these; nodes pass on, as a mean and a count, what
+levels above them ask for. Where goals are not received, upper levels have nothing to do but to train.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from benchmarl.models import Gnn
+
+from benchmarl_himpo.harness.runs import ResumableExperiment
+from benchmarl_himpo.models import HierarchicalPolicy, LevelNetwork
+
+FLOAT_BYTES, INDEX_BYTES = 4, 8
+"""Bytes of a float32 and of an int64, the dtypes of the step functions."""
+CENTRE = "centre"
+"""Who computes the clustering where it needs all positions."""
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Messages of one kind that one node receives.
+
+    Counted are, by the level whose nodes receive, those that ``neighbours``, ``subordinates``, ``others`` (all that
+    live) or the ``alive`` (the same to one place) send; None where the number is always the same.
+    """
+
+    receiver: str  # name of the kind of node: ``worker``, ``level 1``, ``centre``
+    what: str  # what is sent, and by whom
+    n_bytes: int  # size of a message
+    every: int  # env steps from one exchange to the next
+    n_worst: int  # messages per exchange, at most
+    n_all: float  # messages per exchange that all nodes of the kind receive together, at most
+    counted: tuple[int, str] | None = None
+
+
+def list_flows(policy: HierarchicalPolicy, goal_dim: int) -> Iterator[Flow]:
+    """List all that the nodes of a group's policy receive, the workers' first; ``goal_dim`` is the size of a goal."""
+    layout = policy.hierarchy.layout
+    if not policy.hierarchy.send_goals:
+        yield from _neighbour_flows(policy, 0)
+        return
+    for level in range(layout.n_levels):
+        yield from _neighbour_flows(policy, level)
+        if level > 0:
+            yield from _subordinate_flows(policy, level)
+        if level < layout.top:
+            period = layout.periods[level + 1]
+            n_bytes = FLOAT_BYTES * goal_dim
+            yield Flow(name_of(level), "goal from the superior", n_bytes, period, 1, layout.nodes_at(level))
+    if layout.top > 0 and not policy.hierarchy.clustering.is_local:
+        n, period = layout.n_agents, layout.periods[1]
+        yield Flow("worker", "sub-manager's index from the centre", INDEX_BYTES, period, 1, n)
+        yield Flow(CENTRE, "positions of the workers", 2 * FLOAT_BYTES, period, n, n, (0, "alive"))
+
+
+def _neighbour_flows(policy: HierarchicalPolicy, level: int) -> Iterator[Flow]:
+    network, layout, name = _network(policy, level), policy.hierarchy.layout, name_of(level)
+    n, every = layout.nodes_at(level), layout.periods[level]
+    n_others = n - 1
+    if network is None or n_others == 0:
+        return
+    n_bytes = FLOAT_BYTES * network.hidden_dim
+    if network.messages is not None:
+        neighbours = policy.hierarchy.neighbours_at(level)
+        worst = neighbours.max_degree(n)
+        if not neighbours.is_local:
+            what = "positions of the others, to know the neighbours"
+            yield Flow(name, what, 2 * FLOAT_BYTES, every, n_others, n * n_others, (level, "others"))
+        for number in range(1, len(network.messages.convs) + 1):
+            what = f"neighbours' states, round {number}"
+            yield Flow(name, what, n_bytes, every, worst, n * worst, (level, "neighbours"))
+    if network.team_state:
+        what = "states of the team, for their mean"
+        yield Flow(name, what, n_bytes, every, n_others, n * n_others, (0, "others"))
+
+
+def _subordinate_flows(policy: HierarchicalPolicy, level: int) -> Iterator[Flow]:
+    """Encodings for the level itself, and those that it passes on to the levels above; positions, where they ask."""
+    hierarchy, layout = policy.hierarchy, policy.hierarchy.layout
+    senders = layout.nodes_at(level - 1)
+    if level == 1 and hierarchy.clustering.is_moving:
+        worst = layout.n_agents  # all workers in one cluster
+    else:
+        worst = int(layout.static_parent_index(level).bincount().max())
+    for reader_level in range(level, layout.n_levels):
+        network = _network(policy, reader_level)
+        assert network is not None  # upper levels have one
+        sizes = {"encodings": network.hidden_dim}
+        if hierarchy.exchanges(reader_level) and hierarchy.neighbours_at(reader_level).needs_position:
+            sizes["positions"] = 2
+        for sent, size in sizes.items():
+            what = f"{sent} from subordinates"
+            if reader_level > level:
+                what += f", to pass on to level {reader_level}"
+            n_bytes = FLOAT_BYTES * (size + (level > 1))  # a mean over several workers comes with their number
+            every = layout.periods[reader_level]
+            yield Flow(name_of(level), what, n_bytes, every, worst, senders, (level, "subordinates"))
+
+
+def _network(policy: HierarchicalPolicy, level: int) -> LevelNetwork | None:
+    """The network of a level; None where workers are the plain model, which receives no messages."""
+    return next((module for module in policy.actors[level].modules() if isinstance(module, LevelNetwork)), None)
+
+
+def name_of(level: int) -> str:
+    """Name the nodes of a level."""
+    return "worker" if level == 0 else f"level {level}"
+
+
+def count_per_agent(flows: Iterable[Flow], n_agents: int) -> dict[str, float]:
+    """Count ``messages`` and ``bytes`` that all nodes send per env step while everybody lives, at most, per agent."""
+    per_step = [(flow.n_all / flow.every, flow.n_bytes) for flow in flows]
+    return {
+        "messages": sum(n for n, _ in per_step) / n_agents,
+        "bytes": sum(n * n_bytes for n, n_bytes in per_step) / n_agents,
+    }
+
+
+def communication_of(experiment: ResumableExperiment) -> dict[str, float]:
+    """Count what acting takes, of all groups: :func:`count_per_agent`.
+
+    Algorithms without levels exchange nothing while they act, whatever they share in training; empty where their
+    policies are graph networks, whose messages are not counted.
+    """
+    flows: list[Flow] = []
+    for policy in experiment.group_policies.values():
+        if isinstance(policy, HierarchicalPolicy):
+            flows += list_flows(policy, experiment.algorithm.goal_dim)
+        elif any(isinstance(module, Gnn) for module in policy.modules()):
+            return {}
+    return count_per_agent(flows, sum(map(len, experiment.group_map.values())))
