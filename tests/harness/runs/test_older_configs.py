@@ -49,6 +49,7 @@ NEW = {
     "part_options": PART_OPTIONS,
     "goal_gradient": 0.0,
     "objective_coef": 1.0,
+    "memory": None,
 }
 
 
