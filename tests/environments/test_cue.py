@@ -108,13 +108,16 @@ def himppo_config(name: str = "himppo") -> AlgorithmConfig:
     return config
 
 
-def score(experiment: Experiment, change: Change | None = None) -> float:
-    """Mean reward per step of the deterministic policy: 1 is best, 0.25 chance. Workers' goals may be changed."""
+def score(experiment: Experiment, change: Change | None = None, since: int = 0) -> float:
+    """Mean reward per step of the deterministic policy: 1 is best, 0.25 chance. Workers' goals may be changed.
+
+    ``since`` leaves out the steps before it.
+    """
     policy = experiment.policy if change is None else DisturbedPolicy(experiment.policy[0], level=1, change=change)
     with torch.no_grad(), set_exploration_type(ExplorationType.DETERMINISTIC):
         episode = experiment.test_env.rollout(experiment.max_steps, policy)
     assert episode.shape[0] == N_EPISODES
-    return float(episode.get(("next", "agents", "reward")).mean())
+    return float(episode.get(("next", "agents", "reward"))[:, since:].mean())
 
 
 def check_that_goals_carry_the_cue(experiment: Experiment) -> None:
@@ -156,3 +159,14 @@ def test_the_flat_control_reads_the_cue_from_the_team_state(tmp_path: Path) -> N
     blind = himppo_config("himppo_flat")
     blind.team_state = False
     assert score(train(blind, seed=0, folder=tmp_path)) < NEAR_CHANCE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("memory", [None, "window", "gru"])
+def test_a_cue_that_is_gone_is_told_by_superiors_that_remember_it(memory: str | None, tmp_path: Path) -> None:
+    """It is seen in the first 5 of 20 steps; the manager decides again at step 10, when nobody sees it any more."""
+    algorithm = himppo_config()
+    algorithm.memory = memory
+    experiment = train(algorithm, seed=0, folder=tmp_path, task=cue_task(redraw_interval=20, visible_steps=5))
+    late = score(experiment, since=10)
+    assert late < NEAR_CHANCE if memory is None else late >= 0.9 * OPTIMUM
