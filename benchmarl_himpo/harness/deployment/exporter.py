@@ -202,6 +202,7 @@ def _describe(experiment: ResumableExperiment, group: str) -> dict[str, Any]:
             "periods": list(layout.periods),
             "clustering": experiment.algorithm.clustering if layout.top > 0 else None,
             "neighbours": experiment.algorithm.neighbours,
+            "memory": experiment.algorithm.memory,
         },
         "action": action,
     }
