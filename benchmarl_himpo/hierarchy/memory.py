@@ -31,9 +31,18 @@ class MemoryNetwork(nn.Module, ABC):
     def forward(self, past: Tensor, is_known: Tensor, state: Tensor) -> Tensor:
         """Say what the node state gains."""
 
-    @abstractmethod
-    def forget(self, oldest: Tensor, is_known: Tensor, state: Tensor) -> Tensor:
-        """The state once the oldest decision has left the window; that decision is without its dimension."""
+    def absorb(self, x: Tensor, is_known: Tensor, state: Tensor) -> Tensor:
+        """The state that a decision leaves when it leaves the window: none where there is no state.
+
+        Args:
+            x: mean encodings of the decision. Shape ``[*B, nodes, F]``.
+            is_known: as above, of the decision. Shape ``[*B, nodes]``, bool.
+            state: what was known before. Shape ``[*B, nodes, state_size]``.
+
+        Returns:
+            Shape ``[*B, nodes, state_size]``.
+        """
+        return state
 
 
 @dataclass(frozen=True)
@@ -113,9 +122,6 @@ class _WindowNetwork(MemoryNetwork):
     def forward(self, past: Tensor, is_known: Tensor, state: Tensor) -> Tensor:
         return self.read(past.flatten(-2))
 
-    def forget(self, oldest: Tensor, is_known: Tensor, state: Tensor) -> Tensor:
-        return state
-
 
 class _GruNetwork(MemoryNetwork):
     def __init__(self, in_features: int, size: int, out_features: int) -> None:
@@ -125,11 +131,11 @@ class _GruNetwork(MemoryNetwork):
 
     def forward(self, past: Tensor, is_known: Tensor, state: Tensor) -> Tensor:
         for x, known in zip(past.unbind(-2), is_known.unbind(-1), strict=True):
-            state = self.forget(x, known, state)
+            state = self.absorb(x, known, state)
         return self.read(state)
 
-    def forget(self, oldest: Tensor, is_known: Tensor, state: Tensor) -> Tensor:
-        renewed = self.cell(oldest.flatten(0, -2), state.flatten(0, -2)).unflatten(0, state.shape[:-1])
+    def absorb(self, x: Tensor, is_known: Tensor, state: Tensor) -> Tensor:
+        renewed = self.cell(x.flatten(0, -2), state.flatten(0, -2)).unflatten(0, state.shape[:-1])
         return torch.where(is_known.unsqueeze(-1), renewed, state)
 
 

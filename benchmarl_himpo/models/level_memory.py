@@ -72,8 +72,8 @@ class LevelMemory(nn.Module):
             renewed[key] = torch.cat([kept, value.unsqueeze(dim)], dim)
         if self.has_state:
             oldest, is_known = self._encode_past(tensordict, encode, 1)
-            state = self._state(tensordict, oldest)
-            renewed[keys.memory_state(self.level)] = self.network.forget(oldest[..., 0, :], is_known[..., 0], state)
+            state = self.network.absorb(oldest[..., 0, :], is_known[..., 0], self._state(tensordict, oldest))
+            renewed[keys.memory_state(self.level)] = state.detach()
         return {key: torch.where(_expand(is_due, x), x, tensordict.get(key)) for key, x in renewed.items()}
 
     def _encode_past(self, tensordict: TensorDictBase, encode: Encode, n: int) -> tuple[Tensor, Tensor]:
