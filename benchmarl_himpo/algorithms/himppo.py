@@ -33,8 +33,8 @@ class Himppo(Ippo):
 
     The workers' distribution and the PPO options are those of BenchMARL's :class:`~benchmarl.algorithms.Ippo`; the
     options below are documented in ``conf/algorithm/base/himppo.yaml``, key by key with their source. An option that
-    chooses a part (``clustering``, ``neighbours``, ``goal``, ``credit``) is a name, or a mapping with the name and the
-    part's own fields.
+    chooses a part (``clustering``, ``neighbours``, ``memory``, ``goal``, ``credit``) is a name, or a mapping with the
+    name and the part's own fields.
 
     Args:
         n_nodes: nodes of each upper level, bottom first.
@@ -50,6 +50,8 @@ class Himppo(Ippo):
         critic_phase: show critics the phases of the upper clocks.
         clustering: which sub-manager each worker belongs to.
         neighbours: who exchanges messages, one builder or a list with one per level.
+        memory: what upper levels know of their earlier decisions, one memory or a list with one per level; None for
+            nothing.
         part_options: fields of parts that are chosen by name, by option and name.
         observation: what of the observation each level sees, workers first; None: all see all.
         position: where positions stand; ``auto`` looks them up.
@@ -91,6 +93,7 @@ class Himppo(Ippo):
         critic_phase: bool,
         clustering: Any,
         neighbours: Any,
+        memory: Any,
         part_options: dict[str, Any],
         observation: list[list[str] | None] | None,
         position: str | None,
@@ -126,6 +129,7 @@ class Himppo(Ippo):
         self.critic_phase = critic_phase
         self.clustering = clustering
         self.neighbours = neighbours
+        self.memory = memory
         self.part_options = part_options
         self.observation = observation
         self.position = position
@@ -316,6 +320,7 @@ class Himppo(Ippo):
             goal_interval=self.goal_interval,
             clustering=self.clustering,
             neighbours=self.neighbours if self.n_message_rounds != 0 else "none",
+            memory=self.memory,
             part_options=self.part_options,
             observed=tuple(self.observation_spec[group].keys(True, True)),
             observation=self.observation,
@@ -385,6 +390,7 @@ class HimppoConfig(IppoConfig):
     critic_phase: bool
     clustering: Any
     neighbours: Any
+    memory: Any
     part_options: dict[str, Any]
     observation: Any
     position: str | None

@@ -17,10 +17,12 @@ from torchrl.data import Composite
 from benchmarl_himpo.environments import known_position, observes_no_position
 from benchmarl_himpo.hierarchy import (
     Hierarchy,
+    Memory,
     Neighbours,
     build_part,
     clustering_registry,
     goal_registry,
+    memory_registry,
     neighbours_registry,
 )
 from benchmarl_himpo.hierarchy.group_inputs import PositionSource
@@ -31,6 +33,7 @@ PARTS: dict[str, Mapping[str, type]] = {
     "credit": credit_registry,
     "clustering": clustering_registry,
     "neighbours": neighbours_registry,
+    "memory": memory_registry,
 }
 """Options that choose a part by name, and the registry that it is looked up in."""
 WITHOUT_POSITIONS = {"clustering": "static", "neighbours": "full"}
@@ -95,6 +98,7 @@ def build_hierarchy(
     goal_interval: Sequence[int],
     clustering: Any,
     neighbours: Any,
+    memory: Any,
     part_options: Mapping[str, Mapping[str, Any]],
     observed: tuple[NestedKey, ...],
     observation: Sequence[Sequence[str] | None] | None,
@@ -113,6 +117,7 @@ def build_hierarchy(
         goal_interval: decisions of the level below that one goal is held for, bottom first.
         clustering: the option, a name or a mapping.
         neighbours: the option, a name, a mapping, or a list of these.
+        memory: the option, a name, a mapping, None, or a list of these.
         part_options: the option, fields of builders that are chosen by name.
         observed: entries of the group that make up the observation.
         observation: the option, what of these each level sees.
@@ -152,7 +157,16 @@ def build_hierarchy(
         alive=find_alive_key(alive, entries),
         level_observation=observation,
         send_goals=send_goals,
+        memory=_build_memory(memory, part_options.get("memory")),
     )
+
+
+def _build_memory(memory: Any, fields_of: Mapping[str, Any] | None) -> Memory | list[Memory | None] | None:
+    if memory is None:
+        return None
+    if isinstance(memory, Sequence) and not isinstance(memory, str):
+        return [None if part is None else build_part("memory", part, memory_registry, fields_of) for part in memory]
+    return build_part("memory", memory, memory_registry, fields_of)
 
 
 def find_position(position: str | None, task: str, entries: Composite, needed_by: Mapping[str, Any]) -> str | None:

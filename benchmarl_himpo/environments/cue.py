@@ -29,12 +29,13 @@ class CueConfig:
 
     n_targets: int
     redraw_interval: int
+    visible_steps: int | None
     max_steps: int
 
     def __post_init__(self) -> None:
-        for option, least in {"n_targets": 2, "redraw_interval": 1, "max_steps": 1}.items():
+        for option, least in {"n_targets": 2, "redraw_interval": 1, "visible_steps": 1, "max_steps": 1}.items():
             value = getattr(self, option)
-            if value < least:
+            if value is not None and value < least:
                 raise ValueError(f"task.{option}={value} must be {least} or more")
 
 
@@ -42,7 +43,8 @@ class CueEnv(EnvBase):
     """All receive 1 per step where agent 1's action is the target, which agent 0 sees as a one-hot and agent 1 not.
 
     What agent 0 does changes nothing. Targets are drawn anew every ``redraw_interval`` steps, so that a goal sent when
-    a target is new can serve it to the end. Best return: ``max_steps``. Chance: ``max_steps / n_targets``.
+    a target is new can serve it to the end. Best return: ``max_steps``. Chance: ``max_steps / n_targets``. With
+    ``visible_steps`` agent 0 sees a target only at first, and whoever is to know it later has to remember it.
 
     Args:
         config: options of the task.
@@ -98,7 +100,10 @@ class CueEnv(EnvBase):
 
     def _see(self) -> TensorDictBase:
         observation = torch.zeros(*self.batch_size, 2, self.config.n_targets, device=self.device)
-        observation[:, SPEAKER] = torch.nn.functional.one_hot(self.target, self.config.n_targets).float()
+        cue = torch.nn.functional.one_hot(self.target, self.config.n_targets).float()
+        if self.config.visible_steps is not None:
+            cue = cue * (self.step_count % self.config.redraw_interval < self.config.visible_steps)[:, None]
+        observation[:, SPEAKER] = cue
         position = torch.tensor([[-0.5, 0.0], [0.5, 0.0]], device=self.device).expand(*self.batch_size, 2, 2).clone()
         return TensorDict({"observation": observation, "position": position}, [*self.batch_size, 2])
 

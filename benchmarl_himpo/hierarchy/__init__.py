@@ -15,6 +15,7 @@ from benchmarl_himpo.hierarchy.goals import CategoricalGoal, GoalSpace, NormalGo
 from benchmarl_himpo.hierarchy.hierarchy import Hierarchy
 from benchmarl_himpo.hierarchy.hierarchy_graph import HierarchyGraph
 from benchmarl_himpo.hierarchy.layout import HierarchyLayout
+from benchmarl_himpo.hierarchy.memory import GruMemory, Memory, WindowMemory, memory_registry
 from benchmarl_himpo.hierarchy.neighbours import (
     FullNeighbours,
     KnnNeighbours,
@@ -30,19 +31,23 @@ __all__ = [
     "Clustering",
     "FullNeighbours",
     "GoalSpace",
+    "GruMemory",
     "Hierarchy",
     "HierarchyGraph",
     "HierarchyLayout",
     "KMeansClustering",
     "KnnNeighbours",
+    "Memory",
     "Neighbours",
     "NoNeighbours",
     "NormalGoal",
     "RadiusNeighbours",
     "RegionsClustering",
     "StaticClustering",
+    "WindowMemory",
     "build_part",
     "clustering_registry",
     "goal_registry",
+    "memory_registry",
     "neighbours_registry",
 ]

@@ -138,7 +138,11 @@ class GroupInputs:
 
     def keys_of(self, level: int) -> list[NestedKey]:
         """Those that a network of a level reads, for itself or for its graph."""
-        return self._with_graph([*self._view(level)])
+        return self._with_graph(self.entries_of(level))
+
+    def entries_of(self, level: int) -> list[NestedKey]:
+        """Entries of the observation that a level sees something of, relative to the group."""
+        return [*self._view(level)]
 
     def _with_graph(self, seen: Sequence[NestedKey]) -> list[NestedKey]:
         relative: list[NestedKey] = list(seen)

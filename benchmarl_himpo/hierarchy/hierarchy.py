@@ -19,6 +19,7 @@ from benchmarl_himpo.hierarchy.group_inputs import GroupInputs, PositionSource, 
 from benchmarl_himpo.hierarchy.hierarchy_graph import HierarchyGraph
 from benchmarl_himpo.hierarchy.keys import HierarchyKeys
 from benchmarl_himpo.hierarchy.layout import HierarchyLayout
+from benchmarl_himpo.hierarchy.memory import Memory
 from benchmarl_himpo.hierarchy.neighbours import FullNeighbours, Neighbours
 
 
@@ -47,10 +48,12 @@ class Hierarchy:
             the whole: every level sees all. What a level sees are the encodings of all workers below it by its own
             encoder, so a superior may see what its workers do not.
         send_goals: whether goals are received; False: whoever should receive one receives zeros.
+        memory: what nodes of upper levels know of their earlier decisions, one for all or a sequence with one per
+            level, workers first; None where nothing is remembered, as by the workers.
 
     Raises:
         ValueError: if sizes or intervals make no hierarchy, there are more builders or observations than levels, an
-            observation is unknown or empty, or a builder needs positions and there are none.
+            observation is unknown or empty, a builder needs positions and there are none, or workers are to remember.
     """
 
     group: str
@@ -64,6 +67,7 @@ class Hierarchy:
     alive: str | None = None
     level_observation: Sequence[Sequence[str] | None] | None = None
     send_goals: bool = True
+    memory: Memory | Sequence[Memory | None] | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
@@ -81,6 +85,9 @@ class Hierarchy:
         if self.needs_position and self.position is None:
             raise ValueError("clustering or neighbours need positions: set position to where they stand")
         _ = self.inputs  # which refuses what is no source
+        has_worker_memory = isinstance(self.memory, Sequence) and self.layout.per_level("memory", self.memory)[0]
+        if has_worker_memory or (self.memory is not None and n_levels == 1):
+            raise ValueError("memory: workers have none: set memory=null, or [null, ...] for upper levels alone")
 
     @cached_property
     def layout(self) -> HierarchyLayout:
@@ -113,6 +120,18 @@ class Hierarchy:
         if not isinstance(self.neighbours, Neighbours):
             return self.neighbours[min(level, len(self.neighbours) - 1)]
         return self.neighbours if level == 0 or self.neighbours.is_silent else FullNeighbours()
+
+    def memory_at(self, level: int) -> Memory | None:
+        """The memory of a level; None where nothing is remembered."""
+        return None if level == 0 else self.layout.per_level("memory", self.memory)[level]
+
+    def memory_keys(self, level: int) -> list[tuple[str, str]]:
+        """Where the memory of a level stands."""
+        memory = self.memory_at(level)
+        if memory is None:
+            return []
+        seen = [*(self.keys.seen(level, entry) for entry in self.inputs.entries_of(level)), self.keys.seen_by(level)]
+        return [*seen, self.keys.memory_state(level)] if memory.state_size else seen
 
     def exchanges(self, level: int) -> bool:
         """Whether nodes of a level exchange messages."""
@@ -195,6 +214,7 @@ class Hierarchy:
             keys.append(self.keys[level + 1].action)
         if self.exchanges(level):
             keys.append(self.keys.adjacency(level))
+        keys += self.memory_keys(level)
         if with_phase and self.layout.top > 0:
             keys.append(self.keys.clock)
         return keys
@@ -205,11 +225,12 @@ class Hierarchy:
 
     @property
     def held_keys(self) -> list[tuple[str, str]]:
-        """What is held from one decision to the next: clock, clustering, centroids and goals; nothing if flat."""
+        """What is held from step to step: clock, clustering, centroids, goals and memories; nothing if flat."""
         upper = range(1, self.layout.n_levels)
         if not upper:
             return []
-        return [self.keys.clock, self.keys.parent_index, self.keys.centroids, *(self.keys[i].action for i in upper)]
+        goals, memories = (self.keys[i].action for i in upper), (key for i in upper for key in self.memory_keys(i))
+        return [self.keys.clock, self.keys.parent_index, self.keys.centroids, *goals, *memories]
 
     def primer(self, env: EnvBase, goal: GoalSpace) -> TensorDictPrimer | None:
         """The transform that lets an environment carry what is held: zero after each reset, so that all starts anew.
@@ -233,6 +254,8 @@ class Hierarchy:
                 for level in range(1, layout.n_levels)
             },
         }
+        for level in range(1, layout.n_levels):
+            entries |= self._memory_entries(env, level)
         specs = Composite(device=env.device)
         zeros = {}
         for key in self.held_keys:
@@ -241,3 +264,16 @@ class Hierarchy:
             # A callable, because TorchRL's primer ignores the dtype of a number
             zeros[keys.carried(key)] = partial(torch.zeros, (*env.batch_size, *shape), dtype=dtype, device=env.device)
         return TensorDictPrimer(specs, default_value=zeros, reset_key="_reset", expand_specs=True)
+
+    def _memory_entries(self, env: EnvBase, level: int) -> dict[tuple[str, str], tuple[tuple[int, ...], torch.dtype]]:
+        """Shape and dtype of what the memory of a level holds, without batch."""
+        memory, keys, layout = self.memory_at(level), self.keys, self.layout
+        if memory is None:
+            return {}
+        observed = env.full_observation_spec_unbatched[self.group]
+        specs = {keys.seen(level, entry): observed[entry] for entry in self.inputs.entries_of(level)}
+        return {
+            **{key: ((memory.decisions, *spec.shape), spec.dtype) for key, spec in specs.items()},
+            keys.seen_by(level): ((memory.decisions, layout.n_agents), torch.long),
+            keys.memory_state(level): ((layout.nodes_at(level), memory.state_size), torch.get_default_dtype()),
+        }

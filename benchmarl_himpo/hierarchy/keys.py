@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tensordict.utils import NestedKey
+
 
 @dataclass(frozen=True)
 class LevelKeys:
@@ -64,6 +66,18 @@ class HierarchyKeys:
     def adjacency(self, level: int) -> tuple[str, str]:
         """Who receives messages from whom inside a level. ``[*B, nodes, nodes]``, bool."""
         return (self.root, f"adjacency_{level}")
+
+    def seen(self, level: int, entry: NestedKey) -> tuple[str, str]:
+        """What the workers saw at the last decisions of a level, oldest first. ``[*B, decisions, n_agents, ...]``."""
+        return (self.root, f"seen_{level}_{entry if isinstance(entry, str) else '.'.join(entry)}")
+
+    def seen_by(self, level: int) -> tuple[str, str]:
+        """1 + the node above each worker then, 0 for the dead and before a first decision, long. Shape as above."""
+        return (self.root, f"seen_by_{level}")
+
+    def memory_state(self, level: int) -> tuple[str, str]:
+        """What the nodes of a level know of the time before that. ``[*B, nodes, state_size]``."""
+        return (self.root, f"memory_state_{level}")
 
     def carried(self, key: tuple[str, str]) -> tuple[str, str, str]:
         """Where a step finds what the one before held at ``key``."""

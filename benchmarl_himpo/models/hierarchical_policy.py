@@ -18,7 +18,8 @@ class HierarchicalPolicy(TensorDictModuleBase):
 
     Every step: the clock says which levels decide; sub-managers that decide get a new clustering first; the edges of
     all levels are built; then each due level sends new goals, the top first, in the environments where it is due; the
-    others hold theirs. What is held rides to the next step in ``("next", himppo_<group>, "carried", ...)``.
+    others hold theirs. What is held rides to the next step in ``("next", himppo_<group>, "carried", ...)``, with the
+    decisions of this step added to the memories.
 
     Args:
         hierarchy: the hierarchy.
@@ -35,6 +36,7 @@ class HierarchicalPolicy(TensorDictModuleBase):
         self.actors = cast("Sequence[ProbabilisticTensorDictSequential]", nn.ModuleList(actors))
         keys, levels = hierarchy.keys, range(hierarchy.layout.n_levels)
         self.held_keys = hierarchy.held_keys
+        self.remembering = [level for level in levels if hierarchy.memory_at(level) is not None]
         self.edge_keys = [keys.adjacency(level) for level in levels if hierarchy.exchanges(level)]
         own = [*self.held_keys, *self.edge_keys]
         self.in_keys = [key for key in actors[0].in_keys if key not in own]
@@ -48,10 +50,8 @@ class HierarchicalPolicy(TensorDictModuleBase):
         self.decide(tensordict)
         worker = self.actors[0]
         tensordict.update(worker(self.read(tensordict, level=0)).select(*worker.out_keys))
-        for key in self.held_keys:
-            value = tensordict.get(key)
-            carried = value + 1 if key == self.hierarchy.keys.clock else value
-            tensordict.set(("next", *self.hierarchy.keys.carried(key)), carried)
+        for key, value in self._carry(tensordict).items():
+            tensordict.set(("next", *self.hierarchy.keys.carried(key)), value)
         return tensordict
 
     def read(self, tensordict: TensorDictBase, level: int) -> TensorDictBase:
@@ -79,6 +79,18 @@ class HierarchicalPolicy(TensorDictModuleBase):
         for level in range(layout.top, 0, -1):
             self._send_goals(tensordict, level, is_due[level - 1] if decides[level - 1] else None)
         return tensordict
+
+    def _carry(self, tensordict: TensorDictBase) -> dict[tuple[str, str], Tensor]:
+        """What the next step takes over: what is in effect, the clock one further, and decisions remembered."""
+        keys, layout = self.hierarchy.keys, self.hierarchy.layout
+        carried = {key: tensordict.get(key) for key in self.held_keys}
+        if layout.top > 0:
+            carried[keys.clock] = carried[keys.clock] + 1
+        for level in self.remembering:
+            is_due = layout.is_due(tensordict.get(keys.clock).squeeze(-1), level)
+            if is_due.any():
+                carried |= self.actors[level][0].remember(tensordict, is_due)
+        return carried
 
     def connect(self, tensordict: TensorDictBase) -> None:
         """Write the edges of all levels, under the clustering in effect."""

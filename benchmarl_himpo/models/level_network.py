@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torchrl.modules import MLP
 
 from benchmarl_himpo.hierarchy import Hierarchy, HierarchyGraph
+from benchmarl_himpo.models.level_memory import LevelMemory
 from benchmarl_himpo.models.message_passing import MessagePassing
 
 HIDDEN_KEY = "hidden"
@@ -29,7 +30,8 @@ class LevelNetwork(TensorDictModuleBase):
 
     The source gives o^{p->c} = [state of p after messages, encoding of c, goal p received] for an edge; the goal is
     part of x_p here, the encoding of c is the mean over the workers below c. Weights are shared inside the level,
-    except those of the encoder where the experiment shares none.
+    except those of the encoder where the experiment shares none. Where the level has a memory (ours), what
+    :class:`~benchmarl_himpo.models.level_memory.LevelMemory` says is added to x_p inside the tanh.
 
     Args:
         level: the level, 0 being the workers.
@@ -79,6 +81,8 @@ class LevelNetwork(TensorDictModuleBase):
         if level > 0:
             is_top = level == hierarchy.layout.top
             self.node = nn.Linear(hidden_dim + (0 if is_top else goal_dim), hidden_dim)
+        memory = hierarchy.memory_at(level)
+        self.memory = None if memory is None else LevelMemory(level, hierarchy, memory, hidden_dim)
         n_phases = hierarchy.layout.n_levels - 1 if self.phase else 0
         extra = hidden_dim * (self.per_edge + self.team_state) + n_phases
         self.head = MLP(
@@ -93,7 +97,7 @@ class LevelNetwork(TensorDictModuleBase):
         graph = self.hierarchy.graph(tensordict)
         goal = self.hierarchy.received_goal(tensordict, self.level)
         hidden = self.encode(tensordict, goal if self.level == 0 else None)
-        x = self._node_state(hidden, goal, graph)
+        x = self._node_state(hidden, goal, graph, tensordict)
         if self.messages is not None:
             x = self.messages(x, graph.adjacency[self.level])
         tensordict.set(self.out_keys[0], self._answer(x, hidden, graph, tensordict))
@@ -103,13 +107,21 @@ class LevelNetwork(TensorDictModuleBase):
         """Encoding of every agent, with its goal at level 0. Shape ``[*B, n_agents, hidden_dim]``, in [-1, 1]."""
         return torch.tanh(encode(self.encoder, self.hierarchy, tensordict, self.level, goal))
 
-    def _node_state(self, hidden: Tensor, goal: Tensor | None, graph: HierarchyGraph) -> Tensor:
+    def remember(self, tensordict: TensorDictBase, is_due: Tensor) -> dict[tuple[str, str], Tensor]:
+        """What the level remembers after this step, by key; see :meth:`LevelMemory.remember`."""
+        return {} if self.memory is None else self.memory.remember(tensordict, self.encode, is_due)
+
+    def _node_state(
+        self, hidden: Tensor, goal: Tensor | None, graph: HierarchyGraph, tensordict: TensorDictBase
+    ) -> Tensor:
         """State of every node before messages. Shape ``[*B, nodes, hidden_dim]``."""
         if self.level == 0:
             return hidden
         pooled = graph.pool(hidden, self.level)
-        x = torch.tanh(self.node(pooled if goal is None else torch.cat([pooled, goal], dim=-1)))
-        return x * (graph.n_workers(self.level) > 0).unsqueeze(-1)
+        x = self.node(pooled if goal is None else torch.cat([pooled, goal], dim=-1))
+        if self.memory is not None:
+            x = x + self.memory(tensordict, self.encode)
+        return torch.tanh(x) * (graph.n_workers(self.level) > 0).unsqueeze(-1)
 
     def _answer(self, x: Tensor, hidden: Tensor, graph: HierarchyGraph, tensordict: TensorDictBase) -> Tensor:
         """Head over nodes or edges. Shape ``[*B, E, out_features]``."""

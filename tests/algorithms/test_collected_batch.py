@@ -199,6 +199,38 @@ def test_goals_that_are_not_received_are_zeros_in_acting_and_in_training(
             assert minibatch.get(KEYS[level].actor_mask).any()
 
 
+# Memories
+
+
+@pytest.mark.parametrize("is_continuous", [False, True])
+@pytest.mark.parametrize("memory", ["window", {"name": "gru", "decisions": 1, "size": 3}], ids=str)
+def test_memories_are_carried_cleared_by_resets_and_give_the_same_policy_to_the_loss(
+    memory: Any, is_continuous: bool, tiny_experiment: Any, make_algorithm: MakeAlgorithm
+) -> None:
+    """Agents die, and environments end at their own times: batches as the collector gives them."""
+    experiment = tiny_experiment(
+        make_algorithm("himppo", memory=memory),
+        ToyTask(n_agents=4, truncated_share=0.5, has_alive=True),
+        on_policy_collected_frames_per_batch=96,
+        prefer_continuous_actions=is_continuous,
+    )
+    batch = collect(experiment)
+    starts, hierarchy = starts_episode(batch), experiment.algorithm.hierarchies["agents"]
+    keys = [key for level in (1, 2) for key in hierarchy.memory_keys(level)]
+    assert len(keys) == 4 + 2 * (memory != "window")
+    for key in keys:
+        carried, held, left = (batch.get(k) for k in (KEYS.carried(key), key, ("next", *KEYS.carried(key))))
+        assert torch.equal(carried, held)
+        assert not held[starts].any()
+        assert torch.equal(held[~starts], previous(left)[~starts])
+        assert held.any() or key == KEYS.memory_state(2)  # no episode has three decisions of the manager
+    minibatch = experiment.algorithm.process_batch("agents", batch).reshape(-1)
+    loss = experiment.losses["agents"](minibatch)
+    for level in range(3):
+        assert abs(loss[f"kl_approx_level_{level}"]) < 1e-5
+        assert loss[f"clip_fraction_level_{level}"] == 0
+
+
 # Masks
 
 

@@ -76,6 +76,21 @@ def test_any_depth_trains_from_config(
     assert len(experiment.losses["agents"].level_losses) == n_levels
 
 
+@pytest.mark.parametrize("memory", ["window", "gru", [None, {"name": "gru", "decisions": 2, "size": 3}, "window"]])
+@pytest.mark.parametrize("name", ["himppo", "himppo_dial"])
+def test_every_parameter_of_a_memory_trains(
+    name: str, memory: Any, tiny_experiment: Any, make_algorithm: MakeAlgorithm
+) -> None:
+    """Episodes of 6 to 12 steps, decisions every 2 and 4."""
+    algorithm = make_algorithm(name, memory=memory, goal_interval=[2, 2])
+    experiment = tiny_experiment(algorithm, ToyTask(n_agents=4, min_steps=6, has_alive=True))
+    parameters = {n: p for n, p in experiment.losses["agents"].named_parameters() if ".memory" in n}
+    before = {n: p.detach().clone() for n, p in parameters.items()}
+    run(experiment)
+    assert len(before) >= 4
+    assert not [n for n, p in parameters.items() if torch.equal(p, before[n])]
+
+
 def test_every_level_has_a_clock_a_discount_and_a_lambda_of_its_own(
     tiny_experiment: Any, make_algorithm: MakeAlgorithm
 ) -> None:

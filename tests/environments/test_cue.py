@@ -34,7 +34,7 @@ def cue_task(**changes: int) -> TaskClass:
 
 
 def test_the_environment_keeps_its_specs_and_repeats_itself() -> None:
-    config = CueConfig(n_targets=4, redraw_interval=3, max_steps=7)
+    config = CueConfig(n_targets=4, redraw_interval=3, visible_steps=None, max_steps=7)
     check_env_specs(CueEnv(config, 5, seed=0))
     first, again, other = (CueEnv(config, 5, seed=seed).reset() for seed in (1, 1, 2))
     assert (first == again).all()
@@ -42,7 +42,7 @@ def test_the_environment_keeps_its_specs_and_repeats_itself() -> None:
 
 
 def test_only_the_speaker_sees_the_target_and_only_the_listener_is_paid_for_it() -> None:
-    env = CueEnv(CueConfig(n_targets=4, redraw_interval=3, max_steps=6), 50, seed=0)
+    env = CueEnv(CueConfig(n_targets=4, redraw_interval=3, visible_steps=None, max_steps=6), 50, seed=0)
     torch.manual_seed(0)
     rollout = env.rollout(6)
     observation = rollout["agents", "observation"]
@@ -56,11 +56,21 @@ def test_only_the_speaker_sees_the_target_and_only_the_listener_is_paid_for_it()
     assert rollout["next", "terminated"].squeeze(-1).sum(1).tolist() == [1] * 50
 
 
+def test_a_cue_is_seen_for_the_first_steps_of_each_target_alone() -> None:
+    env = CueEnv(CueConfig(n_targets=4, redraw_interval=3, visible_steps=2, max_steps=6), 5, seed=0)
+    rollout = env.rollout(6)
+    assert rollout["agents", "observation"][..., SPEAKER, :].sum(-1).tolist() == [[1, 1, 0, 1, 1, 0]] * 5
+    always = CueEnv(CueConfig(n_targets=4, redraw_interval=3, visible_steps=None, max_steps=6), 5, seed=0)
+    seen = always.rollout(6)["agents", "observation"][:, [0, 1, 3, 4]]
+    assert torch.equal(rollout["agents", "observation"][:, [0, 1, 3, 4]], seen)  # the same targets
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"n_targets": 1}, "n_targets=1 must be 2 or more"),
         ({"max_steps": 0}, "max_steps=0 must be 1"),
+        ({"visible_steps": 0}, "visible_steps=0 must be 1"),
         ({"n": 1}, "task.n "),
     ],
 )
@@ -98,13 +108,16 @@ def himppo_config(name: str = "himppo") -> AlgorithmConfig:
     return config
 
 
-def score(experiment: Experiment, change: Change | None = None) -> float:
-    """Mean reward per step of the deterministic policy: 1 is best, 0.25 chance. Workers' goals may be changed."""
+def score(experiment: Experiment, change: Change | None = None, since: int = 0) -> float:
+    """Mean reward per step of the deterministic policy: 1 is best, 0.25 chance. Workers' goals may be changed.
+
+    ``since`` leaves out the steps before it.
+    """
     policy = experiment.policy if change is None else DisturbedPolicy(experiment.policy[0], level=1, change=change)
     with torch.no_grad(), set_exploration_type(ExplorationType.DETERMINISTIC):
         episode = experiment.test_env.rollout(experiment.max_steps, policy)
     assert episode.shape[0] == N_EPISODES
-    return float(episode.get(("next", "agents", "reward")).mean())
+    return float(episode.get(("next", "agents", "reward"))[:, since:].mean())
 
 
 def check_that_goals_carry_the_cue(experiment: Experiment) -> None:
@@ -151,3 +164,14 @@ def test_the_flat_control_reads_the_cue_from_the_team_state(tmp_path: Path) -> N
     blind = himppo_config("himppo_flat")
     blind.team_state = False
     assert score(train(blind, seed=0, folder=tmp_path)) < NEAR_CHANCE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("memory", [None, "window", "gru"])
+def test_a_cue_that_is_gone_is_told_by_superiors_that_remember_it(memory: str | None, tmp_path: Path) -> None:
+    """It is seen in the first 5 of 20 steps; the manager decides again at step 10, when nobody sees it any more."""
+    algorithm = himppo_config()
+    algorithm.memory = memory
+    experiment = train(algorithm, seed=0, folder=tmp_path, task=cue_task(redraw_interval=20, visible_steps=5))
+    late = score(experiment, since=10)
+    assert late < NEAR_CHANCE if memory is None else late >= 0.9 * OPTIMUM

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import pytest
 import torch
 from support.hierarchy_builders import TinyHierarchy
-from support.parts import CLUSTERINGS, GOALS, NEIGHBOURS
+from support.parts import CLUSTERINGS, GOALS, MEMORIES, NEIGHBOURS
 from tensordict import TensorDict
 from torch import Tensor
 
-from benchmarl_himpo.hierarchy import HierarchyLayout
+from benchmarl_himpo.hierarchy import HierarchyLayout, Memory
 from benchmarl_himpo.objectives import GoalGradient, HierarchicalGAE, HimppoLoss, RewardScheme, Uniform
 
 LAYOUTS = {
@@ -70,30 +70,37 @@ def goals_again(tiny: TinyHierarchy, gradient: GoalGradient, loss: HimppoLoss, r
     return [again.get(tiny.keys[level].action) for level in gradient.levels]
 
 
+@pytest.mark.parametrize("memory", [None, *MEMORIES.values()], ids=["no memory", *MEMORIES])
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
-def test_goals_are_those_that_were_sent_and_the_ratio_is_1_until_a_parameter_changes(layout: HierarchyLayout) -> None:
-    tiny, gradient, advantage, loss = make(layout)
+def test_goals_are_those_that_were_sent_and_the_ratio_is_1_until_a_parameter_changes(
+    layout: HierarchyLayout, memory: Memory | None
+) -> None:
+    tiny, gradient, advantage, loss = make(layout, memory=memory)
     rows = advantage(tiny.roll_out(N_STEPS, resets=RESETS)).flatten()
     for level, goal in zip(gradient.levels, goals_again(tiny, gradient, loss, rows), strict=True):
         torch.testing.assert_close(goal, rows.get(tiny.keys[level].action), rtol=0, atol=1e-12)
     losses = loss(rows)
-    assert float(losses["kl_approx_level_0"].abs()) < 1e-12
-    assert float(losses["clip_fraction_level_0"]) == 0
+    for level in range(layout.n_levels):
+        assert float(losses[f"kl_approx_level_{level}"].abs()) < 1e-12
+        assert float(losses[f"clip_fraction_level_{level}"]) == 0
     without = parts_of(tiny, weight=0.0)[2](rows)
     for name, value in without.items():
         torch.testing.assert_close(losses[name], value, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("memory", [None, MEMORIES["window"]], ids=["no memory", "window"])
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
-def test_changed_actors_give_the_goals_that_they_would_have_sent_with_the_same_noise(layout: HierarchyLayout) -> None:
+def test_changed_actors_give_the_goals_that_they_would_have_sent_with_the_same_noise(
+    layout: HierarchyLayout, memory: Memory | None
+) -> None:
     """Observations do not depend on actions here, so that the same seed collects the same steps with other goals."""
-    tiny, gradient, advantage, loss = make(layout)
+    tiny, gradient, advantage, loss = make(layout, memory=memory)
     rows = advantage(tiny.roll_out(N_STEPS, resets=RESETS)).flatten()
     before = [rows.get(tiny.keys[level].action).clone() for level in gradient.levels]
     shift([param for level in loss.actor_params()[1:] for param in level], size=0.1)
     again = goals_again(tiny, gradient, loss, rows)
 
-    other = TinyHierarchy(layout, clustering=tiny.clustering)
+    other = TinyHierarchy(layout, clustering=tiny.clustering, memory=memory)
     other_loss = parts_of(other)[2]
     other_loss.load_state_dict(loss.state_dict())
     for level, actor in enumerate(other.actors):
@@ -104,12 +111,13 @@ def test_changed_actors_give_the_goals_that_they_would_have_sent_with_the_same_n
         assert (goal - old).abs().max() > 0.01
 
 
+@pytest.mark.parametrize("memory", [None, MEMORIES["gru"]], ids=["no memory", "gru"])
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 def test_the_gradient_of_the_workers_surrogate_is_the_numerical_one_in_the_actors_of_every_level(
-    layout: HierarchyLayout,
+    layout: HierarchyLayout, memory: Memory | None
 ) -> None:
     """Away from where it was collected, so that ratios, means and deviations have moved."""
-    tiny, _, advantage, loss = make(layout, objective_coef=[1.0, *[0.0] * layout.top])
+    tiny, _, advantage, loss = make(layout, objective_coef=[1.0, *[0.0] * layout.top], memory=memory)
     rows = advantage(tiny.roll_out(N_STEPS, resets=RESETS)).flatten()
     actors = loss.actor_params()
     shift([param for level in actors for param in level], size=0.01)

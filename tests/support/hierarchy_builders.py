@@ -18,6 +18,7 @@ from benchmarl_himpo.hierarchy import (
     GoalSpace,
     Hierarchy,
     HierarchyLayout,
+    Memory,
     Neighbours,
 )
 from benchmarl_himpo.hierarchy.keys import HierarchyKeys
@@ -49,6 +50,7 @@ class TinyHierarchy:
     goal_actor_width: float = 1.0
     level_observation: tuple[tuple[str, ...] | None, ...] | None = None
     send_goals: bool = True
+    memory: Memory | Sequence[Memory | None] | None = None
     seed: int = 0
 
     @cached_property
@@ -66,6 +68,7 @@ class TinyHierarchy:
             alive="alive",
             level_observation=self.level_observation,
             send_goals=self.send_goals,
+            memory=self.memory,
         )
 
     @property
@@ -158,6 +161,15 @@ class TinyHierarchy:
         dtype = torch.float64 if self.goal.dtype.is_floating_point else self.goal.dtype
         for level in range(1, layout.n_levels):
             zeros[keys[level].action] = torch.zeros(*shape, layout.n_recipients(level), self.goal.dim, dtype=dtype)
+        for level in range(1, layout.n_levels):
+            if (memory := self.hierarchy.memory_at(level)) is None:
+                continue
+            window, double = (*shape, memory.decisions, layout.n_agents), torch.float64
+            zeros[keys.seen(level, "observation")] = torch.zeros(*window, OBS_DIM, dtype=double)
+            zeros[keys.seen_by(level)] = torch.zeros(window, dtype=torch.long)
+            if memory.state_size:
+                state = (*shape, layout.nodes_at(level), memory.state_size)
+                zeros[keys.memory_state(level)] = torch.zeros(state, dtype=double)
         return zeros
 
     def observe(self, shape: tuple[int, ...], seed: int) -> TensorDict:
@@ -181,6 +193,10 @@ class TinyHierarchy:
             elif key == self.keys.parent_index:
                 value = torch.randint(self.layout.nodes_at(1), zeros.shape, generator=generator)
             elif key == self.keys.centroids:
+                value = torch.randn(zeros.shape, dtype=torch.float64, generator=generator)
+            elif key[-1].startswith("seen_by"):
+                value = torch.randint(self.layout.nodes_at(int(key[-1][-1])) + 1, zeros.shape, generator=generator)
+            elif not key[-1].startswith("goal"):
                 value = torch.randn(zeros.shape, dtype=torch.float64, generator=generator)
             else:
                 value = self.random_goals(zeros.shape[:-1], generator)

@@ -16,6 +16,7 @@ from benchmarl_himpo.hierarchy import (
     build_part,
     clustering_registry,
     goal_registry,
+    memory_registry,
     neighbours_registry,
 )
 from benchmarl_himpo.objectives import credit_registry
@@ -30,6 +31,8 @@ OWN_FIELDS: dict[str, dict[str, Any]] = {
     "knn": {"k": 1},
     "normal": {"init_scale": 0.5},
     "cosine": {"weight": 0.5},
+    "window": {"decisions": 2},
+    "gru": {"decisions": 2, "size": 4},
 }
 
 
@@ -42,6 +45,7 @@ def _examples(option: str, registry: Mapping[str, type[Part]], **given: Any) -> 
 CLUSTERINGS = _examples("clustering", clustering_registry)
 NEIGHBOURS = _examples("neighbours", neighbours_registry)
 GOALS = _examples("goal", goal_registry, dim=GOAL_DIM)
+MEMORIES = _examples("memory", memory_registry)
 CREDITS = _examples("credit", credit_registry)
 SHARING_CREDITS = {name: rule for name, rule in CREDITS.items() if not rule.reads_encodings}
 """The rules whose intrinsic rewards sum to the advantage of the interval."""

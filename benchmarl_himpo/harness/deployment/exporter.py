@@ -203,6 +203,7 @@ def _describe(experiment: ResumableExperiment, group: str) -> dict[str, Any]:
             "clustering": experiment.algorithm.clustering if layout.top > 0 else None,
             "neighbours": experiment.algorithm.neighbours,
             "observation": experiment.algorithm.observation,
+            "memory": experiment.algorithm.memory,
         },
         "action": action,
     }

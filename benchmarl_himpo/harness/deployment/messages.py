@@ -128,6 +128,13 @@ class MessageReport:
                 )
             notes.append("All nodes keep the same clock and restart it together; no message does that here.")
             notes.append(_describe_clustering(policy.hierarchy.clustering))
+        for level in policy.remembering:
+            memory = policy.hierarchy.memory_at(level)
+            assert memory is not None
+            notes.append(
+                f"Nodes of {name_of(level)} keep the mean encodings of their last {memory.decisions} decisions, which "
+                "takes no message; the step functions hold the observations instead, and encode them again."
+            )
         neighbours = policy.hierarchy.neighbours_at(0)
         if isinstance(neighbours, RadiusNeighbours):
             notes.append("Neighbours are those within a radius: a radio's range does that, without knowing positions.")

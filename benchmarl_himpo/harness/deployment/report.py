@@ -57,7 +57,7 @@ Exported from {source["run"]} ({source["checkpoint"]}) for the CPU. Needs torch 
 
 Each file is one step function: it takes a dictionary of tensors, gives one, and keeps nothing. Call them in
 this order; one whose clock is not a multiple of its period changes nothing and need not be called. Goals,
-clustering and clock (env steps since the episode began) go in and come out, and all start at zero. Actions
+clustering, memories and clock (env steps since the episode began) go in and come out, and all start at zero. Actions
 and goals are the most likely ones; the parameters of their distribution stand beside them.
 
 {markdown_table(["file", "decides every", "inputs", "outputs"], functions)}

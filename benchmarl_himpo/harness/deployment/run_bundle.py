@@ -5,7 +5,7 @@
 In a program of your own::
 
     bundle = Bundle("path/of/the/bundle")
-    state = bundle.start(n_envs=1)                   # clock, clustering and goals: yours to keep
+    state = bundle.start(n_envs=1)                   # clock, clustering, goals, memories: yours
     outputs, state = bundle.step(entries, state)     # entries by name, see bundle.json; outputs["action"]
     state = bundle.restart(state, done)              # where an episode ended
 """
@@ -22,7 +22,9 @@ from torch import Tensor
 
 State = dict[str, Tensor]
 """What is held from step to step: ``clock [B]``, ``parent_index [B, n_agents]``, ``centroids [B, n_clusters, 2]``,
-``goal_<level> [B, edges, goal_dim]``. Empty where there is one level."""
+``goal_<level> [B, edges, goal_dim]``; of levels that remember, ``seen_<level>_<entry> [B, decisions, n_agents, ...]``,
+``seen_by_<level> [B, decisions, n_agents]`` and ``memory_state_<level> [B, nodes, size]``. Empty where there is one
+level."""
 
 
 class Bundle:

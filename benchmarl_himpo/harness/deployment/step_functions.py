@@ -121,7 +121,8 @@ class LevelStep(StepFunction):
             return {"action": action, **outputs}
         is_due = self.hierarchy.layout.is_due(td.get(keys.clock), self.level).unsqueeze(-1)
         held = torch.where(is_due, action, td.get(keys[self.level].action))
-        return {f"goal_{self.level}": held, **outputs}
+        remembered = self.actor[0].remember(td, is_due.squeeze(-1))
+        return {f"goal_{self.level}": held, **outputs, **{key[-1]: value for key, value in remembered.items()}}
 
     def _parameter_keys(self) -> dict[str, NestedKey]:
         """Keys of the distribution's parameters, by their usual names."""

@@ -54,11 +54,13 @@ class ComparedPolicy(TensorDictModuleBase):
 
     def _differences(self, td: TensorDictBase, outputs: dict[str, Tensor], state: State) -> list[float]:
         keys, group = self.policy.hierarchy.keys, self.policy.hierarchy.group
-        pairs = [(td.get(key), state[key[-1]]) for key in self.policy.held_keys if key != keys.clock]
+        held = {key: td.get(("next", *keys.carried(key))) for key in self.policy.held_keys if key != keys.clock}
+        indices = [keys.parent_index, *map(keys.seen_by, self.policy.remembering)] if held else []
+        pairs = [(own, state[key[-1]]) for key, own in held.items()]
         pairs += [(td.get((group, name)), value) for name, value in outputs.items()]
         differences = [_distance(own, other) for own, other in pairs if own.is_floating_point()]
-        if keys.parent_index in self.policy.held_keys:
-            differences.append(0.0 if torch.equal(td.get(keys.parent_index), state["parent_index"]) else torch.inf)
+        if not all(torch.equal(held[key], state[key[-1]]) for key in indices):
+            differences.append(torch.inf)
         if not outputs["action"].is_floating_point():
             differences.append(self._preference(td, outputs["action"]))
         return differences

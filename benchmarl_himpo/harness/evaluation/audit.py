@@ -132,6 +132,18 @@ class SilentPolicy(HierarchicalPolicy):
             tensordict.set(key, torch.zeros_like(tensordict.get(key)))
 
 
+class ForgetfulPolicy(HierarchicalPolicy):
+    """A policy whose nodes find their memories empty, at every level."""
+
+    def __init__(self, policy: HierarchicalPolicy) -> None:
+        super().__init__(policy.hierarchy, list(policy.actors))
+
+    def read(self, tensordict: TensorDictBase, level: int) -> TensorDictBase:
+        """What the actor of a level reads, with nothing of earlier decisions."""
+        read = super().read(tensordict, level)
+        return read.update({key: torch.zeros_like(read.get(key)) for key in self.hierarchy.memory_keys(level)})
+
+
 def zero(goal: Tensor, clock: Tensor) -> Tensor:
     """No goal."""
     return torch.zeros_like(goal)
@@ -176,6 +188,8 @@ def list_disturbances(policy: HierarchicalPolicy, has_batch: bool) -> Iterator[D
     if layout.top > 0:
         yield Disturbance("graph made static", None, _with_static_graph)
     yield Disturbance("messages cut", None, SilentPolicy)
+    if policy.remembering:
+        yield Disturbance("memories emptied", None, ForgetfulPolicy)
 
 
 def audit(experiment: ResumableExperiment, seed: int, confidence: float) -> tuple[Estimate, list[AuditRow]]:

@@ -77,6 +77,17 @@ def _add_information(config: Config) -> None:
         config["algorithm"].setdefault("send_goals", True)
 
 
+def _add_memory(config: Config) -> None:
+    """Upper levels remembered nothing, and the toy task showed every cue for good, before there were options for it."""
+    algorithm, task = config["algorithm"], config.get("task", {})
+    if "n_nodes" in algorithm:
+        algorithm.setdefault("memory", None)
+        fields = {"window": {"decisions": 4}, "gru": {"decisions": 4, "size": 32}}
+        algorithm["part_options"].setdefault("memory", fields)
+    if "redraw_interval" in task:
+        task.setdefault("visible_steps", None)
+
+
 CHANGES: tuple[Callable[[Config], None], ...] = (
     _add_absolute_metric,
     _gather_fields_of_parts,
@@ -85,6 +96,7 @@ CHANGES: tuple[Callable[[Config], None], ...] = (
     _add_goal_gradient,
     _add_calmer_levels,
     _add_information,
+    _add_memory,
 )
 """All changes of options since version 0.1."""
 

@@ -42,8 +42,9 @@ def assert_same(bundle: Bundle, rollout: TensorDictBase, group: str = "agents") 
     read = {name for function in bundle.info["functions"].values() for name in function["inputs"]}
     state = bundle.start(rollout.shape[0])
     n_goals = len(bundle.info["hierarchy"]["n_nodes"])
-    assert state.keys() == {f"goal_{level + 1}" for level in range(n_goals)} | (
-        {"clock", "parent_index", "centroids"} if n_goals else set()
+    assert {name for name in state if not name.startswith(("seen_", "memory_"))} == (
+        {f"goal_{level + 1}" for level in range(n_goals)}
+        | ({"clock", "parent_index", "centroids"} if n_goals else set())
     )
     for td in rollout.unbind(1):
         entries = {name: td.get((group, name)) for name in read - state.keys()}
@@ -54,7 +55,9 @@ def assert_same(bundle: Bundle, rollout: TensorDictBase, group: str = "agents") 
         if state:
             assert torch.equal(state["clock"], td.get(keys.clock).squeeze(-1))
         for name in state.keys() - {"clock"}:
-            torch.testing.assert_close(after[name], td.get((keys.root, name)), rtol=0, atol=1e-6)
+            torch.testing.assert_close(
+                after[name], td.get(("next", *keys.carried((keys.root, name)))), rtol=0, atol=1e-6
+            )
         for name, value in outputs.items():
             torch.testing.assert_close(value, td.get((group, name)), rtol=0, atol=1e-6)
         state = bundle.restart(after, td.get(("next", "done")).squeeze(-1))
@@ -89,11 +92,21 @@ VARIANTS: dict[str, tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] 
     "a network per agent": ("himppo_2l", IN_OBSERVATION, {}, {"share_policy_params": False}),
     "short-sighted workers": ("himppo", {"observation": [["observation[0:1]"], None], "clustering": "static"}, {}, {}),
     "no goals": ("himppo_nogoal", {"neighbours": "none", "clustering": "static"}, {}, {}),
+    "a window": ("himppo_2l", IN_OBSERVATION | {"memory": "window"}, {}, {}),
+    "a recurrent manager, deaths": (
+        "himppo",
+        {"memory": [None, None, {"name": "gru", "decisions": 1, "size": 3}], "goal_interval": [3, 1]},
+        {"has_alive": True},
+        {},
+    ),
     "a PyG layer": ("himppo_2l", {"gnn_class": "GATv2Conv", **IN_OBSERVATION}, {}, {}),
 }
 
 
-QUICK = ("flat", "no messages", "nearest neighbours, deaths", "masked, deaths", "short-sighted workers", "no goals")
+QUICK = (
+    *("flat", "no messages", "nearest neighbours, deaths", "masked, deaths", "a network per agent"),
+    *("short-sighted workers", "no goals", "a window"),
+)
 
 
 @pytest.mark.parametrize(

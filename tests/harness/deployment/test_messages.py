@@ -205,6 +205,16 @@ def test_the_report_says_what_is_central(tiny_experiment: TinyExperiment) -> Non
     assert any("nothing is central" in note for note in static.notes())
 
 
+def test_memories_take_no_message_and_are_noted(tiny_experiment: TinyExperiment) -> None:
+    plain, own = (
+        watch(tiny_experiment(algorithm_config("himppo", memory=memory), ToyTask()), 1)[0]
+        for memory in (None, [None, None, {"name": "window", "decisions": 3}])
+    )
+    assert plain.rows() == own.rows()
+    (note,) = set(own.notes()) - set(plain.notes())
+    assert "level 2" in note and "3 decisions" in note
+
+
 def test_a_builder_that_says_nothing_of_itself_needs_the_positions_of_all(
     tiny_experiment: TinyExperiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.hierarchy_builders import TinyHierarchy
 from tensordict import TensorDictBase
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
@@ -27,6 +28,7 @@ from benchmarl_himpo.harness.evaluation.audit import (
 from benchmarl_himpo.harness.evaluation.episodes import fixed_episodes, load_trained, play
 from benchmarl_himpo.harness.runs import ResumableExperiment
 from benchmarl_himpo.harness.statistics import Estimate
+from benchmarl_himpo.hierarchy import HierarchyLayout, WindowMemory
 from benchmarl_himpo.hierarchy.keys import HierarchyKeys
 from benchmarl_himpo.models import HierarchicalPolicy
 
@@ -108,6 +110,23 @@ def test_cut_messages_are_those_of_a_team_without_neighbours(experiment: Resumab
     connected.update({key: value for key, value in silent.items(True, True) if key not in policy.edge_keys})
     answers = [network(td.clone()).get(network.out_keys[0]) for td in (connected, silent)]
     assert not torch.allclose(*answers)
+
+
+def test_emptied_memories_say_nothing_and_are_kept_all_the_same() -> None:
+    """Two levels that decide at steps 0, 3 and 6."""
+    layout = HierarchyLayout(3, (1,), (3,))
+    tiny = TinyHierarchy(layout, memory=WindowMemory(2))
+    (emptied,) = (d.build(tiny.policy) for d in list_disturbances(tiny.policy, True) if d.name == "memories emptied")
+    plain = TinyHierarchy(layout)
+    assert "memories emptied" not in {d.name for d in list_disturbances(plain.policy, has_batch=True)}
+    batch = tiny.roll_out(7)
+    rows, key = batch[:, 6].copy(), tiny.keys.seen(1, "observation")
+    assert rows.get(key).all()
+    for policy, is_empty in ((tiny.policy, False), (emptied, True)):
+        read = policy.read(rows, level=1)
+        assert all((not read.get(memory).any()) == is_empty for memory in tiny.hierarchy.memory_keys(1))
+        carried = policy(rows.copy()).get(("next", *tiny.keys.carried(key)))
+        assert torch.equal(carried, torch.stack([rows.get(key)[:, 1], rows.get(("agents", "observation"))], dim=1))
 
 
 def test_an_audit_disturbs_every_level_graph_and_messages(experiment: ResumableExperiment) -> None:

@@ -56,6 +56,7 @@ NEW = {
     "norm_decay": 0.9,
     "observation": None,
     "send_goals": True,
+    "memory": None,
 }
 
 

@@ -69,6 +69,11 @@ def test_a_run_resumes_exactly_in_the_middle_of_episodes(task, algorithm, runs) 
     check_resumes_exactly(runs, f"algorithm={algorithm}", *MID_EPISODE[task])
 
 
+@pytest.mark.parametrize("memory", ["window", "gru"])
+def test_memories_resume_in_the_middle_of_episodes(memory, runs) -> None:
+    check_resumes_exactly(runs, "algorithm=himppo", f"algorithm.memory={memory}", *MID_EPISODE["toy"])
+
+
 @pytest.mark.parametrize("task", ["lbf", "lbfws"])
 def test_episodes_that_end_at_different_times_go_on(task, runs) -> None:
     """The checkpoints of the test above hold boards that are at different steps."""
