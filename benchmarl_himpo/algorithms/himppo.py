@@ -24,6 +24,7 @@ from benchmarl_himpo.hierarchy.parts import Part
 from benchmarl_himpo.models import HierarchicalPolicy, HimppoNetworks
 from benchmarl_himpo.objectives import GoalGradient, HierarchicalGAE, HimppoLoss, RewardScheme, credit_registry
 from benchmarl_himpo.objectives.diagnostics import level_diagnostics
+from benchmarl_himpo.objectives.functional import is_recorded
 from benchmarl_himpo.objectives.reward_scheme import CriticRows, LocalReward
 
 
@@ -214,7 +215,7 @@ class Himppo(Ippo):
 
     def process_loss_vals(self, group: str, loss_vals: TensorDictBase) -> TensorDictBase:
         """Add the entropy bonus to the objective, as IPPO does, after a check that every level's loss is finite."""
-        if not (loss_vals["loss_objective"] + loss_vals["loss_critic"]).isfinite():
+        if not is_recorded() and not (loss_vals["loss_objective"] + loss_vals["loss_critic"]).isfinite():
             for level in range(self.hierarchies[group].layout.n_levels):
                 of_level = {key: value for key, value in loss_vals.items() if key.endswith(f"_level_{level}")}
                 if bad := [key for key, value in of_level.items() if not value.isfinite()]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from tensordict.nn import ProbabilisticTensorDictModule, TensorDictModule, TensorDictModuleBase
@@ -120,8 +121,11 @@ class NormalGoal(GoalSpace):
         (old_loc, old_scale), (loc, scale) = self._extractor(old), self._extractor(new)
         return (loc - old_loc) + (scale - old_scale) * (goal - old_loc) / old_scale
 
-    @property
+    @cached_property
     def _extractor(self) -> NormalParamExtractor:
+        return self._build_extractor()
+
+    def _build_extractor(self) -> NormalParamExtractor:
         return NormalParamExtractor(scale_mapping=f"biased_softplus_{self.init_scale}_{MIN_GOAL_SCALE}")
 
     def distribution(
@@ -130,7 +134,7 @@ class NormalGoal(GoalSpace):
         """A diagonal Normal with the standard deviation through a biased softplus."""
         loc, scale = (_beside(parameters, name) for name in ("loc", "scale"))
         return [
-            TensorDictModule(self._extractor, in_keys=[parameters], out_keys=[loc, scale]),
+            TensorDictModule(self._build_extractor(), in_keys=[parameters], out_keys=[loc, scale]),
             ProbabilisticTensorDictModule(
                 in_keys={"loc": loc, "scale": scale},
                 out_keys=[action],

@@ -7,16 +7,18 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
+import torch
 from tensordict import TensorDict, TensorDictBase
 from tensordict.nn import ProbabilisticTensorDictSequential, TensorDictModuleBase, TensorDictParams, dispatch
 from tensordict.utils import NestedKey
 from torch import Tensor, nn
+from torch.distributions import Distribution
 from torchrl.objectives import ClipPPOLoss, LossModule
 from torchrl.objectives.utils import distance_loss
 
 from benchmarl_himpo.hierarchy.keys import LevelKeys
 from benchmarl_himpo.host.torchrl import declare_out_keys, entropy_of, log_weight_of
-from benchmarl_himpo.objectives.functional import clipped_surrogate, masked_mean
+from benchmarl_himpo.objectives.functional import clipped_surrogate, is_recorded, masked_mean
 from benchmarl_himpo.objectives.goal_gradient import GoalGradient
 
 if TYPE_CHECKING:
@@ -205,7 +207,10 @@ class LevelPPOLoss(_NothingIgnored, ClipPPOLoss):
     def _select_rows(
         self, tensordict: TensorDictBase, keys: list[NestedKey], mask_key: NestedKey
     ) -> tuple[TensorDictBase, Tensor | None]:
-        """Rows in which at least one edge trains, and the mask of their edges; all rows where there is no mask."""
+        """Rows in which at least one edge trains, and the mask of their edges; all rows where there is no mask.
+
+        All rows too where their number may not depend on data: :func:`is_recorded`.
+        """
         missing = [key for key in keys if key not in tensordict.keys(True)]
         if missing:
             raise KeyError(
@@ -214,8 +219,8 @@ class LevelPPOLoss(_NothingIgnored, ClipPPOLoss):
             )
         read = tensordict.select(*keys)
         mask = tensordict.get(mask_key, None)
-        if mask is None:
-            return read, None
+        if mask is None or is_recorded():
+            return read, mask
         row = mask.flatten(1).any(1)
         if row.all():
             return read, mask
@@ -226,8 +231,10 @@ class LevelPPOLoss(_NothingIgnored, ClipPPOLoss):
             return {}
         advantage = rows.get(self.tensor_keys.advantage)
         log_weight, dist, kl_approx = log_weight_of(self, rows, advantage.shape[:-1])
+        if mask is not None:  # where nothing trains a ratio may overflow
+            log_weight = torch.where(mask, log_weight, 0)
         gain, is_clipped = clipped_surrogate(log_weight, advantage, self.clip_epsilon)
-        entropy = entropy_of(self, dist, advantage.shape[:-1])
+        entropy = self._entropy_of(dist, advantage.shape[:-1])
         return {
             "loss_objective": -self.objective_coef * masked_mean(gain, mask),
             "loss_entropy": -self.entropy_coeff * masked_mean(entropy, mask),
@@ -235,6 +242,14 @@ class LevelPPOLoss(_NothingIgnored, ClipPPOLoss):
             "kl_approx": masked_mean(kl_approx.detach(), mask),
             "clip_fraction": masked_mean(is_clipped.to(gain.dtype), mask),
         }
+
+    def _entropy_of(self, dist: Distribution, shape: torch.Size) -> Tensor:
+        if is_recorded():  # TorchRL reads whether a closed form is finite
+            try:
+                return dist.entropy().unsqueeze(-1)
+            except NotImplementedError:
+                pass
+        return entropy_of(self, dist, shape)
 
     def _critic_term(self, rows: TensorDictBase, mask: Tensor | None) -> Tensor:
         value_target = rows.get(self.tensor_keys.value_target)

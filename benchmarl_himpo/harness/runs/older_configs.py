@@ -63,12 +63,19 @@ def _add_goal_gradient(config: Config) -> None:
         config["algorithm"].setdefault("objective_coef", 1.0)
 
 
+def _add_computation(config: Config) -> None:
+    """Matrices were multiplied in float32, and updates computed as BenchMARL does, before there were options for it."""
+    config.setdefault("matmul_precision", "highest")
+    config.setdefault("update_step", "eager")
+
+
 CHANGES: tuple[Callable[[Config], None], ...] = (
     _add_absolute_metric,
     _gather_fields_of_parts,
     _add_learning_rate,
     _add_part_options,
     _add_goal_gradient,
+    _add_computation,
 )
 """All changes of options since version 0.1."""
 

@@ -1,0 +1,176 @@
+"""Updates that are compiled or replayed: BenchMARL's, on fixed shapes, with nothing read back from the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import pytest
+import torch
+from benchmarl.experiment import Experiment
+from tensordict import TensorDictBase
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from benchmarl_himpo.harness.checks import RequestError
+from benchmarl_himpo.harness.composition import compose
+from benchmarl_himpo.harness.runs.training import check_config
+from benchmarl_himpo.harness.runs.update import UpdateStep, check_update
+
+DEPENDENT_ON_DATA = {
+    getattr(torch.ops.aten, name)
+    for name in ("_local_scalar_dense", "nonzero", "masked_select", "equal", "_unique2", "unique_consecutive")
+}
+"""What reads numbers back from the device, or gives shapes that depend on them."""
+ALGORITHMS = ["himppo", "himppo_flat", "himppo_paper", "himppo_dial", "ippo", "mappo"]
+
+
+class Operations(TorchDispatchMode):
+    """Notes every operation with the shapes of what it takes, and which of them read numbers back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[str, tuple[Any, ...]]] = []
+        self.reads: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        flat = [x for arg in args for x in (arg if isinstance(arg, (list, tuple)) else [arg])]
+        tensors = [x for x in flat if isinstance(x, torch.Tensor)]
+        self.seen.append((str(func), tuple(tuple(x.shape) for x in tensors)))
+        by_mask = func.overloadpacket is torch.ops.aten.index and any(x.dtype == torch.bool for x in tensors[1:])
+        if func.overloadpacket in DEPENDENT_ON_DATA or by_mask:
+            self.reads.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.fixture
+def prepare(make_experiment: Callable[..., Experiment]) -> Callable[..., tuple[Experiment, list[TensorDictBase]]]:
+    """Build an experiment and give it with the minibatches of its first batch."""
+
+    def prepare(algorithm: str, *overrides: str) -> tuple[Experiment, list[TensorDictBase]]:
+        experiment = make_experiment(f"algorithm={algorithm}", "experiment.loggers=[]", *overrides)
+        (group,) = experiment.group_map
+        batch = experiment.algorithm.process_batch(group, next(iter(experiment.collector)))
+        buffer = experiment.replay_buffers[group]
+        buffer.extend(batch.reshape(-1))
+        return experiment, [buffer.sample() for _ in range(2)]
+
+    return prepare
+
+
+def step_of(experiment: Experiment) -> UpdateStep:
+    return experiment._make_step("agents")
+
+
+def parameters(experiment: Experiment) -> list[torch.Tensor]:
+    return [parameter.detach().clone() for parameter in experiment.losses["agents"].parameters()]
+
+
+@pytest.fixture
+def as_recorded(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
+    """Lets code run as if a CUDA graph were being recorded."""
+
+    @contextmanager
+    def recorded() -> Iterator[None]:
+        with monkeypatch.context() as patch:
+            patch.setattr(torch.cuda, "is_available", lambda: True)
+            patch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+            yield
+
+    return recorded
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("clip", ["true", "false"])
+def test_a_recorded_step_is_benchmarls_own(algorithm: str, clip: str, prepare: Any, as_recorded: Any) -> None:
+    overrides = [f"experiment.clip_grad_norm={clip}", "experiment.clip_grad_val=0.05", "experiment.lr=0"]
+    results, gradients = [], []
+    for is_own in (False, True):
+        torch.manual_seed(0)
+        experiment, minibatches = prepare(algorithm, *overrides)
+        kept = keep_gradients(experiment)
+        for minibatch in minibatches:
+            torch.manual_seed(0)  # IPPO samples entropies
+            experiment.replay_buffers["agents"].sample = lambda minibatch=minibatch: minibatch
+            with as_recorded() if is_own else nullcontext():
+                step = step_of(experiment)
+                results.append(step(minibatch) if is_own else experiment._optimizer_loop("agents"))
+        gradients.append(kept)
+    for benchmarls, own in zip(results[:2], results[2:], strict=True):
+        assert set(own.keys()) == set(benchmarls.keys())
+        assert any(name.startswith("grad_norm") and value > 0.1 for name, value in own.items())
+        for name, value in own.items():
+            torch.testing.assert_close(
+                value, benchmarls.get(name), rtol=1e-5, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}"
+            )
+    assert len(gradients[0]) == len(gradients[1]) > 10
+    for benchmarls, own in zip(*gradients, strict=True):
+        torch.testing.assert_close(own, benchmarls, rtol=0, atol=1e-6)
+
+
+def keep_gradients(experiment: Experiment) -> list[torch.Tensor]:
+    """Gradients, clipped, that the optimisers follow from here on."""
+    kept: list[torch.Tensor] = []
+
+    def keep(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        params = [param for group in optimizer.param_groups for param in group["params"]]
+        kept.extend(param.grad.clone() for param in params if param.grad is not None)
+
+    for optimizer in experiment.optimizers["agents"].values():
+        optimizer.register_step_pre_hook(keep)
+    return kept
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_recorded_step_reads_nothing_back_and_does_the_same_for_every_minibatch(
+    algorithm: str, prepare: Any, as_recorded: Any
+) -> None:
+    experiment, minibatches = prepare(algorithm)
+    step = step_of(experiment)
+    step(minibatches[0])  # Adam's first step makes its state
+    operations = []
+    for minibatch in minibatches:
+        with as_recorded(), Operations() as found:
+            step(minibatch)
+        operations.append(found.seen)
+        assert found.reads == []
+    assert len(operations[0]) > 100
+    assert operations[0] == operations[1]
+
+
+def test_an_eager_step_reads_back_and_has_shapes_of_its_own(prepare: Any) -> None:
+    experiment, minibatches = prepare("himppo")
+    operations = []
+    for minibatch in minibatches:
+        with Operations() as found:
+            step_of(experiment)(minibatch)
+        operations.append(found.seen)
+        assert "aten._local_scalar_dense.default" in found.reads
+    assert operations[0] != operations[1]
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        (["update_step=fast"], "eager, compiled, cudagraphs"),
+        (["update_step=cudagraphs"], "experiment.train_device=cpu"),
+        (["update_step=compiled", "algorithm=qmix"], "on-policy"),
+        (["update_step=cudagraphs", "algorithm=qmix"], "on-policy"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_a_sentence(overrides: list[str], named: str) -> None:
+    cfg = compose(["algorithm=ippo", "experiment.train_device=cpu", *overrides], return_hydra_config=True)
+    with pytest.raises(RequestError, match=named):
+        check_config(cfg, cfg.hydra.runtime.choices)
+
+
+@pytest.mark.parametrize(("size", "fits"), [(2000, True), (2500, False)])
+def test_graphs_need_minibatches_of_one_size(size: int, fits: bool, tiny_experiment_config: Any) -> None:
+    config = tiny_experiment_config
+    config.train_device = "cuda:0"
+    config.on_policy_collected_frames_per_batch, config.on_policy_minibatch_size = 12_000, size
+    with nullcontext() if fits else pytest.raises(RequestError, match="on_policy_minibatch_size=2500"):
+        check_update("cudagraphs", config, on_policy=True)
