@@ -47,7 +47,7 @@ from benchmarl_himpo.harness.runs.random_state import (
 )
 from benchmarl_himpo.harness.runs.run_config import INIT_FROM, RESTORE_FILE, Origin
 from benchmarl_himpo.harness.runs.simulation_state import SimulationState
-from benchmarl_himpo.harness.runs.update import UpdateStep, compile_loss, keep_as_graph
+from benchmarl_himpo.harness.runs.update import UpdateStep, keep_as_graph
 from benchmarl_himpo.host.benchmarl import evaluations_to_write, training_env
 from benchmarl_himpo.host.benchmarl_files import (
     buffer_key,
@@ -82,7 +82,7 @@ class ResumableExperiment(Experiment):
         *arguments: those of :class:`~benchmarl.experiment.Experiment`.
         matmul_precision: how this process multiplies matrices from here on and whenever the experiment runs, see
             :func:`~benchmarl_himpo.harness.runs.precision.check_precision`.
-        update_step: how updates are computed, see :data:`~benchmarl_himpo.harness.runs.update.UPDATES`.
+        update_step: how updates are computed, see :data:`~benchmarl_himpo.harness.runs.update.UPDATE_STEPS`.
         **named_arguments: those of :class:`~benchmarl.experiment.Experiment`.
 
     Raises:
@@ -253,8 +253,7 @@ class ResumableExperiment(Experiment):
             for optimizers in self.optimizers.values():
                 _fuse(optimizers.values())
         if self.update_step != "eager":
-            wrap = keep_as_graph if self.update_step == "cudagraphs" else compile_loss
-            self._steps = {group: wrap(self._make_step(group)) for group in self.train_group_map}
+            self._graphs = {group: keep_as_graph(self._make_step(group)) for group in self.train_group_map}
 
     def _make_step(self, group: str) -> UpdateStep:
         combine = partial(self.algorithm.process_loss_vals, group)
@@ -264,7 +263,7 @@ class ResumableExperiment(Experiment):
         if self.update_step == "eager":
             return super()._optimizer_loop(group)
         minibatch = self.replay_buffers[group].sample().to(self.config.train_device)
-        result = self._steps[group](minibatch)
+        result = self._graphs[group](minibatch)
         result.update(self._on_train_step(minibatch, group) or {})
         return result
 

@@ -1,4 +1,4 @@
-"""An update on a minibatch in which nothing is read back from the device: what is compiled or kept as a CUDA graph."""
+"""An update on a minibatch in which nothing is read back from the device, so that a CUDA graph can replay it."""
 
 from __future__ import annotations
 
@@ -14,39 +14,37 @@ from torchrl.objectives import LossModule
 
 from benchmarl_himpo.harness.checks import RequestError
 
-UPDATES = ("eager", "compiled", "cudagraphs")
-"""How an update is computed: as BenchMARL does, its loss by ``torch.compile``, or all of it as one CUDA graph."""
+UPDATE_STEPS = ("eager", "cudagraphs")
+"""How an update is computed: as BenchMARL does, operation by operation, or all of it as one CUDA graph."""
 
 
-def check_update(update: str, config: ExperimentConfig, on_policy: bool) -> None:
+def check_update_step(update_step: str, config: ExperimentConfig, on_policy: bool) -> None:
     """Check that updates can be computed in a way.
 
     Args:
-        update: one of :data:`UPDATES`.
+        update_step: one of :data:`UPDATE_STEPS`.
         config: the experiment's configuration, resolved.
         on_policy: whether the algorithm learns on-policy.
 
     Raises:
         RequestError: if there is no such way, or not for this algorithm, device or size of minibatches.
     """
-    if update not in UPDATES:
-        raise RequestError(f"update_step={update} is unknown: choose from {', '.join(UPDATES)}.")
-    if update == "eager":
+    if update_step not in UPDATE_STEPS:
+        raise RequestError(f"update_step={update_step} is unknown: choose from {', '.join(UPDATE_STEPS)}.")
+    if update_step == "eager":
         return
+    needs = "update_step=cudagraphs needs"
     if not on_policy:
-        raise RequestError(f"update_step={update} is for on-policy algorithms alone: choose update_step=eager.")
-    if update == "compiled":
-        return
+        raise RequestError(f"{needs} an on-policy algorithm: choose update_step=eager.")
     if not config.train_device.startswith("cuda"):
         raise RequestError(
-            f"update_step=cudagraphs needs a CUDA device, not experiment.train_device={config.train_device}: choose "
-            "update_step=eager or update_step=compiled."
+            f"{needs} a CUDA device, not experiment.train_device={config.train_device}: choose update_step=eager."
         )
     frames, size = config.on_policy_collected_frames_per_batch, config.on_policy_minibatch_size
     if frames % size:
         raise RequestError(
-            f"update_step=cudagraphs needs minibatches of one size: experiment.on_policy_minibatch_size={size} does not "
-            f"divide experiment.on_policy_collected_frames_per_batch={frames}, change it or choose update_step=eager."
+            f"{needs} minibatches of one size: experiment.on_policy_minibatch_size={size} does not divide "
+            f"experiment.on_policy_collected_frames_per_batch={frames}, change it or choose update_step=eager."
         )
 
 
@@ -93,12 +91,6 @@ class UpdateStep:
         elif self.max_gradient is not None:
             torch.nn.utils.clip_grad_value_(params, self.max_gradient)
         return norm
-
-
-def compile_loss(step: UpdateStep) -> UpdateStep:
-    """Let the loss of a step, and its gradient, be compiled at the first call."""
-    step.loss.compile()
-    return step
 
 
 def keep_as_graph(step: UpdateStep) -> CudaGraphModule:
