@@ -39,8 +39,8 @@ RATIO_BOUNDS = {"highest": 1e-4, "high": 2.0**-8, "medium": 2.0**-8}
 TOLERANCE = 1e-4
 """Largest difference between devices, or between ways to compute an update, relative to the largest number."""
 OF_CHANGE = 1e-2
-"""Largest difference between what two ways to compute updates change, relative to the change: Adam's first steps enlarge
-rounding where a gradient is next to zero."""
+"""Largest difference between what two ways to compute updates change, relative to the change: Adam's first steps
+enlarge rounding where a gradient is next to zero."""
 SMALL = [
     "task=vmas/sampling",
     "task.max_steps=20",
@@ -149,7 +149,7 @@ class Checks:
         return _difference_of_parameters(whole, again)
 
     def replayed(self, algorithm: str) -> float:
-        """Changes of the parameters in eight updates, one recorded and six replayed, and in the same ones that are not."""
+        """Changes of the parameters in eight updates, six of them replayed, beside those operation by operation."""
         runs = [self.build(f"algorithm={algorithm}", f"update_step={step}") for step in UPDATE_STEPS]
         batch = runs[0].algorithm.process_batch("agents", next(iter(runs[0].collector))).reshape(-1)
         changes = []

@@ -511,7 +511,7 @@ def format_threads(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def format_gpu(results: dict[str, Any]) -> list[str]:
-    """Lay out what ``gpu.py`` wrote: checks, frames per second with ratios to stock BenchMARL, and what was left out."""
+    """Lay out what ``gpu.py`` wrote: checks, frames per second with ratios to stock BenchMARL, what was left out."""
     lines = ["| check | found | bound | |", "|---|---|---|---|"]
     for check in results["checks"]:
         found = f"{check['found']:.2g}" if "found" in check else check["error"]

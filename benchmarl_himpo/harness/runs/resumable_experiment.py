@@ -264,7 +264,8 @@ class ResumableExperiment(Experiment):
             return super()._optimizer_loop(group)
         minibatch = self.replay_buffers[group].sample().to(self.config.train_device)
         result = self._graphs[group](minibatch)
-        result.update(self._on_train_step(minibatch, group) or {})
+        for callback in self.callbacks:
+            result.update(callback.on_train_step(minibatch, group) or {})
         return result
 
     def _setup_collector(self) -> None:

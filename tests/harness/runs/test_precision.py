@@ -195,7 +195,6 @@ def test_ppo_begins_with_ratios_of_one_up_to_the_error_of_rounded_products(wide:
     with RoundedProducts() as rounded:
         change = change_of_log_prob(experiment)
     assert rounded.n_products > 100
-    print(change.max(), change.mean())
     assert change.max() < BF16_STEP and change.mean() < BF16_STEP / 16
 
 

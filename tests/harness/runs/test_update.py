@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +21,7 @@ from benchmarl_himpo.harness.composition import compose
 from benchmarl_himpo.harness.runs.training import check_config
 from benchmarl_himpo.harness.runs.update import UpdateStep, check_update_step
 
+ROOT = Path(__file__).parents[3]
 DEPENDENT_ON_DATA = {
     getattr(torch.ops.aten, name)
     for name in ("_local_scalar_dense", "nonzero", "masked_select", "equal", "_unique2", "unique_consecutive")
@@ -173,3 +178,53 @@ def test_graphs_need_minibatches_of_one_size(size: int, fits: bool, tiny_experim
     config.on_policy_collected_frames_per_batch, config.on_policy_minibatch_size = 12_000, size
     with nullcontext() if fits else pytest.raises(RequestError, match="on_policy_minibatch_size=2500"):
         check_update_step("cudagraphs", config, on_policy=True)
+
+
+# A whole run, in a process of its own: the graph module takes tensordicts out of PyTree for good
+
+RUNS = """
+import sys
+from pathlib import Path
+import torch
+from support.tiny_overrides import SAMPLING, SMALL
+import benchmarl_himpo
+from benchmarl_himpo.harness.composition import compose
+from benchmarl_himpo.harness.runs import training
+
+benchmarl_himpo.register()
+training.check_update_step = lambda *_: None
+folder = f"experiment.save_folder={sys.argv[1]}"
+unlogged = ["experiment.evaluation=false", "experiment.loggers=[]"]
+
+def run(*overrides):
+    cfg = compose([*SMALL, *SAMPLING, "algorithm=himppo", folder, *unlogged, *overrides], return_hydra_config=True)
+    experiment = training.load_experiment(cfg, cfg.hydra.runtime.choices)
+    experiment.run()
+    return experiment
+
+def are_equal(one, other):
+    pairs = zip(one.losses["agents"].parameters(), other.losses["agents"].parameters(), strict=True)
+    return all(torch.allclose(a, b, rtol=0, atol=1e-6) for a, b in pairs)
+
+length = "experiment.max_n_frames=160"
+eager, graph = (run(length, f"update_step={step}") for step in ("eager", "cudagraphs"))
+half = run("experiment.max_n_frames=80", "update_step=cudagraphs")
+cfg, choices = training.config_to_continue(Path(half.folder_name), [length])
+resumed = training.load_experiment(cfg, choices, resumes=True)
+resumed.run()
+changed = training.config_to_continue(Path(half.folder_name), [length, "update_step=eager"])
+changed = training.load_experiment(*changed, resumes=True)
+print(are_equal(eager, graph), are_equal(graph, resumed), are_equal(eager, half))
+print(type(graph._graphs["agents"]).__name__, resumed.resumed_exactly, changed.resumed_with_changes)
+"""
+
+
+def test_a_run_trains_and_resumes_through_the_graph_module(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", RUNS, tmp_path],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.stdout.split()[-6:] == ["True", "True", "False", "CudaGraphModule", "True", "True"], done.stderr[-2000:]
