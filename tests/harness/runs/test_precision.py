@@ -10,6 +10,7 @@ import pytest
 import torch
 from benchmarl.experiment import Callback
 from support.tiny_experiment import TinyExperiment, algorithm_config, mlp_config, vmas_task
+from tensordict import TensorDictBase
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import benchmarl_himpo
@@ -160,10 +161,9 @@ def test_experiments_of_a_program_take_it_too(tmp_path: Path) -> None:
 # What is left in float32, and what is not
 
 
-def change_of_log_prob(experiment: Any) -> torch.Tensor:
+def change_of_log_prob(experiment: Any, batch: TensorDictBase) -> torch.Tensor:
     """How far the log-probabilities of a batch are from those it was collected with, before the first update."""
-    keys, batch = HierarchyKeys("agents"), next(iter(experiment.collector))
-    changes = []
+    keys, changes = HierarchyKeys("agents"), []
     for level, actor in enumerate(experiment.policy[0].actors):
         rows = batch[experiment.policy[0].hierarchy.layout.is_due(batch.get(keys.clock).squeeze(-1), level)]
         with torch.no_grad():
@@ -188,19 +188,21 @@ def wide(make_experiment: Any) -> Any:
 def test_ppo_begins_with_ratios_of_one_up_to_the_error_of_rounded_products(wide: Any) -> None:
     """Collection and training round the same factors.
 
-    What float32 sums in another order lies in another bfloat16 number only where it was next to a border, in a few of
-    256 activations, each of which then differs by one step of bfloat16: far below the error that every product has.
+    What float32 sums in another order becomes another bfloat16 number only where it was next to a border: in few of 256
+    activations, each of which then differs by one step. If one of the two did not round, all of them would differ.
     """
     experiment = wide()
     with RoundedProducts() as rounded:
-        change = change_of_log_prob(experiment)
+        batch = next(iter(experiment.collector))
+        change = change_of_log_prob(experiment, batch)
     assert rounded.n_products > 100
-    assert change.max() < BF16_STEP and change.mean() < BF16_STEP / 16
+    assert change.max() < BF16_STEP / 4 < change_of_log_prob(experiment, batch).max()
 
 
 @needs_bf16
 def test_the_same_on_a_processor_that_multiplies_bfloat16(wide: Any) -> None:
-    assert change_of_log_prob(wide("matmul_precision=medium")).max() < BF16_STEP
+    experiment = wide("matmul_precision=medium")
+    assert change_of_log_prob(experiment, next(iter(experiment.collector))).max() < BF16_STEP / 4
 
 
 def test_advantages_take_no_product_of_matrices_and_everything_kept_is_float32(make_experiment: Any) -> None:
