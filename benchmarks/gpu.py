@@ -35,7 +35,7 @@ from benchmarl_himpo.hierarchy.keys import HierarchyKeys
 WAYS = (("highest", "eager"), ("highest", "cudagraphs"), ("high", "cudagraphs"), ("high", "eager"), ("medium", "eager"))
 """Precisions of matrix products and ways to compute updates, in the order in which they are measured."""
 RATIO_BOUNDS = {"highest": 1e-4, "high": 2.0**-10, "medium": 2.0**-10}
-"""Largest log-ratio before the first update: of float32 summed in another order, and a quarter of a step of bfloat16."""
+"""Largest log-ratio before the first update: of float32 summed in another order, a quarter of a step of bfloat16."""
 TOLERANCE = 1e-4
 """Largest difference between devices, or between ways to compute an update, relative to the largest number."""
 OF_CHANGE = 1e-2

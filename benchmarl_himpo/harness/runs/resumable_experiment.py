@@ -371,8 +371,9 @@ class ResumableExperiment(Experiment):
         options = {k: v for k, v in _options(self.config).items() if k not in WITHOUT_EFFECT_ON_ITERATIONS}
         options["annealed"] = None if self.on_policy else self.config.get_exploration_anneal_frames(self.on_policy)
         configs = (self.algorithm_config, self.model_config, self.critic_model_config)
-        how = (self.matmul_precision, self.update_step)
-        return _digest([options, [_options(config) for config in configs], self.seed, how])
+        # Nothing at the defaults, so that checkpoints from before there were these options agree
+        how = [option for option in (self.matmul_precision, self.update_step) if option not in ("highest", "eager")]
+        return _digest([options, [_options(config) for config in configs], self.seed, *how])
 
     def _capture_episodes(self) -> dict[str, Any] | None:
         """Where the environments are in their episodes; None where that cannot be told."""
