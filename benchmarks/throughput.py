@@ -337,7 +337,7 @@ def row(name: str, table: str, n_agents: int, overrides: list[str], settings: ar
     """Complete one row's overrides: the reference setting, or a tenth of it where teams grow or time is short."""
     n_envs = settings.envs
     minibatch, epochs = n_envs * STEPS // 6, 10
-    if settings.short or table not in ("algorithms", "threads"):
+    if settings.short or table not in ("algorithms", "gpu", "threads"):
         n_envs, epochs = max(1, n_envs // 10), 3
         minibatch = n_envs * STEPS // 3
     common = [
@@ -449,9 +449,12 @@ def format_tables(results: dict[str, Any]) -> str:
         lines += [*format_simulations([row for row in results["rows"] if row["table"] == "simulation"]), ""]
     if any(row["table"] == "foraging" for row in results["rows"]):
         lines += [*format_foraging([row for row in results["rows"] if row["table"] == "foraging"]), ""]
+    if any(row["table"] == "gpu" for row in results["rows"]):
+        lines += [*format_gpu(results), ""]
     if any(row["table"] == "threads" for row in results["rows"]):
         lines += [*format_threads([row for row in results["rows"] if row["table"] == "threads"]), ""]
-    trained = [row["table"] for row in results["rows"] if row["table"] not in ("simulation", "foraging", "threads")]
+    others = ("simulation", "foraging", "gpu", "threads")
+    trained = [row["table"] for row in results["rows"] if row["table"] not in others]
     for table in dict.fromkeys(trained):
         rows = [row for row in results["rows"] if row["table"] == table and "seconds_per_1000_frames" in row]
         references = [
@@ -505,6 +508,31 @@ def format_threads(rows: list[dict[str, Any]]) -> list[str]:
         cells = [f"{median(row, 'training'):.3f}" for row in rows if row["n_busy"] == n_busy]
         lines.append(f"| {n_busy} | {' | '.join(cells)} |")
     return lines
+
+
+def format_gpu(results: dict[str, Any]) -> list[str]:
+    """Lay out what ``gpu.py`` wrote: checks, frames per second with ratios to stock BenchMARL, what was left out."""
+    lines = ["| check | found | bound | |", "|---|---|---|---|"]
+    for check in results["checks"]:
+        found = f"{check['found']:.2g}" if "found" in check else check["error"]
+        lines.append(f"| {check['name']} | {found} | {check['bound']:.2g} | {'ok' if check['passed'] else 'FAILED'} |")
+    columns = "environments | matmul_precision | update_step | frames per second | to stock | training | memory"
+    lines += ["", f"| | {columns} |", "|---|---|---|---|---|---|---|---|"]
+    stock = {row["n_envs"]: median(row, "total") for row in results["rows"] if row["name"] == STOCK}
+    for row in results["rows"]:
+        total, reference = median(row, "total"), stock.get(row["n_envs"])
+        cells = [
+            row["name"],
+            f"{row['n_envs']:,}",
+            row["matmul_precision"],
+            row["update_step"],
+            f"{1000 / total:,.0f}",
+            "-" if reference is None else f"{reference / total:.2f}",
+            f"{median(row, 'training') / total:.0%}",
+            f"{row['peak_memory_mib']:.0f} MiB",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return [*lines, "", *(f"- left out: {left['name']}: {left['reason']}" for left in results["left_out"])]
 
 
 def median(row: dict[str, Any], part: str) -> float:

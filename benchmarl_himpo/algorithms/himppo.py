@@ -24,6 +24,7 @@ from benchmarl_himpo.hierarchy.parts import Part
 from benchmarl_himpo.models import HierarchicalPolicy, HimppoNetworks
 from benchmarl_himpo.objectives import GoalGradient, HierarchicalGAE, HimppoLoss, RewardScheme, credit_registry
 from benchmarl_himpo.objectives.diagnostics import level_diagnostics
+from benchmarl_himpo.objectives.functional import is_recorded
 from benchmarl_himpo.objectives.normalization import LevelNorm
 from benchmarl_himpo.objectives.reward_scheme import CriticRows, LocalReward
 
@@ -253,7 +254,7 @@ class Himppo(Ippo):
 
     def process_loss_vals(self, group: str, loss_vals: TensorDictBase) -> TensorDictBase:
         """Add the entropy bonus to the objective, as IPPO does, after a check that every level's loss is finite."""
-        if not (loss_vals["loss_objective"] + loss_vals["loss_critic"]).isfinite():
+        if not is_recorded() and not (loss_vals["loss_objective"] + loss_vals["loss_critic"]).isfinite():
             for level in range(self.hierarchies[group].layout.n_levels):
                 of_level = {key: value for key, value in loss_vals.items() if key.endswith(f"_level_{level}")}
                 if bad := [key for key, value in of_level.items() if not value.isfinite()]:
@@ -265,6 +266,12 @@ class Himppo(Ippo):
     #####################
     # Custom new methods
     #####################
+
+    @property
+    def varying_options(self) -> list[str]:
+        """Options in use that change the loss in the course of a run."""
+        in_use = {"n_epochs": self.n_epochs is not None, "listening_coef": self.listening_coef > 0}
+        return [name for name, used in in_use.items() if used]
 
     def advantage(self, group: str) -> HierarchicalGAE:
         """The module that computes what every level of a group trains on."""
@@ -289,7 +296,7 @@ class Himppo(Ippo):
         """Let the levels train in the next minibatch that have epochs left."""
         config = self.experiment_config
         per_epoch = -(-config.train_batch_size(True) // config.train_minibatch_size(True))
-        epoch = self._n_minibatches[group] // per_epoch
+        epoch = min(self._n_minibatches[group] // per_epoch, max(self._epochs[group]) - 1)
         self.get_loss_and_updater(group)[0].trains = [epoch < n_epochs for n_epochs in self._epochs[group]]
 
     def _anneal_listening(self, group: str) -> None:

@@ -33,6 +33,8 @@ class Experiment(ResumableExperiment):
         config: configuration of the experiment.
         critic_model_config: configuration of the critic's model; None: that of the policy's.
         callbacks: more callbacks. The commands go on without them, and say so.
+        matmul_precision: precision of matrix products, as in ``conf/config.yaml``; None: the one there.
+        update_step: how updates are computed, as in ``conf/config.yaml``; None: the way there.
 
     Raises:
         ValueError: if the experiment has what YAML cannot say, contradicts itself or asks for what this machine does
@@ -50,6 +52,8 @@ class Experiment(ResumableExperiment):
         config: ExperimentConfig,
         critic_model_config: ModelConfig | None = None,
         callbacks: Sequence[Callback] | None = None,
+        matmul_precision: str | None = None,
+        update_step: str | None = None,
     ) -> None:
         if isinstance(task, Task):
             task = task.get_task()
@@ -62,8 +66,10 @@ class Experiment(ResumableExperiment):
             "experiment": config,
             "critic_model": model_config if critic_model_config is None else critic_model_config,
         }
+        options = {"matmul_precision": matmul_precision, "update_step": update_step}
+        given = {option: value for option, value in options.items() if value is not None}
         try:
-            saved = OmegaConf.create(describe_experiment(parts))
+            saved = OmegaConf.create(describe_experiment(parts) | given)
         except CheckpointError as error:
             raise ValueError(f"the experiment {error}") from error
         self._composed = compose_saved(saved), {str(group): str(name) for group, name in saved.choices.items()}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from tensordict.nn import ProbabilisticTensorDictModule, TensorDictModule, TensorDictModuleBase
@@ -117,12 +118,9 @@ class NormalGoal(GoalSpace):
 
     def change(self, goal: Tensor, old: Tensor, new: Tensor) -> Tensor:
         """Of the mean, and of the standard deviation times the noise."""
-        (old_loc, old_scale), (loc, scale) = self._extractor(old), self._extractor(new)
+        extract = _extractor(self.init_scale)
+        (old_loc, old_scale), (loc, scale) = extract(old), extract(new)
         return (loc - old_loc) + (scale - old_scale) * (goal - old_loc) / old_scale
-
-    @property
-    def _extractor(self) -> NormalParamExtractor:
-        return NormalParamExtractor(scale_mapping=f"biased_softplus_{self.init_scale}_{MIN_GOAL_SCALE}")
 
     def distribution(
         self, parameters: tuple[str, str], action: tuple[str, str], log_prob: tuple[str, str]
@@ -130,7 +128,7 @@ class NormalGoal(GoalSpace):
         """A diagonal Normal with the standard deviation through a biased softplus."""
         loc, scale = (_beside(parameters, name) for name in ("loc", "scale"))
         return [
-            TensorDictModule(self._extractor, in_keys=[parameters], out_keys=[loc, scale]),
+            TensorDictModule(_build_extractor(self.init_scale), in_keys=[parameters], out_keys=[loc, scale]),
             ProbabilisticTensorDictModule(
                 in_keys={"loc": loc, "scale": scale},
                 out_keys=[action],
@@ -180,6 +178,13 @@ class CategoricalGoal(GoalSpace):
                 log_prob_key=log_prob,
             )
         ]
+
+
+def _build_extractor(init_scale: float) -> NormalParamExtractor:
+    return NormalParamExtractor(scale_mapping=f"biased_softplus_{init_scale}_{MIN_GOAL_SCALE}")
+
+
+_extractor = cache(_build_extractor)
 
 
 def _beside(parameters: tuple[str, str], name: str) -> tuple[str, str]:

@@ -22,6 +22,7 @@ HOOKS = (
     ),
     Hook(Experiment, "_setup_collector", (), "remembers the simulations as they were built", "on_setup before a step"),
     Hook(Experiment, "_collection_loop", (), "sets random numbers after `run` seeded anew", "on_collection_start"),
+    Hook(Experiment, "_optimizer_loop", ("group",), "replays updates", "an update that can be replaced"),
     Hook(Experiment, "_evaluation_loop", (), "gives evaluations random numbers of their own", "a seed of evaluations"),
     Hook(Experiment, "_save_experiment", (), "writes checkpoints whole, with a checksum", "on_checkpoint(path)"),
     Hook(Experiment, "_load_experiment", (), "checks a checkpoint before it is loaded", "on_checkpoint_load(path)"),

@@ -17,6 +17,11 @@ import torch
 from torch import Tensor
 
 
+def is_recorded() -> bool:
+    """Whether a CUDA graph is being recorded: no number may be read back, and no shape may depend on one."""
+    return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
+
+
 def check_same_shape(**tensors: Tensor) -> None:
     """Raise ValueError naming the tensors unless all shapes agree; a silent broadcast would mix environments."""
     if len({tensor.shape for tensor in tensors.values()}) > 1:

@@ -12,12 +12,13 @@ from tensordict import TensorDict, TensorDictBase
 from tensordict.nn import ProbabilisticTensorDictSequential, TensorDictModuleBase, TensorDictParams, dispatch
 from tensordict.utils import NestedKey
 from torch import Tensor, nn
+from torch.distributions import Distribution
 from torchrl.objectives import ClipPPOLoss, LossModule
 from torchrl.objectives.utils import distance_loss
 
 from benchmarl_himpo.hierarchy.keys import LevelKeys
 from benchmarl_himpo.host.torchrl import declare_out_keys, entropy_of, log_weight_of
-from benchmarl_himpo.objectives.functional import clipped_surrogate, masked_mean
+from benchmarl_himpo.objectives.functional import clipped_surrogate, is_recorded, masked_mean
 from benchmarl_himpo.objectives.goal_gradient import GoalGradient
 from benchmarl_himpo.objectives.normalization import LevelNorm
 
@@ -218,7 +219,10 @@ class LevelPPOLoss(_NothingIgnored, ClipPPOLoss):
     def _select_rows(
         self, tensordict: TensorDictBase, keys: list[NestedKey], mask_key: NestedKey
     ) -> tuple[TensorDictBase, Tensor | None]:
-        """Rows in which at least one edge trains, and the mask of their edges; all rows where there is no mask."""
+        """Rows in which at least one edge trains, and the mask of their edges; all rows where there is no mask.
+
+        All rows too where their number may not depend on data: :func:`is_recorded`.
+        """
         missing = [key for key in keys if key not in tensordict.keys(True)]
         if missing:
             raise KeyError(
@@ -227,8 +231,8 @@ class LevelPPOLoss(_NothingIgnored, ClipPPOLoss):
             )
         read = tensordict.select(*keys)
         mask = tensordict.get(mask_key, None)
-        if mask is None:
-            return read, None
+        if mask is None or is_recorded():
+            return read, mask
         row = mask.flatten(1).any(1)
         if row.all():
             return read, mask
@@ -239,8 +243,10 @@ class LevelPPOLoss(_NothingIgnored, ClipPPOLoss):
             return {}
         advantage = rows.get(self.tensor_keys.advantage)
         log_weight, dist, kl_approx = log_weight_of(self, rows, advantage.shape[:-1])
+        if mask is not None:  # where nothing trains a ratio may overflow
+            log_weight = torch.where(mask, log_weight, 0)
         gain, is_clipped = clipped_surrogate(log_weight, advantage, self.clip_epsilon)
-        entropy = entropy_of(self, dist, advantage.shape[:-1])
+        entropy = self._entropy_of(dist, advantage.shape[:-1])
         objective = self.objective_coef * masked_mean(gain, mask)
         heard = {}
         if self.received_goal is not None:
@@ -273,6 +279,14 @@ class LevelPPOLoss(_NothingIgnored, ClipPPOLoss):
         deaf = rows.copy().set(self.received_goal, torch.zeros_like(rows.get(self.received_goal)))
         deaf_log_weight, _, _ = log_weight_of(self, deaf, log_weight.shape[:-1])
         return (1 - (deaf_log_weight - log_weight).exp()).clamp(min=0)
+
+    def _entropy_of(self, dist: Distribution, shape: torch.Size) -> Tensor:
+        if is_recorded():  # TorchRL reads whether a closed form is finite
+            try:
+                return dist.entropy().unsqueeze(-1)
+            except NotImplementedError:
+                pass
+        return entropy_of(self, dist, shape)
 
     def _critic_term(self, rows: TensorDictBase, mask: Tensor | None) -> Tensor:
         value_target = rows.get(self.tensor_keys.value_target)

@@ -390,7 +390,7 @@ def test_every_level_makes_its_own_number_of_epochs(tiny_experiment: Any, make_a
     kept = KeepTraining()
     algorithm = make_algorithm(n_epochs=[None, 1, 2])
     run(tiny_experiment(algorithm, on_policy_n_minibatch_iters=3, callbacks=[kept]))
-    after = [[True, True, True], *[[True, False, True]] * 2, *[[True, False, False]] * 2, [False] * 3]
+    after = [[True, True, True], *[[True, False, True]] * 2, *[[True, False, False]] * 3]
     assert kept.trains == [after, after]
 
 

@@ -128,7 +128,7 @@ def build_quietly(cfg: DictConfig, choices: Mapping[str, str], n_episodes: int) 
     """
     with tempfile.TemporaryDirectory() as scratch:
         quiet = {**QUIET, "save_folder": scratch, "evaluation_episodes": n_episodes}
-        changes = {"experiment": quiet, "absolute_metric_episodes": 0, "init_from": None}
+        changes = {"experiment": quiet, "absolute_metric_episodes": 0, "init_from": None, "update_step": "eager"}
         return load_experiment(cast("DictConfig", OmegaConf.merge(cfg, changes)), choices)
 
 

@@ -24,6 +24,7 @@ from benchmarl_himpo.harness.records.record import RUN_RECORD_FILE, RunRecord
 from benchmarl_himpo.harness.records.spec import RunSpec, make_spec
 from benchmarl_himpo.harness.runs import ResumableExperiment
 from benchmarl_himpo.harness.runs.origin import add_origin, read_origin
+from benchmarl_himpo.harness.runs.run_config import COMPUTATION
 from benchmarl_himpo.host.benchmarl_files import run_of
 
 
@@ -70,6 +71,7 @@ class SingleRun:
 def note_start(spec: RunSpec, n_frames: int, cfg: DictConfig, **content: Any) -> None:
     """Note that an attempt starts from so many frames, and with which software and machine."""
     made_with = provenance({cfg.experiment.sampling_device, cfg.experiment.train_device})
+    made_with |= {option: cfg[option] for option in COMPUTATION}
     Ledger(spec.folder).add_start(n_frames, provenance=made_with, **content)
 
 

@@ -33,7 +33,14 @@ from benchmarl_himpo.harness.runs.experiment_options import (
     options_not_read,
 )
 from benchmarl_himpo.harness.runs.origin import identify_origin
-from benchmarl_himpo.harness.runs.run_config import INIT_FROM, MODEL_GROUPS, NODES, RESTORE_FILE, choices_of_nodes
+from benchmarl_himpo.harness.runs.run_config import (
+    COMPUTATION,
+    INIT_FROM,
+    MODEL_GROUPS,
+    NODES,
+    RESTORE_FILE,
+    choices_of_nodes,
+)
 from benchmarl_himpo.harness.runs.training import n_frames_of
 
 SPEC_FILE = "spec.yaml"
@@ -187,6 +194,7 @@ def label(config: Mapping[str, Any]) -> tuple[str, str]:
     plain_task = plain["task"] if "task" in choices else {}
     variant = [f"{node}={name}" for node, name in _model_names(choices)]
     variant += [f"{key}={value}" for key, value in _differences(config["algorithm"], plain["algorithm"])]
+    variant += [f"{option}={config[option]}" for option in COMPUTATION if config[option] != plain[option]]
     for node in ("model", "critic_model"):
         variant += [f"{node}.{key}={value}" for key, value in _differences(config[node], plain[node])]
     variant += [f"{option}={config[option][:8]}" for option in (INIT_FROM, RESTORE_FILE) if option in config]

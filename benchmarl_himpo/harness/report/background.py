@@ -12,6 +12,7 @@ from benchmarl_himpo.harness.records.record import RunRecord
 from benchmarl_himpo.harness.report.comparison import Comparison
 from benchmarl_himpo.harness.report.document import Content, Section, Table
 from benchmarl_himpo.harness.report.fairness import ABSENT, NOT_COMPARED, find_differences, find_provenance
+from benchmarl_himpo.harness.runs.run_config import COMPUTATION
 
 UNKNOWN = "-"
 """Stands for what is not known of a run."""
@@ -40,8 +41,15 @@ def _cost(comparison: Comparison) -> Section:
     tables = []
     for task in comparison.tasks:
         runs = {variant: comparison.runs(task, variant) for variant in comparison.variants_of(task)}
-        rows = [[variant, *(_range(of, value_of) for value_of in COSTS.values())] for variant, of in runs.items()]
-        tables.append(Table(task, ["variant", *COSTS], rows))
+        rows = [
+            [
+                variant,
+                *(str(of[0].config.get(option, UNKNOWN)) for option in COMPUTATION),
+                *(_range(of, value_of) for value_of in COSTS.values()),
+            ]
+            for variant, of in runs.items()
+        ]
+        tables.append(Table(task, ["variant", *COMPUTATION, *COSTS], rows))
         parts = sorted({part for of in runs.values() for part in of[0].parameters})
         counts = [
             [part, *(f"{of[0].parameters[part]:,}" if part in of[0].parameters else "" for of in runs.values())]

@@ -88,6 +88,12 @@ def _add_memory(config: Config) -> None:
         task.setdefault("visible_steps", None)
 
 
+def _add_computation(config: Config) -> None:
+    """Matrices were multiplied in float32, and updates computed as BenchMARL does, before there were options for it."""
+    config.setdefault("matmul_precision", "highest")
+    config.setdefault("update_step", "eager")
+
+
 CHANGES: tuple[Callable[[Config], None], ...] = (
     _add_absolute_metric,
     _gather_fields_of_parts,
@@ -97,6 +103,7 @@ CHANGES: tuple[Callable[[Config], None], ...] = (
     _add_calmer_levels,
     _add_information,
     _add_memory,
+    _add_computation,
 )
 """All changes of options since version 0.1."""
 

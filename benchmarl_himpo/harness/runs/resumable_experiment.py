@@ -19,6 +19,7 @@ from typing import Any, cast
 
 import torch
 from benchmarl.experiment import Experiment
+from tensordict import TensorDictBase
 from torchrl.envs import EnvBase
 
 from benchmarl_himpo import __version__
@@ -36,6 +37,7 @@ from benchmarl_himpo.harness.runs.experiment_options import WITHOUT_EFFECT_ON_IT
 from benchmarl_himpo.harness.runs.lock import lock_folder
 from benchmarl_himpo.harness.runs.origin import make_origin
 from benchmarl_himpo.harness.runs.parameters import Fit, copy_networks
+from benchmarl_himpo.harness.runs.precision import set_precision
 from benchmarl_himpo.harness.runs.random_state import (
     capture_random_state,
     own_generator,
@@ -45,6 +47,7 @@ from benchmarl_himpo.harness.runs.random_state import (
 )
 from benchmarl_himpo.harness.runs.run_config import INIT_FROM, RESTORE_FILE, Origin
 from benchmarl_himpo.harness.runs.simulation_state import SimulationState
+from benchmarl_himpo.harness.runs.update import UpdateStep, check_fixed_loss, keep_as_graph
 from benchmarl_himpo.host.benchmarl import evaluations_to_write, training_env
 from benchmarl_himpo.host.benchmarl_files import (
     buffer_key,
@@ -72,8 +75,15 @@ CHOICES_OF_KERNEL = {"fused", "foreach", "differentiable"}
 class ResumableExperiment(Experiment):
     """An experiment whose checkpoints hold all that its next iteration depends on.
 
-    Takes the arguments of :class:`~benchmarl.experiment.Experiment`. With ``config.restore_file`` it continues the run
-    that wrote the file, in that run's folder; :meth:`branch_from` and :meth:`take_weights` begin a new run.
+    With ``config.restore_file`` it continues the run that wrote the file, in that run's folder; :meth:`branch_from` and
+    :meth:`take_weights` begin a new run.
+
+    Args:
+        *arguments: those of :class:`~benchmarl.experiment.Experiment`.
+        matmul_precision: how this process multiplies matrices from here on and whenever the experiment runs, see
+            :func:`~benchmarl_himpo.harness.runs.precision.check_precision`.
+        update_step: how updates are computed, see :data:`~benchmarl_himpo.harness.runs.update.UPDATE_STEPS`.
+        **named_arguments: those of :class:`~benchmarl.experiment.Experiment`.
 
     Raises:
         CheckpointError: if ``config.restore_file`` is damaged or belongs to another task, version or architecture.
@@ -94,6 +104,18 @@ class ResumableExperiment(Experiment):
     origin: Origin | None = None
     """The checkpoint of another run that this one began from in this process."""
     _episodes_go_on: bool = False
+
+    def __init__(
+        self, *arguments: Any, matmul_precision: str = "highest", update_step: str = "eager", **named_arguments: Any
+    ) -> None:
+        self.matmul_precision, self.update_step = matmul_precision, update_step
+        set_precision(matmul_precision)
+        super().__init__(*arguments, **named_arguments)
+
+    def run(self) -> None:
+        """Run the experiment until its end."""
+        set_precision(self.matmul_precision)
+        super().run()
 
     def state_dict(self) -> OrderedDict:
         """All that the rest of the run depends on: BenchMARL's state, and what it leaves out."""
@@ -230,6 +252,22 @@ class ResumableExperiment(Experiment):
         if CHOICES_OF_KERNEL.isdisjoint(self.config.adam_extra_kwargs):
             for optimizers in self.optimizers.values():
                 _fuse(optimizers.values())
+        if self.update_step != "eager":
+            check_fixed_loss(self.algorithm)
+            self._graphs = {group: keep_as_graph(self._make_step(group)) for group in self.train_group_map}
+
+    def _make_step(self, group: str) -> UpdateStep:
+        combine = partial(self.algorithm.process_loss_vals, group)
+        return UpdateStep(self.losses[group], combine, self.optimizers[group], self.config)
+
+    def _optimizer_loop(self, group: str) -> TensorDictBase:
+        if self.update_step == "eager":
+            return super()._optimizer_loop(group)
+        minibatch = self.replay_buffers[group].sample().to(self.config.train_device)
+        result = self._graphs[group](minibatch)
+        for callback in self.callbacks:
+            result.update(callback.on_train_step(minibatch, group) or {})
+        return result
 
     def _setup_collector(self) -> None:
         super()._setup_collector()
@@ -334,7 +372,9 @@ class ResumableExperiment(Experiment):
         options = {k: v for k, v in _options(self.config).items() if k not in WITHOUT_EFFECT_ON_ITERATIONS}
         options["annealed"] = None if self.on_policy else self.config.get_exploration_anneal_frames(self.on_policy)
         configs = (self.algorithm_config, self.model_config, self.critic_model_config)
-        return _digest([options, [_options(config) for config in configs], self.seed])
+        # Nothing at the defaults, so that checkpoints from before there were these options agree
+        how = [option for option in (self.matmul_precision, self.update_step) if option not in ("highest", "eager")]
+        return _digest([options, [_options(config) for config in configs], self.seed, *how])
 
     def _capture_episodes(self) -> dict[str, Any] | None:
         """Where the environments are in their episodes; None where that cannot be told."""

@@ -25,6 +25,8 @@ from benchmarl_himpo.host import benchmarl_files as host_files
 
 TRUSTED_CLASSES = ("torch.nn.", "torch_geometric.nn.")
 """Beginnings of class names that a configuration may import without being asked."""
+COMPUTATION = ("matmul_precision", "update_step")
+"""Nodes of a configuration that say how a run is computed, not what."""
 NODES = (
     "experiment",
     "algorithm",
@@ -34,6 +36,7 @@ NODES = (
     "seed",
     "accelerated",
     "absolute_metric_episodes",
+    *COMPUTATION,
 )
 """What a configuration consists of."""
 MODEL_GROUPS = {"model": "model", "critic_model": "model@critic_model"}

@@ -38,8 +38,10 @@ from benchmarl_himpo.harness.runs.checkpoint import (
 from benchmarl_himpo.harness.runs.lock import RunLockedError
 from benchmarl_himpo.harness.runs.origin import find_checkpoint, read_origin
 from benchmarl_himpo.harness.runs.parameters import Fit
+from benchmarl_himpo.harness.runs.precision import check_precision
 from benchmarl_himpo.harness.runs.resumable_experiment import ResumableExperiment
 from benchmarl_himpo.harness.runs.run_config import INIT_FROM, load_run_config, save_run_config
+from benchmarl_himpo.harness.runs.update import check_update_step
 from benchmarl_himpo.host import benchmarl_files as host_files
 from benchmarl_himpo.host.tensordict import comes_from_interrupt
 
@@ -73,6 +75,8 @@ def check_config(cfg: DictConfig, choices: Mapping[str, str]) -> None:
     check_absolute_metric(config, cfg.absolute_metric_episodes)
     if cfg.n_threads is not None and (type(cfg.n_threads) is not int or cfg.n_threads < 1):
         raise RequestError(f"n_threads={cfg.n_threads} must be 1 or more, or null for what torch takes.")
+    check_update_step(cfg.update_step, config, on_policy)
+    check_precision(cfg.matmul_precision, {name: getattr(config, name) for name in ("sampling_device", "train_device")})
 
 
 def load_experiment(cfg: DictConfig, choices: Mapping[str, str], resumes: bool = False) -> ResumableExperiment:
@@ -126,6 +130,8 @@ def experiment_arguments(cfg: DictConfig, choices: Mapping[str, str], resumes: b
         "seed": cfg.seed,
         "config": config,
         "callbacks": callbacks,
+        "matmul_precision": cfg.matmul_precision,
+        "update_step": cfg.update_step,
     }
 
 
@@ -209,6 +215,7 @@ def train(
     if cfg.n_threads is not None:
         torch.set_num_threads(cfg.n_threads)
     print(f"threads: {torch.get_num_threads()}")
+    print(f"precision of matrix products: {cfg.matmul_precision}")
     try:
         with watch(experiment):
             run_to_end(experiment)

@@ -28,6 +28,15 @@ def test_a_run_from_before_there_were_absolute_metrics_is_loaded_without(tmp_pat
     assert load_run_config(tmp_path)[0].absolute_metric_episodes == 0
 
 
+def test_a_run_from_before_there_were_ways_to_compute_it_was_computed_as_by_default(tmp_path: Path) -> None:
+    cfg = compose(["algorithm=ippo", "matmul_precision=high", "update_step=cudagraphs"], return_hydra_config=True)
+    save_run_config(cfg, dict(cfg.hydra.runtime.choices), tmp_path)
+    file = tmp_path / CONFIG_FILE
+    file.write_text(file.read_text().replace("matmul_precision: high\n", "").replace("update_step: cudagraphs\n", ""))
+    loaded, _ = load_run_config(tmp_path)
+    assert (loaded.matmul_precision, loaded.update_step) == ("highest", "eager")
+
+
 PART_OPTIONS = OmegaConf.to_container(load_yaml("algorithm", "himppo").part_options)
 OLD = {
     "n_nodes": [2, 1],
@@ -72,11 +81,12 @@ NEW = {
     ],
 )
 def test_options_that_one_part_alone_reads_become_its_fields(old: dict, new: dict) -> None:
-    updated = update_config({"algorithm": {**OLD, **old}, "absolute_metric_episodes": 0})
+    updated = update_config({"algorithm": {**OLD, **old}})
     assert updated["algorithm"] == {**NEW, **new}
     assert update_config(updated) == updated
 
 
 def test_algorithms_of_benchmarl_are_left_alone() -> None:
-    config = {"algorithm": {"entropy_coef": 0.0, "lmbda": 0.9}, "absolute_metric_episodes": 0}
+    computed = {"matmul_precision": "highest", "update_step": "eager"}
+    config = {"algorithm": {"entropy_coef": 0.0, "lmbda": 0.9}, "absolute_metric_episodes": 0, **computed}
     assert update_config(config) == config
