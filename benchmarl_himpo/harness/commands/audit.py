@@ -18,6 +18,7 @@ from benchmarl_himpo.harness.command_line import exit_with_a_sentence, given_arg
 from benchmarl_himpo.harness.commands.evaluate import INTERRUPTED, EvaluateOptions
 from benchmarl_himpo.harness.evaluation.audit import AuditRow, audit, judge
 from benchmarl_himpo.harness.evaluation.combinations import combine_changes, load_combinations
+from benchmarl_himpo.harness.evaluation.goal_choices import GoalChoice
 from benchmarl_himpo.harness.output import Results
 from benchmarl_himpo.harness.runs.run_config import find_run
 from benchmarl_himpo.harness.statistics import Estimate
@@ -26,8 +27,11 @@ from benchmarl_himpo.harness.statistics import Estimate
 def audit_runs(folders: list[Path], options: EvaluateOptions, combinations: list[list[str]], results: Results) -> None:
     """Audit every run under every combination of changes, and print a table and verdicts for each."""
     for run, changes, experiment in load_combinations(folders, combinations, options.episodes):
-        intact, rows = audit(experiment, options.seed, options.confidence)
+        intact, rows, choices = audit(experiment, options.seed, options.confidence)
         print(f"{run} {' '.join(changes)}\n\n{format_audit(intact, rows, options)}\n")
+        for group, goals in choices.items():
+            if goals:
+                print(f"goals that {group} follow, and what workers then do\n\n{format_choices(goals)}\n")
         results.keep(
             {
                 "run": run,
@@ -35,6 +39,7 @@ def audit_runs(folders: list[Path], options: EvaluateOptions, combinations: list
                 "intact": asdict(intact),
                 "rows": [asdict(row) for row in rows],
                 "verdicts": judge(rows),
+                "goals": {group: [asdict(goal) for goal in goals] for group, goals in choices.items()},
             }
         )
 
@@ -51,6 +56,15 @@ def format_audit(intact: Estimate, rows: list[AuditRow], options: EvaluateOption
         "",
         *judge(rows),
     ]
+    return "\n".join(lines)
+
+
+def format_choices(goals: list[GoalChoice]) -> str:
+    """Lay out as a Markdown table which goals are followed."""
+    lines = ["| level | goal | share of steps | action |", "|---|---|---|---|"]
+    for goal in goals:
+        action = "" if goal.action is None else ", ".join(f"{number:.2f}" for number in goal.action)
+        lines.append(f"| {goal.level} | {goal.goal} | {goal.share:.0%} | {action} |")
     return "\n".join(lines)
 
 

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from benchmarl_himpo.algorithms import Himppo
 from benchmarl_himpo.harness.evaluation.episodes import play, seed_environment
+from benchmarl_himpo.harness.evaluation.goal_choices import GoalChoice, GoalChoices
 from benchmarl_himpo.harness.runs import ResumableExperiment
 from benchmarl_himpo.harness.statistics import Estimate, estimate_difference, estimate_mean
 from benchmarl_himpo.hierarchy import StaticClustering
@@ -92,17 +93,27 @@ class FirstGoal:
 
 
 class AuditedPolicy(HierarchicalPolicy):
-    """The intact policy, which keeps the mean of the goals that every subordinate receives while it plays.
+    """The intact policy, which keeps while it plays what goals its subordinates receive.
 
     Args:
         policy: the policy.
         untrained: one of the same networks, untrained.
+
+    Attributes:
+        choices: which goals are followed, where they are chosen from a few.
     """
 
     def __init__(self, policy: HierarchicalPolicy, untrained: HierarchicalPolicy) -> None:
         super().__init__(policy.hierarchy, list(policy.actors))
         self.untrained = untrained
+        self.choices = GoalChoices(policy.hierarchy)
         self._received: dict[int, tuple[Tensor, int]] = {}  # by level, the sum over so many steps
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Step the hierarchy; notes what is followed."""
+        tensordict = super().forward(tensordict)
+        self.choices.watch(tensordict)
+        return tensordict
 
     def read(self, tensordict: TensorDictBase, level: int) -> TensorDictBase:
         """What the actor of a level reads; notes the goals among it."""
@@ -192,11 +203,14 @@ def list_disturbances(policy: HierarchicalPolicy, has_batch: bool) -> Iterator[D
         yield Disturbance("memories emptied", None, ForgetfulPolicy)
 
 
-def audit(experiment: ResumableExperiment, seed: int, confidence: float) -> tuple[Estimate, list[AuditRow]]:
+def audit(
+    experiment: ResumableExperiment, seed: int, confidence: float
+) -> tuple[Estimate, list[AuditRow], dict[str, list[GoalChoice]]]:
     """Play the intact and every disturbed policy on the same episodes, of an experiment that ``load_trained`` gave.
 
     Returns:
-        The return of the intact policy per agent, and a row for each disturbance.
+        The return of the intact policy per agent, a row for each disturbance, and of every group the goals that the
+        intact policy follows, none where they are vectors.
 
     Raises:
         ValueError: if the run has no hierarchy, or its environment cannot play the same episodes again.
@@ -225,7 +239,8 @@ def audit(experiment: ResumableExperiment, seed: int, confidence: float) -> tupl
                 effect=estimate_difference(returns, intact, confidence),
             )
         )
-    return estimate_mean(intact, confidence), rows
+    choices = {group: list(policy.choices) for group, policy in zip(groups, policies, strict=True)}
+    return estimate_mean(intact, confidence), rows, choices
 
 
 def judge(rows: list[AuditRow]) -> list[str]:

@@ -130,7 +130,8 @@ def test_emptied_memories_say_nothing_and_are_kept_all_the_same() -> None:
 
 
 def test_an_audit_disturbs_every_level_graph_and_messages(experiment: ResumableExperiment) -> None:
-    intact, rows = audit(experiment, seed=1, confidence=0.95)
+    intact, rows, choices = audit(experiment, seed=1, confidence=0.95)
+    assert choices == {"agents": []}
     assert {row.level for row in rows} == {1, 2, None}
     assert len(rows) == 6 + 6 + 2
     returns = play(experiment, seed=1).per_agent
