@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 from throughput import ALGORITHMS, REFERENCE, STOCK, describe_machine, format_tables, measure, row
+from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 import benchmarl_himpo
 from benchmarl_himpo.harness.checks import RequestError
@@ -108,8 +109,6 @@ class Checks:
 
     def policy_against_cpu(self) -> float:
         """Clusterings, edges, goals and actions of the same observations and parameters, without sampling."""
-        from torchrl.envs.utils import ExplorationType, set_exploration_type
-
         there, here, batch = self._pair()
         steps, differences = batch.select(*here.policy[0].in_keys), []
         with torch.no_grad(), set_exploration_type(ExplorationType.DETERMINISTIC):

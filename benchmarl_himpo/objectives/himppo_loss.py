@@ -248,12 +248,12 @@ class LevelPPOLoss(_NothingIgnored, ClipPPOLoss):
         gain, is_clipped = clipped_surrogate(log_weight, advantage, self.clip_epsilon)
         entropy = self._entropy_of(dist, advantage.shape[:-1])
         objective = self.objective_coef * masked_mean(gain, mask)
-        heard = {}
+        diagnostics = {}
         if self.received_goal is not None:
             listening = masked_mean(self.listening(rows, log_weight), mask)
             objective = objective + self.listening_coef * listening
-            heard = {"listening": listening.detach()}
-        return heard | {
+            diagnostics = {"listening": listening.detach()}
+        return diagnostics | {
             "loss_objective": -objective,
             "loss_entropy": -self.entropy_coeff * masked_mean(entropy, mask),
             "entropy": masked_mean(entropy.detach(), mask),
@@ -264,8 +264,8 @@ class LevelPPOLoss(_NothingIgnored, ClipPPOLoss):
     def listening(self, rows: TensorDictBase, log_weight: Tensor) -> Tensor:
         """How much the actions depend on the goals received: E_a max(0, 1 - pi(a | o, 0) / pi(a | o, g)), one sample.
 
-        Its mean over actions of pi(. | o, g) is the total variation distance between the policy that hears the goal and
-        the same policy hearing zeros, in [0, 1]: the positive listening of Eccles et al., 2019
+        Its mean over actions of pi(. | o, g) is the total variation distance between the policy that receives the goal
+        and the same policy with zeros in its place, in [0, 1]: the positive listening of Eccles et al., 2019
         (https://arxiv.org/abs/1912.05676), which takes the L1 distance of discrete actions. The sample, which serves
         continuous actions too, and zeros for no goal are ours.
 
@@ -276,9 +276,10 @@ class LevelPPOLoss(_NothingIgnored, ClipPPOLoss):
         Returns:
             Shape ``[n_rows, E, 1]``.
         """
-        deaf = rows.copy().set(self.received_goal, torch.zeros_like(rows.get(self.received_goal)))
-        deaf_log_weight, _, _ = log_weight_of(self, deaf, log_weight.shape[:-1])
-        return (1 - (deaf_log_weight - log_weight).exp()).clamp(min=0)
+        without = rows.copy().set(self.received_goal, torch.zeros_like(rows.get(self.received_goal)))
+        log_weight_without, _, _ = log_weight_of(self, without, log_weight.shape[:-1])
+        # Clamped before the exponential, whose overflow would have no gradient
+        return 1 - (log_weight_without - log_weight).clamp(max=0).exp()
 
     def _entropy_of(self, dist: Distribution, shape: torch.Size) -> Tensor:
         if is_recorded():  # TorchRL reads whether a closed form is finite

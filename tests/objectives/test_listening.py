@@ -27,19 +27,19 @@ def _probabilities(tiny: TinyHierarchy, rows: TensorDictBase) -> Tensor:
     return tiny.actors[1].get_dist(rows.copy()).probs
 
 
-def test_its_mean_over_actions_is_the_total_variation_distance_to_the_policy_that_hears_zeros():
+def test_its_mean_over_actions_is_the_total_variation_distance_to_the_policy_that_receives_zeros():
     """Of sub-managers with five goals to send, each goal weighed with its probability."""
     tiny = TinyHierarchy(LAYOUT, goal=GOALS["categorical"])
     loss, rows, keys = _loss(tiny, 0.5).level_losses[1], _rows(tiny), tiny.keys
-    deaf = rows.copy().set(keys[2].action, torch.zeros_like(rows.get(keys[2].action)))
-    hearing, silent = _probabilities(tiny, rows), _probabilities(tiny, deaf)
+    without = rows.copy().set(keys[2].action, torch.zeros_like(rows.get(keys[2].action)))
+    given, zeros = _probabilities(tiny, rows), _probabilities(tiny, without)
     mean = 0.0
     for goal in range(tiny.goal.dim):
         sent = rows.copy().set(keys[1].action, torch.zeros_like(rows.get(keys[1].action)))
         sent.get(keys[1].action)[..., goal] = 1
-        log_weight = hearing[..., goal].log() - rows.get(keys[1].log_prob)
-        mean = mean + hearing[..., goal, None] * loss.listening(sent, log_weight[..., None])
-    torch.testing.assert_close(mean.squeeze(-1), (hearing - silent).abs().sum(-1) / 2)
+        log_weight = given[..., goal].log() - rows.get(keys[1].log_prob)
+        mean = mean + given[..., goal, None] * loss.listening(sent, log_weight[..., None])
+    torch.testing.assert_close(mean.squeeze(-1), (given - zeros).abs().sum(-1) / 2)
     assert mean.max() > 1e-3
 
 
@@ -54,7 +54,7 @@ def test_it_is_reported_of_the_levels_that_receive_goals_and_lowers_their_loss()
     assert listening["objective_loss_level_2"] == silent["objective_loss_level_2"]
 
 
-def test_who_hears_zeros_does_not_listen():
+def test_who_receives_zeros_does_not_listen():
     tiny = TinyHierarchy(LAYOUT)
     rows = _rows(tiny)
     rows.set(tiny.keys[1].action, torch.zeros_like(rows.get(tiny.keys[1].action)))
@@ -73,3 +73,14 @@ def test_its_gradient_makes_workers_listen():
         out["loss_objective"].backward()
         optimizer.step()
     assert listening[-1] > 2 * listening[0] > 0
+
+
+def test_actions_that_are_far_likelier_without_the_goal_leave_the_gradient_finite():
+    """Their ratio overflows; they count as zero."""
+    tiny = TinyHierarchy(LAYOUT)
+    rows, loss = _rows(tiny), _loss(tiny, 0.5).level_losses[0]
+    log_weight = torch.full((len(rows), LAYOUT.n_agents, 1), -1e4, dtype=torch.float64, requires_grad=True)
+    listening = loss.listening(rows, log_weight)
+    listening.sum().backward()
+    assert not listening.any()
+    assert not log_weight.grad.any()
