@@ -40,8 +40,8 @@ class HierarchicalGAE(TensorDictModuleBase):
           where ``policy.hierarchy.keys`` says, ``[B, T, E, 1]`` each, detached
 
     Raises:
-        ValueError: if there is not one critic per level, the scheme is that of another layout, or goals have another
-            size than the encodings that the credit rule compares them with.
+        ValueError: if there is not one critic, and one of ``norms``, per level, the scheme is that of another layout,
+            or goals have another size than the encodings that the credit rule compares them with.
     """
 
     def __init__(
@@ -64,6 +64,8 @@ class HierarchicalGAE(TensorDictModuleBase):
             raise ValueError(f"the scheme is that of {scheme.layout}, the policy has {hierarchy.layout}")
         if len(critics) != hierarchy.layout.n_levels:
             raise ValueError(f"needs one critic per level, got {len(critics)} for {hierarchy.layout.n_levels} levels")
+        if len(self.norms) != hierarchy.layout.n_levels:
+            raise ValueError(f"needs one norm per level, got {len(self.norms)} for {hierarchy.layout.n_levels} levels")
         if scheme.credit.reads_encodings:
             _check_goals_are_encodings(policy, type(scheme.credit).__name__.lower())
         keys = [hierarchy.keys[level] for level in range(hierarchy.layout.n_levels)]

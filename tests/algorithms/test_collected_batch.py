@@ -175,7 +175,7 @@ def test_the_log_prob_of_actions_no_longer_fits_once_parameters_moved(
 def test_goals_that_are_not_received_are_zeros_in_acting_and_in_training(
     tiny_experiment: Any, make_algorithm: MakeAlgorithm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Goals are sent and paid for as ever; what encoders and nodes are given of them is zero, and the ratio is 1."""
+    """Goals are sent and trained as ever; what encoders and nodes are given of them is zero, and the ratio is 1."""
     received: list[Tensor | None] = []
     received_goal = Hierarchy.received_goal
 

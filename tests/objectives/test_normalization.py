@@ -135,3 +135,9 @@ def test_a_level_that_does_not_train_has_entries_and_no_gradient():
         for of_levels in (loss.actor_params(), loss.critic_params())
     ]
     assert has_gradient == [[True, False, True], [True, False, True]]
+
+
+def test_every_level_needs_a_scale():
+    tiny = TinyHierarchy(LAYOUT)
+    with pytest.raises(ValueError, match="one norm per level, got 2 for 3 levels"):
+        _advantage(tiny, _norms(value=True)[:2])

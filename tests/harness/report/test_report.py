@@ -651,7 +651,7 @@ def with_algorithm(variant: str, values: list[float], **algorithm) -> list[RunRe
 
 
 def test_hierarchies_are_compared_with_what_does_without_goals(write: Write) -> None:
-    """Welch's interval against the same with zeros, and against a flat one whose workers see and hear the same."""
+    """Welch's interval against the same with zeros, and against a flat one whose workers see and receive the same."""
     values = {"himppo": [20.0, 22.0, 24.0], "nogoal": [10.0, 12.0, 14.0], "flat": [21.0, 22.0, 23.0]}
     others = {
         "sighted": FLAT | {"observation": None},
