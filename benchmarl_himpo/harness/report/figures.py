@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarl_himpo.harness.reference_returns.reference_returns import ReferenceReturns
-from benchmarl_himpo.harness.report.analysis import Aggregates, Band, TaskResult
+from benchmarl_himpo.harness.report.analysis import Aggregates, Band, Row, TaskResult
 from benchmarl_himpo.harness.report.curves import Curve, Efficiency
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8c6d31")
@@ -102,6 +102,35 @@ def draw_task(number: int, result: TaskResult, values: dict[str, list[float]], s
 
     svg = _render(result.label, draw, height=max(SIZE[1], TASK_ROW * len(result.rows)))
     return Picture(f"returns_{number}", f"{result.label}: mean, interval and runs", svg)
+
+
+def draw_communication(number: int, result: TaskResult, n_bytes: dict[str, float], style: Style) -> Picture:
+    """Draw the return of each variant of a task over the bytes that acting takes, and the front of them."""
+
+    def draw(axes: Axes) -> None:
+        rows = [row for row in result.rows if row.variant in n_bytes]
+        for row in rows:
+            of, at, colour = row.per_agent, n_bytes[row.variant], style.of(row.variant)["color"]
+            axes.plot([at, at], [of.low, of.high], color=colour, linewidth=2)
+            axes.plot(at, of.value, "D", color=colour, ms=5, label=row.variant)
+        front = communication_front(rows, n_bytes)
+        at = [n_bytes[row.variant] for row in front]
+        axes.step(at, [row.per_agent.value for row in front], where="post", color="grey", linewidth=1, label="front")
+        axes.set_xscale("symlog", linthresh=max(1.0, min((n for n in at if n > 0), default=1.0)))
+        axes.set_xlim(left=0)
+        axes.set(xlabel="bytes per agent and step", ylabel="return per agent")
+
+    caption = f"{result.label}: return over bytes that acting takes, means and intervals"
+    return Picture(f"communication_{number}", caption, _render(result.label, draw))
+
+
+def communication_front(rows: list[Row], n_bytes: dict[str, float]) -> list[Row]:
+    """Keep the rows that no row with as many bytes or fewer is level with or above, fewest bytes first."""
+    front: list[Row] = []
+    for row in sorted(rows, key=lambda row: (n_bytes[row.variant], -row.per_agent.value)):
+        if not front or row.per_agent.value > front[-1].per_agent.value:
+            front.append(row)
+    return front
 
 
 def draw_profiles(aggregates: Aggregates, style: Style) -> Picture:

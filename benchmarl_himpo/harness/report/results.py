@@ -12,6 +12,7 @@ from benchmarl_himpo.harness.report.document import Content, Section, Table
 from benchmarl_himpo.harness.report.figures import (
     CURVE_AXES,
     Style,
+    draw_communication,
     draw_curves,
     draw_efficiency,
     draw_profiles,
@@ -46,6 +47,7 @@ def write_results(content: Content) -> list[Section]:
         _aggregates(content, style),
         _improvements(content),
         *_goals(content),
+        *_communication(content, style),
     ]
 
 
@@ -222,6 +224,23 @@ def _goals(content: Content) -> list[Section]:
     )
     columns = ["task", "variant", "control", "what the control is", "difference", "verdict"]
     return [Section("Are goals of use?", [text], [Table("Hierarchies and their controls", columns, rows)])]
+
+
+def _communication(content: Content, style: Style) -> list[Section]:
+    """Draw what variants get for their bytes, on tasks where these are known and differ."""
+    pictures = []
+    for number, result in enumerate(content.analysis.tasks):
+        of_runs = {row.variant: content.comparison.runs(result.label, row.variant)[0] for row in result.rows}
+        n_bytes = {v: run.communication["bytes"] for v, run in of_runs.items() if "bytes" in run.communication}
+        if len(set(n_bytes.values())) > 1:
+            pictures.append(draw_communication(number, result, n_bytes, style))
+    if not pictures:
+        return []
+    text = (
+        "Mean returns per agent over the bytes per agent and step that acting takes (see Cost). The grey line is the "
+        "front: it goes through the variants that none with as few bytes is ahead of, by their means."
+    )
+    return [Section("Return against communication", [text], pictures=pictures)]
 
 
 def _judge(difference: Estimate) -> str:

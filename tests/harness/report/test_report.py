@@ -26,6 +26,7 @@ from benchmarl_himpo.harness.report.comparison import collect
 from benchmarl_himpo.harness.report.curves import interpolate, sample_efficiency, task_curves
 from benchmarl_himpo.harness.report.document import Content
 from benchmarl_himpo.harness.report.fairness import find_differences, find_provenance
+from benchmarl_himpo.harness.report.figures import communication_front
 from benchmarl_himpo.harness.report.results import write_results
 from benchmarl_himpo.harness.report.verdicts import judge, write_warnings
 from benchmarl_himpo.harness.report.writers import as_csv
@@ -630,6 +631,30 @@ def test_messages_are_a_cost_where_records_have_them(write: Write) -> None:
     assert {row[0]: row[-2:] for row in cost.tables[0].rows} == {"himppo": ["2.4", "77"], "ippo": ["-", "-"]}
     table = {row["variant"]: row for row in csv.DictReader(io.StringIO(as_csv(content)))}
     assert (table["himppo"]["messages"], table["himppo"]["bytes"], table["ippo"]["bytes"]) == ("2.4", "76.8", "")
+
+
+def test_returns_are_drawn_over_bytes_with_the_front_of_who_gets_most_with_least(write: Write) -> None:
+    """qmix sends as much as himppo for less; ippo sends nothing; of mappo nothing is known."""
+    cases = {"ippo": (10, 0.0), "himppo": (20, 76.8), "qmix": (15, 76.8), "himppo_flat": (18, 5120.0)}
+    runs = [
+        run
+        for variant, (level, n_bytes) in cases.items()
+        for run in make_runs(variant, level, range(3), communication={"messages": 1.0, "bytes": n_bytes})
+    ]
+    content, analysis = analyse_runs(write(*runs, *make_runs("mappo", 30, range(3))))
+    (section,) = (part for part in write_results(content) if part.title == "Return against communication")
+    (picture,) = section.pictures
+    assert picture.name == "communication_0"
+    assert all(variant in picture.svg for variant in cases) and "mappo" not in picture.svg
+    n_bytes = {variant: n for variant, (_, n) in cases.items()}
+    rows = [row for row in analysis.tasks[0].rows if row.variant in n_bytes]
+    assert [row.variant for row in communication_front(rows, n_bytes)] == ["ippo", "himppo"]
+
+
+def test_returns_are_not_drawn_over_bytes_where_all_send_the_same(write: Write) -> None:
+    runs = [run for v in ("ippo", "mappo") for run in make_runs(v, 1, range(2), communication={"bytes": 0.0})]
+    content, _ = analyse_runs(write(*runs))
+    assert "Return against communication" not in {section.title for section in write_results(content)}
 
 
 HIERARCHY = {
