@@ -32,6 +32,7 @@ PROTOCOLS = {
     "sampling_continuous": 75,
     "sampling_discrete": 18,
     "sampling_long": 50,
+    "goals": 20,
     "sampling_width": 40,
 }
 OF_THE_GATE = {"regression": 3, "regression_cue": 3}
