@@ -16,6 +16,7 @@ from benchmarl_himpo.harness.runs.checkpoint import CheckpointError
 from benchmarl_himpo.harness.runs.resumable_experiment import ResumableExperiment
 from benchmarl_himpo.harness.runs.run_config import compose_saved
 from benchmarl_himpo.harness.runs.training import experiment_arguments, leave_config
+from benchmarl_himpo.registration import register
 
 
 class Experiment(ResumableExperiment):
@@ -55,6 +56,7 @@ class Experiment(ResumableExperiment):
         matmul_precision: str | None = None,
         update_step: str | None = None,
     ) -> None:
+        register()
         if isinstance(task, Task):
             task = task.get_task()
         parts = {
