@@ -22,8 +22,7 @@ _OF_EVERY_TASK = {"smacv2": "observation[-5:-3]"}
 def known_position(environment_name: str, task_name: str) -> str | None:
     """Look up where a task's observation holds the position.
 
-    Takes BenchMARL's names, lower case. Gives a source that :meth:`~benchmarl_himpo.models.PositionSource.parse`
-    reads; None where none is known.
+    Takes BenchMARL's names, lower case. Gives a source as ``algorithm.position`` takes it; None where none is known.
     """
     return _POSITIONS.get(f"{environment_name}/{task_name}", _OF_EVERY_TASK.get(environment_name))
 

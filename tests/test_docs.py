@@ -1,0 +1,95 @@
+"""The documentation holds: its Python runs, its commands compose, and the tests that it names are there."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from benchmarl_himpo.algorithms import algorithm_config_registry
+from benchmarl_himpo.harness.composition import compose
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = {str(page.relative_to(ROOT)): page.read_text(encoding="utf-8") for page in (ROOT / "docs").rglob("*.md")}
+RUNS = ["docs/how_to/torchrl.md", "docs/how_to/own_parts.md", "docs/how_to/metrics.md"]
+"""Pages whose Python is not executed when the site is built."""
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """Code of a language on a page, but what the site executes."""
+    return re.findall(rf"```{language}\n(.*?)```", PAGES[page], flags=re.DOTALL)
+
+
+def commands() -> Iterator[tuple[str, list[str]]]:
+    """Every `run` that a page shows, with its overrides."""
+    for page in PAGES:
+        for block in blocks(page, "bash"):
+            for line in block.replace("\\\n", " ").splitlines():
+                words = shlex.split(line, comments=True)
+                if words[:3] == ["python", "-m", "benchmarl_himpo.run"] and "RUN_DIR" not in line:
+                    yield page, words[3:]
+
+
+@pytest.mark.parametrize(("page", "block"), [(page, block) for page in RUNS for block in blocks(page, "python")])
+def test_python_of_a_page_runs(page: str, block: str, tmp_path: Path) -> None:
+    """In an empty folder, in a process that has imported nothing else."""
+    done = subprocess.run([sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, f"{page}: {done.stderr}"
+
+
+def test_no_page_has_python_that_nothing_runs() -> None:
+    assert {page for page in PAGES if blocks(page, "python")} == set(RUNS)
+
+
+@pytest.mark.parametrize(
+    ("page", "overrides"), [pytest.param(*found, id=f"{found[0]}-{i}") for i, found in enumerate(commands())]
+)
+def test_a_command_of_a_page_composes(page: str, overrides: list[str]) -> None:
+    """With the first of several values; what Hydra itself is told is left out."""
+    parsed = OverridesParser.create().parse_overrides([word for word in overrides if "=" in word])
+    given = [
+        f"{override.input_line.partition('=')[0]}={next(override.sweep_string_iterator())}"
+        if override.is_choice_sweep() or override.is_range_sweep()
+        else override.input_line
+        for override in parsed
+        if not override.is_interval_sweep() and not (override.key_or_group or "").startswith(("hydra", "sweep_folder"))
+    ]
+    if "--config-dir" not in overrides:
+        compose(given)
+
+
+def test_every_named_algorithm_has_a_page_that_is_in_the_navigation() -> None:
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    for name in algorithm_config_registry:
+        assert f"docs/algorithms/{name}.md" in PAGES
+        assert f"algorithms/{name}.md" in navigation
+
+
+def test_the_tests_that_pages_name_are_there() -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", "".join(PAGES.values()))
+    assert len(named) > 20
+    for file, function in named:
+        tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+        assert not function or function in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, (
+            function
+        )
+
+
+def test_files_of_the_repository_that_pages_name_are_there() -> None:
+    for page, text in PAGES.items():
+        for name in re.findall(r"`((?:conf|benchmarks|benchmarl_himpo)/[\w/.]+)`", text):
+            assert (ROOT / name).exists(), (page, name)
+
+
+def test_forms_for_issues_are_yaml_and_text() -> None:
+    for form in (ROOT / ".github" / "ISSUE_TEMPLATE").iterdir():
+        _, head, text = form.read_text(encoding="utf-8").split("---\n", 2)
+        assert {"name", "about"} <= set(yaml.safe_load(head)) and text.strip()
