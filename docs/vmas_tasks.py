@@ -19,20 +19,23 @@ from torchrl.data import Composite
 from torchrl.envs import EnvBase
 
 from benchmarl_himpo.algorithms import HimppoConfig
-from benchmarl_himpo.algorithms.options import WITHOUT_POSITIONS, find_position
+from benchmarl_himpo.algorithms.options import find_position
 from benchmarl_himpo.environments import accelerate
 from benchmarl_himpo.harness.markdown import markdown_table
 
 DOCUMENT = Path(__file__).with_suffix(".md")
-COLUMNS = ("`task=`", "group: agents, features observed, actions", "position", "graph", "remark")
+COLUMNS = ("`task=`", "group: agents, features observed, actions", "position", "graph", "why, and what else")
 TEXT = """# VMAS tasks
 
-Written by `python docs/vmas_tasks.py`; not to be edited. Every VMAS task of BenchMARL with BenchMARL's options, read from the tasks as they
-are built and from what the package answers to `algorithm=himppo`. All of them train with it, three iterations each in
-`python -m pytest -m slow tests/docs`: those with a dynamic graph as they are (`algorithm.clustering=kmeans`), the others with
-`algorithm.clustering=static`. Every group has a hierarchy of its own, and groups exchange no messages. Actions are numbers in a vector with
-`experiment.prefer_continuous_actions=true` / a choice with `false`. A graph that is dynamic may be static too, and `algorithm.neighbours=knn`
-and `radius` need positions as `kmeans` does.
+Every VMAS task that BenchMARL lists, with BenchMARL's options. Written by `python docs/vmas_tasks.py` from the tasks as
+they are built and from what the package answers to `algorithm=himppo`; not to be edited.
+
+HiMPPO trains on all of them, with continuous and with discrete actions (three iterations of each task are what
+`python -m pytest -m slow tests/docs` makes). Where the graph is dynamic it trains as it is, with
+`algorithm.clustering=kmeans`; where it is static, `algorithm.clustering=static` is needed, and `algorithm.neighbours`
+can be neither `knn` nor `radius`, for the reason in the last column. Every group of agents has a hierarchy of its own,
+and groups exchange no messages. Actions `2 / 9` are two numbers, or with
+`experiment.prefer_continuous_actions=false` one of nine choices.
 
 """
 

@@ -194,7 +194,8 @@ def find_position(
         return None
     names, found = _names_of(entries), position
     if position == "auto":
-        found = "position" if "position" in names else known_position(*task.split("/", 1), task_options)
+        environment_name, _, task_name = task.partition("/")
+        found = "position" if "position" in names else known_position(environment_name, task_name, task_options)
     if found is None:
         raise ValueError(_describe_missing_position(position, task, needed_by))
     source = PositionSource.parse(found)

@@ -1,4 +1,4 @@
-"""What the package knows of BenchMARL's SMACv2 tasks: where positions and deaths are told, and what has to be installed.
+"""What the package knows of BenchMARL's SMACv2 tasks: where positions and deaths are told, and what must be installed.
 
 Read from the sources of SMACv2 1.0.0 and PySC2 4.0.0. Importing this file imports neither.
 """

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 N_MOVES, N_TYPES = 4, 3
-MAX_REWARD_PER_ENEMY, REWARD_WIN, REWARD_SCALE = 10, 200, 20
+REWARD_KILL, REWARD_WIN, REWARD_SCALE = 10, 200, 20
 DIRECTIONS = np.array([[0, 1], [0, -1], [1, 0], [-1, 0]]) / 16
 
 
@@ -89,12 +89,8 @@ class StarCraft2Env:
         dead_allies, dead_enemies = (int((~alive).sum()) for alive in np.split(self.is_alive, [self.n_agents]))
         is_won, is_lost = dead_enemies == self.n_enemies, dead_allies == self.n_agents
         is_over = self.n_steps >= self.episode_limit
-        damage = (health_before - self.health)[self.n_agents :].sum()
-        reward = damage + MAX_REWARD_PER_ENEMY * (health_before[self.n_agents :] > 0).sum() - MAX_REWARD_PER_ENEMY * (
-            self.n_enemies - dead_enemies
-        )
-        reward += REWARD_WIN * (is_won and not is_lost)
-        scale = (self.n_enemies * MAX_REWARD_PER_ENEMY + REWARD_WIN) / REWARD_SCALE
+        reward = (health_before - self.health)[self.n_agents :].sum() + REWARD_WIN * (is_won and not is_lost)
+        scale = (self.n_enemies * REWARD_KILL + REWARD_WIN) / REWARD_SCALE
         info: dict[str, Any] = {"battle_won": is_won and not is_lost}
         info |= {"dead_allies": dead_allies, "dead_enemies": dead_enemies}
         if is_over and not (is_won or is_lost) and self.continuing_episode:
