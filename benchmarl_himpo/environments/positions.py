@@ -29,7 +29,7 @@ def known_position(environment_name: str, task_name: str, options: Mapping[str, 
     :meth:`~benchmarl_himpo.hierarchy.group_inputs.PositionSource.parse` reads; None where none is known.
     """
     if environment_name == "smacv2":
-        return smacv2.find_position(options)
+        return smacv2.position_source(options)
     return _POSITIONS.get(f"{environment_name}/{task_name}")
 
 

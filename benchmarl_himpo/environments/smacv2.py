@@ -19,8 +19,8 @@ _MAPS = "https://github.com/oxwhirl/smacv2/releases/tag/maps"
 _MAP = "32x32_flat.SC2Map"
 
 
-def find_position(options: Mapping[str, Any]) -> str | None:
-    """Find where the observation of a SMACv2 task has the position, as shares of the map.
+def position_source(options: Mapping[str, Any]) -> str | None:
+    """Say where the observation of a SMACv2 task has the position, in shares of the map.
 
     An agent's own features end with its position, the direction it looks in where its view is a cone, and the one-hot
     of the unit types that a generated team has; the time comes last.

@@ -80,7 +80,7 @@ def test_who_takes_part_is_an_entry_or_a_feature_or_the_contrary(text, source, e
     assert source.read(td["agents"]).tolist() == [expected] * 2
 
 
-@pytest.mark.parametrize("text", ["", "not", "not  alive", "alive[0:1]", "~alive", "alive [0]", "alive[x]"])
+@pytest.mark.parametrize("text", ["", "not ", "not  alive", "alive[0:1]", "~alive", "alive [0]", "alive[x]"])
 def test_other_texts_of_who_takes_part_are_refused(text):
     """The message shows every form."""
     with pytest.raises(ValueError, match=r"^alive=.* is not understood: .* 'alive', .* 'observation\[0\]', .* 'not '"):
