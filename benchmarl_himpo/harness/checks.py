@@ -164,12 +164,12 @@ def _check_task(name: str) -> None:
     needs = TASK_NEEDS.get(task, TASK_NEEDS.get(type(task), ()))
     unmet = {need: found for need in needs if (found := _unmet(need))}
     lacks = [f"{need.distribution or need.module}{need.fits} ({found})" for need, found in unmet.items()]
-    remedies = [f"pip install {' '.join(repr(need.install) for need in unmet)}"] if unmet else []
-    remedies += [f"or set {'='.join(need.unless)} instead of the latter" for need in unmet if need.unless]
+    install = " ".join(f"'{need.install}'" for need in unmet)
+    instead = "".join(f" (or set {'='.join(need.unless)} instead of {need.install})" for need in unmet if need.unless)
     game = missing_game() if isinstance(task, Smacv2Task) else {}
     if lacks or game:
-        what, remedy = ", ".join([*lacks, *game]), ", ".join([*remedies, *game.values()])
-        raise RequestError(f"task={name} needs {what}: {remedy}.")
+        remedies = [f"pip install {install}{instead}"] if unmet else []
+        raise RequestError(f"task={name} needs {', '.join([*lacks, *game])}: {'; '.join([*remedies, *game.values()])}.")
 
 
 def _unmet(need: Need) -> str:

@@ -346,7 +346,7 @@ def test_all_that_is_missing_is_named_in_one_sentence_before_anything_is_built(
     (said,) = (line for line in done.stderr.splitlines() if line.startswith("task="))
     assert said.startswith(f"task={TASK} needs smacv2 (not installed), protobuf<3.21 (7.36.2 is installed), StarCraft")
     for needed in (
-        "pip install 'git+https://github.com/oxwhirl/smacv2' 'protobuf<3.21', or set PROTOCOL_BUFFERS",
+        "pip install 'git+https://github.com/oxwhirl/smacv2' 'protobuf<3.21' (or set PROTOCOL_BUFFERS_",
         "https://github.com/Blizzard/s2client-proto",
         "SC2PATH",
         str(tmp_path / "game" / "Maps" / "SMAC_Maps"),
