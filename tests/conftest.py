@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 from support.tiny_overrides import SMALL
 
 import benchmarl_himpo
+from benchmarl_himpo.harness import checks
 from benchmarl_himpo.harness.commands.run import main as run_main
 from benchmarl_himpo.harness.composition import compose
 from benchmarl_himpo.harness.runs.training import load_experiment
@@ -28,6 +29,15 @@ TINY_TASK = "vmas/balance"
 settings.register_profile("ci", derandomize=True, deadline=None)
 settings.register_profile("local", deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip tests that need the game where a run would be refused."""
+    if item.get_closest_marker("needs_sc2"):
+        try:
+            checks._check_task("smacv2/protoss_5_vs_5")
+        except checks.RequestError as error:
+            pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session", autouse=True)

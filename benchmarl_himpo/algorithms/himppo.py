@@ -56,7 +56,7 @@ class Himppo(Ippo):
         part_options: fields of parts that are chosen by name, by option and name.
         observation: what of the observation each level sees, workers first; None: all see all.
         position: where positions stand; ``auto`` looks them up.
-        alive: entry of the agents that says who takes part; ``auto`` looks for ``alive``.
+        alive: where it stands which agents take part; ``auto`` looks it up.
         hidden_dim: size of node states, one number or one per level.
         goal_actor_width: width of the goal actors' encoders, as a share of the model's.
         n_message_rounds: rounds of message passing per step.
@@ -335,6 +335,7 @@ class Himppo(Ippo):
             alive=self.alive,
             send_goals=self.send_goals,
             task=f"{self.experiment.environment_name}/{self.experiment.task_name}",
+            task_options=self.experiment.task.config,
             entries=self.experiment.test_env.full_observation_spec_unbatched[group],
         )
 

@@ -14,7 +14,7 @@ from benchmarl.models.common import ModelConfig
 from tensordict.utils import NestedKey
 from torchrl.data import Composite
 
-from benchmarl_himpo.environments import known_position, observes_no_position
+from benchmarl_himpo.environments import known_alive, known_position, observes_no_position
 from benchmarl_himpo.hierarchy import (
     Hierarchy,
     Memory,
@@ -25,7 +25,7 @@ from benchmarl_himpo.hierarchy import (
     memory_registry,
     neighbours_registry,
 )
-from benchmarl_himpo.hierarchy.group_inputs import PositionSource
+from benchmarl_himpo.hierarchy.group_inputs import AliveSource, PositionSource
 from benchmarl_himpo.objectives import credit_registry
 
 PARTS: dict[str, Mapping[str, type]] = {
@@ -106,6 +106,7 @@ def build_hierarchy(
     alive: str | None,
     send_goals: bool,
     task: str,
+    task_options: Mapping[str, Any],
     entries: Composite,
 ) -> Hierarchy:
     """Build the hierarchy of a group from an algorithm's options.
@@ -122,9 +123,10 @@ def build_hierarchy(
         observed: entries of the group that make up the observation.
         observation: the option, what of these each level sees.
         position: the option; ``"auto"`` looks positions up where a builder needs them.
-        alive: the option; ``"auto"`` looks for the entry ``alive``.
+        alive: the option; ``"auto"`` looks for the entry ``alive``, then looks up the task.
         send_goals: the option.
         task: name of the task, such as ``"vmas/sampling"``.
+        task_options: options of the task.
         entries: what the environment emits for the group. Shape ``[n_agents]``.
 
     Returns:
@@ -153,8 +155,8 @@ def build_hierarchy(
         clustering=cluster,
         neighbours=builders if several else builders[0],
         observation=observed,
-        position=find_position(position, task, entries, needed_by),
-        alive=find_alive_key(alive, entries),
+        position=find_position(position, task, task_options, entries, needed_by),
+        alive=find_alive(alive, task, entries),
         level_observation=observation,
         send_goals=send_goals,
         memory=_build_memory(memory, part_options.get("memory")),
@@ -169,13 +171,16 @@ def _build_memory(memory: Any, fields_of: Mapping[str, Any] | None) -> Memory | 
     return build_part("memory", memory, memory_registry, fields_of)
 
 
-def find_position(position: str | None, task: str, entries: Composite, needed_by: Mapping[str, Any]) -> str | None:
+def find_position(
+    position: str | None, task: str, task_options: Mapping[str, Any], entries: Composite, needed_by: Mapping[str, Any]
+) -> str | None:
     """Find where the agents of a group have their positions.
 
     Args:
         position: ``algorithm.position``; ``"auto"`` takes the entry ``position`` if there is one, else looks up the
             task.
         task: name of the task, such as ``"vmas/sampling"``.
+        task_options: options of the task.
         entries: what the environment emits for the group. Shape ``[n_agents]``.
         needed_by: values of the options that need positions, such as ``{"clustering": "kmeans"}``.
 
@@ -187,10 +192,10 @@ def find_position(position: str | None, task: str, entries: Composite, needed_by
     """
     if not needed_by:
         return None
-    names = {".".join(key) if isinstance(key, tuple) else key: key for key in entries.keys(True, True)}
-    found = position
+    names, found = _names_of(entries), position
     if position == "auto":
-        found = "position" if "position" in names else known_position(*task.split("/", 1))
+        environment_name, _, task_name = task.partition("/")
+        found = "position" if "position" in names else known_position(environment_name, task_name, task_options)
     if found is None:
         raise ValueError(_describe_missing_position(position, task, needed_by))
     source = PositionSource.parse(found)
@@ -235,27 +240,44 @@ def _join(options: Mapping[str, Any]) -> str:
     return " and ".join(f"algorithm.{option}={value}" for option, value in options.items())
 
 
-def find_alive_key(alive: str | None, entries: Composite) -> str | None:
-    """Find the entry that says which agents of a group take part.
+def find_alive(alive: str | None, task: str, entries: Composite) -> str | None:
+    """Find where it stands which agents of a group take part.
 
     Args:
-        alive: ``algorithm.alive``; ``"auto"`` takes the entry ``alive`` if there is one, None takes all agents.
+        alive: ``algorithm.alive``; ``"auto"`` takes the entry ``alive`` if there is one, else looks up the task; None
+            takes all agents.
+        task: name of the task, such as ``"vmas/sampling"``.
         entries: what the environment emits for the group. Shape ``[n_agents]``.
 
     Returns:
-        The key, None where all agents always take part.
+        The source, as :class:`Hierarchy` takes it; None where all agents always take part.
 
     Raises:
-        ValueError: if the group has no such entry.
+        ValueError: if the group has no such entry, or the entry no such feature.
     """
+    names, found = _names_of(entries), alive
     if alive == "auto":
-        return "alive" if "alive" in entries.keys() else None
-    if alive is not None and alive not in entries.keys():
+        found = "alive" if "alive" in names else known_alive(task.partition("/")[0])
+    if found is None:
+        return None
+    source = AliveSource.parse(found)
+    if source.key not in names:
         raise ValueError(
-            f"algorithm.alive={alive} names no entry of the agents, which have {', '.join(map(str, entries.keys()))}"
-            ": name one of these, or set algorithm.alive=null"
+            f"algorithm.alive={alive} names no entry of the agents, which have {', '.join(names)}: name one of these, "
+            "or set algorithm.alive=null"
         )
-    return alive
+    shape, feature = entries[names[source.key]].shape[len(entries.shape) :], source.feature
+    if shape.numel() != 1 if feature is None else len(shape) != 1 or not -shape[0] <= feature < shape[0]:
+        raise ValueError(
+            f"algorithm.alive={alive} is not one number for each agent, of which {source.key} has {[*shape]}: choose a "
+            f"feature that is there, such as '{source.key}[0]', or set algorithm.alive=null"
+        )
+    return found
+
+
+def _names_of(entries: Composite) -> dict[str, NestedKey]:
+    """Keys of a group's entries by their names, in which dots stand for nesting."""
+    return {".".join(key) if isinstance(key, tuple) else key: key for key in entries.keys(True, True)}
 
 
 def check_model(option: str, config: ModelConfig) -> None:

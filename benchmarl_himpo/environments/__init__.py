@@ -2,6 +2,6 @@
 
 from benchmarl_himpo.environments.accelerated import accelerate, is_accelerated
 from benchmarl_himpo.environments.own_task import OwnTask
-from benchmarl_himpo.environments.positions import known_position, observes_no_position
+from benchmarl_himpo.environments.positions import known_alive, known_position, observes_no_position
 
-__all__ = ["OwnTask", "accelerate", "is_accelerated", "known_position", "observes_no_position"]
+__all__ = ["OwnTask", "accelerate", "is_accelerated", "known_alive", "known_position", "observes_no_position"]

@@ -1,11 +1,15 @@
-"""Where agents' positions stand in the observations of BenchMARL's tasks, and which tasks observe none.
+"""Where BenchMARL's tasks tell the positions of agents and which agents live, and which tasks observe no positions.
 
 Measured on VMAS 1.5.2 against the state of its simulation: 19 of BenchMARL's 28 VMAS tasks put the absolute position
-first, three behind the velocity, six nowhere. SMACv2 (BenchMARL sets ``obs_own_pos``) puts it before the one-hot of the
-three unit types.
+first, three behind the velocity, six nowhere.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from benchmarl_himpo.environments import smacv2
 
 _OF_VMAS = {
     "observation[0:2]": """
@@ -16,15 +20,25 @@ _OF_VMAS = {
     None: "simple_adversary simple_crypto simple_push simple_reference simple_speaker_listener wind_flocking",
 }
 _POSITIONS = {f"vmas/{task}": source for source, tasks in _OF_VMAS.items() for task in tasks.split()}
-_OF_EVERY_TASK = {"smacv2": "observation[-5:-3]"}
 
 
-def known_position(environment_name: str, task_name: str) -> str | None:
+def known_position(environment_name: str, task_name: str, options: Mapping[str, Any]) -> str | None:
     """Look up where a task's observation holds the position.
 
-    Takes BenchMARL's names, lower case. Gives a source as ``algorithm.position`` takes it; None where none is known.
+    Takes BenchMARL's names, lower case, and the task's options. Gives a source as ``algorithm.position`` takes it; None
+    where none is known.
     """
-    return _POSITIONS.get(f"{environment_name}/{task_name}", _OF_EVERY_TASK.get(environment_name))
+    if environment_name == "smacv2":
+        return smacv2.position_source(options)
+    return _POSITIONS.get(f"{environment_name}/{task_name}")
+
+
+def known_alive(environment_name: str) -> str | None:
+    """Look up where the tasks of an environment say which agents take part, other than in an entry ``alive``.
+
+    Gives a source as ``algorithm.alive`` takes it; None where none is known.
+    """
+    return smacv2.ALIVE if environment_name == "smacv2" else None
 
 
 def observes_no_position(environment_name: str, task_name: str) -> bool:

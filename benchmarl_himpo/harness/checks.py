@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import NamedTuple
 
 import torch
-from benchmarl.environments import PettingZooTask, Task, task_config_registry
+from benchmarl.environments import PettingZooTask, Smacv2Task, Task, task_config_registry
 from benchmarl.experiment import ExperimentConfig
 from omegaconf import DictConfig
 from packaging.specifiers import SpecifierSet
+
+from benchmarl_himpo.environments.smacv2 import missing_game
 
 LOGGERS = {
     "csv": None,
@@ -29,6 +32,8 @@ class Need(NamedTuple):
     module: str
     fits: str  # versions that work, as pip writes them; "" for all
     install: str  # what pip is told
+    distribution: str = ""  # what pip calls it, where it is not the module's name
+    unless: tuple[str, str] | None = None  # variable of the environment and its value with which any version works
 
 
 _PYGAME = Need("pygame", "", "pygame")
@@ -45,6 +50,17 @@ TASK_NEEDS: dict[type[Task] | Task, tuple[Need, ...]] = {
         Need("pettingzoo", ">=1.25,<1.26", "pettingzoo==1.25.0"),
         _PYGAME,
         Need("pymunk", "<7", "pymunk<7"),
+    ),
+    # Beside the game, see environments/smacv2.py; its protocol is compiled for an older protobuf
+    Smacv2Task: (
+        Need("smacv2", "", "git+https://github.com/oxwhirl/smacv2"),
+        Need(
+            "google.protobuf",
+            "<3.21",
+            "protobuf<3.21",
+            distribution="protobuf",
+            unless=("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", "python"),
+        ),
     ),
 }
 """What BenchMARL's tasks need, by task or by all tasks of an environment, where their own errors do not tell."""
@@ -143,25 +159,37 @@ def model_names_of(model: DictConfig) -> Iterator[str]:
 
 
 def _check_task(name: str) -> None:
-    """Check that the packages that a task of BenchMARL needs are there, in versions that work."""
+    """Check that what a task of BenchMARL needs is there: packages, in versions that work, and a game."""
     task = task_config_registry.get(name)
     needs = TASK_NEEDS.get(task, TASK_NEEDS.get(type(task), ()))
     unmet = {need: found for need in needs if (found := _unmet(need))}
-    if unmet:
-        what = ", ".join(f"{need.module}{need.fits} ({found})" for need, found in unmet.items())
-        install = " ".join(f"'{need.install}'" for need in unmet)
-        raise RequestError(f"task={name} needs {what}: pip install {install}.")
+    lacks = [f"{need.distribution or need.module}{need.fits} ({found})" for need, found in unmet.items()]
+    install = " ".join(f"'{need.install}'" for need in unmet)
+    instead = "".join(f" (or set {'='.join(need.unless)} instead of {need.install})" for need in unmet if need.unless)
+    game = missing_game() if isinstance(task, Smacv2Task) else {}
+    if lacks or game:
+        remedies = [f"pip install {install}{instead}"] if unmet else []
+        raise RequestError(f"task={name} needs {', '.join([*lacks, *game])}: {'; '.join([*remedies, *game.values()])}.")
 
 
 def _unmet(need: Need) -> str:
     """Say what is wrong with an installed package; nothing where all is well."""
-    if find_spec(need.module) is None:
+    if need.unless is not None and os.environ.get(need.unless[0]) == need.unless[1]:
+        return ""
+    if not _is_installed(need.module):
         return "not installed"
     try:
-        found = version(need.module)
+        found = version(need.distribution or need.module)
     except PackageNotFoundError:
         return ""  # installed under another name, so of no version that is known
     return "" if SpecifierSet(need.fits).contains(found, prereleases=True) else f"{found} is installed"
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # nor is the package that it is in
+        return False
 
 
 def _check_batches(config: ExperimentConfig, on_policy: bool) -> None:

@@ -112,6 +112,42 @@ class PositionSource:
 
 
 @dataclass(frozen=True)
+class AliveSource:
+    """Where the entries of a group say which of its agents take part.
+
+    Args:
+        key: entry of the group, dots for nesting: ``"alive"``.
+        feature: number of the one of its features that says it; None: it has one number for each agent.
+        of_others: whether the entry is true of the agents that take no part.
+    """
+
+    key: str
+    feature: int | None = None
+    of_others: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> AliveSource:
+        """Read ``"key"`` or ``"key[i]"``, of which ``"not key[i]"`` is the contrary.
+
+        Raises:
+            ValueError: if the text has another form.
+        """
+        match = re.fullmatch(r"(not )?([\w.]+)(?:\[(-?\d+)\])?", text)
+        if match is None:
+            raise ValueError(
+                f"alive={text!r} is not understood: write the name of an entry of the agents such as 'alive', or one "
+                "feature such as 'observation[0]', with 'not ' before it if it is true of the dead"
+            )
+        return cls(match[2], None if match[3] is None else int(match[3]), match[1] is not None)
+
+    def read(self, group_td: TensorDictBase) -> Tensor:
+        """Agents that take part. Shape ``[*B, n_agents]``, bool."""
+        entry = group_td.get(tuple(self.key.split(".")))
+        flag = entry.reshape(group_td.shape) if self.feature is None else entry[..., self.feature]
+        return ~flag.bool() if self.of_others else flag.bool()
+
+
+@dataclass(frozen=True)
 class GroupInputs:
     """Reader of one agent group.
 
@@ -119,8 +155,7 @@ class GroupInputs:
         group: the agent group.
         observation_keys: entries of the observation, relative to the group.
         position_source: where positions stand, None where no builder needs them.
-        alive_key: entry of the group that says which agents take part, ``[*B, n_agents]`` or ``[*B, n_agents, 1]``;
-            None: all.
+        alive_source: where it stands which agents take part, None: all do.
         views: what of the observation each level sees, workers first, None for all; the last one serves all levels
             above it.
     """
@@ -128,7 +163,7 @@ class GroupInputs:
     group: str
     observation_keys: tuple[NestedKey, ...]
     position_source: PositionSource | None
-    alive_key: str | None
+    alive_source: AliveSource | None
     views: tuple[View | None, ...] = (None,)
 
     @property
@@ -148,8 +183,8 @@ class GroupInputs:
         relative: list[NestedKey] = list(seen)
         if self.position_source is not None:
             relative.append(tuple(self.position_source.key.split(".")))
-        if self.alive_key is not None:
-            relative.append(self.alive_key)
+        if self.alive_source is not None:
+            relative.append(tuple(self.alive_source.key.split(".")))
         return list(dict.fromkeys(unravel_key((self.group, key)) for key in relative))
 
     def _view(self, level: int) -> View:
@@ -194,9 +229,9 @@ class GroupInputs:
     def alive(self, tensordict: TensorDictBase) -> Tensor:
         """Agents that take part. Shape ``[*B, n_agents]``, bool."""
         group_td = tensordict.get(self.group)
-        if self.alive_key is None:
+        if self.alive_source is None:
             return torch.ones(group_td.shape, dtype=torch.bool, device=_device_of(group_td))
-        return group_td.get(self.alive_key).reshape(group_td.shape).bool()
+        return self.alive_source.read(group_td)
 
 
 def _device_of(group_td: TensorDictBase) -> torch.device:

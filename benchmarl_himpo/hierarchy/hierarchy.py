@@ -15,7 +15,7 @@ from torchrl.envs import EnvBase, TensorDictPrimer
 
 from benchmarl_himpo.hierarchy.clustering import Clustering
 from benchmarl_himpo.hierarchy.goals import GoalSpace
-from benchmarl_himpo.hierarchy.group_inputs import GroupInputs, PositionSource, parse_view
+from benchmarl_himpo.hierarchy.group_inputs import AliveSource, GroupInputs, PositionSource, parse_view
 from benchmarl_himpo.hierarchy.hierarchy_graph import HierarchyGraph
 from benchmarl_himpo.hierarchy.keys import HierarchyKeys
 from benchmarl_himpo.hierarchy.layout import HierarchyLayout
@@ -42,7 +42,7 @@ class Hierarchy:
             workers.
         observation: entries of the group that the networks see.
         position: where two-dimensional positions stand, such as ``"observation[0:2]"``; None where nothing needs them.
-        alive: entry of the group that says which agents take part; None: all.
+        alive: where it stands which agents take part, such as ``"alive"`` or ``"not action_mask[0]"``; None: all do.
         level_observation: what of the observation each level sees, workers first: None for all, or a list of entries
             and of features of these, such as ``["observation[0:4]"]``. The last one serves all levels above; None for
             the whole: every level sees all. What a level sees are the encodings of all workers below it by its own
@@ -106,7 +106,8 @@ class Hierarchy:
         entries = tuple(self.observation)
         seen = (None,) if self.level_observation is None else self.level_observation
         views = tuple(None if sources is None else parse_view(sources, entries) for sources in seen)
-        return GroupInputs(self.group, entries, source, self.alive, views)
+        alive = None if self.alive is None else AliveSource.parse(self.alive)
+        return GroupInputs(self.group, entries, source, alive, views)
 
     @property
     def needs_position(self) -> bool:

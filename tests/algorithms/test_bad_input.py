@@ -136,6 +136,9 @@ def assert_one_sentence(error: BaseException, *needed: str) -> None:
         ({"position": "pose[0:2]"}, ("algorithm.position", "pose", "observation")),
         ({"position": "observation[2:4]"}, ("algorithm.position", "observation")),
         ({"alive": "living"}, ("algorithm.alive=living", "algorithm.alive=null")),
+        ({"alive": "observation"}, ("algorithm.alive=observation", "observation[0]", "algorithm.alive=null")),
+        ({"alive": "observation[3]"}, ("algorithm.alive=observation[3]", "observation[0]", "algorithm.alive=null")),
+        ({"alive": "~observation[0]"}, ("algorithm.alive=", "~observation[0]", "'not '")),
         ({"position": None}, ("algorithm.position", "algorithm.clustering=static")),
         ({"gnn_class": "NoSuchConv"}, ("algorithm.gnn_class=NoSuchConv", "null")),
         ({"gnn_class": "no_such_module.Conv"}, ("algorithm.gnn_class=no_such_module.Conv", "null")),
@@ -208,10 +211,10 @@ def test_two_features_that_are_no_position_are_taken_with_a_warning(
 def test_a_scenario_that_nobody_measured_is_asked_where_its_positions_stand() -> None:
     entries = Composite(observation=Unbounded((2, 4)), shape=(2,))
     with pytest.raises(ValueError) as error:
-        find_position("auto", "vmas/my_scenario", entries, {"clustering": "kmeans"})
+        find_position("auto", "vmas/my_scenario", {}, entries, {"clustering": "kmeans"})
     assert_one_sentence(error.value, "vmas/my_scenario", "algorithm.position='observation[0:2]'")
-    assert find_position("observation[0:2]", "vmas/my_scenario", entries, {"clustering": "kmeans"}) is not None
-    assert find_position("auto", "vmas/my_scenario", entries, {}) is None
+    assert find_position("observation[0:2]", "vmas/my_scenario", {}, entries, {"clustering": "kmeans"}) is not None
+    assert find_position("auto", "vmas/my_scenario", {}, entries, {}) is None
 
 
 def test_a_flat_team_without_a_known_position_needs_none(

@@ -4,7 +4,7 @@ import pytest
 import torch
 from benchmarl.environments import VmasTask
 
-from benchmarl_himpo.environments import accelerate, known_position, observes_no_position
+from benchmarl_himpo.environments import accelerate, known_alive, known_position, observes_no_position
 from benchmarl_himpo.hierarchy.group_inputs import PositionSource
 from benchmarl_himpo.host.torchrl import vmas_environment
 
@@ -21,7 +21,7 @@ BEHIND_THE_VELOCITY = {"football", "simple_tag", "simple_world_comm"}
 
 def test_the_table_covers_every_vmas_task():
     """28 tasks: 19 with the position first, three with it behind the velocity, six without."""
-    known = {task.name.lower(): known_position("vmas", task.name.lower()) for task in VmasTask}
+    known = {task.name.lower(): known_position("vmas", task.name.lower(), {}) for task in VmasTask}
     assert len(known) == 28
     assert {name for name, source in known.items() if source is None} == WITHOUT_POSITION
     assert {name for name in known if observes_no_position("vmas", name)} == WITHOUT_POSITION
@@ -38,7 +38,7 @@ def test_the_observation_holds_the_position_where_the_table_says(task):
     env = accelerate(task.get_from_yaml()).get_env_fun(num_envs=2, continuous_actions=True, seed=0, device="cpu")()
     td = env.rand_step(env.reset())["next"]
     agents = {agent.name: agent for agent in vmas_environment(env).agents}
-    source = known_position("vmas", task.name.lower())
+    source = known_position("vmas", task.name.lower(), {})
     has_position = []
     for group, names in env.group_map.items():
         position = torch.stack([agents[name].state.pos for name in names], dim=-2)
@@ -60,24 +60,27 @@ def test_the_observation_holds_the_position_where_the_table_says(task):
         ("vmas", "football", "observation[2:4]"),
         ("vmas", "wind_flocking", None),
         ("vmas", "my_scenario", None),
-        ("smacv2", "protoss_5_vs_5", "observation[-5:-3]"),
         ("pettingzoo", "simple_tag", None),
         ("lbf", "anything", None),
     ],
 )
 def test_positions_are_known_by_environment_and_task(environment, task, expected):
     """A task of the same name in another environment is another task."""
-    assert known_position(environment, task) == expected
+    assert known_position(environment, task, {}) == expected
 
 
 def test_every_source_in_the_table_can_be_read():
     """No entry of the table is a typing error."""
     for task in VmasTask:
-        source = known_position("vmas", task.name.lower())
+        source = known_position("vmas", task.name.lower(), {})
         assert source is None or PositionSource.parse(source).key == "observation"
-    assert PositionSource.parse(known_position("smacv2", "zerg_5_vs_5")).start == -5
 
 
 def test_of_an_unknown_task_nothing_is_claimed():
     """Neither where its positions stand nor that it has none."""
     assert not any(observes_no_position(*name) for name in [("vmas", "my_scenario"), ("smacv2", "any"), ("lbf", "any")])
+
+
+def test_deaths_are_known_of_smacv2_alone():
+    """Elsewhere the entry `alive` tells them."""
+    assert [known_alive(name) for name in ("smacv2", "vmas", "lbf")] == ["not action_mask[0]", None, None]

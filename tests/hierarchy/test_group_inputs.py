@@ -4,7 +4,7 @@ import pytest
 import torch
 from tensordict import TensorDict
 
-from benchmarl_himpo.hierarchy.group_inputs import GroupInputs, PositionSource, group_entry, parse_view
+from benchmarl_himpo.hierarchy.group_inputs import AliveSource, GroupInputs, PositionSource, group_entry, parse_view
 
 
 def _group_td(*shape: int) -> TensorDict:
@@ -62,11 +62,36 @@ def test_features_that_an_entry_does_not_have_are_refused(text):
         PositionSource.parse(text).read(_group_td().get("agents"))
 
 
+@pytest.mark.parametrize(
+    ("text", "source", "expected"),
+    [
+        ("alive", AliveSource("alive"), [True, False, True]),
+        ("not alive", AliveSource("alive", of_others=True), [False, True, False]),
+        ("state.mask[0]", AliveSource("state.mask", 0), [False, True, False]),
+        ("not state.mask[0]", AliveSource("state.mask", 0, True), [True, False, True]),
+        ("not state.mask[-1]", AliveSource("state.mask", -1, True), [False, True, True]),
+    ],
+)
+def test_who_takes_part_is_an_entry_or_a_feature_or_the_contrary(text, source, expected):
+    """Whole entries and nested ones, features from the front and from the end."""
+    assert AliveSource.parse(text) == source
+    td = _group_td(2)
+    td["agents", "state", "mask"] = torch.tensor([[0.0, 5.0, 1.0], [1.0, 5.0, 0.0], [0.0, 5.0, 0.0]]).expand(2, 3, 3)
+    assert source.read(td["agents"]).tolist() == [expected] * 2
+
+
+@pytest.mark.parametrize("text", ["", "not ", "not  alive", "alive[0:1]", "~alive", "alive [0]", "alive[x]"])
+def test_other_texts_of_who_takes_part_are_refused(text):
+    """The message shows every form."""
+    with pytest.raises(ValueError, match=r"^alive=.* is not understood: .* 'alive', .* 'observation\[0\]', .* 'not '"):
+        AliveSource.parse(text)
+
+
 @pytest.mark.parametrize("shape", [(), (2,), (2, 4)])
 def test_a_reader_gives_observation_position_and_liveness(shape):
     """Any batch shape; the observation is a fresh TensorDict."""
     td = _group_td(*shape)
-    inputs = GroupInputs("agents", ("observation",), PositionSource.parse("state.position"), "alive")
+    inputs = GroupInputs("agents", ("observation",), PositionSource.parse("state.position"), AliveSource.parse("alive"))
     assert inputs.keys == [("agents", "observation"), ("agents", "state", "position"), ("agents", "alive")]
     observation = inputs.observation(td, level=0)
     assert observation.shape == (*shape, 3)

@@ -28,6 +28,7 @@ from benchmarl_himpo.environments.tasks import TASKS
 from benchmarl_himpo.harness.composition import compose
 from benchmarl_himpo.harness.evaluation.episodes import load_trained, play
 from benchmarl_himpo.harness.runs import CheckpointError
+from benchmarl_himpo.hierarchy.group_inputs import AliveSource, PositionSource
 
 MakeExperiment = Callable[..., Experiment]
 ALGORITHMS = sorted({*algorithm_config_registry, "mappo", "ippo", "qmix", "vdn", "iql"} & {*host_registry})
@@ -206,7 +207,7 @@ def test_masks_are_respected_and_deaths_end_an_agents_return(algorithm: str, mak
 def test_the_hierarchy_reads_positions_and_deaths(make_survival: MakeExperiment) -> None:
     experiment = make_survival("algorithm=himppo")
     inputs = experiment.algorithm.hierarchies["agents"].inputs
-    assert (inputs.position_source.key, inputs.alive_key) == ("position", "alive")
+    assert (inputs.position_source, inputs.alive_source) == (PositionSource("position"), AliveSource("alive"))
     assert inputs.observation_keys == ("observation",)
     experiment.close()
 

@@ -17,7 +17,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from benchmarl_himpo.algorithms import algorithm_config_registry
 from benchmarl_himpo.harness.composition import compose
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PAGES = {str(page.relative_to(ROOT)): page.read_text(encoding="utf-8") for page in (ROOT / "docs").rglob("*.md")}
 RUNS = ["docs/how_to/torchrl.md", "docs/how_to/own_parts.md", "docs/how_to/metrics.md"]
 """Pages whose Python is not executed when the site is built."""

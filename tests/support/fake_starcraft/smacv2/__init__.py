@@ -1,0 +1,1 @@
+"""A fake of SMACv2, see `env.py`."""
