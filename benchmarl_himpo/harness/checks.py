@@ -13,6 +13,8 @@ from benchmarl.experiment import ExperimentConfig
 from omegaconf import DictConfig
 from packaging.specifiers import SpecifierSet
 
+from benchmarl_himpo.environments.pettingzoo.task import MpeTask, OwnParallelTask, SislTask
+
 LOGGERS = {
     "csv": None,
     "wandb": "pip install 'benchmarl_himpo[wandb]'",
@@ -24,7 +26,7 @@ LOGGERS = {
 
 
 class Need(NamedTuple):
-    """A package that a task needs beside BenchMARL."""
+    """A package that a task needs beside what is always installed."""
 
     module: str
     fits: str  # versions that work, as pip writes them; "" for all
@@ -32,6 +34,8 @@ class Need(NamedTuple):
 
 
 _PYGAME = Need("pygame", "", "pygame")
+_EXTRA = "benchmarl_himpo[pettingzoo]"
+_PETTINGZOO = Need("pettingzoo", ">=1.25", _EXTRA)
 TASK_NEEDS: dict[type[Task] | Task, tuple[Need, ...]] = {
     # TorchRL does not find the MPE tasks of 1.26, which has no waterworld, and cannot import 1.27, whatever the task;
     # waterworld fails with numpy 2 in 1.24, and with pymunk 7 in 1.25
@@ -46,8 +50,18 @@ TASK_NEEDS: dict[type[Task] | Task, tuple[Need, ...]] = {
         _PYGAME,
         Need("pymunk", "<7", "pymunk<7"),
     ),
+    MpeTask: (_PETTINGZOO, Need("mpe2", "", _EXTRA)),
+    SislTask: (_PETTINGZOO, Need("pygame", "", _EXTRA), Need("Box2D", "", _EXTRA)),
+    OwnParallelTask: (_PETTINGZOO,),
 }
-"""What BenchMARL's tasks need, by task or by all tasks of an environment, where their own errors do not tell."""
+"""What tasks need, by task or by all tasks of an environment, where their own errors do not tell."""
+OURS_INSTEAD = {
+    task: f"{ours.env_name()}/{ours.name.lower()}"
+    for task in PettingZooTask
+    for ours in (*MpeTask, *SislTask)
+    if ours.name == task.name
+}
+"""Our tasks of the same simulations as BenchMARL's, by these."""
 
 
 class RequestError(ValueError):
@@ -143,14 +157,16 @@ def model_names_of(model: DictConfig) -> Iterator[str]:
 
 
 def _check_task(name: str) -> None:
-    """Check that the packages that a task of BenchMARL needs are there, in versions that work."""
+    """Check that the packages that a task needs are there, in versions that work."""
     task = task_config_registry.get(name)
     needs = TASK_NEEDS.get(task, TASK_NEEDS.get(type(task), ()))
     unmet = {need: found for need in needs if (found := _unmet(need))}
     if unmet:
         what = ", ".join(f"{need.module}{need.fits} ({found})" for need, found in unmet.items())
-        install = " ".join(f"'{need.install}'" for need in unmet)
-        raise RequestError(f"task={name} needs {what}: pip install {install}.")
+        install = " ".join(dict.fromkeys(f"'{need.install}'" for need in unmet))
+        ours = OURS_INSTEAD.get(task) if "pettingzoo" in {need.module for need in unmet} else None
+        instead = "" if ours is None else f", or choose task={ours}, which runs with the newest: pip install '{_EXTRA}'"
+        raise RequestError(f"task={name} needs {what}: pip install {install}{instead}.")
 
 
 def _unmet(need: Need) -> str:
