@@ -49,6 +49,7 @@ class ParallelEnvClass(PettingZooClass):
 
     Attributes:
         config_class: dataclass of the options.
+        is_closed: whether environments are closed.
         options: the options, checked.
 
     Raises:
@@ -56,6 +57,7 @@ class ParallelEnvClass(PettingZooClass):
     """
 
     config_class: ClassVar[type[ParallelEnvConfig]] = ParallelEnvConfig
+    is_closed: ClassVar[bool] = True
 
     def __init__(self, name: str, config: dict[str, Any]) -> None:
         check_option_names(self.config_class, self.env_name(), config)
@@ -144,7 +146,7 @@ class ParallelEnvClass(PettingZooClass):
         values: dict[str, Any] = {MAX_CYCLES: self.options.max_steps + 1, CONTINUOUS: is_continuous}
         arguments = {**self.options.env_kwargs, **{name: values[name] for name in self._arguments_taken(make)}}
         try:
-            team = Team(make(**arguments), self.options.max_steps, self.positions)
+            team = Team(make(**arguments), self.options.max_steps, self.positions, self.is_closed)
             return TeamEnv(team, self.has_state() and team.has_state, seed, device)
         except Exception as error:  # whatever the user's code raises
             raise ValueError(
@@ -155,6 +157,8 @@ class ParallelEnvClass(PettingZooClass):
 
 class MpeClass(ParallelEnvClass):
     """Tasks of mpe2, with their agents' positions."""
+
+    is_closed = False  # that quits pygame for all environments of the process, and they draw no more text
 
     def positions(self, env: Any) -> Mapping[str, Any]:
         """Where the agents of the world are, in its units."""

@@ -24,6 +24,7 @@ class Team(BaseParallelWrapper):
         env: the environment.
         max_steps: length of an episode, in env steps, at which those who are left are truncated.
         positions: reads the positions of agents; where it cannot, the entry ``position`` of ``infos`` is read, if any.
+        is_closed: whether the environment is closed with the team.
 
     Attributes:
         alive: agents that take part in the next step, by name; after a time-out those that would.
@@ -34,14 +35,14 @@ class Team(BaseParallelWrapper):
         ValueError: if it has no agents, or tells wrongly of masks or positions.
     """
 
-    def __init__(self, env: ParallelEnv, max_steps: int, positions: Positions) -> None:
+    def __init__(self, env: ParallelEnv, max_steps: int, positions: Positions, is_closed: bool) -> None:
         if not isinstance(env, ParallelEnv):
             raise TypeError(f"it gives a {type(env).__name__}, which is no ParallelEnv of PettingZoo")
         if not env.possible_agents:
             raise ValueError("it has no agents: possible_agents is empty")
         super().__init__(env)
         self.agents = list(env.possible_agents)
-        self._max_steps, self._positions, self._n_steps = max_steps, positions, 0
+        self._max_steps, self._positions, self._is_closed, self._n_steps = max_steps, positions, is_closed, 0
         self.alive: dict[str, bool] = {}
         self.position: dict[str, np.ndarray] = {}
         self._ended: dict[str, tuple[bool, bool]] = {}
@@ -80,6 +81,11 @@ class Team(BaseParallelWrapper):
             {agent: truncated for agent, (_, truncated) in self._ended.items()},
             self._tell_masks(infos),
         )
+
+    def close(self) -> None:
+        """Close the environment, if it is to be."""
+        if self._is_closed:
+            self.env.close()
 
     def state(self) -> np.ndarray:
         """The state of the simulation, in one type of numbers."""

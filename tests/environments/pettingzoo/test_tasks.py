@@ -86,6 +86,23 @@ def test_walkers_that_fall_leave_and_the_others_go_on() -> None:
     assert n_left > 0
 
 
+@pytest.mark.parametrize("name", ["mpe/simple_reference", "sisl/multiwalker"])
+def test_pictures_need_no_display_and_survive_the_end_of_another_environment(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of agents that speak, too: mpe2 draws what they say."""
+    monkeypatch.delenv("DISPLAY", raising=False)
+    task, env = make_env(name)
+    _, other = make_env(name)
+    other.close()
+    env.rollout(2)
+    assert task.has_render(env)
+    picture = type(task).render_callback(None, env, None)
+    assert picture.ndim == 3
+    assert picture.shape[-1] == 3
+    assert picture.min() < picture.max()
+
+
 # Algorithms
 
 
