@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +14,8 @@ from tensordict import TensorDictBase
 from torchrl.envs.utils import check_env_specs
 
 from benchmarl_himpo.environments.tasks import TASKS
+from benchmarl_himpo.harness.composition import compose
+from benchmarl_himpo.harness.runs.training import CommandError, train
 
 pytest.importorskip("mpe2", reason="needs the extra pettingzoo: pip install 'benchmarl_himpo[pettingzoo]'")
 
@@ -101,6 +105,18 @@ def test_pictures_need_no_display_and_survive_the_end_of_another_environment(
     assert picture.ndim == 3
     assert picture.shape[-1] == 3
     assert picture.min() < picture.max()
+
+
+def test_without_the_extra_a_run_says_what_to_install_before_anything_is_written(
+    tiny_overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = compose([*tiny_overrides, "algorithm=ippo", "task=mpe/simple_spread"], return_hydra_config=True)
+    monkeypatch.setitem(sys.modules, "mpe2", None)
+    with pytest.raises(
+        CommandError, match=r"needs mpe2 \(not installed\): pip install 'benchmarl_himpo\[pettingzoo\]'"
+    ):
+        train(cfg, cfg.hydra.runtime.choices)
+    assert not (tmp_path / "runs").exists()
 
 
 # Algorithms
