@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from benchmarl.algorithms import MappoConfig
 from benchmarl.algorithms import algorithm_config_registry as host_registry
 from benchmarl.environments import task_config_registry
 from omegaconf import OmegaConf
+from support.commands import run_commands, run_python
 from support.tiny_overrides import SMALL
 
 from benchmarl_himpo import PluginError, add_yaml_folder, config, register, register_algorithm, register_task
@@ -25,14 +27,8 @@ from benchmarl_himpo.harness.records.record import load_record
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "tests" / "plugin_package"
+PAGE = ROOT / "docs" / "how_to" / "own_task.md"
 OWN = ["algorithm=himppo_chain", "task=escort/pair", "task.max_steps=10"]
-COMMANDS = """
-import json, sys
-from importlib import import_module
-for command, *arguments in json.loads(sys.argv[1]):
-    sys.argv = [command, *arguments]
-    import_module(f"benchmarl_himpo.{command}").main()
-"""
 
 
 @pytest.fixture(scope="session")
@@ -50,24 +46,11 @@ def overrides() -> list[str]:
     return [*SMALL, *OWN]
 
 
-def python(site: Path, cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), str(site)])}
-    command = [sys.executable, *arguments]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
-
-
-def commands(site: Path, cwd: Path, *given: list[str]) -> str:
-    """Give commands one after another to a process that has imported nothing else; returns what it printed."""
-    done = python(site, cwd, "-c", COMMANDS, json.dumps(given))
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 def test_every_command_takes_what_an_installed_plugin_has(site: Path, overrides: list[str], tmp_path: Path) -> None:
     runs, sweep, report = (str(tmp_path / name) for name in ("runs", "sweep", "report"))
-    said = commands(
-        site,
+    said = run_commands(
         tmp_path,
+        [site],
         ["run", *overrides, f"experiment.save_folder={runs}"],
         ["resume", runs, "experiment.max_n_frames=120"],
         ["evaluate", runs, "episodes=2", "task.n_guards=3,4"],
@@ -106,13 +89,48 @@ def test_each_command_is_a_process_of_its_own(
         ["report", "sweep", "output=report"],
     ):
         run = next((str(file.parent) for file in tmp_path.glob("*/run.yaml")), "")
-        done = python(site, tmp_path, "-m", "benchmarl_himpo", *(run if word == "RUN" else word for word in command))
+        done = run_python(
+            tmp_path, [site], "-m", "benchmarl_himpo", *(run if word == "RUN" else word for word in command)
+        )
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+def page_blocks(kind: str) -> list[str]:
+    return re.findall(rf"```{kind}\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_page_on_own_tasks_do_what_it_says(site: Path, tmp_path: Path) -> None:
+    """On tiny runs of one seed; the first line is what the fixture has done."""
+    (block,) = page_blocks("bash")
+    install, *lines = [shlex.split(line)[1:] for line in block.splitlines()]
+    assert install == ["install", "./himpo_escort"]
+    small = [*SMALL, "task.max_steps=10"]
+    for command, *arguments in lines:
+        run = next((str(file.parent) for file in tmp_path.glob("outputs/*/*/himppo_*/run.yaml")), "")
+        of_test = {
+            "RUN_DIR": run,
+            "experiment.max_n_frames=600000": "experiment.max_n_frames=120",
+            "seed=range(5)": "seed=0",
+        }
+        given = [*(small if command in ("run", "sweep") else []), *(of_test.get(word, word) for word in arguments)]
+        done = run_python(tmp_path, [site], "-m", "benchmarl_himpo", command, *given)
+        assert done.returncode == 0, done.stdout + done.stderr
+        if command == "resume":
+            assert "true, as if it had not been interrupted" in done.stdout
+    assert len(list((tmp_path / "outputs" / "escort").glob("*/record.json"))) == 3
+    (report,) = tmp_path.rglob("report.json")
+    assert "escort/pair" in report.read_text()
+
+
+def test_the_environment_of_the_page_keeps_its_specs(site: Path, tmp_path: Path) -> None:
+    done = run_python(tmp_path, [site], "-W", "error::UserWarning:torchrl", "-c", page_blocks("python")[-1])
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow
 def test_benchmarls_own_command_finds_it_too(site: Path, overrides: list[str], tmp_path: Path) -> None:
-    done = python(site, tmp_path, "-m", "benchmarl.run", *overrides, "experiment.loggers=[]")
+    done = run_python(tmp_path, [site], "-m", "benchmarl.run", *overrides, "experiment.loggers=[]")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "without type checks" not in done.stderr
     assert len(list(tmp_path.rglob("himppochain_pair_*/checkpoints/checkpoint_80.pt"))) == 1
@@ -122,10 +140,10 @@ def test_benchmarls_own_command_finds_it_too(site: Path, overrides: list[str], t
 def test_without_the_plugin_its_runs_are_not_touched_and_its_name_is_said(
     site: Path, overrides: list[str], tmp_path: Path
 ) -> None:
-    commands(site, tmp_path, ["run", *overrides, f"experiment.save_folder={tmp_path}"])
+    run_commands(tmp_path, [site], ["run", *overrides, f"experiment.save_folder={tmp_path}"])
     (run,) = (file.parent for file in tmp_path.glob("*/run.yaml"))
     before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
-    done = python(tmp_path, tmp_path, "-m", "benchmarl_himpo.resume", str(run), "experiment.max_n_frames=120")
+    done = run_python(tmp_path, [], "-m", "benchmarl_himpo.resume", str(run), "experiment.max_n_frames=120")
     assert done.returncode == 1
     assert done.stderr.startswith("algorithm=himppo_chain has no YAML file here: install the plug-in")
     assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before

@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 README = Path(__file__).resolve().parent.parent / "README.md"
-FOUND = re.findall(r"```(\w+)\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
+PAGE = README.parent / "docs" / "how_to" / "own_task.md"
+FOUND, ON_PAGE = (
+    re.findall(r"```(\w+)\n(.*?)```", file.read_text(encoding="utf-8"), flags=re.DOTALL) for file in (README, PAGE)
+)
 PLUGIN = README.parent / "tests" / "plugin_package"
 BLOCKS = [block for kind, block in FOUND if kind == "python" and "himpo_escort" not in block]
 
@@ -20,11 +23,20 @@ def test_readme_shows_an_experiment_and_the_parts_alone() -> None:
     assert [name in block for block, name in zip(BLOCKS, ("Experiment(", "HimppoLoss("), strict=True)] == [True, True]
 
 
-def test_the_plugin_that_the_readme_shows_is_the_one_that_is_installed_and_used_in_tests() -> None:
-    """All its files but the scenario, and of the metadata the entry point."""
-    shown = [block for _, block in FOUND]
+def test_the_plugin_that_is_shown_is_the_one_that_is_installed_and_used_in_tests() -> None:
+    """Every file of it, its task on the page and the rest here, and of the metadata the entry point."""
+    shown = {"README.md": [block for _, block in FOUND], PAGE.name: [block for _, block in ON_PAGE]}
     files = [file for file in PLUGIN.glob("himpo_escort/**/*.*") if file.suffix in (".py", ".yaml")]
-    assert [file.name for file in files if file.read_text(encoding="utf-8") not in shown] == ["scenario.py"]
+    places = {
+        file.name: [place for place, blocks in shown.items() if file.read_text(encoding="utf-8") in blocks]
+        for file in files
+    }
+    assert places == {
+        "__init__.py": ["README.md"],
+        "himppo_chain.yaml": ["README.md"],
+        "task.py": [PAGE.name],
+        "pair.yaml": [PAGE.name],
+    }
     metadata = (PLUGIN / "pyproject.toml").read_text(encoding="utf-8")
     assert [kind for kind, block in FOUND if kind == "toml" and metadata.endswith(block)] == ["toml"]
 

@@ -1,7 +1,15 @@
 """What the package knows about tasks, what it adds to environments, and its own simulations."""
 
 from benchmarl_himpo.environments.accelerated import accelerate, is_accelerated
-from benchmarl_himpo.environments.own_task import OwnTask
+from benchmarl_himpo.environments.own_task import OwnTask, OwnTaskClass
 from benchmarl_himpo.environments.positions import known_alive, known_position, observes_no_position
 
-__all__ = ["OwnTask", "accelerate", "is_accelerated", "known_alive", "known_position", "observes_no_position"]
+__all__ = [
+    "OwnTask",
+    "OwnTaskClass",
+    "accelerate",
+    "is_accelerated",
+    "known_alive",
+    "known_position",
+    "observes_no_position",
+]

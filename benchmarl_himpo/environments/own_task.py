@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any, ClassVar, cast
 
@@ -29,7 +30,7 @@ class OwnTask(Task):
 
 
 class OwnTaskClass(TaskClass):
-    """One group of agents with discrete actions, whose networks see the entry ``observation`` alone.
+    """Agents with discrete actions unless told otherwise, whose networks see the entry ``observation`` alone.
 
     Args:
         name: name of the task.
@@ -51,11 +52,11 @@ class OwnTaskClass(TaskClass):
         self.options = self.config_class(**config)
 
     def supports_continuous_actions(self) -> bool:
-        """Never."""
+        """No."""
         return False
 
     def supports_discrete_actions(self) -> bool:
-        """Always."""
+        """Yes."""
         return True
 
     def max_steps(self, env: EnvBase) -> int:
@@ -64,7 +65,7 @@ class OwnTaskClass(TaskClass):
 
     def observation_spec(self, env: EnvBase) -> Composite:
         """The observation, without what the environment emits beside it."""
-        return select_entry(env, "observation")
+        return select_entry(env, "observation", self.group_map(env))
 
     def action_spec(self, env: EnvBase) -> Composite:
         """What the agents choose from."""
@@ -95,8 +96,8 @@ def check_option_names(config_class: type, env_name: str, config: dict[str, Any]
         raise ValueError(f"task.{min(missing)} is missing: every option of {env_name} needs a value.")
 
 
-def select_entry(env: EnvBase, name: str) -> Composite:
-    """One entry of what the agents see, as a spec of its own."""
+def select_entry(env: EnvBase, name: str, groups: Iterable[str] = (GROUP,)) -> Composite:
+    """One entry of what the agents of each group see, as a spec of its own."""
     spec = env.full_observation_spec_unbatched
-    agents = spec[GROUP]
-    return Composite({GROUP: Composite({name: agents[name].clone()}, shape=agents.shape)}, device=spec.device)
+    seen = {group: Composite({name: spec[group][name].clone()}, shape=spec[group].shape) for group in groups}
+    return Composite(seen, device=spec.device)

@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from packaging.specifiers import SpecifierSet
 
 from benchmarl_himpo.environments.smacv2 import missing_game
+from benchmarl_himpo.environments.pettingzoo.task import MpeTask, OwnParallelTask, SislTask
 
 LOGGERS = {
     "csv": None,
@@ -27,7 +28,7 @@ LOGGERS = {
 
 
 class Need(NamedTuple):
-    """A package that a task needs beside BenchMARL."""
+    """A package that a task needs beside what is always installed."""
 
     module: str
     fits: str  # versions that work, as pip writes them; "" for all
@@ -37,6 +38,8 @@ class Need(NamedTuple):
 
 
 _PYGAME = Need("pygame", "", "pygame")
+_EXTRA = "benchmarl_himpo[pettingzoo]"
+_PETTINGZOO = Need("pettingzoo", ">=1.25", _EXTRA)
 TASK_NEEDS: dict[type[Task] | Task, tuple[Need, ...]] = {
     # TorchRL does not find the MPE tasks of 1.26, which has no waterworld, and cannot import 1.27, whatever the task;
     # waterworld fails with numpy 2 in 1.24, and with pymunk 7 in 1.25
@@ -62,8 +65,18 @@ TASK_NEEDS: dict[type[Task] | Task, tuple[Need, ...]] = {
             unless=("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", "python"),
         ),
     ),
+    MpeTask: (_PETTINGZOO, Need("mpe2", "", _EXTRA)),
+    SislTask: (_PETTINGZOO, Need("pygame", "", _EXTRA), Need("Box2D", "", _EXTRA)),
+    OwnParallelTask: (_PETTINGZOO,),
 }
-"""What BenchMARL's tasks need, by task or by all tasks of an environment, where their own errors do not tell."""
+"""What tasks need, by task or by all tasks of an environment, where their own errors do not tell."""
+OURS_INSTEAD = {
+    task: f"{ours.env_name()}/{ours.name.lower()}"
+    for task in PettingZooTask
+    for ours in (*MpeTask, *SislTask)
+    if ours.name == task.name
+}
+"""Our tasks of the same simulations as BenchMARL's, by these."""
 
 
 class RequestError(ValueError):
@@ -159,13 +172,16 @@ def model_names_of(model: DictConfig) -> Iterator[str]:
 
 
 def _check_task(name: str) -> None:
-    """Check that what a task of BenchMARL needs is there: packages, in versions that work, and a game."""
+    """Check that what a task needs is there: packages, in versions that work, and a game."""
     task = task_config_registry.get(name)
     needs = TASK_NEEDS.get(task, TASK_NEEDS.get(type(task), ()))
     unmet = {need: found for need in needs if (found := _unmet(need))}
     lacks = [f"{need.distribution or need.module}{need.fits} ({found})" for need, found in unmet.items()]
-    install = " ".join(f"'{need.install}'" for need in unmet)
+    install = " ".join(dict.fromkeys(f"'{need.install}'" for need in unmet))
     instead = "".join(f" (or set {'='.join(need.unless)} instead of {need.install})" for need in unmet if need.unless)
+    ours = OURS_INSTEAD.get(task) if "pettingzoo" in {need.module for need in unmet} else None
+    if ours is not None:
+        instead += f", or choose task={ours}, which runs with the newest: pip install '{_EXTRA}'"
     game = missing_game() if isinstance(task, Smacv2Task) else {}
     if lacks or game:
         remedies = [f"pip install {install}{instead}"] if unmet else []

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torchrl.envs import EnvBase
-
 from benchmarl_himpo.environments.lbf.environment import LbfEnv
 from benchmarl_himpo.environments.lbf.scripts import scripted_policies
 from benchmarl_himpo.environments.sampling_scenario import SamplingScenario
 from benchmarl_himpo.harness.composition import compose
 from benchmarl_himpo.harness.evaluation.episodes import Policy, build_quietly, fixed_episodes, play
+from benchmarl_himpo.harness.reference_returns import mpe_scripts
 from benchmarl_himpo.harness.reference_returns.sampling_scripts import (
     act_greedily,
     act_greedily_discrete,
     bound_returns,
 )
+from benchmarl_himpo.harness.runs import ResumableExperiment
 from benchmarl_himpo.harness.statistics import Estimate, estimate_mean
 
 
@@ -45,7 +45,7 @@ def measure_reference_returns(
     cfg = compose(["algorithm=ippo", *overrides], return_hydra_config=True)
     experiment = build_quietly(cfg, cfg.hydra.runtime.choices, n_episodes)
     references = {}
-    for name, policy in _policies(experiment.test_env).items():
+    for name, policy in _policies(experiment).items():
         returns = play(experiment, seed, policy)
         life = None if returns.life is None else estimate_mean(returns.life, confidence)
         references[name] = ReferenceReturn(estimate_mean(returns.per_agent, confidence), life)
@@ -59,11 +59,14 @@ def measure_reference_returns(
     return references
 
 
-def _policies(env: EnvBase) -> dict[str, Policy]:
+def _policies(experiment: ResumableExperiment) -> dict[str, Policy]:
     """The random policy and the scripted ones of a task, by name."""
+    env = experiment.test_env
     if isinstance(env.base_env, LbfEnv):
         return scripted_policies(env.base_env)
     policies: dict[str, Policy] = {"random": env.rand_action}
     if isinstance(getattr(env, "scenario", None), SamplingScenario):
         policies["greedy"] = act_greedily if env.continuous_actions else act_greedily_discrete
+    if experiment.environment_name == "mpe":
+        policies |= mpe_scripts.scripted_policies(experiment.task_name, env.rand_action)
     return policies

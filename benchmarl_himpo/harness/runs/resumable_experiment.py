@@ -243,6 +243,7 @@ class ResumableExperiment(Experiment):
         generator = own_generator(self.test_env)
         if generator is not None:
             generator.manual_seed(self.seed + 1)
+        self._seeds_apart = self.test_env.batch_size == () and _can_be_seeded(self.test_env, self.seed + 1)
 
     def _setup_algorithm(self) -> None:
         self.env_func: Callable[[], EnvBase]
@@ -271,19 +272,23 @@ class ResumableExperiment(Experiment):
 
     def _setup_collector(self) -> None:
         super()._setup_collector()
+        if self._seeds_apart:
+            self._begin_episodes(self.seed)
         self._simulation, self._test_simulation = SimulationState(training_env(self)), SimulationState(self.test_env)
 
     def _collection_loop(self) -> None:
         if self.resumed:
             restore_random_state(self._random_state, training_env(self))
-            if not self._episodes_go_on and not self.config.collect_with_grad:
-                self.collector.reset()
+            if not self._episodes_go_on:
+                self._begin_episodes(self.seed + self.total_frames)
         super()._collection_loop()
 
     def _evaluation_loop(self) -> None:
         devices = list(range(torch.cuda.device_count()))
         with torch.random.fork_rng(devices), vmas_generators(self._evaluation_random_state):
             torch.manual_seed(self.seed + 1 + self.n_iters_performed)
+            if self._seeds_apart:
+                self.test_env.set_seed(self.seed + 1 + self.n_iters_performed)
             super()._evaluation_loop()
 
     def _save_experiment(self) -> None:
@@ -402,6 +407,16 @@ class ResumableExperiment(Experiment):
                 if name in coefficients[group]:
                     buffer.copy_(coefficients[group][name])
 
+    def _begin_episodes(self, seed: int) -> None:
+        """Begin an episode in each training environment.
+
+        Those that are stepped one by one draw from seeds of their own: BenchMARL builds all of them with the same one.
+        """
+        if self._seeds_apart:
+            training_env(self).set_seed(seed)
+        if not self.config.collect_with_grad:
+            self.collector.reset()
+
     def _summaries(self) -> list[SummaryCallback]:
         return [callback for callback in self.callbacks if isinstance(callback, SummaryCallback)]
 
@@ -442,6 +457,15 @@ def _differences(found: Mapping[Any, Any], own: Mapping[Any, Any]) -> Iterator[t
     for key in [*own, *(key for key in found if key not in own)]:
         if found.get(key) != own.get(key):
             yield key, found.get(key, "missing"), own.get(key, "missing")
+
+
+def _can_be_seeded(env: EnvBase, seed: int) -> bool:
+    """Seed an environment where that is possible, and tell whether it was."""
+    try:
+        env.set_seed(seed)
+    except NotImplementedError:
+        return False
+    return True
 
 
 def _build(env_func: Callable[[], EnvBase]) -> EnvBase:

@@ -28,6 +28,7 @@ from benchmarl_himpo.algorithms import algorithm_config_registry
 from benchmarl_himpo.config import CONF_DIR
 from benchmarl_himpo.environments.lbf.task import LbfTask
 from benchmarl_himpo.environments.sampling_scenario import SamplingScenario
+from benchmarl_himpo.environments.tasks import TASKS
 from benchmarl_himpo.harness import checks
 from benchmarl_himpo.harness.callbacks import SummaryCallback, VideoCallback
 from benchmarl_himpo.harness.commands import run
@@ -249,6 +250,9 @@ def _fake_packages(monkeypatch: pytest.MonkeyPatch, installed: dict[str, str]) -
 
 PETTINGZOO_TASKS = sorted(f"pettingzoo/{task.name.lower()}" for task in PettingZooTask)
 MPE_TASKS = [task for task in PETTINGZOO_TASKS if "/simple_" in task]
+INSTEAD = {task: task.replace("pettingzoo", "mpe") for task in MPE_TASKS} | {
+    "pettingzoo/multiwalker": "sisl/multiwalker"
+}
 
 
 @pytest.mark.parametrize("task", PETTINGZOO_TASKS)
@@ -276,10 +280,37 @@ def test_versions_of_pettingzoo_that_do_not_work_are_refused(
         if task in fitting:
             checks._check_task(task)
         else:
-            with pytest.raises(
-                checks.RequestError, match=rf"task={task} .*\({pettingzoo} is installed\).*1\.25\.0'\.$"
-            ):
+            instead = "" if task.endswith("waterworld") else rf", or choose task={INSTEAD[task]}, .*\[pettingzoo\]'"
+            sentence = rf"task={task} .*\({pettingzoo} is installed\).*1\.25\.0'{instead}\.$"
+            with pytest.raises(checks.RequestError, match=sentence):
                 checks._check_task(task)
+
+
+@pytest.mark.parametrize(
+    ("task", "installed", "missing"),
+    [
+        ("mpe/simple_spread", {}, r"pettingzoo>=1\.25 \(not installed\), mpe2 \(not installed\)"),
+        ("mpe/simple_tag", {"pettingzoo": "1.27.0"}, r"mpe2 \(not installed\)"),
+        ("mpe/simple_tag", {"pettingzoo": "1.24.3", "mpe2": "1.0.0"}, r"pettingzoo>=1\.25 \(1\.24\.3 is installed\)"),
+        ("sisl/multiwalker", {"pettingzoo": "1.27.0", "pygame": "2.6.1"}, r"Box2D \(not installed\)"),
+        ("pettingzoo/own", {}, r"pettingzoo>=1\.25 \(not installed\)"),
+    ],
+)
+def test_our_tasks_name_the_extra_that_they_need(
+    task: str, installed: dict[str, str], missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _fake_packages(monkeypatch, installed)
+    sentence = rf"task={task} needs {missing}: pip install 'benchmarl_himpo\[pettingzoo\]'\.$"
+    with pytest.raises(checks.RequestError, match=sentence):
+        checks._check_task(task)
+
+
+def test_our_tasks_run_where_benchmarls_are_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"pettingzoo": "1.27.0", "mpe2": "1.0.0", "pygame": "2.6.1", "Box2D": "2.3.10"}
+    _fake_packages(monkeypatch, found)
+    assert set(INSTEAD.values()) == {name for name in TASKS if name.startswith(("mpe/", "sisl/"))}
+    for name in INSTEAD.values():
+        checks._check_task(name)
 
 
 def test_waterworld_needs_an_older_pymunk_and_is_not_told_to_install_what_is_there(
@@ -317,6 +348,7 @@ def test_the_command_says_what_a_task_needs(call_command: RunCommand, tmp_path: 
     done = call_command("algorithm=ippo", "task=pettingzoo/simple_tag", cwd=tmp_path)
     assert done.returncode == 1
     assert "task=pettingzoo/simple_tag needs pettingzoo<1.26 (not installed)" in done.stderr
+    assert "task=mpe/simple_tag" in done.stderr
     assert "Traceback" not in done.stderr
 
 

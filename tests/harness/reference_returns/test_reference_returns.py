@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from tensordict import TensorDict
 
 from benchmarl_himpo.environments import accelerate
 from benchmarl_himpo.harness.commands import reference_returns as command
+from benchmarl_himpo.harness.reference_returns import mpe_scripts
 from benchmarl_himpo.harness.reference_returns.measurement import measure_reference_returns
 from benchmarl_himpo.harness.reference_returns.reference_returns import ReferenceReturns, load_reference_returns
 from benchmarl_himpo.harness.reference_returns.sampling_scripts import act_greedily, bound_returns
@@ -81,9 +84,17 @@ def test_nobody_earns_more_than_the_bound() -> None:
     torch.testing.assert_close(everything, bound_returns(scenario, max_steps=20_000))
 
 
+NEEDS_MPE = pytest.mark.skipif(find_spec("mpe2") is None, reason="needs the extra pettingzoo")
+
+
 @pytest.mark.parametrize(
     "task",
-    ["vmas/sampling", "lbfws/easy", *(pytest.param(f"lbfws/{t}", marks=pytest.mark.slow) for t in ("medium", "hard"))],
+    [
+        "vmas/sampling",
+        "lbfws/easy",
+        *(pytest.param(f"lbfws/{name}", marks=pytest.mark.slow) for name in ("medium", "hard")),
+        *(pytest.param(f"mpe/{name}", marks=[pytest.mark.slow, NEEDS_MPE]) for name in mpe_scripts.TARGETS),
+    ],
 )
 def test_the_stored_reference_returns_are_what_is_measured(task: str) -> None:
     """On fewer episodes than stored, at five times the standard error."""
@@ -95,6 +106,30 @@ def test_the_stored_reference_returns_are_what_is_measured(task: str) -> None:
             margin = 0 if estimate is None else 2.5 * (estimate.high - estimate.low) / 2
             assert value == (estimate and pytest.approx(estimate.value, abs=margin + 0.005)), name
     assert set(found) == {name for name, value in returns.items() if value is not None}
+
+
+@pytest.mark.parametrize("is_continuous", [True, False])
+def test_the_script_of_spread_sends_agents_where_all_ways_together_are_shortest(is_continuous: bool) -> None:
+    """Agents at (0, 0) and (1, 0), landmarks at (1, 0) and (0, 1): the first one goes up, the second one stays."""
+    seen = [[0, 0, 0, 0, 1, 0, 0, 1], [0, 0, 1, 0, 0, 0, -1, 1]]  # velocity, position, landmarks as seen from there
+    agents = TensorDict({"observation": torch.tensor(seen).float()}, [2])
+    drawn = torch.full((2, 5), 0.5) if is_continuous else torch.tensor([3, 2])
+    policies = mpe_scripts.scripted_policies("simple_spread", lambda td: td.set(("agent", "action"), drawn.clone()))
+    action = policies["assigned"](TensorDict({"agent": agents}, []))["agent", "action"]
+    expected = [[0.5, 0, 0, 0, 1], [0.5, 0, 0, 0, 0]] if is_continuous else [4, 0]
+    assert action.tolist() == expected
+    assert mpe_scripts.scripted_policies("simple_tag", lambda td: td) == {}
+
+
+def test_the_script_of_reference_goes_where_the_other_one_sees_and_says_what_is_random() -> None:
+    """Of 50 actions, a word and a movement, the word is left alone."""
+    landmarks = [1, 0, -1, 0, 0, -1]  # right, left, below
+    seen = [[0, 0, *landmarks, 0, 0, 1], [0, 0, *landmarks, 0, 1, 0]]  # the other one's colour is the last three
+    agents = TensorDict({"observation": torch.tensor(seen).float()}, [2])
+    drawn = torch.tensor([7 * 5 + 2, 9 * 5 + 4])
+    policies = mpe_scripts.scripted_policies("simple_reference", lambda td: td.set(("agent", "action"), drawn.clone()))
+    action = policies["informed"](TensorDict({"agent": agents}, []))["agent", "action"]
+    assert action.tolist() == [7 * 5 + 1, 9 * 5 + 3]  # left, down
 
 
 def test_the_script_does_the_same_with_discrete_actions() -> None:
