@@ -13,6 +13,8 @@ from benchmarl.experiment import ExperimentConfig
 from omegaconf import DictConfig
 from packaging.specifiers import SpecifierSet
 
+from benchmarl_himpo.environments.smax.task import SmaxTask
+
 LOGGERS = {
     "csv": None,
     "wandb": "pip install 'benchmarl_himpo[wandb]'",
@@ -46,8 +48,9 @@ TASK_NEEDS: dict[type[Task] | Task, tuple[Need, ...]] = {
         _PYGAME,
         Need("pymunk", "<7", "pymunk<7"),
     ),
+    SmaxTask: (Need("jaxmarl", ">=0.2,<0.3", "benchmarl_himpo[smax]"),),
 }
-"""What BenchMARL's tasks need, by task or by all tasks of an environment, where their own errors do not tell."""
+"""What tasks need, by task or by all tasks of an environment, where their own errors do not tell."""
 
 
 class RequestError(ValueError):
@@ -143,7 +146,7 @@ def model_names_of(model: DictConfig) -> Iterator[str]:
 
 
 def _check_task(name: str) -> None:
-    """Check that the packages that a task of BenchMARL needs are there, in versions that work."""
+    """Check that the packages that a task needs are there, in versions that work."""
     task = task_config_registry.get(name)
     needs = TASK_NEEDS.get(task, TASK_NEEDS.get(type(task), ()))
     unmet = {need: found for need in needs if (found := _unmet(need))}
