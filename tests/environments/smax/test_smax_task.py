@@ -118,7 +118,7 @@ def test_every_algorithm_trains_and_resumes_exactly_in_the_middle_of_battles(
 
 @needs_smax
 def test_win_rates_stand_beside_returns_in_logs_evaluations_records_and_reports(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sweep, "fingerprint", lambda: FINGERPRINT)
     monkeypatch.setitem(ENGINES, "here", run_here)
@@ -131,7 +131,9 @@ def test_win_rates_stand_beside_returns_in_logs_evaluations_records_and_reports(
     assert first.metrics.keys() == {"win_rate"}
     assert all(0 <= rate <= 1 for rate in read_rows(run, "collection_agents_win_rate"))
     evaluate.main([str(run), f"episodes={N_ENVS}"])
-    assert "| per agent | team | win rate |" in capsys.readouterr().out
+    (evaluated,) = json.loads((run / "evaluation.json").read_text())["results"]
+    assert set(evaluated["episodes"]["win_rate"]) <= {0.0, 1.0}
+    assert evaluated["win_rate"]["value"] == sum(evaluated["episodes"]["win_rate"]) / N_ENVS
     report.main([str(folder), f"output={tmp_path / 'report'}"])
     data = json.loads((tmp_path / "report" / "report.json").read_text())
     (task,) = data["analysis"]["tasks"]

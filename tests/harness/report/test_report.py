@@ -301,6 +301,14 @@ def test_curves_are_means_at_the_points_of_runs(write: Write) -> None:
     assert set(curve.runs) == {0, 1, 2}
 
 
+def test_runs_that_were_evaluated_once_have_no_curve_over_minutes(write: Write) -> None:
+    """They have no time in common."""
+    once = {"evaluation_frames": [0], "evaluation_returns": [[1.0, 2.0]]}
+    folder = write(*(make_record(seed=seed, evaluation_seconds=[60.0 + seed], **once) for seed in range(2)))
+    curves = task_curves(collect([folder]), "vmas/sampling", 0.95)
+    assert (list(curves["frames"]), list(curves["minutes"])) == (["himppo"], [])
+
+
 def test_nothing_is_made_up_before_and_after_a_run() -> None:
     assert interpolate(([10.0, 20.0], [1.0, 3.0]), [5.0, 10.0, 15.0, 20.0, 25.0]).tolist() == pytest.approx(
         [math.nan, 1.0, 2.0, 3.0, math.nan], nan_ok=True
