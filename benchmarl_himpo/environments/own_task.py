@@ -85,11 +85,9 @@ class OwnTaskClass(TaskClass):
     @staticmethod
     def log_info(batch: TensorDictBase) -> dict[str, float]:
         """Means of the metrics that the environment tells, over the episodes that ended in a batch, if any did."""
-        is_last = batch.get(("next", "done")).squeeze(-1)
-        if not is_last.any():
-            return {}
         metrics = find_metrics(batch, GROUP)
-        return {f"collection/{GROUP}/{name}": entry[is_last].mean().item() for name, entry in metrics.items()}
+        ended = {name: entry[batch.get(("next", "done")).squeeze(-1)] for name, entry in metrics.items()}
+        return {f"collection/{GROUP}/{name}": entry.mean().item() for name, entry in ended.items() if len(entry)}
 
 
 def check_option_names(config_class: type, env_name: str, config: dict[str, Any]) -> None:

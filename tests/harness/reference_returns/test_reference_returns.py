@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from benchmarl.environments import VmasTask
+from support.smax import needs_smax
 from tensordict import TensorDict
 
 from benchmarl_himpo.environments import accelerate
@@ -83,7 +84,12 @@ def test_nobody_earns_more_than_the_bound() -> None:
 
 @pytest.mark.parametrize(
     "task",
-    ["vmas/sampling", "lbfws/easy", *(pytest.param(f"lbfws/{t}", marks=pytest.mark.slow) for t in ("medium", "hard"))],
+    [
+        "vmas/sampling",
+        "lbfws/easy",
+        *(pytest.param(f"lbfws/{t}", marks=pytest.mark.slow) for t in ("medium", "hard")),
+        *(pytest.param(f"smax/smacv2_{n}_units", marks=[pytest.mark.slow, needs_smax]) for n in (5, 10)),
+    ],
 )
 def test_the_stored_reference_returns_are_what_is_measured(task: str) -> None:
     """On fewer episodes than stored, at five times the standard error."""
