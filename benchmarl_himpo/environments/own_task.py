@@ -8,11 +8,13 @@ from typing import Any, ClassVar, cast
 
 from benchmarl.environments.common import Task, TaskClass
 from omegaconf import DictConfig, OmegaConf
+from tensordict import TensorDictBase
 from torchrl.data import Composite
 from torchrl.envs import EnvBase
 
 from benchmarl_himpo.config import load_yaml
 from benchmarl_himpo.environments.entries import GROUP
+from benchmarl_himpo.environments.metrics import find_metrics
 
 
 class OwnTask(Task):
@@ -80,6 +82,13 @@ class OwnTaskClass(TaskClass):
 
     def info_spec(self, env: EnvBase) -> None:
         """No info."""
+
+    @staticmethod
+    def log_info(batch: TensorDictBase) -> dict[str, float]:
+        """Means of the metrics that the environment tells, over the episodes that ended in a batch, if any did."""
+        metrics = find_metrics(batch, GROUP)
+        ended = {name: entry[batch.get(("next", "done")).squeeze(-1)] for name, entry in metrics.items()}
+        return {f"collection/{GROUP}/{name}": entry.mean().item() for name, entry in ended.items() if len(entry)}
 
 
 def check_option_names(config_class: type, env_name: str, config: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from benchmarl.experiment import Callback
 from tensordict import TensorDictBase, unravel_key
 from torch import Tensor
 
-from benchmarl_himpo.environments.entries import LIFE_KEY
+from benchmarl_himpo.environments.metrics import find_metrics
 from benchmarl_himpo.harness.rendering.display import check_display
 from benchmarl_himpo.harness.rendering.encode import write_mp4
 from benchmarl_himpo.hierarchy.group_inputs import group_entry
@@ -104,20 +104,22 @@ class SummaryCallback(PortableCallback):
         self.evaluation_return = mean_return(rollouts, self.experiment.group_map)
 
 
-class LifeCallback(PortableCallback):
-    """Log the mean life of an agent in evaluations, where the environment tells it.
+class MetricsCallback(PortableCallback):
+    """Log the metrics of evaluations that the environment tells, such as its win rate, as means over episodes.
 
     BenchMARL asks a task what to log beside the returns (``log_info``) in collection alone.
     """
 
     def on_evaluation_end(self, rollouts: list[TensorDictBase]) -> None:
-        """Average the lives."""
+        """Average the metrics."""
         for group in self.experiment.group_map:
-            lives = [rollout.get(("next", group, LIFE_KEY), None) for rollout in rollouts]
-            known = [life[-1].double().mean() for life in lives if life is not None]
-            if known:
-                entry = {f"eval/{group}/life_mean": torch.stack(known).mean().item()}
-                self.experiment.logger.log(entry, step=self.experiment.n_iters_performed)
+            at_end = [find_metrics(rollout[-1], group) for rollout in rollouts]
+            means = {
+                f"eval/{group}/{name}": torch.stack([metrics[name].mean() for metrics in at_end]).mean().item()
+                for name in at_end[0]
+            }
+            if means:
+                self.experiment.logger.log(means, step=self.experiment.n_iters_performed)
 
 
 def mean_return(rollouts: list[TensorDictBase], groups: Iterable[str]) -> float:

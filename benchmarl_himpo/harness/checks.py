@@ -14,8 +14,9 @@ from benchmarl.experiment import ExperimentConfig
 from omegaconf import DictConfig
 from packaging.specifiers import SpecifierSet
 
-from benchmarl_himpo.environments.smacv2 import missing_game
 from benchmarl_himpo.environments.pettingzoo.task import MpeTask, OwnParallelTask, SislTask
+from benchmarl_himpo.environments.smacv2 import missing_game
+from benchmarl_himpo.environments.smax.task import SmaxTask
 
 LOGGERS = {
     "csv": None,
@@ -68,6 +69,7 @@ TASK_NEEDS: dict[type[Task] | Task, tuple[Need, ...]] = {
     MpeTask: (_PETTINGZOO, Need("mpe2", "", _EXTRA)),
     SislTask: (_PETTINGZOO, Need("pygame", "", _EXTRA), Need("Box2D", "", _EXTRA)),
     OwnParallelTask: (_PETTINGZOO,),
+    SmaxTask: (Need("jaxmarl", ">=0.2,<0.3", "benchmarl_himpo[smax]"),),
 }
 """What tasks need, by task or by all tasks of an environment, where their own errors do not tell."""
 OURS_INSTEAD = {

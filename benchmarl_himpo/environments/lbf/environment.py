@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from tensordict import TensorDict, TensorDictBase
+from tensordict import TensorDictBase
 from torch import Tensor
-from torchrl.data import Binary, Categorical, Composite, Unbounded
-from torchrl.envs import EnvBase
+from torchrl.data import Categorical, Unbounded
 
 from benchmarl_himpo.environments.entries import GROUP
 from benchmarl_himpo.environments.lbf.observation import observation_size, observe
@@ -18,6 +17,7 @@ from benchmarl_himpo.environments.lbf.render import render_board
 from benchmarl_himpo.environments.lbf.rules import N_ACTIONS, NONE, find_choices, load, move
 from benchmarl_himpo.environments.lbf.state import State
 from benchmarl_himpo.environments.lbf.survival import live, regrow
+from benchmarl_himpo.environments.stocked_env import StockedEnv
 
 
 class Seen(NamedTuple):
@@ -29,7 +29,7 @@ class Seen(NamedTuple):
     is_beside: Tensor  # [B, n_agents, n_foods], bool: foods that the agent may load
 
 
-class LbfEnv(EnvBase):
+class LbfEnv(StockedEnv):
     """Level-Based Foraging, rules of lbforaging 2.0.0, many boards at once; with survival if the options have it.
 
     The survival rules and their constants are ours, a reconstruction: the source's are not available.
@@ -45,24 +45,16 @@ class LbfEnv(EnvBase):
         n_envs: boards stepped together.
         seed: of everything random, which is drawn from ``generator`` alone; None for a seed of the system's.
         device: where everything lives.
-
-    Attributes:
-        generator: random numbers of this environment alone.
-        simulation: names of the attributes that hold the state of the simulation, for checkpoints.
     """
 
-    batch_locked = True
-    simulation: ClassVar[tuple[str, ...]] = ("_state", "_seen", "_stock", "_n_taken")
-    _stock: tuple[State, Seen]
-    _n_taken: int
+    _state: State
+    _seen: Seen
 
     def __init__(self, config: LbfConfig, n_envs: int, seed: int | None = None, device: Any = "cpu") -> None:
-        super().__init__(device=device, batch_size=[n_envs])
+        super().__init__(n_envs, seed, device)
         self.config = config
         self._last_cell = torch.tensor(config.field_size, dtype=torch.get_default_dtype(), device=self.device) - 1
-        self.generator = torch.Generator(device=self.device)
-        self._set_seed(seed)
-        self._make_specs(torch.Size([n_envs, config.n_agents]))
+        self._specify()
         self.state = self._new_state(n_envs)
 
     @property
@@ -90,17 +82,6 @@ class LbfEnv(EnvBase):
     # TorchRL's hooks
     ##################
 
-    def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: Any) -> TensorDictBase:
-        is_reset = None if tensordict is None else tensordict.get("_reset", None)
-        boards = None if is_reset is None else is_reset.reshape(self.batch_size).nonzero().squeeze(-1)
-        if boards is None or len(boards) == self.batch_size[0]:
-            self.state = self._new_state(self.batch_size[0])
-            self._empty_stock()
-        else:
-            self._replace(boards)
-        never = torch.zeros(self.batch_size, dtype=torch.bool, device=self.device)
-        return self._emit(never, never)
-
     def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
         reward = self._advance(tensordict.get((GROUP, "action")))
         state = self.state
@@ -110,13 +91,6 @@ class LbfEnv(EnvBase):
         out = self._emit(terminated, truncated)
         out.get(GROUP).set("reward", reward.unsqueeze(-1))
         return out
-
-    def _set_seed(self, seed: int | None) -> None:
-        if seed is None:
-            self.generator.seed()
-        else:
-            self.generator.manual_seed(seed)
-        self._empty_stock()
 
     ##########
     # Its own
@@ -141,20 +115,9 @@ class LbfEnv(EnvBase):
         self.state = state
         return reward.mean(-1, keepdim=True).expand_as(reward).clone() if config.shared_reward else reward
 
-    def _replace(self, boards: Tensor) -> None:
-        """Replace some boards by new ones of the stock, which is drawn whole: a few cost as much as many to draw."""
-        first, end = self._n_taken, self._n_taken + len(boards)
-        if end > self.batch_size[0]:
-            state = self._new_state(self.batch_size[0])
-            self._stock, first, end = (state, self._see(state)), 0, len(boards)
-        self._n_taken = end
-        new, seen = self._stock
-        self._state = State(*(old.index_put((boards,), n[first:end]) for old, n in zip(self._state, new, strict=True)))
-        self._seen = Seen(*(old.index_put((boards,), n[first:end]) for old, n in zip(self._seen, seen, strict=True)))
-
-    def _empty_stock(self) -> None:
-        """Have the next board drawn from where the generator is then: what follows depends on nothing else."""
-        self._n_taken = self.batch_size[0]
+    def _new_games(self, n: int) -> tuple[State, Seen]:
+        state = self._new_state(n)
+        return state, self._see(state)
 
     def _new_state(self, n: int) -> State:
         state = new_boards(n, self.config, self.generator)
@@ -167,7 +130,6 @@ class LbfEnv(EnvBase):
         return Seen(observe(state, self.config), state.agent_position / self._last_cell, *choices)
 
     def _emit(self, terminated: Tensor, truncated: Tensor) -> TensorDictBase:
-        """What a reset and a step give, without reward. Takes the team's flags, ``[B]``."""
         state, config, seen = self.state, self.config, self._seen
         kept = {"observation": seen.observation, "action_mask": seen.action_mask, "position": seen.position}
         out = {}
@@ -176,39 +138,21 @@ class LbfEnv(EnvBase):
             is_out = (~state.alive | terminated.unsqueeze(-1)).unsqueeze(-1)
             out = {"terminated": is_out, "done": is_out | truncated[:, None, None]}
         agents = {name: entry.clone() for name, entry in kept.items()} | out  # others may write to what they are given
-        flags = {"done": terminated | truncated, "terminated": terminated, "truncated": truncated}
-        return TensorDict(
-            {
-                GROUP: TensorDict(agents, [*self.batch_size, config.n_agents], device=self.device),
-                **{name: flag.unsqueeze(-1) for name, flag in flags.items()},
-            },
-            self.batch_size,
-            device=self.device,
-        )
+        return self._with_flags(agents, terminated, truncated)
 
-    def _make_specs(self, shape: torch.Size) -> None:
-        batch, device, dtype = shape[:1], self.device, torch.get_default_dtype()
-
-        def flag(*size: int) -> Binary:
-            return Binary(n=size[-1], shape=size, dtype=torch.bool, device=device)
-
-        def group(**entries: Any) -> Composite:
-            return Composite({GROUP: Composite(entries, shape=shape, device=device)}, shape=batch, device=device)
-
+    def _specify(self) -> None:
+        n_agents, device, dtype = self.config.n_agents, self.device, torch.get_default_dtype()
+        shape = (*self.batch_size, n_agents)
         entries = {
             "observation": Unbounded((*shape, observation_size(self.config)), dtype=dtype, device=device),
-            "action_mask": flag(*shape, N_ACTIONS),
+            "action_mask": self._flag_spec(n_agents, N_ACTIONS),
             "position": Unbounded((*shape, 2), dtype=dtype, device=device),
         }
         if isinstance(self.config, LbfwsConfig):
             entries |= {
                 "alive": Categorical(2, shape=shape, dtype=torch.bool, device=device),
                 "life": Unbounded(shape, dtype=torch.long, device=device),
-                "terminated": flag(*shape, 1),
-                "done": flag(*shape, 1),
+                "terminated": self._flag_spec(n_agents, 1),
+                "done": self._flag_spec(n_agents, 1),
             }
-        self.observation_spec = group(**entries)
-        self.action_spec = group(action=Categorical(N_ACTIONS, shape=shape, device=device))
-        self.reward_spec = group(reward=Unbounded((*shape, 1), dtype=dtype, device=device))
-        flags = {name: flag(*batch, 1) for name in ("done", "terminated", "truncated")}
-        self.done_spec = Composite(flags, shape=batch, device=device)
+        self._make_specs(n_agents, N_ACTIONS, dtype, entries)

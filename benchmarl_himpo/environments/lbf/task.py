@@ -12,7 +12,7 @@ from torch import Tensor
 from torchrl.data import Composite
 from torchrl.envs import EnvBase
 
-from benchmarl_himpo.environments.entries import GROUP, LIFE_KEY
+from benchmarl_himpo.environments.entries import GROUP
 from benchmarl_himpo.environments.lbf.environment import LbfEnv
 from benchmarl_himpo.environments.lbf.options import LbfConfig, LbfwsConfig
 from benchmarl_himpo.environments.own_task import OwnTask, OwnTaskClass, select_entry
@@ -50,15 +50,6 @@ class LbfClass(OwnTaskClass):
     def env_name() -> str:
         """Name of the environment."""
         return "lbf"
-
-    @staticmethod
-    def log_info(batch: TensorDictBase) -> dict[str, float]:
-        """Mean life of an agent, in env steps, over the episodes that ended in a batch; nothing where none did."""
-        life = batch.get(("next", GROUP, LIFE_KEY), None)
-        if life is None:
-            return {}
-        life = life[batch.get(("next", "done")).squeeze(-1)]
-        return {f"collection/{GROUP}/life_mean": life.double().mean().item()} if len(life) else {}
 
     @staticmethod
     def render_callback(experiment: Any, env: EnvBase, data: TensorDictBase) -> Tensor:

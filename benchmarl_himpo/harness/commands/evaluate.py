@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from benchmarl_himpo.environments.metrics import heading_of
 from benchmarl_himpo.harness.command_line import exit_with_a_sentence, given_arguments, read_for_trained_runs
 from benchmarl_himpo.harness.evaluation.combinations import combine_changes, load_combinations
 from benchmarl_himpo.harness.evaluation.episodes import play
@@ -47,9 +48,7 @@ def evaluate(folders: list[Path], options: EvaluateOptions, combinations: list[l
     try:
         for run, changes, experiment in load_combinations(folders, combinations, options.episodes):
             returns = play(experiment, options.seed)
-            episodes = {"per_agent": returns.per_agent, "team": returns.team}
-            if returns.life is not None:
-                episodes["life"] = returns.life
+            episodes = {"per_agent": returns.per_agent, "team": returns.team, **returns.metrics}
             means = {name: estimate_mean(values, options.confidence) for name, values in episodes.items()}
             table.append((run, " ".join(changes) or "as trained", means))
             results.keep(
@@ -71,8 +70,7 @@ def format_returns(table: list[tuple[str, str, dict[str, Estimate]]], options: E
     """Lay returns out as a Markdown table."""
     heading = f"return over {options.episodes} episodes, {options.confidence:.0%} interval of the mean"
     columns = {"per_agent": "per agent", "team": "team"}
-    if any("life" in means for _, _, means in table):
-        columns["life"] = "mean life of an agent, env steps"
+    columns |= {name: heading_of(name) for _, _, means in table for name in means if name not in columns}
     lines = [heading, "", f"| run | task | {' | '.join(columns.values())} |", f"|---|---|{'---|' * len(columns)}"]
     for run, task, means in table:
         lines.append(f"| {run} | {task} | {' | '.join(str(means.get(column, '-')) for column in columns)} |")

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from tqdm import tqdm
 
+from benchmarl_himpo.environments.metrics import heading_of
 from benchmarl_himpo.harness.command_line import exit_with_a_sentence, given_arguments, read_for_new_runs
 from benchmarl_himpo.harness.evaluation.combinations import combine_changes
 from benchmarl_himpo.harness.reference_returns.measurement import measure_reference_returns
@@ -40,11 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with exit_with_a_sentence("Interrupted: the rows above are whole."):
         options, overrides = read_for_new_runs("reference_returns", ReferenceReturnsOptions, given)
         print(f"{options.episodes} episodes, seed {options.seed}, {CONFIDENCE:.0%} intervals\n")
-        print("| task | reference | return per agent | mean life of an agent, env steps |\n|---|---|---|---|")
+        print("| task | reference | return per agent | beside it |\n|---|---|---|---|")
         for task in tqdm(combine_changes(overrides)):
             found = measure_reference_returns(task, options.episodes, options.seed, CONFIDENCE)
             for name, reference in found.items():
-                row = [" ".join(task), name, str(reference.per_agent), str(reference.life or "-")]
+                beside = "; ".join(f"{heading_of(metric)} {mean}" for metric, mean in reference.metrics.items())
+                row = [" ".join(task), name, str(reference.per_agent), beside or "-"]
                 print(f"| {' | '.join(row)} |", flush=True)
 
 

@@ -17,7 +17,7 @@ from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
-from benchmarl_himpo.environments.entries import LIFE_KEY
+from benchmarl_himpo.environments.metrics import find_metrics
 from benchmarl_himpo.harness.runs import CheckpointError, ResumableExperiment
 from benchmarl_himpo.harness.runs.checkpoint import newest_checkpoint, read_checkpoint
 from benchmarl_himpo.harness.runs.parameters import load_parameters, policy_of
@@ -40,11 +40,12 @@ class Returns:
 
     Args:
         per_group: for each group, returns of its agents. Shape ``[n_episodes, n_agents]`` each.
-        lives: for each group whose agents can die, env steps that they lived. Shape ``[n_episodes, n_agents]`` each.
+        metrics: what the environment tells of each episode beside the return, by the names of
+            :data:`~benchmarl_himpo.environments.metrics.METRICS`: means over agents. Shape ``[n_episodes]`` each.
     """
 
     per_group: dict[str, Tensor]
-    lives: dict[str, Tensor] = field(default_factory=dict)
+    metrics: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def per_agent(self) -> Tensor:
@@ -55,11 +56,6 @@ class Returns:
     def team(self) -> Tensor:
         """Sum over all agents. Shape ``[n_episodes]``."""
         return torch.stack([returns.sum(-1) for returns in self.per_group.values()]).sum(0)
-
-    @property
-    def life(self) -> Tensor | None:
-        """Mean life of an agent, in env steps. Shape ``[n_episodes]``; None where the environment tells no lives."""
-        return torch.cat(list(self.lives.values()), dim=-1).double().mean(-1) if self.lives else None
 
 
 def load_trained(
@@ -155,7 +151,7 @@ def play(experiment: ResumableExperiment, seed: int, policy: Policy | None = Non
     parts = [read_returns(rollout, experiment.group_map) for rollout in rollouts]
     return Returns(
         per_group={group: torch.cat([part.per_group[group] for part in parts]) for group in parts[0].per_group},
-        lives={group: torch.cat([part.lives[group] for part in parts]) for group in parts[0].lives},
+        metrics={name: torch.cat([part.metrics[name] for part in parts]) for name in parts[0].metrics},
     )
 
 
@@ -185,13 +181,14 @@ def seed_environment(experiment: ResumableExperiment, seed: int) -> bool:
 
 
 def read_returns(rollout: TensorDictBase, groups: Iterable[str]) -> Returns:
-    """Read the returns of episodes, each up to its environment's first end, and lives where that emits ``life``.
+    """Read the returns of episodes, each up to its environment's first end, and the metrics that this tells there.
 
     Args:
         rollout: what was played, an episode per environment. Shape ``[n_envs, T]``.
         groups: names of the agent groups.
     """
-    returns, lives = {}, {}
+    returns: dict[str, Tensor] = {}
+    per_agent: dict[str, list[Tensor]] = {}
     for group in groups:
         done = rollout.get(("next", "done"), None)
         if done is None:
@@ -199,7 +196,8 @@ def read_returns(rollout: TensorDictBase, groups: Iterable[str]) -> Returns:
         ended_before = done.cumsum(1) - done.long() > 0  # [n_envs, T, 1]
         reward = group_entry(rollout, group, "reward")
         returns[group] = (reward * ~ended_before.unsqueeze(-2)).sum(1).squeeze(-1).cpu()
-        life = rollout.get(("next", group, LIFE_KEY), None)
-        if life is not None:
-            lives[group] = (life * ~ended_before).amax(1).cpu()
-    return Returns(returns, lives)
+        is_last = (~ended_before).sum(1, keepdim=True) - 1  # [n_envs, 1, 1]
+        for name, entry in find_metrics(rollout, group).items():
+            at_end = entry.gather(1, is_last.expand(-1, 1, entry.shape[-1])).squeeze(1)
+            per_agent.setdefault(name, []).append(at_end.cpu())
+    return Returns(returns, {name: torch.cat(of_groups, dim=-1).mean(-1) for name, of_groups in per_agent.items()})

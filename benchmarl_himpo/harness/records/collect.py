@@ -10,6 +10,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from benchmarl_himpo.environments.metrics import METRICS
 from benchmarl_himpo.harness.communication import communication_of
 from benchmarl_himpo.harness.evaluation.absolute_metric import AbsoluteMetric
 from benchmarl_himpo.harness.records.ledger import Ledger, now
@@ -88,7 +89,7 @@ def collect_record(
             "started": started[0]["time"] if is_known else None,
             "ended": ended[-1]["time"] if ended else now() if started else None,
         },
-        evaluation_life=_mean_lives(run, experiment.group_map),
+        evaluation_metrics=_mean_metrics(run, experiment.group_map),
         communication=communication_of(experiment),
         origin={} if origin is None else asdict(origin),
     )
@@ -117,17 +118,20 @@ def _evaluations(run: Path) -> dict[int, list[float]]:
     return host_files.evaluations_in(host_files.read_run_json(file)[1])
 
 
-def _mean_lives(run: Path, groups: Iterable[str]) -> list[float]:
-    """Mean life of an agent at each evaluation, over the groups whose lives are known."""
-    lives = [read_scalars(run, f"eval/{group}/life_mean") for group in groups]
-    known = [list(life.values()) for life in lives if life]
-    return [sum(values) / len(values) for values in zip(*known, strict=True)]
+def _mean_metrics(run: Path, groups: Iterable[str]) -> dict[str, list[float]]:
+    """Means of the metrics that were logged at each evaluation, over the groups that have them."""
+    means = {}
+    for name in METRICS:
+        of_groups = [read_scalars(run, f"eval/{group}/{name}") for group in groups]
+        if known := [list(values.values()) for values in of_groups if values]:
+            means[name] = [sum(values) / len(values) for values in zip(*known, strict=True)]
+    return means
 
 
 def _describe(metric: AbsoluteMetric) -> dict[str, Any]:
-    life = metric.returns.life
     described = {"frames": metric.frames, "seed": metric.seed, "returns": metric.returns.per_agent.tolist()}
-    return described if life is None else {**described, "life": float(life.mean())}
+    metrics = {name: float(values.mean()) for name, values in metric.returns.metrics.items()}
+    return {**described, "metrics": metrics} if metrics else described
 
 
 def _count_parameters(experiment: ResumableExperiment) -> dict[str, int]:

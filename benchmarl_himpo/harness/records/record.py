@@ -60,8 +60,8 @@ class RunRecord:
         evaluation_seconds: wall-clock of collection and training up to there; None: not known.
         evaluation_returns: return of each episode of each evaluation.
         absolute_metric: ``frames`` of the best evaluated policy, the ``seed`` of its fresh episodes, their
-            ``returns`` and, where the environment tells lives, the mean ``life`` of an agent in them; None: not
-            measured.
+            ``returns`` and the means of their ``metrics``, see
+            :data:`benchmarl_himpo.environments.metrics.METRICS`; None: not measured.
         parameters: number of parameters by ``<group>/<loss>/<network or level>``.
         timers: seconds of ``collection``, ``training`` and ``evaluation``.
         peak_memory: resident memory, in bytes; None: not known, such as of a later job of a process that needed more
@@ -70,8 +70,7 @@ class RunRecord:
         resumed: whether the run was continued from a checkpoint; None: not known.
         attempts: how often it was started; None: not known.
         provenance: versions, commit, processor, threads, start and end; what is not known is None or missing.
-        evaluation_life: mean life of an agent at each evaluation, in env steps; empty where the environment tells no
-            lives.
+        evaluation_metrics: by the name of a metric that the environment tells, its mean at each evaluation.
         communication: ``messages`` and ``bytes`` that acting takes per agent and env step, at most, see
             :func:`benchmarl_himpo.harness.communication.communication_of`; empty: not known.
         origin: the checkpoint of another run that it began from, as in
@@ -103,7 +102,7 @@ class RunRecord:
     resumed: bool | None
     attempts: int | None
     provenance: dict[str, Any]
-    evaluation_life: list[float] = field(default_factory=list)
+    evaluation_metrics: dict[str, list[float]] = field(default_factory=dict)
     communication: dict[str, float] = field(default_factory=dict)
     origin: dict[str, Any] = field(default_factory=dict)
 
@@ -119,8 +118,9 @@ class RunRecord:
         for names, values in series.items():
             if len({len(value) for value in values}) > 1:
                 raise RecordError(f"{self.id}: {names} must be as many, got {', '.join(str(len(v)) for v in values)}")
-        if self.evaluation_life and len(self.evaluation_life) != len(self.evaluation_returns):
-            raise RecordError(f"{self.id}: evaluation_life must be as many as evaluation_returns, or empty")
+        for name, means in self.evaluation_metrics.items():
+            if len(means) != len(self.evaluation_returns):
+                raise RecordError(f"{self.id}: {name} of evaluation_metrics must be as many as evaluation_returns")
         if not all(self.evaluation_returns):
             raise RecordError(f"{self.id}: an evaluation has no episodes")
         if self.absolute_metric is not None and not self.absolute_metric.get("returns"):
@@ -153,11 +153,11 @@ class RunRecord:
         return None if self.absolute_metric is None else mean(self.absolute_metric["returns"])
 
     @property
-    def life(self) -> float | None:
-        """Mean life of an agent in the episodes of the absolute metric, else in the last evaluation, in env steps."""
+    def metrics(self) -> dict[str, float]:
+        """Means over the episodes of the absolute metric, else over those of the last evaluation, by name."""
         if self.absolute_metric is not None:
-            return self.absolute_metric.get("life")
-        return self.evaluation_life[-1] if self.evaluation_life else None
+            return dict(self.absolute_metric.get("metrics", {}))
+        return {name: means[-1] for name, means in self.evaluation_metrics.items() if means}
 
     def save(self, path: Path) -> None:
         """Write the record, whole or not at all.
@@ -202,7 +202,17 @@ def load_record(path: Path) -> RunRecord:
         raise RecordError(f"{path} is no record of a run: it has no format")
     if content.pop("format") != FORMAT:
         raise RecordError(f"{path} has another format than {FORMAT}: use the version of this package that wrote it")
+    _name_metrics(content)
     try:
         return RunRecord(**content)
     except (TypeError, AttributeError) as error:  # which names the keys that are missing or unknown
         raise RecordError(f"{path} is no record of a run: {error}") from error
+
+
+def _name_metrics(content: dict[str, Any]) -> None:
+    """Put the lives of a record that knew of no other metric where metrics are."""
+    lives, absolute = content.pop("evaluation_life", None), content.get("absolute_metric")
+    if lives:
+        content["evaluation_metrics"] = {"life_mean": lives}
+    if isinstance(absolute, dict) and "life" in absolute:
+        absolute["metrics"] = {"life_mean": absolute.pop("life")}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from benchmarl_himpo.environments.lbf import scripts as lbf_scripts
 from benchmarl_himpo.environments.lbf.environment import LbfEnv
-from benchmarl_himpo.environments.lbf.scripts import scripted_policies
 from benchmarl_himpo.environments.sampling_scenario import SamplingScenario
+from benchmarl_himpo.environments.smax import scripts as smax_scripts
+from benchmarl_himpo.environments.smax.environment import SmaxEnv
 from benchmarl_himpo.harness.composition import compose
 from benchmarl_himpo.harness.evaluation.episodes import Policy, build_quietly, fixed_episodes, play
 from benchmarl_himpo.harness.reference_returns import mpe_scripts
@@ -25,7 +27,7 @@ class ReferenceReturn:
     """The return of a policy that does not learn, with intervals."""
 
     per_agent: Estimate  # return per agent
-    life: Estimate | None = None  # mean life of an agent, in env steps; None: the environment tells no lives
+    metrics: dict[str, Estimate] = field(default_factory=dict)  # what the environment tells beside the return, by name
 
 
 def measure_reference_returns(
@@ -47,8 +49,8 @@ def measure_reference_returns(
     references = {}
     for name, policy in _policies(experiment).items():
         returns = play(experiment, seed, policy)
-        life = None if returns.life is None else estimate_mean(returns.life, confidence)
-        references[name] = ReferenceReturn(estimate_mean(returns.per_agent, confidence), life)
+        metrics = {metric: estimate_mean(values, confidence) for metric, values in returns.metrics.items()}
+        references[name] = ReferenceReturn(estimate_mean(returns.per_agent, confidence), metrics)
     scenario = getattr(experiment.test_env, "scenario", None)
     if isinstance(scenario, SamplingScenario):
         with fixed_episodes(experiment, seed):
@@ -63,7 +65,9 @@ def _policies(experiment: ResumableExperiment) -> dict[str, Policy]:
     """The random policy and the scripted ones of a task, by name."""
     env = experiment.test_env
     if isinstance(env.base_env, LbfEnv):
-        return scripted_policies(env.base_env)
+        return lbf_scripts.scripted_policies(env.base_env)
+    if isinstance(env.base_env, SmaxEnv):
+        return smax_scripts.scripted_policies(env.base_env)
     policies: dict[str, Policy] = {"random": env.rand_action}
     if isinstance(getattr(env, "scenario", None), SamplingScenario):
         policies["greedy"] = act_greedily if env.continuous_actions else act_greedily_discrete

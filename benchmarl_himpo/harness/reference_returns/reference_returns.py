@@ -10,6 +10,7 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from benchmarl_himpo.config import CONF_DIR
+from benchmarl_himpo.environments.metrics import METRICS
 from benchmarl_himpo.harness.records.labels import join_label, option_of, split_label
 from benchmarl_himpo.harness.runs.experiment_options import OF_RUNS
 
@@ -27,7 +28,7 @@ class ReferenceReturns:
     random: float  # of the random policy, uniform over the actions that may be taken
     scripts: dict[str, float] = field(default_factory=dict)  # of scripted policies, by name
     upper_bound: float | None = None  # no policy has a higher one
-    lives: dict[str, float] = field(default_factory=dict)  # mean life of an agent by policy, in env steps, where known
+    metrics: dict[str, dict[str, float]] = field(default_factory=dict)  # metric, policy: what is told beside the return
 
     def __post_init__(self) -> None:
         if not self.scripts and self.upper_bound is None:
@@ -75,5 +76,8 @@ def load_reference_returns() -> ReferenceTable:
     file = CONF_DIR / "reference_returns.yaml"
     content = OmegaConf.to_container(OmegaConf.load(file))
     assert isinstance(content, dict)
-    tasks = {str(label): ReferenceReturns(**values) for label, values in content["tasks"].items()}
+    tasks = {}
+    for label, values in content["tasks"].items():
+        metrics = {name: values.pop(name) for name in METRICS if name in values}
+        tasks[str(label)] = ReferenceReturns(**values, metrics=metrics)
     return ReferenceTable(content["version"], hashlib.sha256(file.read_bytes()).hexdigest(), tasks)

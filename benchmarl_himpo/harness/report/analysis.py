@@ -53,7 +53,7 @@ class Row:
     score: Estimate | None  # between the reference returns; None: none are known
     last_collection: Estimate | None  # per agent, sampled actions; None: no episode ended while collecting
     last_evaluation: Estimate | None  # per agent; None: there was none
-    life: Estimate | None  # mean life of an agent, in env steps; None: the environment tells no lives
+    metrics: dict[str, Estimate]  # what the environment tells beside the return, by name
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,11 @@ def _analyse_task(
             score=estimate_mean(references.normalise(of_runs), confidence) if references else None,
             last_collection=estimate_known(record.last_collection for record in runs[variant]),
             last_evaluation=estimate_known(record.last_evaluation for record in runs[variant]),
-            life=estimate_known(record.life for record in runs[variant]),
+            metrics={
+                name: estimate
+                for name in dict.fromkeys(name for record in runs[variant] for name in record.metrics)
+                if (estimate := estimate_known(record.metrics.get(name) for record in runs[variant]))
+            },
         )
 
     rows = sorted(map(row, variants), key=lambda r: -r.per_agent.value)

@@ -58,8 +58,8 @@ def draw_from(record: RunRecord, evaluated: bool) -> tuple[list[float], list[flo
 def task_curves(comparison: Comparison, task: str, confidence: float) -> dict[str, dict[str, Curve]]:
     """Average the curves of a task's runs, over ``frames`` and over ``minutes``, by variant.
 
-    Over frames at every point that a run has; over minutes, where they are known, at equal steps up to the shortest
-    run's end.
+    Over frames at every point that a run has; over minutes, where they are known and all runs have some in common, at
+    equal steps up to the shortest run's end.
     """
     evaluated = has_evaluations(comparison)
     over: dict[str, dict[str, Curve]] = {"frames": {}, "minutes": {}}
@@ -77,7 +77,8 @@ def task_curves(comparison: Comparison, task: str, confidence: float) -> dict[st
         if minutes:
             last = min(line[0][-1] for line in minutes.values())
             first = max(line[0][0] for line in minutes.values())
-            over["minutes"][variant] = _average(minutes, np.linspace(first, last, N_TIMES).tolist(), confidence)
+            if first <= last:  # runs that were evaluated once have no time in common
+                over["minutes"][variant] = _average(minutes, np.linspace(first, last, N_TIMES).tolist(), confidence)
     return over
 
 

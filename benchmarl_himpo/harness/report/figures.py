@@ -114,9 +114,10 @@ def draw_communication(number: int, result: TaskResult, n_bytes: dict[str, float
             axes.plot([at, at], [of.low, of.high], color=colour, linewidth=2)
             axes.plot(at, of.value, "D", color=colour, ms=5, label=row.variant)
         front = communication_front(rows, n_bytes)
-        at = [n_bytes[row.variant] for row in front]
-        axes.step(at, [row.per_agent.value for row in front], where="post", color="grey", linewidth=1, label="front")
-        axes.set_xscale("symlog", linthresh=max(1.0, min((n for n in at if n > 0), default=1.0)))
+        corners = [n_bytes[row.variant] for row in front]
+        means = [row.per_agent.value for row in front]
+        axes.step(corners, means, where="post", color="grey", linewidth=1, label="front")
+        axes.set_xscale("symlog", linthresh=max(1.0, min((n for n in n_bytes.values() if n > 0), default=1.0)))
         axes.set_xlim(left=0)
         axes.set(xlabel="bytes per agent and step", ylabel="return per agent")
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
+from benchmarl_himpo.environments.metrics import heading_of
 from benchmarl_himpo.harness.records.record import LAST_ITERATIONS
 from benchmarl_himpo.harness.report.analysis import Aggregates, Row, TaskResult
 from benchmarl_himpo.harness.report.curves import has_evaluations, sample_efficiency, task_curves
@@ -30,7 +32,6 @@ RETURNS: Columns = N_RUNS | {
     "share of the upper bound": lambda row: _percent(row.fraction),
     "score": lambda row: _text(row.score),
 }
-LIVES: Columns = {"mean life of an agent, env steps": lambda row: _text(row.life)}
 ENDS: Columns = N_RUNS | {
     f"last {LAST_ITERATIONS} batches, actions sampled": lambda row: _text(row.last_collection),
     "last evaluation": lambda row: _text(row.last_evaluation),
@@ -54,8 +55,8 @@ def write_results(content: Content) -> list[Section]:
 def _returns(content: Content, style: Style) -> Section:
     tables, pictures = [], []
     for number, result in enumerate(content.analysis.tasks):
-        has_lives = any(row.life is not None for row in result.rows)
-        tables.append(_table(result, RETURNS | LIVES if has_lives else RETURNS))
+        metrics = dict.fromkeys(name for row in result.rows for name in row.metrics)
+        tables.append(_table(result, RETURNS | {heading_of(name): partial(_metric, name) for name in metrics}))
         values = {
             row.variant: [
                 content.analysis.values[r.id]
@@ -113,13 +114,13 @@ def _reference_table(content: Content) -> list[Table]:
         for label, references in known
     ]
     tables = [Table("Reference returns per agent", ["task", "random policy", "scripted policies", "upper bound"], rows)]
-    lives = [
-        [label, ", ".join(f"{name} {life:.0f}" for name, life in references.lives.items())]
-        for label, references in known
-        if references.lives
-    ]
-    if lives:
-        tables.append(Table("Mean life of an agent of these policies, env steps", ["task", "mean life"], lives))
+    for metric in dict.fromkeys(metric for _, references in known for metric in references.metrics):
+        means = [
+            [label, ", ".join(f"{name} {mean:.3g}" for name, mean in references.metrics[metric].items())]
+            for label, references in known
+            if metric in references.metrics
+        ]
+        tables.append(Table("Beside the returns of these policies", ["task", heading_of(metric)], means))
     return tables
 
 
@@ -256,6 +257,10 @@ def _matrix(caption: str, improvement: dict[str, dict[str, Estimate]]) -> Table:
         for number, a in enumerate(names, 1)
     ]
     return Table(caption, ["", *(f"{number}." for number in range(1, len(names) + 1))], rows)
+
+
+def _metric(name: str, row: Row) -> str:
+    return _text(row.metrics.get(name))
 
 
 def _text(estimate: Estimate | None) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from benchmarl_himpo.environments.metrics import METRICS
 from benchmarl_himpo.harness.markdown import markdown_table
 from benchmarl_himpo.harness.output import write_whole
 from benchmarl_himpo.harness.report.analysis import MEASURES
@@ -24,7 +25,7 @@ from benchmarl_himpo.harness.report.figures import inline
 from benchmarl_himpo.harness.report.results import write_results
 from benchmarl_himpo.harness.report.verdicts import judge, summarise, write_warnings
 
-FORMAT = 2
+FORMAT = 3
 """Version of ``report.json``: raised when a key changes its meaning."""
 
 FIGURES = "figures"
@@ -69,7 +70,7 @@ def as_data(content: Content) -> dict[str, Any]:
                 "config_hash": r.config_hash,
                 "file": comparison.files[r.id],
                 "return_per_agent": analysis.values.get(r.id),
-                "mean_life": r.life,
+                "metrics": r.metrics,
                 "evaluation_frames": r.evaluation_frames,
                 "evaluation_seconds": r.evaluation_seconds,
                 "evaluation_means": [float(np.mean(returns)) for returns in r.evaluation_returns],
@@ -152,7 +153,7 @@ def as_csv(content: Content) -> str:
                 "score": score,
                 "last_collection": record.last_collection,
                 "last_evaluation": record.last_evaluation,
-                "mean_life": record.life,
+                **{name: record.metrics.get(name) for name in METRICS},
                 "n_agents": record.n_agents or None,
                 "frames": record.n_frames,
                 "seconds": record.seconds[-1] if record.seconds else None,

@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from benchmarl_himpo.environments import accelerate, is_accelerated
 from benchmarl_himpo.environments.tasks import load_task
-from benchmarl_himpo.harness.callbacks import FiniteCallback, LifeCallback, SummaryCallback, VideoCallback
+from benchmarl_himpo.harness.callbacks import FiniteCallback, MetricsCallback, SummaryCallback, VideoCallback
 from benchmarl_himpo.harness.checks import RequestError, check_absolute_metric, check_request, model_names_of
 from benchmarl_himpo.harness.output import check_output_folder
 from benchmarl_himpo.harness.rendering.display import RenderError
@@ -119,7 +119,7 @@ def experiment_arguments(cfg: DictConfig, choices: Mapping[str, str], resumes: b
     if config.save_folder is not None:
         check_output_folder("experiment.save_folder", Path(config.save_folder))
         Path(config.save_folder).mkdir(parents=True, exist_ok=True)
-    callbacks = [FiniteCallback(), SummaryCallback(), LifeCallback()]
+    callbacks = [FiniteCallback(), SummaryCallback(), MetricsCallback()]
     callbacks += [VideoCallback()] if config.render else []
     callbacks += [BestPolicyCallback()] if cfg.absolute_metric_episodes else []
     return {

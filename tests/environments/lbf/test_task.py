@@ -220,7 +220,7 @@ def test_mean_life_is_logged(make_survival: MakeExperiment) -> None:
         (file,) = experiment.folder_name.rglob(f"{phase}_agents_life_mean.csv")
         assert [float(row.split(",")[1]) for row in file.read_text().split()] == [6.0, 6.0], phase
     trained = load_trained(experiment.folder_name, 3)
-    assert play(trained, seed=0).life.tolist() == [6.0, 6.0, 6.0]
+    assert play(trained, seed=0).metrics["life_mean"].tolist() == [6.0, 6.0, 6.0]
     trained.close()
 
 

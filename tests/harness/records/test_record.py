@@ -43,7 +43,7 @@ def test_a_number_that_json_cannot_hold_leaves_the_old_record(tmp_path: Path) ->
         (lambda content: content.update(frames=None), "is no record of a run"),
         (lambda content: content["evaluation_returns"].__setitem__(0, []), "an evaluation has no episodes"),
         (lambda content: content["absolute_metric"].update(returns=[]), "the absolute metric has no episodes"),
-        (lambda content: content.update(evaluation_life=[1.0]), "evaluation_life must be as many"),
+        (lambda content: content.update(evaluation_metrics={"win_rate": [1.0]}), "win_rate .* must be as many"),
     ],
 )
 def test_what_is_no_record_is_refused_with_a_sentence(change, message: str, tmp_path: Path) -> None:
@@ -56,18 +56,36 @@ def test_what_is_no_record_is_refused_with_a_sentence(change, message: str, tmp_
         load_record(path)
 
 
-def test_lives_may_be_unknown_and_are_those_of_the_episodes_that_count(tmp_path: Path) -> None:
+def test_metrics_may_be_unknown_and_are_those_of_the_episodes_that_count() -> None:
+    record = make_record()
+    assert record.metrics == {}
+    evaluated = {"life_mean": [10.0, 20.0, 30.0, 40.0, 50.0], "win_rate": [0.0, 0.0, 0.0, 0.0, 0.5]}
+    last = replace(record, evaluation_metrics=evaluated, absolute_metric=None)
+    assert last.metrics == {"life_mean": 50.0, "win_rate": 0.5}
+    fresh = {**record.absolute_metric, "metrics": {"life_mean": 45.0}}
+    assert replace(record, evaluation_metrics=evaluated, absolute_metric=fresh).metrics == {"life_mean": 45.0}
+
+
+@pytest.mark.parametrize(
+    ("written", "evaluated", "metrics"),
+    [
+        ({"evaluation_life": [1.0, 2.0, 3.0, 4.0, 5.0]}, {"life_mean": [1.0, 2.0, 3.0, 4.0, 5.0]}, {"life_mean": 45.0}),
+        ({"evaluation_life": []}, {}, {"life_mean": 45.0}),
+        ({}, {}, {"life_mean": 45.0}),
+    ],
+)
+def test_lives_of_older_records_are_metrics(
+    written: dict[str, list[float]], evaluated: dict[str, list[float]], metrics: dict[str, float], tmp_path: Path
+) -> None:
     record, path = make_record(), tmp_path / "record.json"
-    assert record.life is None
     record.save(path)
     content = json.loads(path.read_text())
-    del content["evaluation_life"]  # as written before there were any
-    path.write_text(json.dumps(content))
-    assert load_record(path) == record
-    lives = [10.0, 20.0, 30.0, 40.0, 50.0]
-    assert replace(record, evaluation_life=lives, absolute_metric=None).life == 50.0
-    fresh = {**record.absolute_metric, "life": 45.0}
-    assert replace(record, evaluation_life=lives, absolute_metric=fresh).life == 45.0
+    del content["evaluation_metrics"]
+    content["absolute_metric"]["life"] = 45.0
+    path.write_text(json.dumps(content | written))
+    loaded = load_record(path)
+    assert (loaded.evaluation_metrics, loaded.metrics) == (evaluated, metrics)
+    assert loaded.best_evaluated == record.best_evaluated
 
 
 def test_another_file_is_refused_with_a_sentence(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from benchmarl.environments import VmasTask
+from support.smax import needs_smax
 from tensordict import TensorDict
 
 from benchmarl_himpo.environments import accelerate
@@ -94,6 +95,7 @@ NEEDS_MPE = pytest.mark.skipif(find_spec("mpe2") is None, reason="needs the extr
         "lbfws/easy",
         *(pytest.param(f"lbfws/{name}", marks=pytest.mark.slow) for name in ("medium", "hard")),
         *(pytest.param(f"mpe/{name}", marks=[pytest.mark.slow, NEEDS_MPE]) for name in mpe_scripts.TARGETS),
+        *(pytest.param(f"smax/smacv2_{n}_units", marks=[pytest.mark.slow, needs_smax]) for n in (5, 10)),
     ],
 )
 def test_the_stored_reference_returns_are_what_is_measured(task: str) -> None:
@@ -102,9 +104,12 @@ def test_the_stored_reference_returns_are_what_is_measured(task: str) -> None:
     stored = load_reference_returns().tasks[task]
     returns = {"random": stored.random, **stored.scripts, "upper_bound": stored.upper_bound}
     for name, reference in found.items():
-        for estimate, value in ((reference.per_agent, returns[name]), (reference.life, stored.lives.get(name))):
-            margin = 0 if estimate is None else 2.5 * (estimate.high - estimate.low) / 2
-            assert value == (estimate and pytest.approx(estimate.value, abs=margin + 0.005)), name
+        metrics = {metric: policies[name] for metric, policies in stored.metrics.items() if name in policies}
+        assert set(reference.metrics) == set(metrics)
+        pairs = [(reference.per_agent, returns[name]), *((reference.metrics[m], value) for m, value in metrics.items())]
+        for estimate, value in pairs:
+            margin = 2.5 * (estimate.high - estimate.low) / 2
+            assert value == pytest.approx(estimate.value, abs=margin + 0.005), name
     assert set(found) == {name for name, value in returns.items() if value is not None}
 
 

@@ -104,24 +104,36 @@ def test_a_task_worked_by_hand(write: Write) -> None:
     assert analysis.min_max_iqm["ippo"].value == pytest.approx(np.mean([0.0, 2 / 14, 11 / 14]))
 
 
-def test_lives_stand_beside_returns_where_they_are_known(write: Write) -> None:
+def test_metrics_stand_beside_returns_where_they_are_known(write: Write) -> None:
     plain = make_runs("ippo", 20, range(2))
     metric = {"frames": 0, "seed": 1, "returns": [1.0, 2.0]}
     lives = [
         make_record(
-            "ippo", "lbfws/hard", seed, task="lbfws/hard", absolute_metric={**metric, "life": 100.0 + 20 * seed}
+            "ippo",
+            "lbfws/hard",
+            seed,
+            task="lbfws/hard",
+            absolute_metric={**metric, "metrics": {"life_mean": 100.0 + 20 * seed}},
         )
         for seed in range(2)
     ]
-    content, analysis = analyse_runs(write(*plain, *lives))
-    assert [task.rows[0].life and task.rows[0].life.value for task in analysis.tasks] == [110.0, None]
+    wins = [
+        make_record("ippo", "smax/own", seed, task="smax/own", absolute_metric={**metric, "metrics": {"win_rate": 0.5}})
+        for seed in range(2)
+    ]
+    content, analysis = analyse_runs(write(*plain, *lives, *wins))
+    means = [{name: mean.value for name, mean in task.rows[0].metrics.items()} for task in analysis.tasks]
+    assert means == [{"life_mean": 110.0}, {"win_rate": 0.5}, {}]
     section = write_results(content)[0]
-    assert [table.columns[-1] for table in section.tables[:2]] == ["mean life of an agent, env steps", "score"]
+    headings = ["mean life of an agent, env steps", "win rate", "score"]
+    assert [table.columns[-1] for table in section.tables[:3]] == headings
     assert section.tables[0].rows[0][-1].startswith("110.00 [")
     of_scripts = section.tables[-1].rows[0][1]
-    assert of_scripts.startswith("random 30, greedy ")
+    assert of_scripts.startswith("random 30.2, greedy ")
     assert "coalition" in section.tables[-2].rows[0][2]
-    assert {row["mean_life"] for row in csv.DictReader(io.StringIO(as_csv(content)))} == {"", "100.0", "120.0"}
+    rows = list(csv.DictReader(io.StringIO(as_csv(content))))
+    assert {row["life_mean"] for row in rows} == {"", "100.0", "120.0"}
+    assert {row["win_rate"] for row in rows} == {"", "0.5"}
 
 
 def test_ends_of_training_are_means_of_the_last_batches_and_of_the_last_evaluation(write: Write) -> None:
@@ -288,6 +300,14 @@ def test_curves_are_means_at_the_points_of_runs(write: Write) -> None:
     last = [np.mean(record.evaluation_returns[-1]) for record in records]
     assert curve.band.value[-1] == pytest.approx(np.mean(last))  # the short run has ended there
     assert set(curve.runs) == {0, 1, 2}
+
+
+def test_runs_that_were_evaluated_once_have_no_curve_over_minutes(write: Write) -> None:
+    """They have no time in common."""
+    once = {"evaluation_frames": [0], "evaluation_returns": [[1.0, 2.0]]}
+    folder = write(*(make_record(seed=seed, evaluation_seconds=[60.0 + seed], **once) for seed in range(2)))
+    curves = task_curves(collect([folder]), "vmas/sampling", 0.95)
+    assert (list(curves["frames"]), list(curves["minutes"])) == (["himppo"], [])
 
 
 def test_nothing_is_made_up_before_and_after_a_run() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,7 @@ PROTOCOLS = {
     "sampling_long": 50,
     "goals": 20,
     "sampling_width": 40,
+    "smax": 15,
 }
 OF_THE_GATE = {"regression": 3, "regression_cue": 3}
 
@@ -61,10 +63,12 @@ def test_runs_of_the_gate_are_the_same_with_and_without_a_gpu_and_evaluated_at_t
 def test_protocols_can_be_done_and_say_how_all_was_tuned(protocol: str, n_runs: int) -> None:
     if protocol == "sampling_ablations":
         pytest.importorskip("torch_geometric", reason="one of its methods needs the gnn extra")
+    if protocol == "smax" and find_spec("jaxmarl") is None:
+        pytest.skip("its task needs the smax extra")
     specs = specs_of(f"protocol={protocol}")
     assert len(specs) == n_runs
     algorithms = {spec.choice("algorithm") for spec in specs}
-    assert "himppo_paper" in algorithms
+    assert ("himppo_paper" in algorithms) == (protocol != "smax")
     assert algorithms <= set(compose([f"protocol={protocol}"]).protocol.tuning)
     for key, value in {"evaluation_episodes": 32, "prefer_continuous_actions": protocol != "sampling_discrete"}.items():
         assert {spec.config["experiment"][key] for spec in specs} == {value}
