@@ -123,6 +123,8 @@ class GroupInputs:
             None: all.
         views: what of the observation each level sees, workers first, None for all; the last one serves all levels
             above it.
+        edges_key: entry of the group with the edges that the task gives, ``[*B, n_agents, n_agents]``; None where no
+            builder needs them.
     """
 
     group: str
@@ -130,6 +132,7 @@ class GroupInputs:
     position_source: PositionSource | None
     alive_key: str | None
     views: tuple[View | None, ...] = (None,)
+    edges_key: str | None = None
 
     @property
     def keys(self) -> list[NestedKey]:
@@ -150,6 +153,8 @@ class GroupInputs:
             relative.append(tuple(self.position_source.key.split(".")))
         if self.alive_key is not None:
             relative.append(self.alive_key)
+        if self.edges_key is not None:
+            relative.append(self.edges_key)
         return list(dict.fromkeys(unravel_key((self.group, key)) for key in relative))
 
     def _view(self, level: int) -> View:
@@ -197,6 +202,10 @@ class GroupInputs:
         if self.alive_key is None:
             return torch.ones(group_td.shape, dtype=torch.bool, device=_device_of(group_td))
         return group_td.get(self.alive_key).reshape(group_td.shape).bool()
+
+    def edges(self, tensordict: TensorDictBase) -> Tensor | None:
+        """Edges that the task gives, rows receiving from columns. Shape ``[*B, n_agents, n_agents]``, bool; None: none."""
+        return None if self.edges_key is None else tensordict.get(self.group).get(self.edges_key).bool()
 
 
 def _device_of(group_td: TensorDictBase) -> torch.device:
