@@ -275,13 +275,13 @@ def find_edges_key(task: str, entries: Composite) -> str:
     n_agents = entries.shape[-1]
     if "edges" not in entries.keys():
         raise ValueError(
-            f"algorithm.neighbours=edges takes the graph that a task gives, and the agents of task {task} have no entry "
+            f"algorithm.neighbours=edges takes the graph that a task gives, and agents of task {task} have no entry "
             f"edges of shape [{n_agents}, {n_agents}]: set algorithm.neighbours=full or another builder"
         )
     if entries["edges"].shape != (n_agents, n_agents):
         raise ValueError(
-            f"algorithm.neighbours=edges needs an entry edges of shape [{n_agents}, {n_agents}], and that of task {task} "
-            f"has {list(entries['edges'].shape)}: let the environment tell each agent from whom it receives messages"
+            f"algorithm.neighbours=edges needs an entry edges of shape [{n_agents}, {n_agents}], that of task {task} has "
+            f"{list(entries['edges'].shape)}: let the environment tell each agent from whom it receives messages"
         )
     return "edges"
 

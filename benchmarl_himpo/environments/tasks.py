@@ -13,8 +13,11 @@ from omegaconf import DictConfig, OmegaConf
 from benchmarl_himpo.environments.cue import CueTask
 from benchmarl_himpo.environments.lbf.task import LbfTask, LbfwsTask
 from benchmarl_himpo.environments.own_task import OwnTask
+from benchmarl_himpo.environments.traffic.task import TrafficTask
 
-TASKS: dict[str, Task] = {f"{task.env_name()}/{task.name.lower()}": task for task in (*LbfTask, *LbfwsTask, *CueTask)}
+TASKS: dict[str, Task] = {
+    f"{task.env_name()}/{task.name.lower()}": task for task in (*LbfTask, *LbfwsTask, *CueTask, *TrafficTask)
+}
 """The tasks of this package by their names on the command line."""
 
 

@@ -13,6 +13,9 @@ from benchmarl.experiment import ExperimentConfig
 from omegaconf import DictConfig
 from packaging.specifiers import SpecifierSet
 
+from benchmarl_himpo.environments.traffic.environment import NEEDED as TRAFFIC_MODULES
+from benchmarl_himpo.environments.traffic.task import TrafficTask
+
 LOGGERS = {
     "csv": None,
     "wandb": "pip install 'benchmarl_himpo[wandb]'",
@@ -46,8 +49,9 @@ TASK_NEEDS: dict[type[Task] | Task, tuple[Need, ...]] = {
         _PYGAME,
         Need("pymunk", "<7", "pymunk<7"),
     ),
+    TrafficTask: tuple(Need(module, "", "benchmarl_himpo[traffic]") for module in TRAFFIC_MODULES),
 }
-"""What BenchMARL's tasks need, by task or by all tasks of an environment, where their own errors do not tell."""
+"""What tasks need, by task or by all tasks of an environment: ours, and BenchMARL's whose own errors do not tell."""
 
 
 class RequestError(ValueError):
@@ -143,13 +147,13 @@ def model_names_of(model: DictConfig) -> Iterator[str]:
 
 
 def _check_task(name: str) -> None:
-    """Check that the packages that a task of BenchMARL needs are there, in versions that work."""
+    """Check that the packages that a task needs are there, in versions that work."""
     task = task_config_registry.get(name)
     needs = TASK_NEEDS.get(task, TASK_NEEDS.get(type(task), ()))
     unmet = {need: found for need in needs if (found := _unmet(need))}
     if unmet:
         what = ", ".join(f"{need.module}{need.fits} ({found})" for need, found in unmet.items())
-        install = " ".join(f"'{need.install}'" for need in unmet)
+        install = " ".join(dict.fromkeys(f"'{need.install}'" for need in unmet))
         raise RequestError(f"task={name} needs {what}: pip install {install}.")
 
 

@@ -204,7 +204,7 @@ class GroupInputs:
         return group_td.get(self.alive_key).reshape(group_td.shape).bool()
 
     def edges(self, tensordict: TensorDictBase) -> Tensor | None:
-        """Edges that the task gives, rows receiving from columns. Shape ``[*B, n_agents, n_agents]``, bool; None: none."""
+        """Edges that the task gives, rows receiving from columns. Shape ``[*B, n_agents, n_agents]``, bool; or None."""
         return None if self.edges_key is None else tensordict.get(self.group).get(self.edges_key).bool()
 
 

@@ -93,14 +93,14 @@ class HierarchyGraph:
         return mean_of_members(self.membership(level), x)
 
     def pool_edges(self, edges: Tensor, level: int) -> Tensor:
-        """Edges between the nodes of a level: there where some live worker below one has an edge to one below the other.
+        """Edges between the nodes of a level: where some live worker below one has an edge to some below the other.
 
         Args:
             edges: edges between the workers, rows receiving from columns. Shape ``[*B, n_agents, n_agents]``, bool.
             level: the level to pool to; 0 returns ``edges``.
 
         Returns:
-            Shape ``[*B, n_nodes_of_level, n_nodes_of_level]``, bool; a node whose workers are connected has a self-loop.
+            Shape ``[*B, n_nodes_of_level, n_nodes_of_level]``, bool; nodes whose workers are connected have self-loops.
         """
         if level == 0:
             return edges

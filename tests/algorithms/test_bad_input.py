@@ -121,7 +121,7 @@ def assert_one_sentence(error: BaseException, *needed: str) -> None:
         ({"neighbours": "all"}, ("algorithm.neighbours=all", "full, radius, knn, none")),
         (
             {"neighbours": "edges"},
-            ("algorithm.neighbours=edges", "task toy/toy", "[3, 3]", "algorithm.neighbours=full"),
+            ("algorithm.neighbours=edges", "toy/toy", "[3, 3]", "algorithm.neighbours=full"),
         ),
         ({"neighbours": ["none", "edges"]}, ("algorithm.neighbours=edges", "no entry edges")),
         ({"memory": "lstm"}, ("algorithm.memory=lstm", "window, gru")),

@@ -10,6 +10,8 @@ from torchrl.envs import EnvBase
 from benchmarl_himpo.environments.lbf.environment import LbfEnv
 from benchmarl_himpo.environments.lbf.scripts import scripted_policies
 from benchmarl_himpo.environments.sampling_scenario import SamplingScenario
+from benchmarl_himpo.environments.traffic import scripts as traffic_scripts
+from benchmarl_himpo.environments.traffic.environment import TrafficEnv
 from benchmarl_himpo.harness.composition import compose
 from benchmarl_himpo.harness.evaluation.episodes import Policy, build_quietly, fixed_episodes, play
 from benchmarl_himpo.harness.reference_returns.sampling_scripts import (
@@ -63,6 +65,8 @@ def _policies(env: EnvBase) -> dict[str, Policy]:
     """The random policy and the scripted ones of a task, by name."""
     if isinstance(env.base_env, LbfEnv):
         return scripted_policies(env.base_env)
+    if isinstance(env.base_env, TrafficEnv):
+        return traffic_scripts.scripted_policies(env.base_env)
     policies: dict[str, Policy] = {"random": env.rand_action}
     if isinstance(getattr(env, "scenario", None), SamplingScenario):
         policies["greedy"] = act_greedily if env.continuous_actions else act_greedily_discrete

@@ -1,0 +1,72 @@
+"""Options of the traffic signals, and what is said where the extra or memory would not do; without SUMO."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from benchmarl_himpo.environments.traffic.environment import MAX_ENVS, NEEDED, TrafficEnv
+from benchmarl_himpo.environments.traffic.options import TrafficConfig
+from benchmarl_himpo.environments.traffic.task import TrafficTask
+
+OPTIONS = {
+    "delta_seconds": 5,
+    "yellow_seconds": 2,
+    "min_green_seconds": 5,
+    "episode_seconds": 3600,
+    "reward": "queue",
+}
+
+
+def test_the_defaults_are_those_of_sumo_rl_and_resco() -> None:
+    task = TrafficTask.GRID4X4.get_task()
+    assert task.config == OPTIONS
+    assert task.options.max_steps == 720
+    assert (task.env_name(), task.supports_continuous_actions(), task.supports_discrete_actions()) == (
+        "traffic",
+        False,
+        True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"delta_seconds": 0}, "task.delta_seconds=0 must be 1 or more"),
+        ({"delta_seconds": 2}, "task.delta_seconds=2 must be above task.yellow_seconds=2"),
+        ({"yellow_seconds": 0}, "task.yellow_seconds=0"),
+        ({"min_green_seconds": -1}, "task.min_green_seconds=-1"),
+        ({"episode_seconds": 3601}, "task.episode_seconds=3601 must be a multiple of task.delta_seconds=5"),
+        ({"reward": "speed"}, "task.reward=speed is unknown: choose one of queue, diff-waiting-time, "),
+    ],
+)
+def test_what_cannot_be_simulated_is_named(changes: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        TrafficConfig(**{**OPTIONS, **changes})
+
+
+def test_more_processes_than_a_machine_holds_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in NEEDED:
+        monkeypatch.setitem(sys.modules, name, __import__("json"))
+    with pytest.raises(ValueError, match=rf"{MAX_ENVS} at most, and 1000 are asked for.*episodes of a command"):
+        TrafficEnv(TrafficConfig(**OPTIONS), 1000)
+
+
+def test_a_missing_extra_is_named_before_anything_is_built(
+    call_command: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in NEEDED:
+        monkeypatch.setitem(sys.modules, name, None)
+    done = call_command("task=traffic/grid4x4", f"experiment.save_folder={tmp_path / 'runs'}", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "task=traffic/grid4x4 needs sumo_rl (not installed), libsumo (not installed), sumo (not" in done.stderr
+    assert done.stderr.count("pip install 'benchmarl_himpo[traffic]'") == 1
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "runs").exists()
+    with pytest.raises(ImportError, match=r"needs sumo_rl, libsumo, sumo: pip install 'benchmarl_himpo\[traffic\]'"):
+        TrafficTask.GRID4X4.get_task().get_env_fun(2, False, 0, "cpu")()
