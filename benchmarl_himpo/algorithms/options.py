@@ -280,7 +280,7 @@ def find_edges_key(task: str, entries: Composite) -> str:
         )
     if entries["edges"].shape != (n_agents, n_agents):
         raise ValueError(
-            f"algorithm.neighbours=edges needs an entry edges of shape [{n_agents}, {n_agents}], that of task {task} has "
+            f"algorithm.neighbours=edges needs an entry edges of shape [{n_agents}, {n_agents}], and in {task} it has "
             f"{list(entries['edges'].shape)}: let the environment tell each agent from whom it receives messages"
         )
     return "edges"

@@ -21,7 +21,7 @@ from torchrl.envs.utils import check_env_specs
 from benchmarl_himpo.environments.traffic.environment import NEEDED, TrafficEnv
 from benchmarl_himpo.environments.traffic.options import TrafficConfig
 from benchmarl_himpo.environments.traffic.scripts import fixed_time, queue_greedy, scripted_policies
-from benchmarl_himpo.environments.traffic.simulator import Simulator, SimulatorError
+from benchmarl_himpo.environments.traffic.simulator import WORKER, Simulator, SimulatorError
 from benchmarl_himpo.environments.traffic.task import TrafficTask
 from benchmarl_himpo.harness.commands import resume
 from benchmarl_himpo.harness.composition import compose
@@ -210,7 +210,7 @@ def test_queues_are_shortest_under_the_greedy_script_and_longest_at_random(env: 
 
 
 def test_a_simulation_that_dies_ends_the_others_and_says_how() -> None:
-    env = TrafficEnv(SHORT, 3, seed=0)
+    env = TrafficEnv(SHORT, 2, seed=0)
     pids = env.pids
     td = env.rand_action(env.reset())
     os.kill(pids[1], signal.SIGKILL)
@@ -229,13 +229,14 @@ def test_an_error_of_the_simulator_is_what_is_said() -> None:
 
 
 def test_no_simulation_outlives_the_process_that_started_it() -> None:
+    """One waits for a request and one is in the middle of an answer when their parent is killed."""
     program = (
-        "import time\n"
-        "from benchmarl_himpo.environments.traffic.environment import TrafficEnv\n"
-        "from benchmarl_himpo.environments.traffic.options import TrafficConfig\n"
-        f"env = TrafficEnv({SHORT!r}, 2, seed=0)\n"
-        "env.reset()\n"
-        "print(*env.pids, flush=True)\n"
+        f"import sys, time; sys.path.insert(0, {str(WORKER.parent)!r})\n"  # without the seconds of importing torch
+        "from simulator import Simulator\n"
+        f"simulators = [Simulator({vars(SHORT)}) for _ in range(2)]\n"
+        "for simulator in simulators: simulator.receive()\n"
+        "simulators[0].send('reset', 1)\n"
+        "print(*(simulator.pid for simulator in simulators), flush=True)\n"
         "time.sleep(600)\n"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as parent:
@@ -247,10 +248,12 @@ def test_no_simulation_outlives_the_process_that_started_it() -> None:
 
 
 def test_closing_ends_all_simulations() -> None:
-    env = TrafficEnv(SHORT, 2, seed=0)
+    env = TrafficEnv(SHORT, 1, seed=0)
     assert all(map(is_running, env.pids))
     env.close()
     assert not any(map(is_running, env.pids))
+    with pytest.raises(SimulatorError, match="it had been closed"):
+        env.reset()
 
 
 # Training

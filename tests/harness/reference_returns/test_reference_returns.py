@@ -83,11 +83,18 @@ def test_nobody_earns_more_than_the_bound() -> None:
 
 @pytest.mark.parametrize(
     "task",
-    ["vmas/sampling", "lbfws/easy", *(pytest.param(f"lbfws/{t}", marks=pytest.mark.slow) for t in ("medium", "hard"))],
+    [
+        *("vmas/sampling", "lbfws/easy"),
+        *(pytest.param(task, marks=pytest.mark.slow) for task in ("lbfws/medium", "lbfws/hard", "traffic/grid4x4")),
+    ],
 )
 def test_the_stored_reference_returns_are_what_is_measured(task: str) -> None:
     """On fewer episodes than stored, at five times the standard error."""
-    found = measure_reference_returns([f"task={task}"], n_episodes=60, seed=5, confidence=0.95)
+    overrides, n_episodes = [f"task={task}"], 60
+    if task.startswith("traffic/"):
+        pytest.importorskip("sumo_rl", reason="SUMO is not installed: pip install 'benchmarl_himpo[traffic]'")
+        overrides, n_episodes = [*overrides, "experiment=traffic"], 4  # each of them a process
+    found = measure_reference_returns(overrides, n_episodes, seed=5, confidence=0.95)
     stored = load_reference_returns().tasks[task]
     returns = {"random": stored.random, **stored.scripts, "upper_bound": stored.upper_bound}
     for name, reference in found.items():
