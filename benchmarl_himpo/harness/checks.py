@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import NamedTuple
@@ -87,6 +87,26 @@ def check_request(config: ExperimentConfig, on_policy: bool, task_name: str, mod
             "a gnn in model or critic_model needs torch_geometric, which is not installed: pip install "
             "'benchmarl_himpo[gnn]', or choose model=layers/mlp."
         )
+
+
+def check_processes(task_name: str, n_envs: Mapping[str, int]) -> None:
+    """Check that a task whose environments are processes, as its class says by ``max_envs``, is not asked for too many.
+
+    Args:
+        task_name: name of the task as on the command line.
+        n_envs: environments that are asked for, by option.
+
+    Raises:
+        RequestError: if an option asks for more than the task starts.
+    """
+    task = task_config_registry.get(task_name)
+    most = None if task is None else getattr(task.associated_class(), "max_envs", None)
+    for option, n in n_envs.items():
+        if most is not None and n > most:
+            raise RequestError(
+                f"{option}={n} asks for as many environments, each of which is a process in task={task_name}: choose "
+                f"{most} at most, or a preset such as experiment=traffic (a command's episodes=... count too)."
+            )
 
 
 def check_absolute_metric(config: ExperimentConfig, n_episodes: int) -> None:

@@ -18,8 +18,6 @@ from benchmarl_himpo.environments.traffic.simulator import Simulator
 
 NEEDED = ("sumo_rl", "libsumo", "sumo")
 """Modules of the extra ``traffic``."""
-MAX_ENVS = 64
-"""Processes that one environment starts at most: the hundreds that suit other tasks would take a machine's memory."""
 N_SEEDS = 2**31 - 1
 """Seeds of SUMO are below this."""
 
@@ -47,8 +45,7 @@ class TrafficEnv(EnvBase):
 
     Raises:
         ImportError: if the extra ``traffic`` is missing.
-        ValueError: if there would be too many processes.
-        SimulatorError: if SUMO refuses to start, or later if a simulation fails; no process is left then.
+        SimulatorError: if SUMO does not start, or later if a simulation fails; no process is left then.
     """
 
     batch_locked = True
@@ -57,12 +54,6 @@ class TrafficEnv(EnvBase):
         missing = [name for name in NEEDED if find_spec(name) is None]
         if missing:
             raise ImportError(f"traffic needs {', '.join(missing)}: pip install 'benchmarl_himpo[traffic]'")
-        if n_envs > MAX_ENVS:
-            raise ValueError(
-                f"traffic starts a process of SUMO per environment, {MAX_ENVS} at most, and {n_envs} are asked for: "
-                "take experiment=traffic, or lower experiment.on_policy_n_envs_per_worker (or off_policy_), "
-                "experiment.evaluation_episodes, absolute_metric_episodes or the episodes of a command"
-            )
         super().__init__(device=device, batch_size=[n_envs])
         self.config = config
         self.generator = torch.Generator()

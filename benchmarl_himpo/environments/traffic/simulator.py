@@ -16,7 +16,7 @@ LAST_WORDS = 2_000
 
 
 class SimulatorError(ChildProcessError):
-    """A simulation ended in the middle; the message is what it said."""
+    """A simulation failed; the message is what it said."""
 
 
 class Simulator:
@@ -68,7 +68,7 @@ class Simulator:
             answer, failure = None, self._describe_death()
         if failure:
             self.close()
-            raise SimulatorError(f"a simulation of SUMO ended in the middle: {failure}")
+            raise SimulatorError(f"a simulation of SUMO failed: {failure}")
         return answer
 
     def _describe_death(self) -> str:

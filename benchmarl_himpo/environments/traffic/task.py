@@ -19,9 +19,14 @@ class TrafficClass(OwnTaskClass):
     """Traffic signals of a network: each agent is a signal.
 
     Networks see the observation alone; positions and edges are there for the hierarchy.
+
+    Attributes:
+        max_envs: environments that a run may have side by side, each in a process of its own: the hundreds that suit
+            other tasks would take a machine's memory.
     """
 
     config_class = TrafficConfig
+    max_envs = 64
 
     def get_env_fun(
         self, num_envs: int, continuous_actions: bool, seed: int | None, device: DEVICE_TYPING

@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarl_himpo.environments.traffic.environment import MAX_ENVS, NEEDED, TrafficEnv
+from benchmarl_himpo.environments.traffic.environment import NEEDED
 from benchmarl_himpo.environments.traffic.options import TrafficConfig
 from benchmarl_himpo.environments.traffic.task import TrafficTask
+from benchmarl_himpo.harness.checks import RequestError
+from benchmarl_himpo.harness.composition import compose
+from benchmarl_himpo.harness.runs.training import check_config
 
 OPTIONS = {
     "delta_seconds": 5,
@@ -50,11 +53,29 @@ def test_what_cannot_be_simulated_is_named(changes: dict, message: str) -> None:
         TrafficConfig(**{**OPTIONS, **changes})
 
 
-def test_more_processes_than_a_machine_holds_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+MANY = "experiment.off_policy_n_envs_per_worker=75"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "option"),
+    [
+        ([], "experiment.on_policy_n_envs_per_worker=120"),
+        (
+            ["algorithm=qmix", "experiment.off_policy_n_envs_per_worker=65"],
+            "experiment.off_policy_n_envs_per_worker=65",
+        ),
+        (["experiment=traffic", "experiment.evaluation_episodes=256"], "experiment.evaluation_episodes=256"),
+        (["experiment=traffic", "absolute_metric_episodes=320"], "absolute_metric_episodes=320"),
+    ],
+)
+def test_more_processes_than_a_machine_holds_are_refused_before_any_starts(
+    overrides: list[str], option: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in NEEDED:
-        monkeypatch.setitem(sys.modules, name, __import__("json"))
-    with pytest.raises(ValueError, match=rf"{MAX_ENVS} at most, and 1000 are asked for.*episodes of a command"):
-        TrafficEnv(TrafficConfig(**OPTIONS), 1000)
+        monkeypatch.setitem(sys.modules, name, sys)  # whether SUMO is there or not
+    cfg = compose(["task=traffic/grid4x4", *overrides], return_hydra_config=True)
+    with pytest.raises(RequestError, match=rf"^{re.escape(option)} asks .*choose 64 at most, .*experiment=traffic"):
+        check_config(cfg, cfg.hydra.runtime.choices)
 
 
 def test_a_missing_extra_is_named_before_anything_is_built(

@@ -214,7 +214,7 @@ def test_a_simulation_that_dies_ends_the_others_and_says_how() -> None:
     pids = env.pids
     td = env.rand_action(env.reset())
     os.kill(pids[1], signal.SIGKILL)
-    with pytest.raises(SimulatorError, match="SUMO ended in the middle: its process was killed by signal 9"):
+    with pytest.raises(SimulatorError, match="SUMO failed: its process was killed by signal 9"):
         env.step(td)
     assert wait_for_the_end_of(pids)
 
@@ -223,7 +223,7 @@ def test_an_error_of_the_simulator_is_what_is_said() -> None:
     env = TrafficEnv(SHORT, 1, seed=0)
     env.rollout(3)
     action = TensorDict({"agents": TensorDict({"action": torch.full((1, 16), 99)}, [1, 16])}, [1])
-    with pytest.raises(SimulatorError, match=r"SUMO ended in the middle: KeyError: .*99"):
+    with pytest.raises(SimulatorError, match=r"SUMO failed: KeyError: .*99"):
         env.step(action)
     assert wait_for_the_end_of(env.pids)
 
@@ -305,7 +305,7 @@ def test_a_run_whose_simulation_dies_ends_with_what_it_said_and_can_be_resumed(
     with pytest.raises(CommandError) as error:
         run_to_end(experiment)
     said = str(error.value)
-    assert "SUMO ended in the middle: its process was killed by signal 9" in said
+    assert "SUMO failed: its process was killed by signal 9" in said
     assert "checkpoint_80.pt" in said and "benchmarl_himpo.resume" in said
     experiment.close()
     assert wait_for_the_end_of(kill.pids)
