@@ -60,10 +60,7 @@ MANY = "experiment.off_policy_n_envs_per_worker=75"
     ("overrides", "option"),
     [
         ([], "experiment.on_policy_n_envs_per_worker=120"),
-        (
-            ["algorithm=qmix", "experiment.off_policy_n_envs_per_worker=65"],
-            "experiment.off_policy_n_envs_per_worker=65",
-        ),
+        (["algorithm=qmix", MANY], MANY),
         (["experiment=traffic", "experiment.evaluation_episodes=256"], "experiment.evaluation_episodes=256"),
         (["experiment=traffic", "absolute_metric_episodes=320"], "absolute_metric_episodes=320"),
     ],
