@@ -6,6 +6,3 @@ GROUP = "agents"
 """The one group of agents of this package's environments."""
 LIFE_KEY = "life"
 """Entry of a group in which an environment tells how many env steps each agent has lived. Shape ``[*B, n_agents]``."""
-WAITING_KEY = "waiting"
-"""Entry of a group in which an environment tells the mean number of vehicles that have waited at each agent in the
-episode so far. Shape ``[*B, n_agents]``."""

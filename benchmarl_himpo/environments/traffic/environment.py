@@ -12,7 +12,7 @@ from torch import Tensor
 from torchrl.data import Binary, Categorical, Composite, Unbounded
 from torchrl.envs import EnvBase
 
-from benchmarl_himpo.environments.entries import GROUP, WAITING_KEY
+from benchmarl_himpo.environments.entries import GROUP
 from benchmarl_himpo.environments.traffic.options import TrafficConfig
 from benchmarl_himpo.environments.traffic.simulator import Simulator
 
@@ -66,7 +66,7 @@ class TrafficEnv(EnvBase):
         self._make_specs(torch.Size([n_envs, len(self.layout["names"])]))
         self.step_count = torch.zeros(n_envs, dtype=torch.long, device=self.device)
         zero = self.observation_spec[GROUP].zero()
-        self._observation, self._waiting = zero["observation"], zero[WAITING_KEY]
+        self._observation, self._waiting = zero["observation"], zero["waiting"]
 
     @property
     def pids(self) -> list[int]:
@@ -138,7 +138,7 @@ class TrafficEnv(EnvBase):
             "observation": self._observation.clone(),
             "position": self._position.expand(*shape, 2).clone(),
             "edges": self._edges.expand(*shape, shape[-1]).clone(),
-            WAITING_KEY: self._waiting.clone(),
+            "waiting": self._waiting.clone(),
         }
         return TensorDict(
             {
@@ -165,7 +165,7 @@ class TrafficEnv(EnvBase):
             observation=Unbounded((*shape, layout["observation_size"]), dtype=dtype, device=device),
             position=Unbounded((*shape, 2), dtype=dtype, device=device),
             edges=Binary(n=shape[-1], shape=(*shape, shape[-1]), dtype=torch.bool, device=device),
-            **{WAITING_KEY: Unbounded(shape, dtype=dtype, device=device)},
+            waiting=Unbounded(shape, dtype=dtype, device=device),
         )
         n_greens = len(layout["serves"][0])
         self.action_spec = group(action=Categorical(n_greens, shape=shape, device=device))

@@ -9,7 +9,7 @@ from benchmarl.utils import DEVICE_TYPING
 from tensordict import TensorDictBase
 from torchrl.envs import EnvBase
 
-from benchmarl_himpo.environments.entries import GROUP, WAITING_KEY
+from benchmarl_himpo.environments.entries import GROUP
 from benchmarl_himpo.environments.own_task import OwnTask, OwnTaskClass
 from benchmarl_himpo.environments.traffic.environment import TrafficEnv
 from benchmarl_himpo.environments.traffic.options import TrafficConfig
@@ -51,7 +51,7 @@ class TrafficClass(OwnTaskClass):
     @staticmethod
     def log_info(batch: TensorDictBase) -> dict[str, float]:
         """Mean number of vehicles that wait at a signal, over the episodes that ended in a batch, if any."""
-        waiting = batch.get(("next", GROUP, WAITING_KEY))[batch.get(("next", "done")).squeeze(-1)]
+        waiting = batch.get(("next", GROUP, "waiting"))[batch.get(("next", "done")).squeeze(-1)]
         return {f"collection/{GROUP}/waiting_mean": waiting.double().mean().item()} if len(waiting) else {}
 
 
