@@ -16,7 +16,7 @@ import benchmarl_himpo
 ROOT = Path(__file__).parent.parent
 YAML_FILES = sorted((ROOT / "conf").rglob("*.yaml"))
 SOURCED = ("conf/algorithm/", "conf/task/")
-SOURCES = re.compile(r"BenchMARL|lbforaging 2\.0\.0|\bours\b|our reading|\bpaper\b|FeUdal Networks|DIAL")
+SOURCES = re.compile(r"BenchMARL|lbforaging 2\.0\.0|RESCO|sumo-rl|\bours\b|our reading|\bpaper\b|FeUdal Networks|DIAL")
 
 
 def test_versions_agree() -> None:
