@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from benchmarl.experiment import Callback, Experiment
+from support.sweeps import FINGERPRINT, run_here
 from support.tiny_overrides import SMALL
 from tensordict import TensorDict
 from torchrl.envs.utils import check_env_specs
@@ -23,10 +24,13 @@ from benchmarl_himpo.environments.traffic.options import TrafficConfig
 from benchmarl_himpo.environments.traffic.scripts import fixed_time, queue_greedy, scripted_policies
 from benchmarl_himpo.environments.traffic.simulator import WORKER, Simulator, SimulatorError
 from benchmarl_himpo.environments.traffic.task import TrafficTask
-from benchmarl_himpo.harness.commands import resume
+from benchmarl_himpo.harness.commands import evaluate, report, resume, sweep
 from benchmarl_himpo.harness.composition import compose
 from benchmarl_himpo.harness.evaluation.episodes import read_returns
+from benchmarl_himpo.harness.records.record import load_record
+from benchmarl_himpo.harness.runs.checkpoint import list_checkpoints
 from benchmarl_himpo.harness.runs.training import CommandError, load_experiment, run_to_end
+from benchmarl_himpo.harness.sweeps.engines import ENGINES
 from benchmarl_himpo.hierarchy import RegionsClustering
 
 pytestmark = pytest.mark.skipif(
@@ -282,6 +286,28 @@ def test_every_kind_of_algorithm_trains(algorithm: str, make_traffic: MakeExperi
     )
     assert waiting == pytest.approx([-value / 20 for value in returns], rel=1e-4)
     experiment.close()
+
+
+@pytest.mark.slow
+def test_every_command_takes_runs_on_signals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A sweep over two algorithms with its report; one of its runs evaluated and made longer."""
+    monkeypatch.setattr(sweep, "fingerprint", lambda: FINGERPRINT)
+    monkeypatch.setitem(ENGINES, "here", run_here)
+    folder = tmp_path / "sweep"
+    given = [*SMALL, "task=traffic/grid4x4", "task.episode_seconds=100", "algorithm=himppo_flat,ippo", "seed=0"]
+    sweep.main([f"folder={folder}", "engine=here", *given, "absolute_metric_episodes=2"])
+    records = [load_record(file) for file in folder.glob("*/record.json")]
+    assert [record.task for record in records] == ["traffic/grid4x4"] * 2
+    report.main([str(folder), "repetitions=200"])
+    assert "traffic/grid4x4" in (folder / "report" / "report.csv").read_text()
+    (run,) = folder.glob("himppo_flat-*/himppoflat_*")
+    evaluate.main([str(run), "episodes=2"])
+    assert "return over 2 episodes" in capsys.readouterr().out
+    resume.resume(run, ["experiment.max_n_frames=120"])
+    assert "environments that began new episodes" in capsys.readouterr().out
+    assert list_checkpoints(run / "checkpoints")[0].name == "checkpoint_120.pt"
 
 
 class KillSimulation(Callback):
