@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 YAML_FILES = sorted((ROOT / "conf").rglob("*.yaml"))
 SOURCED = ("conf/algorithm/", "conf/task/")
 SOURCES = re.compile(
-    r"BenchMARL|JaxMARL|lbforaging 2\.0\.0|PettingZoo|mpe2|\bours\b|our reading|\bpaper\b|FeUdal Networks|DIAL"
+    r"BenchMARL|JaxMARL|lbforaging 2\.0\.0|PettingZoo|mpe2|RESCO|sumo-rl|\bours\b|our reading|\bpaper\b|FeUdal|DIAL"
 )
 
 

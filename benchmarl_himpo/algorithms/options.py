@@ -133,7 +133,7 @@ def build_hierarchy(
         The hierarchy.
 
     Raises:
-        ValueError: if an option is unknown or out of range, or a builder needs positions that are not there.
+        ValueError: if an option is unknown or out of range, or a builder needs positions or edges that are not there.
     """
     if n_agents < 1:
         raise ValueError(f"group {group!r} has no agents, and a hierarchy needs at least one: set task.n_agents higher")
@@ -157,6 +157,7 @@ def build_hierarchy(
         observation=observed,
         position=find_position(position, task, task_options, entries, needed_by),
         alive=find_alive(alive, task, entries),
+        edges=find_edges_key(task, entries) if any(builder.needs_edges for builder in builders) else None,
         level_observation=observation,
         send_goals=send_goals,
         memory=_build_memory(memory, part_options.get("memory")),
@@ -278,6 +279,33 @@ def find_alive(alive: str | None, task: str, entries: Composite) -> str | None:
 def _names_of(entries: Composite) -> dict[str, NestedKey]:
     """Keys of a group's entries by their names, in which dots stand for nesting."""
     return {".".join(key) if isinstance(key, tuple) else key: key for key in entries.keys(True, True)}
+
+
+def find_edges_key(task: str, entries: Composite) -> str:
+    """Find the entry with the edges that a task gives, ``edges``.
+
+    Args:
+        task: name of the task, such as ``"traffic/grid4x4"``.
+        entries: what the environment emits for the group. Shape ``[n_agents]``.
+
+    Returns:
+        The key.
+
+    Raises:
+        ValueError: if the group has no such entry, or it has not one number for each two agents.
+    """
+    n_agents = entries.shape[-1]
+    if "edges" not in entries.keys():
+        raise ValueError(
+            f"algorithm.neighbours=edges takes the graph that a task gives, and agents of task {task} have no entry "
+            f"edges of shape [{n_agents}, {n_agents}]: set algorithm.neighbours=full or another builder"
+        )
+    if entries["edges"].shape != (n_agents, n_agents):
+        raise ValueError(
+            f"algorithm.neighbours=edges needs an entry edges of shape [{n_agents}, {n_agents}], and in {task} it has "
+            f"{list(entries['edges'].shape)}: let the environment tell each agent from whom it receives messages"
+        )
+    return "edges"
 
 
 def check_model(option: str, config: ModelConfig) -> None:

@@ -18,6 +18,7 @@ class Metric(NamedTuple):
 METRICS: dict[str, Metric] = {
     "life_mean": Metric("life", "mean life of an agent, env steps"),
     "win_rate": Metric("won", "win rate"),
+    "waiting_mean": Metric("waiting", "vehicles that wait at a signal, mean over an episode"),
 }
 """Every metric by its name in logs, records and results; an environment has those whose entries it emits."""
 

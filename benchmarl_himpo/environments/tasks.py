@@ -15,10 +15,11 @@ from benchmarl_himpo.environments.lbf.task import LbfTask, LbfwsTask
 from benchmarl_himpo.environments.own_task import OwnTask
 from benchmarl_himpo.environments.pettingzoo.task import MpeTask, OwnParallelTask, SislTask
 from benchmarl_himpo.environments.smax.task import SmaxTask
+from benchmarl_himpo.environments.traffic.task import TrafficTask
 
 TASKS: dict[str, Task] = {
     f"{task.env_name()}/{task.name.lower()}": task
-    for task in (*LbfTask, *LbfwsTask, *CueTask, *MpeTask, *SislTask, *OwnParallelTask, *SmaxTask)
+    for task in (*LbfTask, *LbfwsTask, *CueTask, *MpeTask, *SislTask, *OwnParallelTask, *SmaxTask, *TrafficTask)
 }
 """The tasks of this package by their names on the command line."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import NamedTuple
@@ -17,6 +17,8 @@ from packaging.specifiers import SpecifierSet
 from benchmarl_himpo.environments.pettingzoo.task import MpeTask, OwnParallelTask, SislTask
 from benchmarl_himpo.environments.smacv2 import missing_game
 from benchmarl_himpo.environments.smax.task import SmaxTask
+from benchmarl_himpo.environments.traffic.environment import NEEDED as TRAFFIC_MODULES
+from benchmarl_himpo.environments.traffic.task import TrafficTask
 
 LOGGERS = {
     "csv": None,
@@ -70,8 +72,9 @@ TASK_NEEDS: dict[type[Task] | Task, tuple[Need, ...]] = {
     SislTask: (_PETTINGZOO, Need("pygame", "", _EXTRA), Need("Box2D", "", _EXTRA)),
     OwnParallelTask: (_PETTINGZOO,),
     SmaxTask: (Need("jaxmarl", ">=0.2,<0.3", "benchmarl_himpo[smax]"),),
+    TrafficTask: tuple(Need(module, "", "benchmarl_himpo[traffic]") for module in TRAFFIC_MODULES),
 }
-"""What tasks need, by task or by all tasks of an environment, where their own errors do not tell."""
+"""What tasks need, by task or by all tasks of an environment: ours, and BenchMARL's whose own errors do not tell."""
 OURS_INSTEAD = {
     task: f"{ours.env_name()}/{ours.name.lower()}"
     for task in PettingZooTask
@@ -114,6 +117,26 @@ def check_request(config: ExperimentConfig, on_policy: bool, task_name: str, mod
             "a gnn in model or critic_model needs torch_geometric, which is not installed: pip install "
             "'benchmarl_himpo[gnn]', or choose model=layers/mlp."
         )
+
+
+def check_processes(task_name: str, n_envs: Mapping[str, int]) -> None:
+    """Check that a task whose environments are processes, as its class says by ``max_envs``, is not asked for too many.
+
+    Args:
+        task_name: name of the task as on the command line.
+        n_envs: environments that are asked for, by option.
+
+    Raises:
+        RequestError: if an option asks for more than the task starts.
+    """
+    task = task_config_registry.get(task_name)
+    most = None if task is None else getattr(task.associated_class(), "max_envs", None)
+    for option, n in n_envs.items():
+        if most is not None and n > most:
+            raise RequestError(
+                f"{option}={n} asks for as many environments, each of which is a process in task={task_name}: choose "
+                f"{most} at most, or a preset such as experiment=traffic (a command's episodes=... count too)."
+            )
 
 
 def check_absolute_metric(config: ExperimentConfig, n_episodes: int) -> None:

@@ -3,7 +3,8 @@
 Workers run on the agents, every node of an upper level on a machine of its own (one that shares a machine with another
 saves what they tell each other). Each worker runs the encoders of all levels on what each level sees and sends the
 encodings up, so that a superior learns what its workers do not see in these; nodes pass on, as a mean and a count, what
-levels above them ask for. Where goals are not received, upper levels have nothing to do but to train.
+levels above them ask for. Edges that a task gives are taken as known to the nodes that they join. Where goals are not
+received, upper levels have nothing to do but to train.
 """
 
 from __future__ import annotations

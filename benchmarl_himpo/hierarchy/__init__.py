@@ -17,6 +17,7 @@ from benchmarl_himpo.hierarchy.hierarchy_graph import HierarchyGraph
 from benchmarl_himpo.hierarchy.layout import HierarchyLayout
 from benchmarl_himpo.hierarchy.memory import GruMemory, Memory, WindowMemory, memory_registry
 from benchmarl_himpo.hierarchy.neighbours import (
+    EdgesNeighbours,
     FullNeighbours,
     KnnNeighbours,
     Neighbours,
@@ -29,6 +30,7 @@ from benchmarl_himpo.hierarchy.parts import build_part
 __all__ = [
     "CategoricalGoal",
     "Clustering",
+    "EdgesNeighbours",
     "FullNeighbours",
     "GoalSpace",
     "GruMemory",

@@ -158,6 +158,8 @@ class GroupInputs:
         alive_source: where it stands which agents take part, None: all do.
         views: what of the observation each level sees, workers first, None for all; the last one serves all levels
             above it.
+        edges_key: entry of the group with the edges that the task gives, ``[*B, n_agents, n_agents]``; None where no
+            builder needs them.
     """
 
     group: str
@@ -165,6 +167,7 @@ class GroupInputs:
     position_source: PositionSource | None
     alive_source: AliveSource | None
     views: tuple[View | None, ...] = (None,)
+    edges_key: str | None = None
 
     @property
     def keys(self) -> list[NestedKey]:
@@ -185,6 +188,8 @@ class GroupInputs:
             relative.append(tuple(self.position_source.key.split(".")))
         if self.alive_source is not None:
             relative.append(tuple(self.alive_source.key.split(".")))
+        if self.edges_key is not None:
+            relative.append(self.edges_key)
         return list(dict.fromkeys(unravel_key((self.group, key)) for key in relative))
 
     def _view(self, level: int) -> View:
@@ -232,6 +237,10 @@ class GroupInputs:
         if self.alive_source is None:
             return torch.ones(group_td.shape, dtype=torch.bool, device=_device_of(group_td))
         return self.alive_source.read(group_td)
+
+    def edges(self, tensordict: TensorDictBase) -> Tensor | None:
+        """Edges that the task gives, rows receiving from columns. Shape ``[*B, n_agents, n_agents]``, bool; or None."""
+        return None if self.edges_key is None else tensordict.get(self.group).get(self.edges_key).bool()
 
 
 def _device_of(group_td: TensorDictBase) -> torch.device:

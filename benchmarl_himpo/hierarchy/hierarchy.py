@@ -43,6 +43,8 @@ class Hierarchy:
         observation: entries of the group that the networks see.
         position: where two-dimensional positions stand, such as ``"observation[0:2]"``; None where nothing needs them.
         alive: where it stands which agents take part, such as ``"alive"`` or ``"not action_mask[0]"``; None: all do.
+        edges: entry of the group with the edges that the task gives, ``[*B, n_agents, n_agents]``, rows receiving from
+            columns; None where no builder needs them.
         level_observation: what of the observation each level sees, workers first: None for all, or a list of entries
             and of features of these, such as ``["observation[0:4]"]``. The last one serves all levels above; None for
             the whole: every level sees all. What a level sees are the encodings of all workers below it by its own
@@ -53,7 +55,8 @@ class Hierarchy:
 
     Raises:
         ValueError: if sizes or intervals make no hierarchy, there are more builders or observations than levels, an
-            observation is unknown or empty, a builder needs positions and there are none, or workers are to remember.
+            observation is unknown or empty, a builder needs positions or edges and there are none, or workers are to
+            remember.
     """
 
     group: str
@@ -65,6 +68,7 @@ class Hierarchy:
     observation: tuple[NestedKey, ...]
     position: str | None = None
     alive: str | None = None
+    edges: str | None = None
     level_observation: Sequence[Sequence[str] | None] | None = None
     send_goals: bool = True
     memory: Memory | Sequence[Memory | None] | None = None
@@ -84,6 +88,8 @@ class Hierarchy:
             )
         if self.needs_position and self.position is None:
             raise ValueError("clustering or neighbours need positions: set position to where they stand")
+        if self.needs_edges and self.edges is None:
+            raise ValueError("neighbours: the edges of the task are needed: set edges to where they stand")
         _ = self.inputs  # which refuses what is no source
         has_worker_memory = isinstance(self.memory, Sequence) and self.layout.per_level("memory", self.memory)[0]
         if has_worker_memory or (self.memory is not None and n_levels == 1):
@@ -107,14 +113,19 @@ class Hierarchy:
         seen = (None,) if self.level_observation is None else self.level_observation
         views = tuple(None if sources is None else parse_view(sources, entries) for sources in seen)
         alive = None if self.alive is None else AliveSource.parse(self.alive)
-        return GroupInputs(self.group, entries, source, alive, views)
+        edges = self.edges if self.needs_edges else None
+        return GroupInputs(self.group, entries, source, alive, views, edges)
 
     @property
     def needs_position(self) -> bool:
         """Whether a graph builder reads positions."""
-        builders = {level: self.neighbours_at(level) for level in range(self.layout.n_levels)}
         clusters = self.layout.top > 0 and self.clustering.needs_position
-        return clusters or any(builder.needs_position for builder in builders.values())
+        return clusters or any(self.neighbours_at(level).needs_position for level in range(self.layout.n_levels))
+
+    @property
+    def needs_edges(self) -> bool:
+        """Whether a graph builder reads the edges that the task gives."""
+        return any(self.neighbours_at(level).needs_edges for level in range(self.layout.n_levels))
 
     def neighbours_at(self, level: int) -> Neighbours:
         """The builder of the edges inside a level."""
@@ -170,11 +181,11 @@ class Hierarchy:
         exchanging = [level for level in chosen if self.exchanges(level)]
         if not exchanging:
             return
-        graph, position = self.graph(tensordict), self.inputs.position(tensordict)
+        graph, position, edges = self.graph(tensordict), self.inputs.position(tensordict), self.inputs.edges(tensordict)
         for level in exchanging:
-            present = graph.n_workers(level) > 0
-            edges = self.neighbours_at(level)(graph.pool(position, level), present)
-            tensordict.set(self.keys.adjacency(level), edges)
+            builder, present = self.neighbours_at(level), graph.n_workers(level) > 0
+            given = graph.pool_edges(edges, level) if edges is not None and builder.needs_edges else None
+            tensordict.set(self.keys.adjacency(level), builder(graph.pool(position, level), present, given))
 
     def graph(self, tensordict: TensorDictBase) -> HierarchyGraph:
         """The graph in effect, as far as the TensorDict has it. Batch shape ``[*B]``."""

@@ -92,6 +92,21 @@ class HierarchyGraph:
             return x
         return mean_of_members(self.membership(level), x)
 
+    def pool_edges(self, edges: Tensor, level: int) -> Tensor:
+        """Edges between the nodes of a level: where some live worker below one has an edge to some below the other.
+
+        Args:
+            edges: edges between the workers, rows receiving from columns. Shape ``[*B, n_agents, n_agents]``, bool.
+            level: the level to pool to; 0 returns ``edges``.
+
+        Returns:
+            Shape ``[*B, n_nodes_of_level, n_nodes_of_level]``, bool; nodes whose workers are connected have self-loops.
+        """
+        if level == 0:
+            return edges
+        below = self.membership(level)
+        return below @ edges.to(below.dtype) @ below.mT > 0
+
     def to_subordinates(self, x: Tensor, level: int) -> Tensor:
         """Give every node of ``level - 1`` what its parent at ``level`` holds.
 

@@ -17,12 +17,14 @@ class Neighbours(ABC):
 
     Attributes:
         needs_position: whether positions are read.
+        needs_edges: whether it chooses among the edges that the task gives, and not among all.
         is_silent: whether there is never an edge, so that a level needs no weights for messages.
         is_local: whether every node knows its neighbours without being told positions; a builder that says nothing
             needs the positions of all nodes at every node.
     """
 
     needs_position: bool = False
+    needs_edges: bool = False
     is_silent: bool = False
     is_local: bool = False
 
@@ -30,19 +32,28 @@ class Neighbours(ABC):
         """Most nodes that a node may receive messages from, of ``n_nodes``."""
         return n_nodes - 1
 
-    def __call__(self, position: Tensor, alive: Tensor) -> Tensor:
+    def __call__(self, position: Tensor, alive: Tensor, edges: Tensor | None = None) -> Tensor:
         """Build the adjacency of a batch of graphs.
 
         Args:
             position: positions of the nodes. Shape ``[*B, n, 2]``, world units; unread unless ``needs_position``.
             alive: nodes that take part. Shape ``[*B, n]``, bool.
+            edges: the edges that the task gives, rows receiving from columns. Shape ``[*B, n, n]``, bool; unread unless
+                ``needs_edges``.
 
         Returns:
             True where row ``i`` (target) receives messages from column ``j`` (source). Shape ``[*B, n, n]``, bool, no
             self-loops, no edge from or to a node that is not alive.
+
+        Raises:
+            ValueError: if the edges of the task are needed and there are none.
         """
         allowed = alive.unsqueeze(-1) & alive.unsqueeze(-2)
         allowed = allowed & ~torch.eye(alive.shape[-1], dtype=torch.bool, device=alive.device)
+        if self.needs_edges:
+            if edges is None:
+                raise ValueError("neighbours: the edges of the task are needed: give them as edges")
+            allowed = allowed & edges
         return self._restrict(position, allowed)
 
     @abstractmethod
@@ -69,6 +80,21 @@ class NoNeighbours(Neighbours):
 
     def _restrict(self, position: Tensor, allowed: Tensor) -> Tensor:
         return torch.zeros_like(allowed)
+
+
+@dataclass(frozen=True)
+class EdgesNeighbours(Neighbours):
+    """A node receives messages along the edges that the task gives, such as the roads between traffic signals.
+
+    A node of an upper level receives messages from another one if some worker below it does from some worker below the
+    other (:meth:`~benchmarl_himpo.hierarchy.HierarchyGraph.pool_edges`).
+    """
+
+    needs_edges = True
+    is_local = True  # whoever has an edge knows it
+
+    def _restrict(self, position: Tensor, allowed: Tensor) -> Tensor:
+        return allowed
 
 
 @dataclass(frozen=True)
@@ -129,5 +155,6 @@ neighbours_registry: dict[str, type[Neighbours]] = {
     "radius": RadiusNeighbours,
     "knn": KnnNeighbours,
     "none": NoNeighbours,
+    "edges": EdgesNeighbours,
 }
 """Every builder of neighbours by its name in ``algorithm.neighbours``."""

@@ -119,6 +119,11 @@ def assert_one_sentence(error: BaseException, *needed: str) -> None:
         ),
         ({"clustering": "voronoi"}, ("algorithm.clustering=voronoi", "static, regions, kmeans")),
         ({"neighbours": "all"}, ("algorithm.neighbours=all", "full, radius, knn, none")),
+        (
+            {"neighbours": "edges"},
+            ("algorithm.neighbours=edges", "toy/toy", "[3, 3]", "algorithm.neighbours=full"),
+        ),
+        ({"neighbours": ["none", "edges"]}, ("algorithm.neighbours=edges", "no entry edges")),
         ({"memory": "lstm"}, ("algorithm.memory=lstm", "window, gru")),
         ({"memory": {"name": "window", "decisions": 0}}, ("algorithm.memory", "decisions=0", "null")),
         ({"memory": "gru", "part_options": FIELDS_OF_GOALS}, ("algorithm.memory=gru", "decisions: ..., size: ...")),
@@ -221,6 +226,12 @@ def test_a_flat_team_without_a_known_position_needs_none(
     tiny_experiment: Any, make_algorithm: MakeAlgorithm, make_vmas: Callable[..., TaskClass]
 ) -> None:
     tiny_experiment(make_algorithm("himppo_flat"), make_vmas("simple_reference"))
+
+
+def test_edges_that_are_not_between_all_agents_are_refused(tiny_experiment: Any, make_algorithm: MakeAlgorithm) -> None:
+    with pytest.raises(ValueError) as error:
+        tiny_experiment(make_algorithm(neighbours="edges"), ToyTask(n_edges=2))
+    assert_one_sentence(error.value, "algorithm.neighbours=edges", "[3, 3]", "[3, 2]")
 
 
 class EmptyTask(ToyTask):

@@ -28,6 +28,7 @@ MakeTask = Callable[..., TaskClass]
 KNN = {"name": "knn", "k": 2}
 RADIUS = {"name": "radius", "radius": 8.0}
 REGIONS = {"name": "regions", "arena": [-10.0, 10.0]}
+RING = torch.eye(4, dtype=torch.bool).roll(1, dims=-1)
 
 
 class KeepBatches(Callback):
@@ -240,6 +241,26 @@ def test_every_builder_trains(
     clustering: Any, neighbours: Any, tiny_experiment: Any, make_algorithm: MakeAlgorithm
 ) -> None:
     run(tiny_experiment(make_algorithm(clustering=clustering, neighbours=neighbours), ToyTask(n_agents=4)))
+
+
+@pytest.mark.parametrize(
+    ("name", "neighbours", "levels"), [("himppo_flat", "edges", 1), ("himppo", "edges", 1), ("himppo", ["edges"], 2)]
+)
+def test_a_graph_that_any_task_gives_is_what_its_agents_exchange_messages_on(
+    name: str, neighbours: Any, levels: int, tiny_experiment: Any, make_algorithm: MakeAlgorithm
+) -> None:
+    task, keep = ToyTask(n_edges=4, n_agents=4, has_alive=True), KeepBatches()
+    run(tiny_experiment(make_algorithm(name, neighbours=neighbours), task, callbacks=[keep]))
+    (batch, *_), keys = keep.batches, HierarchyKeys("agents")
+    alive = batch["agents", "alive"]
+    assert torch.equal(batch[keys.adjacency(0)], RING & alive.unsqueeze(-1) & alive.unsqueeze(-2))
+    assert not alive.all()
+    if levels > 1:  # of two sub-managers, each exchanges messages with the other if some live workers of theirs do
+        parents, edges = batch[keys.parent_index], batch[keys.adjacency(0)]
+        across = edges & (parents.unsqueeze(-1) != parents.unsqueeze(-2))
+        receives = torch.stack([(across & (parents == node).unsqueeze(-1)).any((-1, -2)) for node in (0, 1)], -1)
+        assert torch.equal(batch[keys.adjacency(1)].any(-1), receives)
+        assert receives.any() and not receives.all()
 
 
 @pytest.mark.parametrize(("clustering", "neighbours"), [(REGIONS, RADIUS), ("kmeans", KNN)])

@@ -10,6 +10,7 @@ from tensordict import TensorDict
 from torchrl.envs import VmasEnv
 
 from benchmarl_himpo.hierarchy import (
+    EdgesNeighbours,
     FullNeighbours,
     Hierarchy,
     HierarchyLayout,
@@ -96,6 +97,20 @@ def test_positions_are_read_where_a_builder_needs_them_and_asked_for_before_trai
         assert not replace(hierarchy, position=None).needs_position
 
 
+@pytest.mark.parametrize(
+    ("neighbours", "needs"),
+    [(EdgesNeighbours(), True), ((NoNeighbours(), EdgesNeighbours()), True), (FullNeighbours(), False)],
+)
+def test_edges_of_the_task_are_read_where_a_builder_needs_them_and_asked_for_before_training(neighbours, needs):
+    """Without edges in the task, only hierarchies that need none can be built."""
+    hierarchy = _hierarchy(neighbours=neighbours)
+    assert hierarchy.needs_edges == needs
+    assert ((GROUP, "edges") in hierarchy.inputs.keys) == needs
+    if needs:
+        with pytest.raises(ValueError, match=r"^neighbours: .*set edges"):
+            replace(hierarchy, edges=None)
+
+
 def test_sizes_that_make_no_hierarchy_are_refused_at_once():
     """The layout's own message, when the hierarchy is built."""
     with pytest.raises(ValueError, match=r"n_nodes=.*goal_interval="):
@@ -155,6 +170,28 @@ def test_nodes_of_an_upper_level_stand_at_the_mean_position_of_their_live_worker
     td = _team(tiny, x, [0, 0, 1, 1, 2, 2])
     td[GROUP, "alive"][dead] = False
     assert _edges(tiny, td, 1) == expected
+
+
+@pytest.mark.parametrize(
+    ("parents", "dead", "workers", "sub_managers"),
+    [
+        ([0, 0, 1, 1, 2, 2], [], [[1], [2], [3], [4], [5], [0]], [[1], [2], [0]]),
+        ([0, 1, 2, 0, 1, 2], [], [[1], [2], [3], [4], [5], [0]], [[1], [2], [0]]),
+        ([0, 0, 0, 1, 1, 2], [], [[1], [2], [3], [4], [5], [0]], [[1], [2], [0]]),
+        ([2, 1, 0, 0, 0, 0], [], [[1], [2], [3], [4], [5], [0]], [[2], [0], [1]]),
+        ([0, 0, 1, 1, 2, 2], [2], [[1], [], [], [4], [5], [0]], [[], [2], [0]]),
+    ],
+)
+def test_messages_go_along_the_edges_of_the_task_at_every_level(parents, dead, workers, sub_managers):
+    """Each of six workers in a ring receives from the next; sub-managers do where some of their live workers do."""
+    tiny = TinyHierarchy(SIX_UNDER_THREE, neighbours=(EdgesNeighbours(),))
+    td = _team(tiny, [0.0] * 6, parents)
+    td[GROUP, "alive"][dead] = False
+    assert _edges(tiny, td, 0) == workers
+    assert _edges(tiny, td, 1) == sub_managers
+    one = TinyHierarchy(SIX_UNDER_THREE, neighbours=EdgesNeighbours())  # that of the workers
+    td = _team(one, [0.0] * 6, parents)
+    assert _edges(one, td, 1) == [[1, 2], [0, 2], [0, 1]]
 
 
 def test_edges_follow_the_clustering_in_effect():

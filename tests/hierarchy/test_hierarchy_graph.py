@@ -79,6 +79,24 @@ def test_pooling_takes_the_mean_of_live_workers_and_zero_for_an_empty_cluster():
 
 
 @pytest.mark.parametrize("shape", [(), (2,), (2, 3)])
+def test_edges_of_workers_become_edges_of_the_nodes_above_them_as_in_a_plain_loop(shape):
+    """Two nodes are connected, in one direction, where some live workers below them are."""
+    graph = _random_graph(0, 6, (4, 2), shape)
+    generator = torch.Generator().manual_seed(1)
+    edges = torch.rand(*shape, 6, 6, generator=generator) < 0.15
+    assert graph.pool_edges(edges, 0) is edges
+    for level, n_nodes in ((1, 4), (2, 2)):
+        above, expected = graph.ancestor_index(level), torch.zeros(*shape, n_nodes, n_nodes, dtype=torch.bool)
+        for where in product(*map(range, shape)):
+            for i, j in product(range(6), repeat=2):
+                if edges[where][i, j] and graph.alive[where][i] and graph.alive[where][j]:
+                    expected[where][above[where][i], above[where][j]] = True
+        assert torch.equal(graph.pool_edges(edges, level), expected)
+        assert expected.any()
+        assert not expected.all()
+
+
+@pytest.mark.parametrize("shape", [(), (2,), (2, 3)])
 @pytest.mark.parametrize(
     ("n_sets", "n", "features", "is_small"),
     [(3, 3, 2, True), (2, 5, 39, True), (2, 5, 40, False), (7, 7, 32, False)],

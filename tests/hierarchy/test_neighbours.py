@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from support.parts import NEIGHBOURS
 
 from benchmarl_himpo.hierarchy import (
+    EdgesNeighbours,
     FullNeighbours,
     KnnNeighbours,
     Neighbours,
@@ -19,6 +20,8 @@ from benchmarl_himpo.hierarchy import (
 
 LINE = torch.tensor([[0.0, 0.0], [1.0, 0.0], [3.0, 0.0], [7.0, 0.0]])
 ALL = torch.ones(4, dtype=torch.bool)
+EDGES = torch.tensor([[1, 1, 0, 0], [0, 0, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0]], dtype=torch.bool)
+"""Those of a task: 0 receives from 1 and from itself, 1 from 2, 2 from 0, 3 from nobody."""
 
 
 def _edges(adjacency: torch.Tensor) -> list[list[int]]:
@@ -33,6 +36,7 @@ def test_registry_names_every_builder():
         "radius": RadiusNeighbours,
         "knn": KnnNeighbours,
         "none": NoNeighbours,
+        "edges": EdgesNeighbours,
     }
 
 
@@ -47,11 +51,12 @@ def test_registry_names_every_builder():
         (KnnNeighbours(1), [[1], [0], [1], [2]]),
         (KnnNeighbours(2), [[1, 2], [0, 2], [0, 1], [1, 2]]),
         (KnnNeighbours(9), [[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]]),
+        (EdgesNeighbours(), [[1], [2], [0], []]),
     ],
 )
 def test_four_agents_on_a_line(builder, expected):
     """Agents at x = 0, 1, 3 and 7."""
-    adjacency = builder(LINE, ALL)
+    adjacency = builder(LINE, ALL, EDGES)
     assert _edges(adjacency) == expected
     assert max(map(len, expected)) <= builder.max_degree(4)
 
@@ -63,12 +68,31 @@ def test_four_agents_on_a_line(builder, expected):
         (NoNeighbours(), [[], [], [], []]),
         (RadiusNeighbours(3.0), [[2], [], [0], []]),
         (KnnNeighbours(1), [[2], [], [0], [2]]),
+        (EdgesNeighbours(), [[], [], [0], []]),
     ],
 )
 def test_a_dead_agent_neither_sends_nor_receives_messages(builder, expected):
     """Agent 1 is dead: its neighbours look past it."""
     alive = torch.tensor([True, False, True, True])
-    assert _edges(builder(LINE, alive)) == expected
+    assert _edges(builder(LINE, alive, EDGES)) == expected
+
+
+def test_a_builder_that_needs_the_edges_of_the_task_is_refused_without_them():
+    """Nothing else would do."""
+    with pytest.raises(ValueError, match="neighbours: the edges of the task are needed"):
+        EdgesNeighbours()(LINE, ALL)
+
+
+def test_a_builder_of_ones_own_may_choose_among_the_edges_of_the_task():
+    """The first of them, one for each node."""
+
+    class First(EdgesNeighbours):
+        def _restrict(self, position, allowed):
+            return allowed & (allowed.cumsum(-1) == 1)
+
+    edges = EDGES.clone()
+    edges[1] = True
+    assert _edges(First()(LINE, ALL, edges)) == [[1], [0], [0], []]
 
 
 def test_knn_gives_fewer_neighbours_where_fewer_are_alive():
@@ -80,7 +104,8 @@ def test_knn_gives_fewer_neighbours_where_fewer_are_alive():
 @pytest.mark.parametrize("name", NEIGHBOURS)
 def test_one_agent_has_no_neighbours(name):
     """There are no self-loops, also for an agent alone."""
-    adjacency = NEIGHBOURS[name](torch.zeros(1, 2), torch.ones(1, dtype=torch.bool))
+    alone = torch.ones(1, dtype=torch.bool)
+    adjacency = NEIGHBOURS[name](torch.zeros(1, 2), alone, alone.unsqueeze(0))
     assert adjacency.tolist() == [[False]]
 
 
@@ -88,7 +113,7 @@ def test_one_agent_has_no_neighbours(name):
 def test_two_agents_at_one_point_are_neighbours_and_not_their_own(name):
     """Distance zero is no self-loop."""
     position = torch.tensor([[0.5, 0.5], [0.5, 0.5], [9.0, 9.0]])
-    adjacency = NEIGHBOURS[name](position, torch.ones(3, dtype=torch.bool))
+    adjacency = NEIGHBOURS[name](position, torch.ones(3, dtype=torch.bool), torch.ones(3, 3, dtype=torch.bool))
     assert adjacency[0, 1]
     assert adjacency[1, 0]
     assert not adjacency.diagonal().any()
@@ -102,28 +127,39 @@ def test_any_batch_shape_gives_what_each_environment_gives_alone(name, shape):
     builder = NEIGHBOURS[name]
     position = torch.randn(*shape, 5, 2, dtype=torch.float64, generator=generator)
     alive = torch.rand(*shape, 5, generator=generator) < 0.8
-    adjacency = builder(position, alive)
+    edges = torch.rand(*shape, 5, 5, generator=generator) < 0.5
+    adjacency = builder(position, alive, edges)
     assert adjacency.shape == (*shape, 5, 5)
     assert adjacency.dtype == torch.bool
     for where in product(*map(range, shape)):
-        assert (adjacency[where] == builder(position[where], alive[where])).all()
+        assert (adjacency[where] == builder(position[where], alive[where], edges[where])).all()
 
 
 @pytest.mark.parametrize("name", [name for name, builder in NEIGHBOURS.items() if not builder.needs_position])
 def test_builders_without_geometry_read_no_position(name):
     """A task without a known position can use them."""
     nowhere = torch.full((4, 2), torch.nan)
-    assert torch.equal(NEIGHBOURS[name](nowhere, ALL), NEIGHBOURS[name](LINE, ALL))
+    assert torch.equal(NEIGHBOURS[name](nowhere, ALL, EDGES), NEIGHBOURS[name](LINE, ALL, EDGES))
+
+
+@pytest.mark.parametrize("name", [name for name, builder in NEIGHBOURS.items() if not builder.needs_edges])
+def test_other_builders_read_no_edges(name):
+    """A task without edges can use them."""
+    assert torch.equal(NEIGHBOURS[name](LINE, ALL), NEIGHBOURS[name](LINE, ALL, EDGES))
 
 
 def test_builders_say_what_they_need_and_who_knows_it():
     """The nearest k are known to nobody without everybody's positions; a radius is a radio's range."""
-    says = {name: (part.needs_position, part.is_silent, part.is_local) for name, part in NEIGHBOURS.items()}
+    says = {
+        name: (part.needs_position, part.needs_edges, part.is_silent, part.is_local)
+        for name, part in NEIGHBOURS.items()
+    }
     assert says == {
-        "full": (False, False, True),
-        "radius": (True, False, True),
-        "knn": (True, False, False),
-        "none": (False, True, True),
+        "full": (False, False, False, True),
+        "radius": (True, False, False, True),
+        "knn": (True, False, False, False),
+        "none": (False, False, True, True),
+        "edges": (False, True, False, True),
     }
 
 
@@ -171,10 +207,12 @@ def test_permuting_agents_permutes_the_edges(name, seed, n_agents, k, data):
     """Agents at random places, so without ties, with some dead; every rule of the adjacency holds as well."""
     order = torch.tensor(data.draw(st.permutations(range(n_agents))))
     alive = torch.tensor(data.draw(st.lists(st.booleans(), min_size=n_agents, max_size=n_agents)))
-    position = torch.randn(n_agents, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    position = torch.randn(n_agents, 2, dtype=torch.float64, generator=generator)
+    edges = torch.rand(n_agents, n_agents, generator=generator) < 0.5
     builder = KnnNeighbours(k) if name == "knn" else NEIGHBOURS[name]
-    adjacency = builder(position, alive)
-    assert (builder(position[order], alive[order]) == adjacency[order][:, order]).all()
+    adjacency = builder(position, alive, edges)
+    assert (builder(position[order], alive[order], edges[order][:, order]) == adjacency[order][:, order]).all()
     assert not adjacency.diagonal().any()
     assert not adjacency[~alive].any()
     assert not adjacency[:, ~alive].any()

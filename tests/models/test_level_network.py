@@ -42,6 +42,8 @@ def _permute_agents(td: TensorDict, tiny: TinyHierarchy, order: torch.Tensor) ->
     """The same situation with the agents, their parents and their goals numbered otherwise."""
     permuted = td.clone()
     permuted.set(GROUP, td.get(GROUP)[..., order])
+    if tiny.hierarchy.needs_edges:
+        permuted[GROUP, "edges"] = permuted[GROUP, "edges"][..., order]
     for key in (tiny.keys.parent_index, tiny.keys[1].action):
         if key in td.keys(True):
             permuted.set(key, td.get(key)[:, order])

@@ -66,6 +66,7 @@ class TinyHierarchy:
             observation=("observation",),
             position="position",
             alive="alive",
+            edges="edges",
             level_observation=self.level_observation,
             send_goals=self.send_goals,
             memory=self.memory,
@@ -173,7 +174,7 @@ class TinyHierarchy:
         return zeros
 
     def observe(self, shape: tuple[int, ...], seed: int) -> TensorDict:
-        """The group's entries alone: random observations, positions in the arena, everybody alive."""
+        """The group's entries alone: random observations, positions in the arena, everybody alive, edges in a ring."""
         generator = torch.Generator().manual_seed(seed)
         size = (*shape, self.layout.n_agents)
         group = {
@@ -181,6 +182,9 @@ class TinyHierarchy:
             "position": 2 * torch.rand(*size, 2, dtype=torch.float64, generator=generator) - 1,
             "alive": torch.ones(size, dtype=torch.bool),
         }
+        if self.hierarchy.needs_edges:
+            ring = torch.eye(self.layout.n_agents, dtype=torch.bool).roll(1, dims=-1)
+            group["edges"] = ring.expand(*size, -1).clone()
         return TensorDict({GROUP: TensorDict(group, batch_size=size)}, batch_size=shape)
 
     def random_inputs(self, shape: tuple[int, ...] = (), seed: int = 0, clock: int = 1) -> TensorDict:

@@ -69,7 +69,7 @@ class CountedNeighbours(FullNeighbours):
 
     calls: list[torch.Size] = field(default_factory=list, compare=False)
 
-    def __call__(self, position: Tensor, alive: Tensor) -> Tensor:
+    def __call__(self, position: Tensor, alive: Tensor, edges: Tensor | None = None) -> Tensor:
         """Note the call and connect."""
         self.calls.append(alive.shape)
-        return super().__call__(position, alive)
+        return super().__call__(position, alive, edges)

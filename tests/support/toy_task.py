@@ -29,6 +29,7 @@ class ToyOptions:
         has_mask: give action masks (discrete actions only).
         has_alive: give an ``alive`` entry; agent i dies after 3 + 2 i steps, the last one never.
         has_position: give a ``position`` entry, which moves.
+        n_edges: give an entry ``edges`` with so many columns: each agent receives messages from the next in a ring.
         is_grid: positions are whole numbers, tenths of a world unit.
         is_vectorised: False makes an environment without batch dimension.
         nan_key: ``"observation"`` or ``"reward"`` turns into NaN ...
@@ -42,6 +43,7 @@ class ToyOptions:
     has_mask: bool = False
     has_alive: bool = False
     has_position: bool = True
+    n_edges: int | None = None
     is_grid: bool = False
     is_vectorised: bool = True
     nan_key: str = "observation"
@@ -73,6 +75,8 @@ class ToyEnv(EnvBase):
         if options.has_position:
             dtype = torch.long if options.is_grid else torch.get_default_dtype()
             observation["position"] = Unbounded((*agents, 2), dtype=dtype)
+        if options.n_edges is not None:
+            observation["edges"] = Binary(shape=(*agents, options.n_edges), dtype=torch.bool)
         if options.has_alive:
             observation["alive"] = Categorical(2, shape=agents, dtype=torch.bool)
         if options.has_mask:
@@ -144,6 +148,9 @@ class ToyEnv(EnvBase):
         out = {"observation": self.feature * alive.unsqueeze(-1)}
         if self.options.has_position:
             out["position"] = (10 * self.position).long() if self.options.is_grid else self.position.clone()
+        if self.options.n_edges is not None:
+            ring = torch.eye(self.options.n_agents, dtype=torch.bool, device=self.device).roll(1, dims=-1)
+            out["edges"] = ring[:, : self.options.n_edges].expand(*self.agents_shape, -1).clone()
         if self.options.has_alive:
             out["alive"] = alive
         if self.options.has_mask:

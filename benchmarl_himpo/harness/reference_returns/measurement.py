@@ -10,6 +10,8 @@ from benchmarl_himpo.environments.lbf.environment import LbfEnv
 from benchmarl_himpo.environments.sampling_scenario import SamplingScenario
 from benchmarl_himpo.environments.smax import scripts as smax_scripts
 from benchmarl_himpo.environments.smax.environment import SmaxEnv
+from benchmarl_himpo.environments.traffic import scripts as traffic_scripts
+from benchmarl_himpo.environments.traffic.environment import TrafficEnv
 from benchmarl_himpo.harness.composition import compose
 from benchmarl_himpo.harness.evaluation.episodes import Policy, build_quietly, fixed_episodes, play
 from benchmarl_himpo.harness.reference_returns import mpe_scripts
@@ -68,6 +70,8 @@ def _policies(experiment: ResumableExperiment) -> dict[str, Policy]:
         return lbf_scripts.scripted_policies(env.base_env)
     if isinstance(env.base_env, SmaxEnv):
         return smax_scripts.scripted_policies(env.base_env)
+    if isinstance(env.base_env, TrafficEnv):
+        return traffic_scripts.scripted_policies(env.base_env)
     policies: dict[str, Policy] = {"random": env.rand_action}
     if isinstance(getattr(env, "scenario", None), SamplingScenario):
         policies["greedy"] = act_greedily if env.continuous_actions else act_greedily_discrete

@@ -23,7 +23,13 @@ from omegaconf.errors import OmegaConfBaseException
 from benchmarl_himpo.environments import accelerate, is_accelerated
 from benchmarl_himpo.environments.tasks import load_task
 from benchmarl_himpo.harness.callbacks import FiniteCallback, MetricsCallback, SummaryCallback, VideoCallback
-from benchmarl_himpo.harness.checks import RequestError, check_absolute_metric, check_request, model_names_of
+from benchmarl_himpo.harness.checks import (
+    RequestError,
+    check_absolute_metric,
+    check_processes,
+    check_request,
+    model_names_of,
+)
 from benchmarl_himpo.harness.output import check_output_folder
 from benchmarl_himpo.harness.rendering.display import RenderError
 from benchmarl_himpo.harness.runs.benchmarl_config import own_callbacks
@@ -73,6 +79,9 @@ def check_config(cfg: DictConfig, choices: Mapping[str, str]) -> None:
     check_request(config, on_policy, choices["task"], model_names)
     load_task(cfg.task, choices["task"])
     check_absolute_metric(config, cfg.absolute_metric_episodes)
+    in_training = f"{'on' if on_policy else 'off'}_policy_n_envs_per_worker"
+    n_envs = {f"experiment.{name}": getattr(config, name) for name in (in_training, "evaluation_episodes")}
+    check_processes(choices["task"], {**n_envs, "absolute_metric_episodes": cfg.absolute_metric_episodes})
     if cfg.n_threads is not None and (type(cfg.n_threads) is not int or cfg.n_threads < 1):
         raise RequestError(f"n_threads={cfg.n_threads} must be 1 or more, or null for what torch takes.")
     check_update_step(cfg.update_step, config, on_policy)

@@ -83,6 +83,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] 
     "four levels": ("himppo", FOUR_LEVELS | IN_OBSERVATION, {"n_agents": 5}, {}),
     "no messages": ("himppo_nomsg", IN_OBSERVATION, {}, {}),
     "nearest neighbours, deaths": ("himppo_2l", {"neighbours": KNN}, {"has_alive": True}, {}),
+    "edges of the task, deaths": ("himppo_2l", {"neighbours": "edges"}, {"n_edges": 3, "has_alive": True}, {}),
     "radius, regions, a grid": ("himppo", {"neighbours": RADIUS, "clustering": REGIONS}, {"is_grid": True}, {}),
     "static graph, two rounds": ("himppo_sg", {"n_message_rounds": 2}, {"has_position": False}, {}),
     "discrete": ("himppo_2l", IN_OBSERVATION, {}, {"prefer_continuous_actions": False}),

@@ -96,11 +96,17 @@ NEEDS_MPE = pytest.mark.skipif(find_spec("mpe2") is None, reason="needs the extr
         *(pytest.param(f"lbfws/{name}", marks=pytest.mark.slow) for name in ("medium", "hard")),
         *(pytest.param(f"mpe/{name}", marks=[pytest.mark.slow, NEEDS_MPE]) for name in mpe_scripts.TARGETS),
         *(pytest.param(f"smax/smacv2_{n}_units", marks=[pytest.mark.slow, needs_smax]) for n in (5, 10)),
+        pytest.param("traffic/grid4x4", marks=pytest.mark.slow),
     ],
 )
 def test_the_stored_reference_returns_are_what_is_measured(task: str) -> None:
     """On fewer episodes than stored, at five times the standard error."""
-    found = measure_reference_returns([f"task={task}"], n_episodes=60, seed=5, confidence=0.95)
+    overrides, n_episodes = [f"task={task}"], 60
+    if task.startswith("traffic/"):
+        if find_spec("sumo_rl") is None:
+            pytest.skip("SUMO is not installed: pip install 'benchmarl_himpo[traffic]'")
+        overrides, n_episodes = [*overrides, "experiment=traffic"], 4  # each of them a process
+    found = measure_reference_returns(overrides, n_episodes, seed=5, confidence=0.95)
     stored = load_reference_returns().tasks[task]
     returns = {"random": stored.random, **stored.scripts, "upper_bound": stored.upper_bound}
     for name, reference in found.items():

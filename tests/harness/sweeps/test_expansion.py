@@ -36,6 +36,7 @@ PROTOCOLS = {
     "goals": 20,
     "sampling_width": 40,
     "smax": 15,
+    "traffic": 12,
 }
 OF_THE_GATE = {"regression": 3, "regression_cue": 3}
 
@@ -63,16 +64,19 @@ def test_runs_of_the_gate_are_the_same_with_and_without_a_gpu_and_evaluated_at_t
 def test_protocols_can_be_done_and_say_how_all_was_tuned(protocol: str, n_runs: int) -> None:
     if protocol == "sampling_ablations":
         pytest.importorskip("torch_geometric", reason="one of its methods needs the gnn extra")
-    if protocol == "smax" and find_spec("jaxmarl") is None:
-        pytest.skip("its task needs the smax extra")
+    extra = {"smax": "jaxmarl", "traffic": "sumo_rl"}.get(protocol)
+    if extra is not None and find_spec(extra) is None:
+        pytest.skip(f"its task needs the {protocol} extra")
     specs = specs_of(f"protocol={protocol}")
     assert len(specs) == n_runs
     algorithms = {spec.choice("algorithm") for spec in specs}
-    assert ("himppo_paper" in algorithms) == (protocol != "smax")
+    assert ("himppo_paper" in algorithms) == (protocol not in ("goals", "smax", "traffic"))
     assert algorithms <= set(compose([f"protocol={protocol}"]).protocol.tuning)
-    for key, value in {"evaluation_episodes": 32, "prefer_continuous_actions": protocol != "sampling_discrete"}.items():
+    n_episodes, n_absolute = (4, 16) if protocol == "traffic" else (32, 320)  # each of them a process
+    shared = {"evaluation_episodes": n_episodes, "prefer_continuous_actions": protocol != "sampling_discrete"}
+    for key, value in shared.items():
         assert {spec.config["experiment"][key] for spec in specs} == {value}
-    assert {spec.config["absolute_metric_episodes"] for spec in specs} == {320}
+    assert {spec.config["absolute_metric_episodes"] for spec in specs} == {n_absolute}
     assert len({spec.n_frames for spec in specs}) == 1
 
 
