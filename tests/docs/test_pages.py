@@ -23,9 +23,19 @@ RUNS = ["docs/how_to/torchrl.md", "docs/how_to/own_parts.md", "docs/how_to/metri
 """Pages whose Python is not executed when the site is built."""
 
 
+PLUGIN = ROOT / "tests" / "plugin_package"
+"""The package that pages show; tests/test_plugins.py installs it."""
+PLUGIN_FILES = {
+    file.name: file.read_text(encoding="utf-8")
+    for file in PLUGIN.glob("himpo_escort/**/*.*")
+    if file.suffix in (".py", ".yaml")
+}
+
+
 def blocks(page: str, language: str) -> list[str]:
-    """Code of a language on a page, but what the site executes."""
-    return re.findall(rf"```{language}\n(.*?)```", PAGES[page], flags=re.DOTALL)
+    """Code of a language on a page, but what the site executes and the files of the plug-in."""
+    shown = re.findall(rf"```{language}\n(.*?)```", PAGES[page], flags=re.DOTALL)
+    return [block for block in shown if block not in PLUGIN_FILES.values()]
 
 
 def commands() -> Iterator[tuple[str, list[str]]]:
@@ -46,7 +56,8 @@ def test_python_of_a_page_runs(page: str, block: str, tmp_path: Path) -> None:
 
 
 def test_no_page_has_python_that_nothing_runs() -> None:
-    assert {page for page in PAGES if blocks(page, "python")} == set(RUNS)
+    """That of the page on own tasks runs in tests/test_plugins.py."""
+    assert {page for page in PAGES if blocks(page, "python")} == {*RUNS, "docs/how_to/own_task.md"}
 
 
 @pytest.mark.parametrize(
@@ -64,6 +75,22 @@ def test_a_command_of_a_page_composes(page: str, overrides: list[str]) -> None:
     ]
     if "--config-dir" not in overrides:
         compose(given)
+
+
+def test_the_plugin_that_pages_show_is_the_one_that_is_installed_and_used_in_tests() -> None:
+    """Every file of it, and of its metadata the entry point."""
+    places = {
+        name: [page for page, content in PAGES.items() if f"\n{text}```" in content]
+        for name, text in PLUGIN_FILES.items()
+    }
+    assert places == {
+        "__init__.py": ["docs/how_to/own_parts.md"],
+        "himppo_chain.yaml": ["docs/how_to/own_parts.md"],
+        "task.py": ["docs/how_to/own_task.md"],
+        "pair.yaml": ["docs/how_to/own_task.md"],
+    }
+    (entry_point,) = blocks("docs/how_to/own_parts.md", "toml")
+    assert (PLUGIN / "pyproject.toml").read_text(encoding="utf-8").endswith(entry_point)
 
 
 def test_every_named_algorithm_has_a_page_that_is_in_the_navigation() -> None:
