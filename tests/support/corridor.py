@@ -92,7 +92,7 @@ class Corridor(ParallelEnv):
 
 
 class Puller(Corridor):
-    """The same with one number per walker, its pull, or a choice of three: as the caller wants it."""
+    """Walkers that never move, whatever their actions, of the kind that the caller wants; nothing is told of them."""
 
     def __init__(self, continuous_actions: bool = False) -> None:
         super().__init__()
@@ -102,9 +102,7 @@ class Puller(Corridor):
         return Box(-1.0, 1.0, (1,), np.float32) if self.continuous_actions else Discrete(3)
 
     def step(self, actions: dict[str, Any]) -> tuple[dict, dict, dict, dict, dict]:
-        if self.continuous_actions:
-            return super().step(dict.fromkeys(actions, 0))
-        return super().step(actions)
+        return super().step(dict.fromkeys(actions, 0))
 
     def _see(self, agents: list[str]) -> tuple[dict, dict]:
         observations, _ = super()._see(agents)
