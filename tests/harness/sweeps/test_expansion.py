@@ -35,6 +35,8 @@ PROTOCOLS = {
     "sampling_long": 50,
     "goals": 20,
     "sampling_width": 40,
+    "suite": 126,
+    "suite_discrete": 63,
     "smax": 15,
     "traffic": 12,
 }
