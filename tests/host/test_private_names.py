@@ -20,7 +20,10 @@ PACKAGE = Path(benchmarl_himpo.__file__).parent
 FILES = [file for file in sorted(PACKAGE.rglob("*.py")) if file.parent.name != "host"]
 TREES = {str(file.relative_to(PACKAGE)): ast.parse(file.read_text()) for file in FILES}
 OWN_EXPERIMENT = "harness/runs/resumable_experiment.py"
-OF_EXTRAS = {"environments/pettingzoo/team.py": "pettingzoo"}  # what imports the package of an extra
+OF_EXTRAS = {  # what imports the package of an extra
+    "environments/pettingzoo/team.py": "pettingzoo",
+    "environments/smax/simulator.py": "jaxmarl",
+}
 OF_PYTHON = {"_replace", "_make", "_asdict", "_fields", "_field_defaults"}  # what namedtuples document
 
 
