@@ -127,6 +127,7 @@ def check_that_goals_carry_the_cue(experiment: Experiment) -> None:
     assert score(experiment, shuffle_environments) < NEAR_CHANCE
 
 
+@pytest.mark.slow
 def test_ippo_stays_at_chance(tmp_path: Path) -> None:
     experiment = train(IppoConfig.get_from_yaml(), seed=0, folder=tmp_path)
     assert score(experiment) < NEAR_CHANCE

@@ -248,9 +248,9 @@ def test_dead_units_of_the_fake_neither_train_nor_speak(name: str, make_fake: Ca
     ("task", "algorithm"),
     [
         ("protoss_5_vs_5", "himppo"),
-        ("terran_5_vs_5", "himppo"),
-        ("zerg_10_vs_10", "himppo"),
-        ("protoss_10_vs_11", "himppo"),
+        pytest.param("terran_5_vs_5", "himppo", marks=pytest.mark.slow),
+        pytest.param("zerg_10_vs_10", "himppo", marks=pytest.mark.slow),
+        pytest.param("protoss_10_vs_11", "himppo", marks=pytest.mark.slow),
         ("protoss_5_vs_5", "himppo_flat"),
         ("protoss_5_vs_5", "mappo"),
         ("protoss_5_vs_5", "ippo"),
