@@ -15,6 +15,7 @@ from torchrl.envs import EnvBase
 
 from benchmarl_himpo.environments.entries import GROUP
 from benchmarl_himpo.environments.own_task import OwnTask, OwnTaskClass
+from benchmarl_himpo.environments.simulation import seed_generator
 
 SPEAKER, LISTENER = 0, 1
 
@@ -111,10 +112,7 @@ class CueEnv(EnvBase):
         return {"done": terminated[:, None].clone(), "terminated": terminated[:, None].clone()}
 
     def _set_seed(self, seed: int | None) -> None:
-        if seed is None:
-            self.generator.seed()
-        else:
-            self.generator.manual_seed(seed)
+        seed_generator(self.generator, seed)
 
 
 class CueClass(OwnTaskClass):

@@ -1,9 +1,10 @@
-"""Where environments keep the state of what they simulate: all that a step or a reset reads and another one wrote."""
+"""The state of what environments simulate, all that a step or a reset reads and another one wrote, and their seeds."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torchrl.envs import EnvBase, TransformedEnv
 from torchrl.envs.libs.vmas import VmasWrapper
 
@@ -24,3 +25,11 @@ def find_simulation(env: EnvBase) -> tuple[Any, tuple[str, ...]] | None:
         return vmas_environment(env), SIMULATION
     names = getattr(type(env), "simulation", None)
     return None if names is None else (env, names)
+
+
+def seed_generator(generator: torch.Generator, seed: int | None) -> None:
+    """Seed the random numbers of an environment; None for a seed of the system's."""
+    if seed is None:
+        generator.seed()
+    else:
+        generator.manual_seed(seed)

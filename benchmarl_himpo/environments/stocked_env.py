@@ -13,6 +13,7 @@ from torchrl.data import Binary, Categorical, Composite, TensorSpec, Unbounded
 from torchrl.envs import EnvBase
 
 from benchmarl_himpo.environments.entries import GROUP
+from benchmarl_himpo.environments.simulation import seed_generator
 
 
 class StockedEnv(EnvBase):
@@ -75,10 +76,7 @@ class StockedEnv(EnvBase):
         self._n_taken = self.batch_size[0]
 
     def _set_seed(self, seed: int | None) -> None:
-        if seed is None:
-            self.generator.seed()
-        else:
-            self.generator.manual_seed(seed)
+        seed_generator(self.generator, seed)
         self._empty_stock()
 
     def _with_flags(

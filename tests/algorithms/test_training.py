@@ -15,6 +15,7 @@ from benchmarl.benchmark import Benchmark
 from benchmarl.environments.common import TaskClass
 from benchmarl.experiment import Callback, Experiment
 from benchmarl.models import MlpConfig
+from support.callbacks import KeepBatches
 from support.toy_task import ToyTask
 from tensordict import TensorDictBase
 
@@ -29,18 +30,6 @@ KNN = {"name": "knn", "k": 2}
 RADIUS = {"name": "radius", "radius": 8.0}
 REGIONS = {"name": "regions", "arena": [-10.0, 10.0]}
 RING = torch.eye(4, dtype=torch.bool).roll(1, dims=-1)
-
-
-class KeepBatches(Callback):
-    """Keeps every collected batch."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.batches: list[TensorDictBase] = []
-
-    def on_batch_collected(self, batch: TensorDictBase) -> None:
-        """Keep it."""
-        self.batches.append(batch.clone())
 
 
 def run(experiment: Experiment) -> Experiment:

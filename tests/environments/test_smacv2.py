@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 import torch
 from benchmarl.environments import Smacv2Task, TaskClass
-from benchmarl.experiment import Callback, Experiment
+from benchmarl.experiment import Experiment
+from support.callbacks import KeepBatches
 from support.sweeps import FINGERPRINT, run_here
 from support.tiny_overrides import SMALL
 from tensordict import TensorDictBase
@@ -88,18 +89,6 @@ def make_fake(fake_game: ModuleType, tmp_path: Path) -> Callable[..., Experiment
         return load_experiment(cfg, cfg.hydra.runtime.choices)
 
     return make
-
-
-class KeepBatches(Callback):
-    """Keeps every collected batch."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.batches: list[TensorDictBase] = []
-
-    def on_batch_collected(self, batch: TensorDictBase) -> None:
-        """Keep it."""
-        self.batches.append(batch.clone())
 
 
 def load_task(name: str, **options: Any) -> TaskClass:

@@ -13,6 +13,7 @@ from torchrl.data import Binary, Categorical, Composite, Unbounded
 from torchrl.envs import EnvBase
 
 from benchmarl_himpo.environments.entries import GROUP
+from benchmarl_himpo.environments.simulation import seed_generator
 from benchmarl_himpo.environments.traffic.options import TrafficConfig
 from benchmarl_himpo.environments.traffic.simulator import Simulator
 
@@ -110,10 +111,7 @@ class TrafficEnv(EnvBase):
         return out
 
     def _set_seed(self, seed: int | None) -> None:
-        if seed is None:
-            self.generator.seed()
-        else:
-            self.generator.manual_seed(seed)
+        seed_generator(self.generator, seed)
 
     ##########
     # Its own
