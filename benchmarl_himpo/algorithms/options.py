@@ -108,6 +108,7 @@ def build_hierarchy(
     task: str,
     task_options: Mapping[str, Any],
     entries: Composite,
+    annealing: IntervalAnnealing | None = None,
 ) -> Hierarchy:
     """Build the hierarchy of a group from an algorithm's options.
 
@@ -128,6 +129,7 @@ def build_hierarchy(
         task: name of the task, such as ``"vmas/sampling"``.
         task_options: options of the task.
         entries: what the environment emits for the group. Shape ``[n_agents]``.
+        annealing: how goal intervals change in the course of a run.
 
     Returns:
         The hierarchy.
@@ -161,6 +163,7 @@ def build_hierarchy(
         level_observation=observation,
         send_goals=send_goals,
         memory=_build_memory(memory, part_options.get("memory")),
+        annealing=annealing,
     )
 
 

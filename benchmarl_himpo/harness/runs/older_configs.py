@@ -94,6 +94,12 @@ def _add_computation(config: Config) -> None:
     config.setdefault("update_step", "eager")
 
 
+def _add_interval_annealing(config: Config) -> None:
+    """Goal intervals were the same throughout before there was an option for it."""
+    if "n_nodes" in config["algorithm"]:
+        config["algorithm"].setdefault("initial_goal_interval", None)
+
+
 CHANGES: tuple[Callable[[Config], None], ...] = (
     _add_absolute_metric,
     _gather_fields_of_parts,
@@ -104,6 +110,7 @@ CHANGES: tuple[Callable[[Config], None], ...] = (
     _add_information,
     _add_memory,
     _add_computation,
+    _add_interval_annealing,
 )
 """All changes of options since version 0.1."""
 
