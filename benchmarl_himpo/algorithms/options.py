@@ -17,6 +17,7 @@ from torchrl.data import Composite
 from benchmarl_himpo.environments import known_alive, known_position, observes_no_position
 from benchmarl_himpo.hierarchy import (
     Hierarchy,
+    IntervalAnnealing,
     Memory,
     Neighbours,
     build_part,

@@ -52,5 +52,5 @@ class IntervalAnnealing(nn.Module):
         """Env steps between two decisions of each upper level, in effect. Shape ``[n_levels - 1]``, long."""
         frames = self.frames.clamp(max=self.n_frames)
         # Whole numbers, rounded half up: the same on every processor
-        change = (2 * (self.final - self.initial) * frames + self.n_frames).div(2 * self.n_frames, rounding_mode="floor")
-        return (self.initial + change).cumprod(0)
+        twice = 2 * (self.final - self.initial) * frames + self.n_frames
+        return (self.initial + twice.div(2 * self.n_frames, rounding_mode="floor")).cumprod(0)

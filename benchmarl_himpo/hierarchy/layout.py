@@ -132,7 +132,10 @@ class HierarchyLayout:
         Returns:
             Phases in [0, 1). Shape ``[*B, n_levels - 1]``, bottom first.
         """
-        periods = torch.tensor(self.periods[1:], device=clock.device) if self.annealing is None else self.annealing.periods
+        if self.annealing is None:
+            periods = torch.tensor(self.periods[1:], device=clock.device)
+        else:
+            periods = self.annealing.periods
         return clock.unsqueeze(-1).remainder(periods) / periods
 
     def static_parent_index(self, level: int, device: torch.device | str | None = None) -> Tensor:

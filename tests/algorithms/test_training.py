@@ -414,8 +414,8 @@ def test_a_level_learns_on_a_scale_of_its_own(tiny_experiment: Any, make_algorit
 
 
 def test_goal_intervals_shorten_until_mid_training(tiny_experiment: Any, make_algorithm: MakeAlgorithm) -> None:
-    """From (4, 2) to (2, 1) in the first two of four batches of episodes without end: goals change at the steps that the
-    intervals of the batch name, and rewards are those of these intervals."""
+    """From (4, 2) to (2, 1) in the first half of a run: goals change at the steps that the
+    intervals of the batch name."""
     keep = KeepBatches()
     algorithm = make_algorithm(goal_interval=[2, 1], initial_goal_interval=[4, 2])
     run(tiny_experiment(algorithm, task=ToyTask(max_steps=1000), max_n_iters=4, callbacks=[keep]))
