@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from comparisons import RECORDS, read_protocol
+from comparisons import RECORDS, REPORTS, read_protocol
 from omegaconf import OmegaConf
 
 from benchmarl_himpo.harness.markdown import markdown_table
@@ -63,7 +63,8 @@ def shared_options(protocol: str | None, overrides: str, algorithm: str) -> froz
 
 
 @cache
-def _load_all(folder: Path) -> list[RunRecord]:
+def load_all(folder: Path) -> list[RunRecord]:
+    """Read the records of a folder; none where there is no such folder."""
     return [load_record(file) for file in sorted(folder.glob("*.json"))]
 
 
@@ -109,12 +110,12 @@ class ClaimTest:
         """The runs of a sample, by seed.
 
         Raises:
-            ValueError: if they have different configurations, so that the labels of the sample do not say which are meant.
+            ValueError: if they have different configurations, so that labels do not say which are meant.
         """
         found = [
             record
-            for record in _load_all(self.folder)
-            if self._is_meant(record.task_label, sample.task) and self._is_meant(record.variant, sample.variant)
+            for record in load_all(self.folder)
+            if self.is_meant(record.task_label, sample.task) and self.is_meant(record.variant, sample.variant)
         ]
         if len({record.config_hash for record in found}) > 1:
             raise ValueError(
@@ -122,7 +123,7 @@ class ClaimTest:
             )
         return sorted(found, key=lambda record: record.seed)
 
-    def _is_meant(self, label: str, wanted: str) -> bool:
+    def is_meant(self, label: str, wanted: str) -> bool:
         """Whether a label of a record is one of claims.yaml, with what the protocol sets on top."""
         (name, differences), (wanted_name, wanted_differences) = split_label(label), split_label(wanted)
         shared = shared_options(self.protocol, self.overrides, name)
@@ -136,6 +137,7 @@ class Finding:
 
     test: ClaimTest
     samples: list[Sample]
+    n_runs: list[int]  # of each sample
     result: str
     verdict: Verdict
 
@@ -156,31 +158,28 @@ class Claim:
         """What each comparison says, in the order of the data."""
         return [self._judge(test, samples) for test in self.tests for samples in MEASURES[self.measure].samples(test)]
 
-    def verdict(self, method: str) -> tuple[Verdict | None, str]:
-        """The verdict on the claim, by all comparisons of a method, and how many of these say what; None: there are none.
+    def verdict(self, method: str) -> tuple[Verdict | None, Counter[Verdict]]:
+        """The verdict on the claim for a method, None without a comparison, and those of its comparisons.
 
         A claim is reproduced where every comparison that was made reproduces it, and opposite where all are.
         """
         found = Counter(finding.verdict for finding in self.findings if finding.test.method == method)
         made = [verdict for verdict in TESTED if found[verdict]]
-        if not found:
-            return None, "-"
-        if not made:
-            verdict = Verdict.UNTESTED if found[Verdict.UNTESTED] else Verdict.IMPOSSIBLE
-        else:
-            verdict = made[0] if len(made) == 1 else Verdict.NOT_REPRODUCED
-        said = ", ".join(f"{found[verdict]} {verdict}" for verdict in Verdict if found[verdict])
-        return verdict, f"**{verdict}**" + (f" ({said})" if len(found) > 1 or found.total() > 1 else "")
+        if len(made) > 1:
+            return Verdict.NOT_REPRODUCED, found
+        return next(
+            (verdict for verdict in (*made, Verdict.UNTESTED, Verdict.IMPOSSIBLE) if found[verdict]), None
+        ), found
 
     def _judge(self, test: ClaimTest, samples: list[Sample]) -> Finding:
         measure = MEASURES[self.measure]
         runs = [measure.usable(test.find(sample)) for sample in samples]
-        for sample, of in zip(samples, runs, strict=True):
-            if len(of) < measure.n_least:
-                what = f"{len(of) or 'no'} run{'s' * (len(of) != 1)} of `{sample.variant}` on `{sample.task}`"
-                reason = test.obstacle or f"{what} in `benchmarks/results/{test.folder.name}`"
-                return Finding(test, samples, reason, Verdict.IMPOSSIBLE if test.obstacle else Verdict.UNTESTED)
-        return Finding(test, samples, *measure.judge(runs, self.claimed))
+        counts = [len(of) for of in runs]
+        if min(counts) >= measure.n_least:
+            return Finding(test, samples, counts, *measure.judge(runs, self.claimed))
+        if test.obstacle:
+            return Finding(test, samples, counts, test.obstacle, Verdict.IMPOSSIBLE)
+        return Finding(test, samples, counts, f"needs {measure.n_least} or more runs of each", Verdict.UNTESTED)
 
 
 @dataclass(frozen=True)
@@ -234,7 +233,7 @@ def _judge_centre(runs: list[list[RunRecord]], _: str) -> tuple[str, Verdict]:
     name = clustering["name"] if isinstance(clustering, Mapping) else clustering
     needs_centre = not clustering_registry[name].is_local
     counted = "{messages:.1f} messages, {bytes:.0f} bytes".format(**record.communication)
-    text = f"{counted}; `clustering={name}` {'needs' if needs_centre else 'needs no'} centre"
+    text = f"{counted}; `clustering={name}` needs {'a' if needs_centre else 'no'} centre"
     return text, Verdict.NOT_REPRODUCED if needs_centre else Verdict.REPRODUCED
 
 
@@ -280,16 +279,16 @@ What HiMPo ([arXiv 2507.23604](https://arxiv.org/abs/2507.23604)) claims, in our
 here say of it. Written by `python docs/results/claims.py` from `docs/results/claims.yaml` and `benchmarks/results`; not
 to be edited.
 
-**Two methods, two verdicts.** `himppo_paper` is what the paper states, with our choices where it is silent; it is frozen
-and was not tuned. `himppo` is our default, which distributes advantages in another way and gives every level a horizon of
-its own: what it shows is no evidence for what the paper states. No code or numbers of the paper are public, and tasks,
-sizes and budgets are ours, so that *not reproduced* means *not here*.
+**Two methods, two verdicts.** `himppo_paper` is what the paper states, with our choices where it is silent; it is
+frozen and was not tuned. `himppo` is our default, which distributes advantages in another way and gives every level a
+horizon of its own: what it shows is no evidence for what the paper states. No code or numbers of the paper are public,
+and tasks, sizes and budgets are ours, so that *not reproduced* means *not here*.
 
-**The rule.** A comparison is judged by {CONFIDENCE:.0%} intervals, Welch's of a difference of means over runs (fresh
-episodes of the policy that was best in an evaluation), not corrected for their number: *reproduced* where the interval
-lies on the side that is claimed, *opposite* where it lies on the other side, *not reproduced* where it includes zero. A
-claim is reproduced where every comparison that was made reproduces it, and opposite where every one is opposite. A row
-without a verdict gets one as soon as its runs are published, two or more of each method, and this page is written again.
+**The rule.** A comparison is judged by Welch's {CONFIDENCE:.0%} interval of a difference of means over runs (fresh
+episodes of the policy that was best in an evaluation), not corrected for the number of comparisons: *reproduced* where
+the interval lies on the side that is claimed, *opposite* where it lies on the other side, *not reproduced* where it
+includes zero. A claim is reproduced where every comparison that was made reproduces it, and opposite where every one is
+opposite. Rows without a verdict get one when their runs are published and this page is written again.
 """
 
 
@@ -308,35 +307,46 @@ def document(claims: list[Claim]) -> str:
 
 
 def _summary(claims: list[Claim]) -> str:
-    rows = ([f"[{claim.claim}](#{claim.name})", *(claim.verdict(method)[1] for method in METHODS)] for claim in claims)
+    rows = (
+        [f"[{claim.claim}](#{claim.name})", *(_cell(*claim.verdict(method)) for method in METHODS)] for claim in claims
+    )
     return markdown_table(("claim", *(f"`{method}`" for method in METHODS)), rows)
 
 
+def _cell(verdict: Verdict | None, found: Counter[Verdict]) -> str:
+    """The verdict on a claim, and what comparisons say where one was made."""
+    if verdict is None:
+        return "-"
+    said = [f"{found[each]} {each}" for each in Verdict if found[each]]
+    return f"**{verdict}**" + (f" ({', '.join(said)})" if verdict in TESTED else "")
+
+
 def _section(claim: Claim) -> str:
-    heading = MEASURES[claim.measure].heading
     commands = dict.fromkeys(finding.test.command for finding in claim.findings)
-    rows = ([*_name(finding), finding.result, f"**{finding.verdict}**"] for finding in claim.findings)
+    columns = ("method", "task", "compared with", "records", "runs", MEASURES[claim.measure].heading, "verdict")
     return "\n\n".join(
         [
             f"## {claim.claim.rstrip('.')} {{ #{claim.name} }}",
             *([claim.remark] if claim.remark else []),
-            markdown_table(("method", "task", "compared with", "runs", heading, "verdict"), rows),
+            markdown_table(columns, map(_row, claim.findings)),
             "\n".join(["```bash", *commands, "```"]),
         ]
     )
 
 
-def _name(finding: Finding) -> list[str]:
-    """Method, task, what it is compared with, and the numbers of their runs."""
+def _row(finding: Finding) -> list[str]:
     tasks, variants = (
         list(dict.fromkeys(getattr(sample, key) for sample in finding.samples)) for key in ("task", "variant")
     )
-    n_runs = [str(len(finding.test.find(sample))) for sample in finding.samples]
+    folder = finding.test.folder.name
     return [
         f"`{variants[0]}`",
         " to ".join(f"`{task}`" for task in tasks),
         ", ".join(f"`{variant}`" for variant in variants[1:]) or "-",
-        ", ".join(n_runs),
+        f"[{folder}]({folder}.md)" if (REPORTS / folder).is_dir() else folder,
+        ", ".join(map(str, finding.n_runs)),
+        finding.result,
+        f"**{finding.verdict}**",
     ]
 
 
