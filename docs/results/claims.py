@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from comparisons import RECORDS, REPORTS, read_protocol
+from comparisons import RECORDS, REPORTS, escape, read_protocol
 from omegaconf import OmegaConf
 
 from benchmarl_himpo.harness.markdown import markdown_table
@@ -310,7 +310,7 @@ def _summary(claims: list[Claim]) -> str:
     rows = (
         [f"[{claim.claim}](#{claim.name})", *(_cell(*claim.verdict(method)) for method in METHODS)] for claim in claims
     )
-    return markdown_table(("claim", *(f"`{method}`" for method in METHODS)), rows)
+    return markdown_table(("claim", *map(escape, METHODS)), rows)
 
 
 def _cell(verdict: Verdict | None, found: Counter[Verdict]) -> str:
@@ -322,28 +322,24 @@ def _cell(verdict: Verdict | None, found: Counter[Verdict]) -> str:
 
 
 def _section(claim: Claim) -> str:
-    commands = dict.fromkeys(finding.test.command for finding in claim.findings)
-    columns = ("method", "task", "compared with", "records", "runs", MEASURES[claim.measure].heading, "verdict")
-    return "\n\n".join(
-        [
-            f"## {claim.claim.rstrip('.')} {{ #{claim.name} }}",
-            *([claim.remark] if claim.remark else []),
-            markdown_table(columns, map(_row, claim.findings)),
-            "\n".join(["```bash", *commands, "```"]),
-        ]
-    )
+    parts = [f"## {claim.claim.rstrip('.')} {{ #{claim.name} }}", claim.remark]
+    columns = ("task", "compared with", "runs", MEASURES[claim.measure].heading, "verdict")
+    for test in claim.tests:
+        folder = test.folder.name
+        records = f"[{folder}]({folder}.md)" if (REPORTS / folder).is_dir() else f"`{folder}`"
+        rows = (_row(finding) for finding in claim.findings if finding.test is test)
+        parts += [f"**`{test.variant}`** in {records}:", markdown_table(columns, rows)]
+    commands = dict.fromkeys(test.command for test in claim.tests)
+    return "\n\n".join([*parts, "\n".join(["```bash", *commands, "```"])])
 
 
 def _row(finding: Finding) -> list[str]:
     tasks, variants = (
         list(dict.fromkeys(getattr(sample, key) for sample in finding.samples)) for key in ("task", "variant")
     )
-    folder = finding.test.folder.name
     return [
-        f"`{variants[0]}`",
-        " to ".join(f"`{task}`" for task in tasks),
-        ", ".join(f"`{variant}`" for variant in variants[1:]) or "-",
-        f"[{folder}]({folder}.md)" if (REPORTS / folder).is_dir() else folder,
+        escape(" to ".join(tasks)),
+        escape(", ".join(variants[1:])) or "-",
         ", ".join(map(str, finding.n_runs)),
         finding.result,
         f"**{finding.verdict}**",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -52,7 +53,7 @@ def read_protocol(name: str) -> DictConfig:
 class Standing:
     """How the method that a comparison is about stands to another one on a task."""
 
-    other: str
+    other: str  # in Markdown
     difference: Estimate  # of mean returns per agent, the other's taken off
 
     @property
@@ -130,7 +131,7 @@ class Published:
         own = returns.pop(row["variant"])
         confidence = self.report["settings"]["confidence"]
         found = [
-            Standing(f"`{other}`", estimate_unpaired_difference(own, values, confidence))
+            Standing(escape(other), estimate_unpaired_difference(own, values, confidence))
             for other, values in returns.items()
         ]
         scripts = (task["reference_returns"] or {}).get("scripts")
@@ -138,7 +139,7 @@ class Published:
             best = max(scripts, key=scripts.__getitem__)
             mean = _estimate(row["per_agent"])
             limits = (value - scripts[best] for value in (mean.value, mean.low, mean.high))
-            found.append(Standing(f"scripted policy `{best}`", Estimate(*limits)))
+            found.append(Standing(escape(f"scripted policy {best}"), Estimate(*limits)))
         order = (BEHIND, EQUAL, AHEAD, SINGLE)
         return sorted(found, key=lambda standing: (order.index(standing.outcome), standing.difference.value))
 
@@ -168,25 +169,25 @@ class Published:
             "intervals (to scripted policies, Student's), not corrected for their number. Losses stand first."
         )
         for warning in self.report["warnings"]:
-            yield f"> {_escape(warning)}"
+            yield f"> {escape(warning)}"
         for number, task in enumerate(self.tasks):
             yield f"### {_heading(task)}"
             row = self.subject_on(task)
             if row is None:
                 yield f"`{self.subject}` has no runs on this task."
             elif task["unequal"]:
-                yield f"No verdict: variants were not run and evaluated alike. {_escape('. '.join(task['unequal']))}."
+                yield f"No verdict: variants were not run and evaluated alike. {escape('. '.join(task['unequal']))}."
             else:
                 runs = _count(len(row["seeds"]), "run")
                 yield f"`{row['variant']}` has {_estimate(row['per_agent'])} per agent over {runs}."
                 yield markdown_table(
-                    (f"`{self.subject}`", "compared with", "difference"),
+                    (escape(self.subject), "compared with", "difference"),
                     ((found.outcome, found.other, found.difference) for found in self.standings(task)),
                 )
             for name, shown in FIGURES.items():
                 file = f"figures/{name.format(number)}.svg"
                 if (self.folder / file).is_file():
-                    yield f"![{_escape(task['label'])}: {shown}](../benchmarks/reports/{self.name}/{file})"
+                    yield f"![{escape(task['label'])}: {shown}](../benchmarks/reports/{self.name}/{file})"
 
     def _returns(self) -> Iterator[str]:
         yield "## Returns"
@@ -206,7 +207,7 @@ class Published:
                 told = [[r.metrics[name] for r in records[row["variant"]] if name in r.metrics] for name in metrics]
                 rows.append(
                     [
-                        f"`{row['variant']}`",
+                        escape(row["variant"]),
                         len(row["seeds"]),
                         *(_estimate(row[key]) or "-" for key in ("per_agent", "last_collection")),
                         *(estimate_mean(values, confidence) if values else "-" for values in told),
@@ -230,7 +231,7 @@ class Published:
             yield markdown_table(
                 ["variant", *COSTS],
                 (
-                    [f"`{variant}`", *(mean_and_range(runs, value_of) for value_of in COSTS.values())]
+                    [escape(variant), *(mean_and_range(runs, value_of) for value_of in COSTS.values())]
                     for variant, runs in self.records(task["label"]).items()
                 ),
             )
@@ -243,7 +244,7 @@ class Published:
             ["algorithm", "what was tried", "taken"],
             (
                 [
-                    f"`{algorithm}`",
+                    escape(algorithm),
                     tried,
                     ", ".join(f"`{k}={v}`" for k, v in protocol.get("tuned", {}).get(algorithm, {}).items()) or "-",
                 ]
@@ -259,7 +260,7 @@ class Published:
             "What the runs were made with. The fingerprint is a digest of two tiny runs, and another one where a "
             "processor or a version computes other numbers."
         )
-        yield markdown_table(("", ""), ((f"`{key}`", text) for key, text in found.items()))
+        yield markdown_table(("", ""), ((escape(key), text) for key, text in found.items()))
 
     def _commands(self) -> Iterator[str]:
         yield "## Reproduce"
@@ -286,10 +287,9 @@ def index() -> str:
         n_absent = sum(run["planned"] for run in comparison.report["absent"])
         rows.append(
             [
-                f"[{comparison.name}]({comparison.name}.md)",
-                comparison.protocol.question,
-                f"`{comparison.subject}`",
-                *(counts[outcome] for outcome in (BEHIND, EQUAL, AHEAD)),
+                f"[{comparison.name}]({comparison.name}.md): {comparison.protocol.question}",
+                escape(comparison.subject),
+                ", ".join(str(counts[outcome]) for outcome in (BEHIND, EQUAL, AHEAD)),
                 f"{n_runs} of {n_runs + n_absent}" if n_absent else n_runs,
             ]
         )
@@ -302,9 +302,7 @@ def index() -> str:
         "[Claims of the paper](claims.md) says which of its claims were reproduced, by what the paper states and by "
         "our default.",
         "## Published comparisons",
-        "How often the method in question is behind, shows no significant difference and is ahead, over all tasks and "
-        "all that it is compared with.",
-        markdown_table(["comparison", "question", "of", BEHIND, EQUAL, AHEAD, "runs"], rows),
+        markdown_table(["comparison", "method", f"how often it is {BEHIND}, {EQUAL}, {AHEAD}", "runs"], rows),
         *([f"Begun, without a report: {', '.join(begun)}."] if begun else []),
         "## More",
         "- [Benchmarks](../benchmarks/README.md): what the results say and do not say, audits of goals, scripted "
@@ -340,5 +338,6 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}{'s' if number != 1 else ''}"
 
 
-def _escape(text: str) -> str:
-    return text.replace("[", r"\[").replace("_", r"\_")
+def escape(text: str) -> str:
+    """Write text so that Markdown shows it as it is; labels in tables are no code, which would be broken anywhere."""
+    return re.sub(r"([\[\]_*|])", r"\\\1", text)

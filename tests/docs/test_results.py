@@ -210,7 +210,7 @@ def test_a_protocol_is_read_as_hydra_composes_it(protocol: str) -> None:
     ],
 )
 def test_an_interval_says_who_is_ahead(limits: tuple[float, float, float], outcome: str) -> None:
-    assert Standing("`ippo`", Estimate(*limits)).outcome == outcome
+    assert Standing("ippo", Estimate(*limits)).outcome == outcome
 
 
 def estimate(limits: dict[str, float | None]) -> Estimate:
@@ -220,7 +220,7 @@ def estimate(limits: dict[str, float | None]) -> Estimate:
 def test_every_report_has_a_page_that_the_index_leads_to() -> None:
     names = sorted(folder.name for folder in REPORTS.iterdir())
     assert [*PAGES] == ["index.md", *(f"{name}.md" for name in names)]
-    assert all(f"[{name}]({name}.md)" in PAGES["index.md"] for name in names)
+    assert all(f"| [{name}]({name}.md): " in PAGES["index.md"] for name in names)
 
 
 @pytest.mark.parametrize("comparison", comparisons.published(), ids=lambda comparison: comparison.name)
@@ -236,9 +236,11 @@ def test_a_page_has_the_question_every_estimate_and_every_variant_with_losses_fi
             assert f"| {standing.outcome} | {standing.other} | {standing.difference} |" in page
         if comparison.subject_on(task) == task["leader"]:  # the report has the same differences
             for rival in task["rivals"]:
-                assert f"| `{rival['variant']}` | {estimate(rival['difference'])} |" in page
+                assert f"| {comparisons.escape(rival['variant'])} | {estimate(rival['difference'])} |" in page
         for row in task["rows"]:
-            assert f"| `{row['variant']}` | {len(row['seeds'])} | {estimate(row['per_agent'])} |" in page
+            assert (
+                f"| {comparisons.escape(row['variant'])} | {len(row['seeds'])} | {estimate(row['per_agent'])} |" in page
+            )
     for record in (record for runs in comparison.records().values() for record in runs):
         assert record.provenance["benchmarl_himpo"] in page and str(record.fingerprint) in page
 
