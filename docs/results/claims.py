@@ -288,7 +288,8 @@ and tasks, sizes and budgets are ours, so that *not reproduced* means *not here*
 episodes of the policy that was best in an evaluation), not corrected for the number of comparisons: *reproduced* where
 the interval lies on the side that is claimed, *opposite* where it lies on the other side, *not reproduced* where it
 includes zero. A claim is reproduced where every comparison that was made reproduces it, and opposite where every one is
-opposite. Rows without a verdict get one when their runs are published and this page is written again.
+opposite. *runs* counts those of the method and of what it is compared with. Rows without a verdict get one when their
+runs are published and this page is written again.
 """
 
 
