@@ -45,9 +45,10 @@ class Verdict(StrEnum):
     IMPOSSIBLE = "cannot be tested here"
 
 
+TESTED = (Verdict.OPPOSITE, Verdict.NOT_REPRODUCED, Verdict.REPRODUCED)
+"""Verdicts of comparisons that were made."""
 NODES = ("model", "critic_model", "experiment", "task")
 """Of a protocol's file, what all its methods share."""
-TESTED = (Verdict.OPPOSITE, Verdict.NOT_REPRODUCED, Verdict.REPRODUCED)
 
 
 @cache
@@ -110,17 +111,15 @@ class ClaimTest:
         """The runs of a sample, by seed.
 
         Raises:
-            ValueError: if they have different configurations, so that labels do not say which are meant.
+            ValueError: if labels do not say which are meant: runs on the task were not run and evaluated alike, or those
+                of the method have different configurations.
         """
-        found = [
-            record
-            for record in load_all(self.folder)
-            if self.is_meant(record.task_label, sample.task) and self.is_meant(record.variant, sample.variant)
-        ]
+        on_task = [record for record in load_all(self.folder) if self.is_meant(record.task_label, sample.task)]
+        if len(tasks := {record.task_label for record in on_task}) > 1:
+            raise ValueError(f"{self.folder} has runs on {' and on '.join(sorted(tasks))}: say which is {sample.task}")
+        found = [record for record in on_task if self.is_meant(record.variant, sample.variant)]
         if len({record.config_hash for record in found}) > 1:
-            raise ValueError(
-                f"{self.folder} has runs of different configurations for {sample.variant} on {sample.task}"
-            )
+            raise ValueError(f"{self.folder} has different configurations of {sample.variant} on {sample.task}")
         return sorted(found, key=lambda record: record.seed)
 
     def is_meant(self, label: str, wanted: str) -> bool:

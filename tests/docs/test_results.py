@@ -157,8 +157,15 @@ def test_labels_leave_out_what_a_protocol_sets_for_all_and_nothing_else(publish)
 def test_runs_that_a_label_does_not_tell_apart_are_refused(publish) -> None:
     publish("himppo[hidden_dim=128]", 1, 2, task="lbfws/hard", folder="foraging")
     publish("himppo[hidden_dim=64]", 1, 2, task="lbfws/hard", folder="foraging")
-    with pytest.raises(ValueError, match="different configurations for himppo on lbfws/hard"):
-        ClaimTest(["lbfws/hard"], "himppo", protocol="foraging").find(claims.Sample("lbfws/hard", "himppo"))
+    publish("ippo", 1, 2, task="lbfws/easy[max_n_frames=1008000]", folder="foraging")
+    publish("mappo", 1, 2, task="lbfws/easy[max_n_frames=300000]", folder="foraging")
+    test = ClaimTest([], "himppo", protocol="foraging")
+    with pytest.raises(ValueError, match="different configurations of himppo on lbfws/hard"):
+        test.find(claims.Sample("lbfws/hard", "himppo"))
+    with pytest.raises(
+        ValueError, match=r"lbfws/easy\[max_n_frames=1008000\] and on lbfws/easy\[max_n_frames=300000\]"
+    ):
+        test.find(claims.Sample("lbfws/easy", "ippo"))
 
 
 def test_the_ledger_that_is_published_is_the_one_that_the_records_give() -> None:
