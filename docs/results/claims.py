@@ -111,8 +111,8 @@ class ClaimTest:
         """The runs of a sample, by seed.
 
         Raises:
-            ValueError: if labels do not say which are meant: runs on the task were not run and evaluated alike, or those
-                of the method have different configurations.
+            ValueError: if labels do not say which are meant: runs on the task were not run and evaluated alike, or
+                those of the method have different configurations.
         """
         on_task = [record for record in load_all(self.folder) if self.is_meant(record.task_label, sample.task)]
         if len(tasks := {record.task_label for record in on_task}) > 1:
