@@ -180,9 +180,10 @@ class Published:
             else:
                 runs = _count(len(row["seeds"]), "run")
                 yield f"`{row['variant']}` has {_estimate(row['per_agent'])} per agent over {runs}."
+            if found := self.standings(task):
                 yield markdown_table(
                     (escape(self.subject), "compared with", "difference"),
-                    ((found.outcome, found.other, found.difference) for found in self.standings(task)),
+                    ((standing.outcome, standing.other, standing.difference) for standing in found),
                 )
             for name, shown in FIGURES.items():
                 file = f"figures/{name.format(number)}.svg"
@@ -209,9 +210,9 @@ class Published:
                     [
                         escape(row["variant"]),
                         len(row["seeds"]),
-                        *(_estimate(row[key]) or "-" for key in ("per_agent", "last_collection")),
+                        *(_cell(row[key]) for key in ("per_agent", "last_collection")),
                         *(estimate_mean(values, confidence) if values else "-" for values in told),
-                        _estimate(row["score"]) or "-",
+                        _cell(row["score"]),
                     ]
                 )
             yield f"**{_heading(task)}**"
@@ -323,10 +324,12 @@ def _load(path: Path) -> RunRecord:
     return load_record(path)
 
 
-def _estimate(limits: dict[str, float | None] | None) -> Estimate | None:
+def _cell(limits: dict[str, float | None] | None) -> str:
+    return "-" if limits is None else str(_estimate(limits))
+
+
+def _estimate(limits: dict[str, float | None]) -> Estimate:
     """Read an estimate, of which JSON cannot hold an unknown limit."""
-    if limits is None:
-        return None
     return Estimate(*(math.nan if (value := limits[key]) is None else value for key in ("value", "low", "high")))
 
 
