@@ -178,7 +178,8 @@ class Claim:
             return Finding(test, samples, counts, *measure.judge(runs, self.claimed))
         if test.obstacle:
             return Finding(test, samples, counts, test.obstacle, Verdict.IMPOSSIBLE)
-        return Finding(test, samples, counts, f"needs {measure.n_least} or more runs of each", Verdict.UNTESTED)
+        needed = f"needs {measure.n_least} or more runs" + " of each" * (len(samples) > 1)
+        return Finding(test, samples, counts, needed, Verdict.UNTESTED)
 
 
 @dataclass(frozen=True)
