@@ -1,4 +1,7 @@
-"""Fixtures shared by all tests: the package registered, and experiments that take a second."""
+"""Fixtures shared by all tests: the package registered, and experiments that take a second.
+
+Fixtures import what takes seconds: the process that hands tests out to others reads this file and makes none of them.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +10,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
-from benchmarl.experiment import Experiment, ExperimentConfig
-from hydra.core.hydra_config import HydraConfig
 from hypothesis import settings
-from omegaconf import OmegaConf
 from support.tiny_overrides import SMALL
 
-import benchmarl_himpo
-from benchmarl_himpo.harness import checks
-from benchmarl_himpo.harness.commands.run import main as run_main
-from benchmarl_himpo.harness.composition import compose
-from benchmarl_himpo.harness.runs.training import load_experiment
+if TYPE_CHECKING:
+    from benchmarl.experiment import Experiment, ExperimentConfig
 
 ROOT = Path(__file__).parent.parent
 TINY_TASK = "vmas/balance"
@@ -34,6 +31,8 @@ settings.load_profile("ci" if os.environ.get("CI") else "local")
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip tests that need the game where a run would be refused."""
     if item.get_closest_marker("needs_sc2"):
+        from benchmarl_himpo.harness import checks
+
         try:
             checks._check_task("smacv2/protoss_5_vs_5")
         except checks.RequestError as error:
@@ -42,6 +41,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _registered() -> None:
+    import torch
+
+    import benchmarl_himpo
+
     benchmarl_himpo.register()
     torch.set_num_threads(1)
 
@@ -55,6 +58,10 @@ def tiny_overrides(tmp_path: Path) -> list[str]:
 @pytest.fixture
 def tiny_experiment_config(tiny_overrides: list[str]) -> ExperimentConfig:
     """The experiment config of `tiny_overrides`, for experiments made without Hydra."""
+    from omegaconf import OmegaConf
+
+    from benchmarl_himpo.harness.composition import compose
+
     config = OmegaConf.to_object(compose(tiny_overrides).experiment)
     Path(config.save_folder).mkdir(parents=True, exist_ok=True)
     return config
@@ -63,6 +70,8 @@ def tiny_experiment_config(tiny_overrides: list[str]) -> ExperimentConfig:
 @pytest.fixture
 def make_experiment(tiny_overrides: list[str]) -> Callable[..., Experiment]:
     """Build a tiny experiment as the command does: `make_experiment("algorithm=ippo", ...)`."""
+    from benchmarl_himpo.harness.composition import compose
+    from benchmarl_himpo.harness.runs.training import load_experiment
 
     def make(*overrides: str) -> Experiment:
         cfg = compose([*tiny_overrides, *overrides], return_hydra_config=True)
@@ -76,6 +85,9 @@ def call_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., subprocess.CompletedProcess[str]]:
     """The same as `run_command` in this process, without the seconds that another one takes to import everything."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from benchmarl_himpo.harness.commands.run import main as run_main
 
     def call(*arguments: str, cwd: Path, main: Callable[[], None] = run_main) -> subprocess.CompletedProcess[str]:
         code: int | str | None = 0

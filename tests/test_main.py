@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from support.commands import run_python
 
 import benchmarl_himpo
 from benchmarl_himpo.__main__ import COMMANDS, main
@@ -62,18 +62,20 @@ def test_help_is_the_text_of_the_command(
     assert f"python -m benchmarl_himpo.{command} " in usage
 
 
-def test_the_help_of_hydra_is_the_same_both_ways(tmp_path: Path) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PACKAGE.parent)}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", *command, "--help"], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
-        )
-        for command in (["benchmarl_himpo.run"], ["benchmarl_himpo", "run"])
-    ]
-    one, other = (process.communicate(timeout=300)[0] for process in processes)
-    assert processes[0].returncode == processes[1].returncode == 0
-    assert one == other
-    assert "algorithm: " in one and "himppo_paper" in one
+def test_python_starts_the_commands_as_a_module(tmp_path: Path) -> None:
+    """As `run` is started in tests/test_package.py."""
+    done = run_python(tmp_path, [], "-m", "benchmarl_himpo", "--help")
+    assert done.returncode == 0, done.stderr
+    assert all(f"\n  {command} " in done.stdout for command in COMMANDS)
+
+
+def test_the_help_of_run_is_that_of_hydra(
+    call_command: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    """Once: Hydra takes seconds to list all files, and that both ways call the same function is tested above."""
+    done = call_command("run", "--help", cwd=tmp_path, main=main)
+    assert done.returncode == 0, done.stderr
+    assert "algorithm: " in done.stdout and "himppo_paper" in done.stdout
 
 
 def test_jobs_of_hydra_that_are_refused_before_anything_is_built_are_the_same_both_ways(

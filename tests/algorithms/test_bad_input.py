@@ -174,22 +174,33 @@ def test_an_option_that_cannot_work_is_named_before_training(
 WITHOUT_POSITION = [task.name.lower() for task in VmasTask if observes_no_position("vmas", task.name.lower())]
 
 
-@pytest.mark.parametrize("name", WITHOUT_POSITION)
+NEED_POSITIONS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
+    "clustering": ({"clustering": "kmeans"}, {"clustering": "static"}),
+    "both": (
+        {"clustering": "kmeans", "neighbours": {"name": "knn", "k": 2}},
+        {"clustering": "static", "neighbours": "full"},
+    ),
+    "neighbours": ({"clustering": "static", "neighbours": {"name": "radius", "radius": 0.5}}, {"neighbours": "full"}),
+}
+"""Options that read positions, and what to choose instead."""
+
+
 @pytest.mark.parametrize(
-    ("options", "advised"),
+    ("name", "options", "advised"),
     [
-        ({"clustering": "kmeans"}, {"clustering": "static"}),
-        (
-            {"clustering": "kmeans", "neighbours": {"name": "knn", "k": 2}},
-            {"clustering": "static", "neighbours": "full"},
-        ),
-        ({"clustering": "static", "neighbours": {"name": "radius", "radius": 0.5}}, {"neighbours": "full"}),
+        pytest.param(
+            name,
+            *pair,
+            id=f"{name}-{label}",
+            marks=() if label == "both" or name == "simple_push" else pytest.mark.slow,
+        )
+        for name in WITHOUT_POSITION
+        for label, pair in NEED_POSITIONS.items()
     ],
-    ids=["clustering", "both", "neighbours"],
 )
 def test_positions_that_a_task_does_not_observe_are_refused_with_options_that_work(
     name: str,
-    options: dict[str, str],
+    options: dict[str, Any],
     advised: dict[str, str],
     tiny_experiment: Any,
     make_algorithm: MakeAlgorithm,

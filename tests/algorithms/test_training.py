@@ -270,8 +270,14 @@ def test_double_precision_trains(is_vectorised: bool, tiny_experiment: Any) -> N
     assert {parameter.dtype for parameter in experiment.losses["agents"].parameters()} == {torch.float64}
 
 
-@pytest.mark.parametrize("local_reward", LOCAL_REWARDS)
-@pytest.mark.parametrize("credit", credit_registry)
+@pytest.mark.parametrize(
+    ("credit", "local_reward"),
+    [
+        pytest.param(c, r, marks=() if c == "telescoped" or r == "own" else pytest.mark.slow)
+        for c in credit_registry
+        for r in LOCAL_REWARDS
+    ],
+)
 def test_every_credit_trains_with_every_local_reward(
     credit: str, local_reward: str, tiny_experiment: Any, make_algorithm: MakeAlgorithm
 ) -> None:

@@ -17,6 +17,8 @@ from benchmarl_himpo.harness.composition import compose
 
 NAMES = ("himppo", "paper", "fl", "nl", "sg", "2l", "nomsg", "nogoal", "haven", "flat", "cosine", "dial")
 ALGORITHMS = [name if name == "himppo" else f"himppo_{name}" for name in NAMES]
+OF_A_KIND = ("himppo", "himppo_flat", "himppo_dial")
+"""A hierarchy, workers alone, and goals that carry gradients: the others act as one of these."""
 
 MakeAlgorithm = Callable[..., AlgorithmConfig]
 MakeTask = Callable[..., TaskClass]
@@ -89,8 +91,14 @@ def test_every_algorithm_has_a_class_name_of_its_own() -> None:
     }
 
 
-@pytest.mark.parametrize("continuous", [True, False], ids=["continuous", "discrete"])
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize(
+    ("name", "continuous"),
+    [pytest.param(name, True, id=f"{name}-continuous") for name in ALGORITHMS]
+    + [
+        pytest.param(name, False, id=f"{name}-discrete", marks=() if name in OF_A_KIND else pytest.mark.slow)
+        for name in ALGORITHMS
+    ],
+)
 def test_two_iterations_move_every_network_and_keep_it_finite(
     name: str, continuous: bool, tiny_experiment: Any, make_algorithm: MakeAlgorithm
 ) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import yaml
+from support.scripts import load_script
 
 from benchmarl_himpo.harness.records.record import RECORD_FILE, load_record
 from benchmarl_himpo.harness.runs import older_configs
@@ -20,15 +18,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 OLD_NAME = "ippo-vmas_sampling-s0-0123abcd"
 
 
-def load_script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("migrate_records", BENCHMARKS / "migrate_records.py")
-    assert spec is not None and spec.loader is not None
-    module = sys.modules["migrate_records"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-script = load_script()
+script = load_script(BENCHMARKS / "migrate_records.py", "migrate_records")
 
 
 def write_old(folder: Path, name: str = OLD_NAME, **changes: Any) -> Path:

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 import warnings
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
 from benchmarl.environments import VmasTask
+from support.scripts import load_script
 from support.tiny_experiment import TinyExperiment, algorithm_config
 from torch.nn.utils import parameters_to_vector
 
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-def load_script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("vmas_tasks", DOCS / "tasks" / "vmas.py")
-    assert spec is not None and spec.loader is not None
-    module = sys.modules["vmas_tasks"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-script = load_script()
+script = load_script(DOCS / "tasks" / "vmas.py", "vmas_tasks")
 
 
 def test_the_table_that_is_published_is_the_one_that_the_script_writes() -> None:

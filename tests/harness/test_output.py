@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from types import ModuleType
 
 import pytest
 from omegaconf import OmegaConf
+from support.scripts import load_script
 from support.trained_runs import OVERRIDES, train
 
 from benchmarl_himpo.config import CONF_DIR
@@ -146,19 +146,19 @@ def test_a_run_looks_where_its_results_go_before_it_trains(
             make_experiment("algorithm=ippo", f"experiment.save_folder={folder}")
 
 
-def test_the_throughput_measurement_looks_where_its_results_go_before_it_measures(tmp_path: Path) -> None:
+def test_the_throughput_measurement_looks_where_its_results_go_before_it_measures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = load_script(ROOT / "benchmarks" / "throughput.py", "throughput")
     (tmp_path / "file").write_text("text")
     output = tmp_path / "file" / "x.json"
-    done = subprocess.run(
-        [sys.executable, ROOT / "benchmarks" / "throughput.py", "--short", "--output", output],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
-    assert done.returncode == 1
-    assert done.stderr.startswith(f"--output={output} cannot be written")
-    assert done.stderr.count("\n") == 1
+    monkeypatch.setattr(script, "measure_all", lambda *_: pytest.fail("measured"))
+    monkeypatch.setattr(sys, "argv", ["throughput.py", "--short", "--output", str(output)])
+    with pytest.raises(SystemExit) as exit_info:
+        script.main()
+    said = str(exit_info.value.code)
+    assert said.startswith(f"--output={output} cannot be written")
+    assert "\n" not in said
 
 
 # The commands, where writing fails all the same

@@ -14,7 +14,8 @@ import sys
 from collections import deque
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -83,17 +84,23 @@ def plan(protocol: str, seeds: Sequence[int], overrides: Sequence[str] = ()) -> 
     """
     if any(line.lstrip("+~").startswith("seed=") for line in overrides):
         raise ValueError("seed=... is no override of the gate: first_seeds, second_seeds and toy_seeds are its seeds")
+    runs = [replace(run, seed=seed) for run in _compose_runs(protocol, tuple(overrides)) for seed in seeds]
+    if len({(run.task, run.seed) for run in runs}) < len(runs):
+        raise ValueError(f"protocol={protocol} has several runs of one task and seed: the gate takes one")
+    return sorted(runs, key=lambda run: run.seed)
+
+
+@cache
+def _compose_runs(protocol: str, overrides: tuple[str, ...]) -> tuple[GateRun, ...]:
+    """The runs of a protocol but for their seeds, with the same overrides in each stage: composing takes a second."""
     lines_of_runs = expand([f"protocol={protocol}", *overrides])
     runs = []
     for lines in dict.fromkeys(tuple(line for line in run if not line.startswith("seed=")) for run in lines_of_runs):
         cfg = compose_checked(list(lines))
         own = [line for line in lines if not line.startswith("protocol=")]
         given = {line.partition("=")[0]: line for line in [*_values_of(protocol), *own]}
-        task, n_frames = cfg.hydra.runtime.choices["task"], n_frames_of(cfg)
-        runs += [GateRun(task, seed, tuple(given.values()), n_frames) for seed in seeds]
-    if len({(run.task, run.seed) for run in runs}) < len(runs):
-        raise ValueError(f"protocol={protocol} has several runs of one task and seed: the gate takes one")
-    return sorted(runs, key=lambda run: run.seed)
+        runs.append(GateRun(cfg.hydra.runtime.choices["task"], 0, tuple(given.values()), n_frames_of(cfg)))
+    return tuple(runs)
 
 
 def do(jobs: Sequence[Job], n_workers: int | None, n_retries: int) -> dict[Job, float]:

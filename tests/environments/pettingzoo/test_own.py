@@ -80,7 +80,10 @@ def test_a_function_that_takes_the_kind_of_actions_is_told() -> None:
         assert set(env.observation_spec["walker"].keys()) == {"observation", "alive"}
 
 
-@pytest.mark.parametrize("algorithm", ["himppo", "himppo_flat", "mappo", "qmix"])
+@pytest.mark.parametrize(
+    "algorithm",
+    ["himppo", *(pytest.param(a, marks=pytest.mark.slow) for a in ("himppo_flat", "mappo")), "qmix"],
+)
 def test_algorithms_train_with_masks_and_deaths(algorithm: str, make_experiment: MakeExperiment) -> None:
     experiment = make_experiment(f"algorithm={algorithm}", *CORRIDOR, "+task.env_kwargs.lives=[3,6,50]")
     experiment.run()

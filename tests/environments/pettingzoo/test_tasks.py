@@ -125,7 +125,9 @@ def test_without_the_extra_a_run_says_what_to_install_before_anything_is_written
 SHORT = ["task.max_steps=10", "experiment.on_policy_n_envs_per_worker=2"]
 
 
-@pytest.mark.parametrize("name", GROUPS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if n == "mpe/simple_reference" else ()) for n in GROUPS]
+)
 def test_a_hierarchy_of_every_group_trains(name: str, make_experiment: MakeExperiment) -> None:
     experiment = make_experiment("algorithm=himppo", f"task={name}", *SHORT)
     experiment.run()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -105,22 +107,34 @@ VARIANTS: dict[str, tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] 
 
 
 QUICK = (
-    *("flat", "no messages", "nearest neighbours, deaths", "masked, deaths", "a network per agent"),
-    *("short-sighted workers", "no goals", "a window"),
+    *("flat", "nearest neighbours, deaths", "masked, deaths", "a network per agent", "short-sighted workers"),
+    *("no goals", "a window"),
 )
+
+
+@pytest.fixture(scope="module")
+def export_variant(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Experiment, Bundle]]:
+    """Export one of the variants, once for all tests that ask for it."""
+
+    @cache
+    def export_variant(variant: str) -> tuple[Experiment, Bundle]:
+        name, options, task, rest = VARIANTS[variant]
+        if rest.get("model") == "sequence":
+            rest = {"model": SequenceModelConfig(model_configs=[mlp_config(), mlp_config()], intermediate_sizes=[5])}
+        folder = tmp_path_factory.mktemp("variant")
+        experiment = TinyExperiment(folder)(algorithm_config(name, **options), ToyTask(**task), **rest)
+        return experiment, export(experiment, folder / "bundle")
+
+    return export_variant
 
 
 @pytest.mark.parametrize(
     "variant", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS]
 )
-def test_a_bundle_plays_as_its_policy(variant: str, tiny_experiment: TinyExperiment, tmp_path: Path) -> None:
-    name, options, task, rest = VARIANTS[variant]
-    if "gnn_class" in options:
+def test_a_bundle_plays_as_its_policy(variant: str, export_variant: Callable[[str], tuple[Experiment, Bundle]]) -> None:
+    if "gnn_class" in VARIANTS[variant][1]:
         pytest.importorskip("torch_geometric")
-    if rest.get("model") == "sequence":
-        rest = {"model": SequenceModelConfig(model_configs=[mlp_config(), mlp_config()], intermediate_sizes=[5])}
-    experiment = tiny_experiment(algorithm_config(name, **options), ToyTask(**task), **rest)
-    bundle = export(experiment, tmp_path / "bundle")
+    experiment, bundle = export_variant(variant)
     rollout = roll_out(experiment)
     assert rollout.get(("next", "done"))[:, :12].any()  # somebody begins anew on the way
     assert_same(bundle, rollout)
@@ -143,9 +157,10 @@ def test_each_level_of_a_bundle_works_on_what_it_sees(tiny_experiment: TinyExper
             assert all(torch.equal(after[name], before[name]) for name in after) == (feature not in seen)
 
 
-def test_workers_of_a_bundle_without_goals_read_none(tiny_experiment: TinyExperiment, tmp_path: Path) -> None:
-    options = {"neighbours": "none", "clustering": "static"}
-    bundle = export(tiny_experiment(algorithm_config("himppo_nogoal", **options)), tmp_path / "bundle")
+def test_workers_of_a_bundle_without_goals_read_none(
+    export_variant: Callable[[str], tuple[Experiment, Bundle]],
+) -> None:
+    _, bundle = export_variant("no goals")
     inputs = {name: [*function["inputs"]] for name, function in bundle.info["functions"].items()}
     assert inputs["level_0"] == ["observation"]
     assert "goal_2" not in inputs["level_1"]

@@ -26,10 +26,11 @@ MakeRun = Callable[..., Path]
 
 @pytest.fixture
 def make_run(make_experiment: Callable[..., Experiment]) -> MakeRun:
-    """Train for two tiny iterations: `make_run("algorithm=himppo", ...)`; skips where nothing can be drawn."""
+    """Train for a tiny iteration: `make_run("algorithm=himppo", ...)`; skips where nothing can be drawn."""
 
     def make(*overrides: str) -> Path:
-        experiment = make_experiment("task=vmas/sampling", "experiment.evaluation=false", *overrides)
+        short = ["experiment.max_n_frames=40", "experiment.evaluation=false"]
+        experiment = make_experiment("task=vmas/sampling", *short, *overrides)
         try:
             check_display(experiment, "film")
         except RenderError as error:

@@ -37,10 +37,20 @@ def fail_at_call(monkeypatch: pytest.MonkeyPatch, owner: type, method: str, numb
 COLLECTION = (SamplingScenario, "post_step", 2 * STEPS_PER_EPISODE + 2 * STEPS_PER_EPISODE + 7)
 TRAINING = (HimppoLoss, "forward", 2 * TRAINING_STEPS + 3)
 EVALUATION = (ResumableExperiment, "_evaluation_loop", 3)
+BROKEN = RuntimeError("the environment broke")
 
 
-@pytest.mark.parametrize("where", [COLLECTION, TRAINING, EVALUATION], ids=["collection", "training", "evaluation"])
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("the environment broke")], ids=["Ctrl-C", "error"])
+@pytest.mark.parametrize(
+    ("where", "error"),
+    [
+        pytest.param(COLLECTION, BROKEN, id="error in collection"),
+        pytest.param(TRAINING, BROKEN, id="error in training"),
+        pytest.param(EVALUATION, BROKEN, id="error in evaluation"),
+        pytest.param(COLLECTION, KeyboardInterrupt(), id="Ctrl-C in collection", marks=pytest.mark.slow),
+        pytest.param(TRAINING, KeyboardInterrupt(), id="Ctrl-C in training"),
+        pytest.param(EVALUATION, KeyboardInterrupt(), id="Ctrl-C in evaluation", marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_that_stops_anywhere_goes_on_as_if_it_had_not(
     where: tuple[type, str, int], error: BaseException, runs, monkeypatch: pytest.MonkeyPatch, capsys, tmp_path: Path
 ) -> None:

@@ -61,7 +61,7 @@ def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture
 def overrides() -> list[str]:
-    return [*SMALL, f"task={TASK}", "algorithm=himppo_2l", "experiment.evaluation_episodes=3"]
+    return [*SMALL, f"task={TASK}", "algorithm=himppo_flat", "experiment.evaluation_episodes=3"]
 
 
 @pytest.fixture

@@ -85,8 +85,14 @@ def as_recorded(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
     return recorded
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-@pytest.mark.parametrize("clip", ["true", "false"])
+@pytest.mark.parametrize(
+    ("algorithm", "clip"),
+    [(algorithm, "true") for algorithm in ALGORITHMS]
+    + [
+        pytest.param(algorithm, "false", marks=() if algorithm in ("himppo", "ippo") else pytest.mark.slow)
+        for algorithm in ALGORITHMS
+    ],
+)
 def test_a_recorded_step_is_benchmarls_own(algorithm: str, clip: str, prepare: Any, as_recorded: Any) -> None:
     overrides = [f"experiment.clip_grad_norm={clip}", "experiment.clip_grad_val=0.05", "experiment.lr=0"]
     results, gradients = [], []
