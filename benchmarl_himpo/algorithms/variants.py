@@ -36,6 +36,11 @@ HimppoPaper, HimppoPaperConfig = variant(
     __name__,
     "What the source states, frozen: three levels, alpha = 5, K = 2, uniform credit, lambda 0.95 / 0 / 0.",
 )
+HimppoPaperTuned, HimppoPaperTunedConfig = variant(
+    "HimppoPaperTuned",
+    __name__,
+    "What the source states, with the choices of our default where it states nothing.",
+)
 HimppoFl, HimppoFlConfig = variant(
     "HimppoFl",
     __name__,

@@ -47,6 +47,7 @@ def test_the_composed_config_equals_get_from_yaml(name: str) -> None:
 def test_an_algorithm_differs_from_its_base_only_in_the_options_it_is_named_for(name: str) -> None:
     levels = {"n_nodes", "goal_interval", "gamma", "lmbda"}
     allowed = {
+        "himppo_paper_tuned": {"credit", "gamma"},
         "himppo_fl": {"worker_external_reward"},
         "himppo_nl": {"local_reward"},
         "himppo_sg": {"clustering"},
@@ -76,8 +77,9 @@ def test_a_part_of_another_package_takes_the_place_of_the_default_on_the_command
     assert [algorithm[option] for option in PARTS] == [{"name": "own", "size": 3}] * len(PARTS)
 
 
-def test_the_paper_config_holds_what_the_source_states() -> None:
-    paper = algorithm_config_registry["himppo_paper"].get_from_yaml()
+@pytest.mark.parametrize("name", ["himppo_paper", "himppo_paper_tuned"])
+def test_the_paper_configs_hold_what_the_source_states(name: str) -> None:
+    paper = algorithm_config_registry[name].get_from_yaml()
     assert (len(paper.n_nodes), paper.goal_interval, paper.credit) == (2, [5, 2], "uniform")
     assert paper.lmbda == [0.95, 0.0, 0.0]
     assert (paper.worker_external_reward, paper.clustering) == (False, "kmeans")
