@@ -94,6 +94,13 @@ def _add_computation(config: Config) -> None:
     config.setdefault("update_step", "eager")
 
 
+def _add_position_noise(config: Config) -> None:
+    """k-means saw positions as they are before there was an option for noise on them."""
+    if "n_nodes" in config["algorithm"]:
+        clusterings = config["algorithm"]["part_options"].setdefault("clustering", {})
+        clusterings.setdefault("kmeans", {"position_noise": 0.0})
+
+
 CHANGES: tuple[Callable[[Config], None], ...] = (
     _add_absolute_metric,
     _gather_fields_of_parts,
@@ -104,6 +111,7 @@ CHANGES: tuple[Callable[[Config], None], ...] = (
     _add_information,
     _add_memory,
     _add_computation,
+    _add_position_noise,
 )
 """All changes of options since version 0.1."""
 

@@ -85,6 +85,16 @@ def test_nobody_earns_more_than_the_bound() -> None:
     torch.testing.assert_close(everything, bound_returns(scenario, max_steps=20_000))
 
 
+def test_shared_rewards_make_the_return_of_each_agent_that_of_the_team() -> None:
+    """Returns of all policies and the bound, on the same episodes."""
+    own, shared = (
+        measure_reference_returns(["task=vmas/sampling", f"task.shared_rew={kind}"], 20, seed=5, confidence=0.95)
+        for kind in ("false", "true")
+    )
+    for name, reference in own.items():
+        assert shared[name].per_agent.value == pytest.approx(3 * reference.per_agent.value, rel=1e-5), name
+
+
 NEEDS_MPE = pytest.mark.skipif(find_spec("mpe2") is None, reason="needs the extra pettingzoo")
 
 
