@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
+from importlib import import_module
 from pathlib import Path
 
 import mkdocs_gen_files
@@ -39,6 +41,17 @@ def _without_dead_links(file: Path) -> str:
         return match[0] if is_page else text
 
     return re.sub(r"(?<!!)\[([^\]]*)\]\(([^)]*)\)", replace, file.read_text(encoding="utf-8"))
+
+
+def write_results() -> None:
+    """Write a page per published comparison and their index, and put them into the navigation."""
+    sys.path.append(str(ROOT / "docs" / "results"))
+    pages = import_module("comparisons").pages()
+    for name, text in pages.items():
+        with mkdocs_gen_files.open(f"results/{name}", "w") as page:
+            page.write(text)
+    section = next(entry["Results"] for entry in mkdocs_gen_files.config.nav if "Results" in entry)
+    section[2:2] = [{name.removesuffix(".md"): f"results/{name}"} for name in pages if name != "index.md"]
 
 
 def write_options() -> None:
@@ -102,6 +115,7 @@ def write_api(package: str) -> None:
 
 
 copy_results()
+write_results()
 write_options()
 for package in ("hierarchy", "models", "objectives", "algorithms", "environments"):
     write_api(package)

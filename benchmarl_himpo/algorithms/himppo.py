@@ -19,7 +19,7 @@ from torchrl.envs import EnvBase
 
 from benchmarl_himpo.algorithms.options import as_options, build_hierarchy, check_model, check_part_options
 from benchmarl_himpo.config import load_yaml, snake_case
-from benchmarl_himpo.hierarchy import GoalSpace, Hierarchy, build_part, goal_registry
+from benchmarl_himpo.hierarchy import GoalSpace, Hierarchy, IntervalAnnealing, build_part, goal_registry
 from benchmarl_himpo.hierarchy.parts import Part
 from benchmarl_himpo.models import HierarchicalPolicy, HimppoNetworks
 from benchmarl_himpo.objectives import GoalGradient, HierarchicalGAE, HimppoLoss, RewardScheme, credit_registry
@@ -40,6 +40,7 @@ class Himppo(Ippo):
     Args:
         n_nodes: nodes of each upper level, bottom first.
         goal_interval: decisions of the level below that one goal is held for, bottom first (paper: alpha, K).
+        initial_goal_interval: the same at the start, from where it changes linearly until the middle of a run, or None.
         goal: the space of goals.
         goal_dim: numbers in a goal.
         credit: how an advantage becomes the intrinsic reward of the level below.
@@ -83,6 +84,7 @@ class Himppo(Ippo):
         self,
         n_nodes: list[int],
         goal_interval: list[int],
+        initial_goal_interval: list[int] | None,
         goal: Any,
         goal_dim: int,
         credit: Any,
@@ -120,6 +122,7 @@ class Himppo(Ippo):
         super().__init__(lmbda=lmbda, entropy_coef=entropy_coef, **kwargs)
         self.n_nodes = n_nodes
         self.goal_interval = goal_interval
+        self.initial_goal_interval = initial_goal_interval
         self.goal = goal
         self.goal_dim = goal_dim
         self.credit = credit
@@ -270,8 +273,17 @@ class Himppo(Ippo):
     @property
     def varying_options(self) -> list[str]:
         """Options in use that change the loss in the course of a run."""
-        in_use = {"n_epochs": self.n_epochs is not None, "listening_coef": self.listening_coef > 0}
+        in_use = {
+            "n_epochs": self.n_epochs is not None,
+            "listening_coef": self.listening_coef > 0,
+            "initial_goal_interval": self.initial_goal_interval is not None,
+        }
         return [name for name, used in in_use.items() if used]
+
+    @property
+    def anneals(self) -> bool:
+        """Whether what an iteration does depends on how long the run is to be."""
+        return self.listening_coef > 0 or self.initial_goal_interval is not None
 
     def advantage(self, group: str) -> HierarchicalGAE:
         """The module that computes what every level of a group trains on."""
@@ -337,7 +349,15 @@ class Himppo(Ippo):
             task=f"{self.experiment.environment_name}/{self.experiment.task_name}",
             task_options=self.experiment.task.config,
             entries=self.experiment.test_env.full_observation_spec_unbatched[group],
+            annealing=self._get_annealing(),
         )
+
+    def _get_annealing(self) -> IntervalAnnealing | None:
+        """Goal intervals that change until the middle of the run; None where none is asked for."""
+        if self.initial_goal_interval is None:
+            return None
+        n_frames = -(-self.experiment_config.get_max_n_frames(True) // 2)
+        return IntervalAnnealing(self.initial_goal_interval, self.goal_interval, n_frames).to(self.device)
 
     def _get_epochs(self, hierarchy: Hierarchy) -> list[int]:
         """Passes over each batch of every level, workers first."""
@@ -387,6 +407,7 @@ class HimppoConfig(IppoConfig):
 
     n_nodes: list[int]
     goal_interval: list[int]
+    initial_goal_interval: Any
     goal: Any
     goal_dim: int
     credit: Any

@@ -17,6 +17,7 @@ from torchrl.data import Composite
 from benchmarl_himpo.environments import known_alive, known_position, observes_no_position
 from benchmarl_himpo.hierarchy import (
     Hierarchy,
+    IntervalAnnealing,
     Memory,
     Neighbours,
     build_part,
@@ -108,6 +109,7 @@ def build_hierarchy(
     task: str,
     task_options: Mapping[str, Any],
     entries: Composite,
+    annealing: IntervalAnnealing | None = None,
 ) -> Hierarchy:
     """Build the hierarchy of a group from an algorithm's options.
 
@@ -128,6 +130,7 @@ def build_hierarchy(
         task: name of the task, such as ``"vmas/sampling"``.
         task_options: options of the task.
         entries: what the environment emits for the group. Shape ``[n_agents]``.
+        annealing: how goal intervals change in the course of a run.
 
     Returns:
         The hierarchy.
@@ -161,6 +164,7 @@ def build_hierarchy(
         level_observation=observation,
         send_goals=send_goals,
         memory=_build_memory(memory, part_options.get("memory")),
+        annealing=annealing,
     )
 
 

@@ -14,6 +14,7 @@ from benchmarl_himpo.hierarchy.clustering import (
 from benchmarl_himpo.hierarchy.goals import CategoricalGoal, GoalSpace, NormalGoal, goal_registry
 from benchmarl_himpo.hierarchy.hierarchy import Hierarchy
 from benchmarl_himpo.hierarchy.hierarchy_graph import HierarchyGraph
+from benchmarl_himpo.hierarchy.interval_annealing import IntervalAnnealing
 from benchmarl_himpo.hierarchy.layout import HierarchyLayout
 from benchmarl_himpo.hierarchy.memory import GruMemory, Memory, WindowMemory, memory_registry
 from benchmarl_himpo.hierarchy.neighbours import (
@@ -37,6 +38,7 @@ __all__ = [
     "Hierarchy",
     "HierarchyGraph",
     "HierarchyLayout",
+    "IntervalAnnealing",
     "KMeansClustering",
     "KnnNeighbours",
     "Memory",

@@ -17,6 +17,7 @@ from benchmarl_himpo.hierarchy.clustering import Clustering
 from benchmarl_himpo.hierarchy.goals import GoalSpace
 from benchmarl_himpo.hierarchy.group_inputs import AliveSource, GroupInputs, PositionSource, parse_view
 from benchmarl_himpo.hierarchy.hierarchy_graph import HierarchyGraph
+from benchmarl_himpo.hierarchy.interval_annealing import IntervalAnnealing
 from benchmarl_himpo.hierarchy.keys import HierarchyKeys
 from benchmarl_himpo.hierarchy.layout import HierarchyLayout
 from benchmarl_himpo.hierarchy.memory import Memory
@@ -25,7 +26,7 @@ from benchmarl_himpo.hierarchy.neighbours import FullNeighbours, Neighbours
 
 @dataclass(frozen=True)
 class Hierarchy:
-    """The hierarchy of one agent group. Stateless: what it holds from step to step stands in the TensorDict.
+    """The hierarchy of one agent group. What it holds from step to step stands in the TensorDict.
 
     The policy builds the graph once per step (:meth:`cluster`, :meth:`connect`) and writes it into the TensorDict;
     networks read it from there (:meth:`graph`).
@@ -52,6 +53,7 @@ class Hierarchy:
         send_goals: whether goals are received; False: whoever should receive one receives zeros.
         memory: what nodes of upper levels know of their earlier decisions, one for all or a sequence with one per
             level, workers first; None where nothing is remembered, as by the workers.
+        annealing: how goal intervals come to ``goal_interval`` in the course of a run; None: they are that throughout.
 
     Raises:
         ValueError: if sizes or intervals make no hierarchy, there are more builders or observations than levels, an
@@ -72,6 +74,7 @@ class Hierarchy:
     level_observation: Sequence[Sequence[str] | None] | None = None
     send_goals: bool = True
     memory: Memory | Sequence[Memory | None] | None = None
+    annealing: IntervalAnnealing | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
@@ -98,7 +101,7 @@ class Hierarchy:
     @cached_property
     def layout(self) -> HierarchyLayout:
         """Sizes and clocks."""
-        return HierarchyLayout(self.n_agents, tuple(self.n_nodes), tuple(self.goal_interval))
+        return HierarchyLayout(self.n_agents, tuple(self.n_nodes), tuple(self.goal_interval), self.annealing)
 
     @cached_property
     def keys(self) -> HierarchyKeys:

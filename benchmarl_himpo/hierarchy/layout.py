@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarl_himpo.hierarchy.interval_annealing import IntervalAnnealing
+
 
 @dataclass(frozen=True)
 class HierarchyLayout:
@@ -25,6 +27,7 @@ class HierarchyLayout:
             flat.
         goal_interval: decisions of the level below that one goal is held for, bottom first. ``(5, 2)`` is the paper's
             (alpha, K): sub-managers decide every 5 steps, the manager every 10.
+        annealing: how the intervals come to these in the course of a run; None: they are these throughout.
 
     Raises:
         ValueError: if the two tuples differ in length, or a size or an interval is below 1.
@@ -33,6 +36,7 @@ class HierarchyLayout:
     n_agents: int
     n_nodes: tuple[int, ...]
     goal_interval: tuple[int, ...]
+    annealing: IntervalAnnealing | None = None
 
     def __post_init__(self) -> None:
         """Refuse sizes that make no hierarchy."""
@@ -88,8 +92,24 @@ class HierarchyLayout:
 
     @property
     def periods(self) -> tuple[int, ...]:
-        """Env steps between two decisions of each level: ``(1, alpha, alpha * K, ...)``."""
+        """Env steps between two decisions of each level, in effect: ``(1, alpha, alpha * K, ...)``."""
+        if self.annealing is not None:
+            return (1, *self.annealing.periods.tolist())
         return tuple(accumulate((1, *self.goal_interval), mul))
+
+    def since_decision(self, clock: Tensor, level: int) -> Tensor:
+        """Steps since a level last decided.
+
+        Args:
+            clock: steps since the environment was reset. Any shape, long.
+            level: the level asked about.
+
+        Returns:
+            Tensor of the same shape, long.
+        """
+        if self.annealing is not None and level > 0:
+            return clock % self.annealing.periods[level - 1]
+        return clock % self.periods[level] if level > 0 else torch.zeros_like(clock)
 
     def is_due(self, clock: Tensor, level: int) -> Tensor:
         """Whether a level decides at this step.
@@ -101,7 +121,7 @@ class HierarchyLayout:
         Returns:
             Bool tensor of the same shape.
         """
-        return clock % self.periods[level] == 0
+        return self.since_decision(clock, level) == 0
 
     def phase(self, clock: Tensor) -> Tensor:
         """How far every upper level is into its interval, (t - t_k) / period.
@@ -112,7 +132,10 @@ class HierarchyLayout:
         Returns:
             Phases in [0, 1). Shape ``[*B, n_levels - 1]``, bottom first.
         """
-        periods = torch.tensor(self.periods[1:], device=clock.device)
+        if self.annealing is None:
+            periods = torch.tensor(self.periods[1:], device=clock.device)
+        else:
+            periods = self.annealing.periods
         return clock.unsqueeze(-1).remainder(periods) / periods
 
     def static_parent_index(self, level: int, device: torch.device | str | None = None) -> Tensor:

@@ -34,6 +34,7 @@ class HierarchicalPolicy(TensorDictModuleBase):
         super().__init__()
         self.hierarchy = hierarchy
         self.actors = cast("Sequence[ProbabilisticTensorDictSequential]", nn.ModuleList(actors))
+        self.interval_annealing = hierarchy.layout.annealing  # a module, so that checkpoints and copies have its count
         keys, levels = hierarchy.keys, range(hierarchy.layout.n_levels)
         self.held_keys = hierarchy.held_keys
         self.remembering = [level for level in levels if hierarchy.memory_at(level) is not None]
@@ -53,6 +54,14 @@ class HierarchicalPolicy(TensorDictModuleBase):
         for key, value in self._carry(tensordict).items():
             tensordict.set(("next", *self.hierarchy.keys.carried(key)), value)
         return tensordict
+
+    def step(self, frames: int = 1) -> None:
+        """Count the frames of an iteration, after its training, for goal intervals that change in the course of a run.
+
+        BenchMARL calls it, as it does for exploration that is annealed.
+        """
+        if self.interval_annealing is not None:
+            self.interval_annealing.step(frames)
 
     def read(self, tensordict: TensorDictBase, level: int) -> TensorDictBase:
         """What the actor of a level reads, in a TensorDict of its own."""

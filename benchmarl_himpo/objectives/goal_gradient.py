@@ -80,7 +80,7 @@ class GoalGradient:
         clock = batch.get(hierarchy.keys.clock).squeeze(-1)
         env, step = (torch.arange(n, device=clock.device) for n in clock.shape)
         for level in self.levels:
-            decided = step - clock % hierarchy.layout.periods[level]
+            decided = step - hierarchy.layout.since_decision(clock, level)
             index = (env[:, None], decided.clamp(min=0))
             batch.set(self._seen(level), batch.select(*self._read(level))[index])
             network = self.policy.actors[level][0]

@@ -105,6 +105,8 @@ def assert_one_sentence(error: BaseException, *needed: str) -> None:
         ({"entropy_coef": [0.0, 0.0]}, ("algorithm.entropy_coef=[0.0, 0.0]", "one per level", "3")),
         ({"n_epochs": [2, 2]}, ("algorithm.n_epochs=[2, 2]", "one per level", "3")),
         ({"listening_coef": -0.5}, ("algorithm.listening_coef=-0.5", "at least 0")),
+        ({"initial_goal_interval": [10]}, ("algorithm.initial_goal_interval=[10]", "algorithm.goal_interval=[5, 2]")),
+        ({"initial_goal_interval": [10, 0]}, ("algorithm.initial_goal_interval=[10, 0]", "1 or more")),
         ({"n_epochs": 1}, ("algorithm.n_epochs=1", "on_policy_n_minibatch_iters")),
         ({"n_epochs": [2, 3, 2]}, ("algorithm.n_epochs=[2, 3, 2]", "on_policy_n_minibatch_iters")),
         ({"n_epochs": [2, 0, 2]}, ("algorithm.n_epochs=[2, 0, 2]", "from 1")),

@@ -413,6 +413,22 @@ def test_a_level_learns_on_a_scale_of_its_own(tiny_experiment: Any, make_algorit
     assert weights == pytest.approx([1 - 0.9**2] * 3)
 
 
+def test_goal_intervals_shorten_until_mid_training(tiny_experiment: Any, make_algorithm: MakeAlgorithm) -> None:
+    """From (4, 2) to (2, 1) in the first half of a run: goals change at the steps that the
+    intervals of the batch name."""
+    keep = KeepBatches()
+    algorithm = make_algorithm(goal_interval=[2, 1], initial_goal_interval=[4, 2])
+    run(tiny_experiment(algorithm, task=ToyTask(max_steps=1000), max_n_iters=4, callbacks=[keep]))
+    keys = HierarchyKeys("agents")
+    for batch, periods in zip(keep.batches, [(4, 8), (3, 6), (2, 2), (2, 2)], strict=True):
+        clock = batch.get(keys.clock).squeeze(-1)
+        assert clock.shape[1] >= 8
+        for level, period in enumerate(periods, start=1):
+            goal = batch.get(keys[level].action)
+            is_new = (goal[:, 1:] != goal[:, :-1]).flatten(2).any(-1)
+            assert torch.equal(is_new, clock[:, 1:] % period == 0)
+
+
 class KeepListening(Callback):
     """Keeps the weight of listening in every iteration."""
 

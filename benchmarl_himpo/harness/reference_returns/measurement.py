@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from torch import Tensor
+
 from benchmarl_himpo.environments.lbf import scripts as lbf_scripts
 from benchmarl_himpo.environments.lbf.environment import LbfEnv
 from benchmarl_himpo.environments.sampling_scenario import SamplingScenario
@@ -14,12 +16,7 @@ from benchmarl_himpo.environments.traffic import scripts as traffic_scripts
 from benchmarl_himpo.environments.traffic.environment import TrafficEnv
 from benchmarl_himpo.harness.composition import compose
 from benchmarl_himpo.harness.evaluation.episodes import Policy, build_quietly, fixed_episodes, play
-from benchmarl_himpo.harness.reference_returns import mpe_scripts
-from benchmarl_himpo.harness.reference_returns.sampling_scripts import (
-    act_greedily,
-    act_greedily_discrete,
-    bound_returns,
-)
+from benchmarl_himpo.harness.reference_returns import mpe_scripts, sampling_scripts, vmas_scripts
 from benchmarl_himpo.harness.runs import ResumableExperiment
 from benchmarl_himpo.harness.statistics import Estimate, estimate_mean
 
@@ -53,14 +50,23 @@ def measure_reference_returns(
         returns = play(experiment, seed, policy)
         metrics = {metric: estimate_mean(values, confidence) for metric, values in returns.metrics.items()}
         references[name] = ReferenceReturn(estimate_mean(returns.per_agent, confidence), metrics)
-    scenario = getattr(experiment.test_env, "scenario", None)
-    if isinstance(scenario, SamplingScenario):
-        with fixed_episodes(experiment, seed):
-            experiment.test_env.reset()
-        bound = bound_returns(scenario, experiment.max_steps)
+    bound = _bound_returns(experiment, seed)
+    if bound is not None:
         references["upper_bound"] = ReferenceReturn(estimate_mean(bound, confidence))
     experiment.close()
     return references
+
+
+def _bound_returns(experiment: ResumableExperiment, seed: int) -> Tensor | None:
+    """Returns that no team exceeds in the fixed episodes of a seed, ``[n_episodes]``; None where none are known."""
+    if experiment.environment_name != "vmas":
+        return None
+    with fixed_episodes(experiment, seed):
+        experiment.test_env.reset()
+    scenario = experiment.test_env.scenario
+    if isinstance(scenario, SamplingScenario):
+        return sampling_scripts.bound_returns(scenario, experiment.max_steps)
+    return vmas_scripts.bound_returns(experiment.task_name, scenario)
 
 
 def _policies(experiment: ResumableExperiment) -> dict[str, Policy]:
@@ -74,7 +80,11 @@ def _policies(experiment: ResumableExperiment) -> dict[str, Policy]:
         return traffic_scripts.scripted_policies(env.base_env)
     policies: dict[str, Policy] = {"random": env.rand_action}
     if isinstance(getattr(env, "scenario", None), SamplingScenario):
-        policies["greedy"] = act_greedily if env.continuous_actions else act_greedily_discrete
+        policies["greedy"] = (
+            sampling_scripts.act_greedily if env.continuous_actions else sampling_scripts.act_greedily_discrete
+        )
+    if experiment.environment_name == "vmas":
+        policies |= vmas_scripts.scripted_policies(experiment.task_name, env.base_env)
     if experiment.environment_name == "mpe":
         policies |= mpe_scripts.scripted_policies(experiment.task_name, env.rand_action)
     return policies

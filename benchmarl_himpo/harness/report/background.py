@@ -45,7 +45,7 @@ def _cost(comparison: Comparison) -> Section:
             [
                 variant,
                 *(str(of[0].config.get(option, UNKNOWN)) for option in COMPUTATION),
-                *(_range(of, value_of) for value_of in COSTS.values()),
+                *(mean_and_range(of, value_of) for value_of in COSTS.values()),
             ]
             for variant, of in runs.items()
         ]
@@ -66,7 +66,8 @@ def _cost(comparison: Comparison) -> Section:
     return Section("Cost", [text], tables)
 
 
-def _range(runs: list[RunRecord], value_of: Callable[[RunRecord], float | None]) -> str:
+def mean_and_range(runs: list[RunRecord], value_of: Callable[[RunRecord], float | None]) -> str:
+    """Write what a variant's runs cost, with the range where it is wider than a tenth of the mean."""
     values = [value for value in map(value_of, runs) if value is not None]
     if not values:
         return UNKNOWN

@@ -94,6 +94,12 @@ def _add_computation(config: Config) -> None:
     config.setdefault("update_step", "eager")
 
 
+def _add_interval_annealing(config: Config) -> None:
+    """Goal intervals were the same throughout before there was an option for it."""
+    if "n_nodes" in config["algorithm"]:
+        config["algorithm"].setdefault("initial_goal_interval", None)
+
+
 def _add_position_noise(config: Config) -> None:
     """k-means saw positions as they are before there was an option for noise on them."""
     if "n_nodes" in config["algorithm"]:
@@ -111,6 +117,7 @@ CHANGES: tuple[Callable[[Config], None], ...] = (
     _add_information,
     _add_memory,
     _add_computation,
+    _add_interval_annealing,
     _add_position_noise,
 )
 """All changes of options since version 0.1."""

@@ -13,7 +13,7 @@ from tensordict import TensorDict
 
 from benchmarl_himpo.environments import accelerate
 from benchmarl_himpo.harness.commands import reference_returns as command
-from benchmarl_himpo.harness.reference_returns import mpe_scripts
+from benchmarl_himpo.harness.reference_returns import mpe_scripts, vmas_scripts
 from benchmarl_himpo.harness.reference_returns.measurement import measure_reference_returns
 from benchmarl_himpo.harness.reference_returns.reference_returns import ReferenceReturns, load_reference_returns
 from benchmarl_himpo.harness.reference_returns.sampling_scripts import act_greedily, bound_returns
@@ -95,6 +95,26 @@ def test_shared_rewards_make_the_return_of_each_agent_that_of_the_team() -> None
         assert shared[name].per_agent.value == pytest.approx(3 * reference.per_agent.value, rel=1e-5), name
 
 
+@pytest.mark.parametrize(("task", "slack"), [(VmasTask.NAVIGATION, 0.11), (VmasTask.BALANCE, 1.0)])
+def test_a_team_that_is_at_its_goal_at_once_has_what_the_bound_says(task: VmasTask, slack: float) -> None:
+    """Up to an agent's radius and a step of gravity."""
+    env = task.get_from_yaml().get_env_fun(num_envs=8, continuous_actions=True, seed=0, device="cpu")()
+    td = env.reset()
+    bound = vmas_scripts.bound_returns(task.name.lower(), env.scenario).clone()
+    if task is VmasTask.NAVIGATION:
+        for agent in env.scenario.world.agents:
+            agent.set_pos(agent.goal.state.pos, batch_index=None)
+    else:
+        goal = env.scenario.package.goal.state.pos
+        offset = goal - env.scenario.package.state.pos
+        for entity in (env.scenario.package, env.scenario.line, *env.scenario.world.agents):
+            entity.set_pos(entity.state.pos + offset, batch_index=None)
+    action = torch.zeros(*td["agents", "observation"].shape[:2], 2)
+    reward = env.step(td.set(("agents", "action"), action))["next", "agents", "reward"].squeeze(-1).mean(-1)
+    assert (reward <= bound + 1e-5).all()
+    torch.testing.assert_close(reward, bound, rtol=0, atol=slack)
+
+
 NEEDS_MPE = pytest.mark.skipif(find_spec("mpe2") is None, reason="needs the extra pettingzoo")
 
 
@@ -103,6 +123,9 @@ NEEDS_MPE = pytest.mark.skipif(find_spec("mpe2") is None, reason="needs the extr
     [
         "vmas/sampling",
         "lbfws/easy",
+        "vmas/balance",
+        pytest.param("lbf/foraging_2s_10x10_3p_3f", marks=pytest.mark.slow),
+        *(pytest.param(f"vmas/{name}", marks=pytest.mark.slow) for name in ("navigation", "discovery", "transport")),
         *(pytest.param(f"lbfws/{name}", marks=pytest.mark.slow) for name in ("medium", "hard")),
         *(pytest.param(f"mpe/{name}", marks=[pytest.mark.slow, NEEDS_MPE]) for name in mpe_scripts.TARGETS),
         *(pytest.param(f"smax/smacv2_{n}_units", marks=[pytest.mark.slow, needs_smax]) for n in (5, 10)),
@@ -167,15 +190,15 @@ def test_the_script_does_the_same_with_discrete_actions() -> None:
 
 
 def test_the_command_measures_each_task(capsys) -> None:
-    command.main(["task=vmas/balance", "task.n_agents=2,3", "task.max_steps=3", "episodes=4"])
+    command.main(["task=vmas/wheel", "task.n_agents=2,3", "task.max_steps=3", "episodes=4"])
     said = capsys.readouterr().out
     assert "4 episodes, seed " in said
     for n_agents in (2, 3):
-        assert f"| task=vmas/balance task.n_agents={n_agents} task.max_steps=3 | random |" in said
+        assert f"| task=vmas/wheel task.n_agents={n_agents} task.max_steps=3 | random |" in said
     assert said.count("| - |") == said.count("| task=") == 2  # neither a script, a bound nor lives are known
     for arguments, message in {
         ("task=vmas/nothing",): "nothing",
-        ("task=vmas/balance", "episodes=1"): "2 or more",
+        ("task=vmas/wheel", "episodes=1"): "2 or more",
     }.items():
         with pytest.raises(SystemExit, match=message):
             command.main(arguments)

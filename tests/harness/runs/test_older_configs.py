@@ -59,6 +59,7 @@ NEW = {
     "goal_gradient": 0.0,
     "objective_coef": 1.0,
     "listening_coef": 0.0,
+    "initial_goal_interval": None,
     "n_epochs": None,
     "reward_norm": False,
     "value_norm": False,

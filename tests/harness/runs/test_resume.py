@@ -74,6 +74,24 @@ def test_memories_resume_in_the_middle_of_episodes(memory, runs) -> None:
     check_resumes_exactly(runs, "algorithm=himppo", f"algorithm.memory={memory}", *MID_EPISODE["toy"])
 
 
+def test_goal_intervals_that_shorten_resume_where_they_were(runs) -> None:
+    """Without the last two checkpoints, as if killed; with another length the run is another."""
+    overrides = ("algorithm=himppo", "algorithm.initial_goal_interval=[15,2]", "experiment.keep_checkpoints_num=null")
+    whole = runs.trained(*overrides)
+    half = Path(shutil.copytree(whole, whole.parent / "half" / whole.name))
+    for path in sorted((half / "checkpoints").glob("*.pt"), key=lambda path: path.stat().st_mtime_ns)[2:]:
+        path.unlink()
+    copied = Path(shutil.copytree(half, whole.parent / "longer" / whole.name))
+    resumed = runs.resume(half)
+    assert (resumed.resumed, resumed.resumed_exactly) == (True, True)
+    assert differences(last_state(whole, N_FRAMES), last_state(half, N_FRAMES)) == []
+    assert scalars(whole) == scalars(half)
+    longer = runs.build_resumed(copied, "experiment.max_n_frames=640")
+    assert not longer.resumed_exactly
+    assert longer.policy[0].hierarchy.layout.periods == (1, 10, 20)
+    longer.close()
+
+
 @pytest.mark.parametrize("task", ["lbf", "lbfws"])
 def test_episodes_that_end_at_different_times_go_on(task, runs) -> None:
     """The checkpoints of the test above hold boards that are at different steps."""

@@ -171,7 +171,7 @@ def test_what_cannot_be_is_refused_in_a_sentence(overrides: list[str], named: st
         check_config(cfg, cfg.hydra.runtime.choices)
 
 
-@pytest.mark.parametrize("option", ["n_epochs=[2,1,1]", "listening_coef=0.5"])
+@pytest.mark.parametrize("option", ["n_epochs=[2,1,1]", "listening_coef=0.5", "initial_goal_interval=[10,2]"])
 def test_graphs_need_a_loss_that_stays_the_same(option: str, make_experiment: Any) -> None:
     experiment = make_experiment("algorithm=himppo", f"algorithm.{option}", "experiment.on_policy_n_minibatch_iters=2")
     with pytest.raises(RequestError, match=f"algorithm.{option.split('=')[0]}"):
