@@ -24,13 +24,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from benchmarl_himpo.harness.output import OutputError, check_output_file, write_whole
 
@@ -88,11 +90,13 @@ def measure(overrides: list[str], n_iters: int, count_flops: bool, stock: bool) 
         stock: build what BenchMARL's own command would build instead of what ours does.
 
     Returns:
-        Seconds per 1,000 frames of every part and iteration, parameters, memory in MiB and, where asked for,
-        floating-point operations per frame.
+        Seconds per 1,000 frames of every part and iteration, parameters, memory in MiB, messages and bytes that acting
+        takes per agent and step, as far as they are known, and, where asked for, floating-point operations per frame of
+        every part.
     """
     from benchmarl.hydra_config import load_experiment_from_hydra
 
+    from benchmarl_himpo.harness.communication import communication_of
     from benchmarl_himpo.harness.composition import compose
     from benchmarl_himpo.harness.runs.training import load_experiment
 
@@ -111,7 +115,8 @@ def measure(overrides: list[str], n_iters: int, count_flops: bool, stock: bool) 
         "seconds_per_1000_frames": stopwatch.seconds,
         "parameters": sum(p.numel() for loss in losses for p in loss.parameters()),
         "peak_memory_mib": stopwatch.peak_memory - before,
-        "flops_per_frame": stopwatch.flops / n_frames if count_flops else None,
+        "communication": {} if stock else communication_of(experiment),
+        "flops_per_frame": stopwatch.flops_per_frame,
     }
 
 
@@ -146,43 +151,64 @@ def measure_environment(overrides: list[str], n_iters: int) -> dict[str, Any]:
 def make_stopwatch(n_iters: int, n_frames: int, device: str, count_flops: bool) -> Any:
     """Build the callback that takes the times, through BenchMARL's hooks alone."""
     from benchmarl.experiment import Callback
-    from torch.profiler import profile
 
     class Stopwatch(Callback):
-        """Batch processing lies between collection and the first optimiser step, which takes as long as the others."""
+        """Batch processing lies between collection and the first optimiser step, which takes as long as the others.
+
+        In the iteration after those that are timed its clock counts the operations of matrix products.
+        """
 
         def __init__(self) -> None:
             super().__init__()
             self.seconds: dict[str, list[float]] = {part: [] for part in PARTS}
-            self.iteration, self.ended = 0, now(device)
+            self.clock: Callable[[], float] = partial(now, device)
+            self.iteration, self.ended = 0, self.clock()
             self.steps: list[float] = []
-            # Counts products and sums, of matrices and element by element
-            self.counter, self.flops, self.peak_memory = profile(with_flops=True), 0, 0.0
+            self.counter, self.peak_memory = FlopCounter(), 0.0
+            self.flops_per_frame: dict[str, float] | None = None
 
         def on_batch_collected(self, batch: Any) -> None:
-            self.collected = now(device)
+            self.collected = self.clock()
 
         def on_train_step(self, batch: Any, group: str) -> None:
-            self.steps.append(now(device))
+            self.steps.append(self.clock())
 
         def on_train_end(self, training_td: Any, group: str) -> None:
-            ended = now(device)
-            if 1 <= self.iteration <= n_iters:
-                durations = [b - a for a, b in zip(self.steps, self.steps[1:], strict=False)]
-                first_step = self.steps[0] - statistics.median(durations)
-                taken = (self.collected - self.ended, first_step - self.collected, ended - first_step)
-                for part, duration in zip(PARTS, (*taken, ended - self.ended), strict=True):
+            ended = self.clock()
+            durations = [b - a for a, b in zip(self.steps, self.steps[1:], strict=False)]
+            first_step = self.steps[0] - statistics.median(durations)
+            taken = (self.collected - self.ended, first_step - self.collected, ended - first_step, ended - self.ended)
+            if self.iteration > n_iters:
+                self.counter.__exit__(None, None, None)
+                self.flops_per_frame = {part: n / n_frames for part, n in zip(PARTS, taken, strict=True)}
+            elif self.iteration > 0:
+                for part, duration in zip(PARTS, taken, strict=True):
                     self.seconds[part].append(duration / n_frames * 1000)
             if self.iteration == n_iters:
                 self.peak_memory = peak_memory(device)
                 if count_flops:
-                    self.counter.start()
-            elif self.iteration > n_iters:
-                self.counter.stop()
-                self.flops = sum(event.flops for event in self.counter.key_averages())
-            self.iteration, self.steps, self.ended = self.iteration + 1, [], now(device)
+                    self.counter.__enter__()
+                    self.clock = lambda: self.counter.total
+            self.iteration, self.steps, self.ended = self.iteration + 1, [], self.clock()
 
     return Stopwatch()
+
+
+class FlopCounter(TorchDispatchMode):
+    """Counts floating-point operations by torch's formulas: of products of matrices and convolutions, and nothing else.
+
+    Torch's own ``FlopCounterMode`` also follows modules, and cannot where parameters are TensorDicts.
+    """
+
+    total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Count an operation and do it."""
+        result = func(*args, **(kwargs or {}))
+        formula = flop_registry.get(func.overloadpacket)
+        if formula is not None:
+            self.total += formula(*args, **(kwargs or {}), out_val=result)
+        return result
 
 
 def now(device: str) -> float:
@@ -421,8 +447,7 @@ def merge(task: dict[str, Any], answer: dict[str, Any]) -> None:
     seconds = task.setdefault("seconds_per_1000_frames", {part: [] for part in PARTS})
     for part in PARTS:
         seconds[part] += answer["seconds_per_1000_frames"][part]
-    for key in ("parameters", "peak_memory_mib", "flops_per_frame"):
-        task[key] = answer[key]
+    task |= {key: value for key, value in answer.items() if key != "seconds_per_1000_frames"}
 
 
 def describe_machine(settings: argparse.Namespace) -> dict[str, Any]:
@@ -551,7 +576,7 @@ def format_row(row: dict[str, Any], references: list[float | None]) -> str:
         *("-" if reference is None else f"{median(row, 'total') / reference:.2f}" for reference in references),
         f"{row['parameters']:,}" if row["parameters"] else "-",
         "-" if row["peak_memory_mib"] is None else f"{row['peak_memory_mib']:.0f} MiB",
-        "-" if row["flops_per_frame"] is None else f"{row['flops_per_frame'] / 1e9:.4f}",
+        "-" if row["flops_per_frame"] is None else f"{row['flops_per_frame']['total'] / 1e9:.4f}",
     ]
     return f"| {' | '.join(cells)} |"
 

@@ -30,6 +30,11 @@ class Clustering(ABC):
     is_moving: bool = True
     is_local: bool = False
 
+    @property
+    def is_random(self) -> bool:
+        """Whether it draws random numbers, so that the same positions may be clustered in two ways."""
+        return False
+
     @abstractmethod
     def __call__(self, position: Tensor, alive: Tensor, centroids: Tensor, is_fresh: Tensor) -> tuple[Tensor, Tensor]:
         """Find the sub-manager of every worker.
@@ -102,13 +107,33 @@ class KMeansClustering(Clustering):
     and are ordered by their x coordinate at the end, so that a label means a place and not an agent. Otherwise the
     carried centroids start, so that labels do not swap under a goal that is held. A centroid without workers stays
     where it was.
+
+    Args:
+        position_noise: standard deviation of Gaussian noise on the positions that the clustering alone sees, drawn anew
+            for every clustering, in units of the positions; 0: none, and no random number is drawn.
+
+    Raises:
+        ValueError: if the noise is negative or no number.
     """
 
+    position_noise: float
     needs_position = True
     n_lloyd_steps = 3
 
+    def __post_init__(self) -> None:
+        """Refuse what is no standard deviation."""
+        if not 0 <= self.position_noise < math.inf:
+            raise ValueError(f"clustering: position_noise={self.position_noise} must be 0 or more")
+
+    @property
+    def is_random(self) -> bool:
+        """Whether there is noise."""
+        return self.position_noise > 0
+
     def __call__(self, position: Tensor, alive: Tensor, centroids: Tensor, is_fresh: Tensor) -> tuple[Tensor, Tensor]:
         """Nearest centroid after a few Lloyd steps."""
+        if self.is_random:
+            position = position + self.position_noise * torch.randn_like(position)
         is_fresh = is_fresh[..., None, None]
         start = torch.where(is_fresh, self._spread_centroids(position, alive, centroids.shape[-2]), centroids)
         for _ in range(self.n_lloyd_steps):

@@ -32,7 +32,11 @@ needs_gnn = pytest.mark.skipif(
     reason="torch_geometric is not installed: pip install 'benchmarl_himpo[gnn]'",
 )
 
-FIELDS_OF_GOALS = {"goal": {"normal": {"init_scale": 0.3}}}
+FIELDS_OF_GOALS = {
+    "goal": {"normal": {"init_scale": 0.3}},
+    "clustering": {"kmeans": {"position_noise": 0.0}},
+}
+"""Those of the default's own parts, so that another part lacks its own."""
 
 
 def assert_one_sentence(error: BaseException, *needed: str) -> None:
@@ -118,6 +122,10 @@ def assert_one_sentence(error: BaseException, *needed: str) -> None:
         (
             {"clustering": "regions", "part_options": FIELDS_OF_GOALS},
             ("algorithm.clustering=regions", "{name: regions, arena: ...}"),
+        ),
+        (
+            {"clustering": {"name": "kmeans", "position_noise": -0.1}},
+            ("algorithm.clustering", "position_noise=-0.1", "0 or more"),
         ),
         ({"clustering": "voronoi"}, ("algorithm.clustering=voronoi", "static, regions, kmeans")),
         ({"neighbours": "all"}, ("algorithm.neighbours=all", "full, radius, knn, none")),

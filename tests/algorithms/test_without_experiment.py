@@ -36,7 +36,7 @@ def build(env: EnvBase) -> tuple[EnvBase, HimppoNetworks, HierarchicalGAE, Himpp
         n_agents=3,
         n_nodes=(2, 1),
         goal_interval=(5, 2),
-        clustering=KMeansClustering(),
+        clustering=KMeansClustering(position_noise=0.0),
         neighbours=FullNeighbours(),
         observation=("observation",),
         position="position",

@@ -17,6 +17,7 @@ from benchmarl_himpo.hierarchy import (
     clustering_registry,
 )
 
+KMEANS = KMeansClustering(position_noise=0.0)
 SPATIAL = [name for name, clustering in CLUSTERINGS.items() if clustering.needs_position]
 TRUE, FALSE = torch.tensor(True), torch.tensor(False)
 
@@ -167,39 +168,35 @@ def test_regions_may_leave_a_cell_empty():
 def test_kmeans_finds_two_groups_and_numbers_them_from_the_left():
     """Means (-0.9, 0) and (0.95, 0); the order of the agents does not matter."""
     position = torch.tensor([[0.9, 0.0], [-1.0, 0.0], [1.0, 0.0], [-0.8, 0.0]])
-    index, centroids = _cluster(KMeansClustering(), position)
+    index, centroids = _cluster(KMEANS, position)
     assert index.tolist() == [1, 0, 1, 0]
     torch.testing.assert_close(centroids, torch.tensor([[-0.9, 0.0], [0.95, 0.0]], dtype=torch.float64))
 
 
 def test_kmeans_starts_at_the_agent_farthest_from_the_mean_and_then_the_farthest_from_that():
     """The mean is (2.75, 1.75), so the start is (1, 4) and then (5, 1); from the first agent it would be 3 and 1."""
-    index, centroids = _cluster(KMeansClustering(), [[3.0, 0.0], [2.0, 2.0], [5.0, 1.0], [1.0, 4.0]])
+    index, centroids = _cluster(KMEANS, [[3.0, 0.0], [2.0, 2.0], [5.0, 1.0], [1.0, 4.0]])
     assert index.tolist() == [1, 0, 1, 0]
     assert centroids.tolist() == [[1.5, 3], [4, 0.5]]
 
 
 def test_kmeans_takes_a_lloyd_step_from_the_carried_centroids():
     """Carried centroids at x = 0 and 10; agents at 1, 2 and 8 move them to 1.5 and 8."""
-    index, centroids = _cluster(
-        KMeansClustering(), [[1.0, 0], [2.0, 0], [8.0, 0]], centroids=[[0.0, 0], [10.0, 0]], is_fresh=FALSE
-    )
+    index, centroids = _cluster(KMEANS, [[1.0, 0], [2.0, 0], [8.0, 0]], centroids=[[0.0, 0], [10.0, 0]], is_fresh=FALSE)
     assert index.tolist() == [0, 0, 1]
     assert centroids.tolist() == [[1.5, 0], [8, 0]]
 
 
 def test_kmeans_leaves_an_empty_centroid_where_it_was():
     """The second centroid is far away: it keeps its place, and nobody joins it."""
-    index, centroids = _cluster(
-        KMeansClustering(), [[0.0, 0], [1.0, 0]], centroids=[[0.0, 0], [50.0, 50.0]], is_fresh=FALSE
-    )
+    index, centroids = _cluster(KMEANS, [[0.0, 0], [1.0, 0]], centroids=[[0.0, 0], [50.0, 50.0]], is_fresh=FALSE)
     assert index.tolist() == [0, 0]
     assert centroids.tolist() == [[0.5, 0], [50, 50]]
 
 
 def test_kmeans_keeps_labels_under_a_held_goal_until_a_fresh_start():
     """Two groups change sides in small steps; only the fresh start numbers them from the left again."""
-    clustering = KMeansClustering()
+    clustering = KMEANS
     team = torch.tensor([[-1.0, 0.0], [-0.9, 0.1], [1.0, 0.0], [0.9, -0.1]], dtype=torch.float64)
     index, centroids = _cluster(clustering, team)
     assert index.tolist() == [0, 0, 1, 1]
@@ -216,10 +213,45 @@ def test_kmeans_keeps_labels_under_a_held_goal_until_a_fresh_start():
 def test_kmeans_ignores_carried_centroids_at_a_fresh_start():
     """Where the manager decides, what was carried changes nothing."""
     position = _random_positions(0, 5)
-    first = _cluster(KMeansClustering(), position, centroids=_random_positions(1, 2))
-    second = _cluster(KMeansClustering(), position, centroids=_random_positions(2, 2))
+    first = _cluster(KMEANS, position, centroids=_random_positions(1, 2))
+    second = _cluster(KMEANS, position, centroids=_random_positions(2, 2))
     assert (first[0] == second[0]).all()
     assert (first[1] == second[1]).all()
+
+
+def test_kmeans_without_noise_draws_no_random_number():
+    """The generator stands where it stood, and nothing is random about it."""
+    before = torch.get_rng_state()
+    _cluster(KMEANS, _random_positions(0, 5))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not KMEANS.is_random
+    assert KMeansClustering(position_noise=0.1).is_random
+
+
+@pytest.mark.parametrize("is_fresh", [TRUE, FALSE])
+def test_noise_on_positions_makes_more_workers_change_their_sub_manager(is_fresh):
+    """Five agents in 500 teams stand still and are clustered twice: more move with more noise, up to about half."""
+    torch.manual_seed(0)
+    position = _random_positions(0, 500, 5)
+    seen = position.clone()
+    shares = []
+    for noise in (0.0, 0.1, 0.4, 10.0):
+        clustering = KMeansClustering(position_noise=noise)
+        first, centroids = _cluster(clustering, position)
+        second, _ = _cluster(clustering, position, centroids=centroids, is_fresh=is_fresh)
+        shares.append((first != second).double().mean().item())
+    assert shares == sorted(shares)
+    assert shares[0] == 0
+    assert shares[1] > 0.01
+    assert 0.4 < shares[-1] < 0.55
+    assert torch.equal(position, seen)
+
+
+@pytest.mark.parametrize("noise", [-0.1, float("nan"), float("inf")])
+def test_noise_that_is_no_standard_deviation_is_refused(noise):
+    """The message shows the value as the option has it."""
+    with pytest.raises(ValueError, match=f"clustering: position_noise={noise} must be 0 or more"):
+        KMeansClustering(position_noise=noise)
 
 
 @pytest.mark.parametrize("is_fresh", [TRUE, FALSE])
@@ -229,7 +261,7 @@ def test_a_dead_agent_moves_no_centroid(is_fresh):
     results = []
     for x in (-5.0, 0.0, 7.0):
         position = torch.tensor([[-1.0, 0.0], [-0.8, 0.1], [0.9, 0.0], [1.0, 0.2], [x, x]])
-        results.append(_cluster(KMeansClustering(), position, alive, [[-1.0, 0.0], [1.0, 0.0]], is_fresh))
+        results.append(_cluster(KMEANS, position, alive, [[-1.0, 0.0], [1.0, 0.0]], is_fresh))
     for index, centroids in results:
         assert index[:4].tolist() == [0, 0, 1, 1]
         torch.testing.assert_close(centroids, results[0][1], rtol=0, atol=0)
@@ -264,7 +296,7 @@ def test_kmeans_equals_a_plain_loop(seed, n_clusters, n_agents):
     """Lloyd's algorithm from carried centroids, one agent and one cluster at a time."""
     position, carried = _random_positions(seed, n_agents), _random_positions(seed + 1, n_clusters)
     alive = torch.rand(n_agents, generator=torch.Generator().manual_seed(seed)) < 0.8
-    index, centroids = _cluster(KMeansClustering(), position, alive, carried, FALSE)
+    index, centroids = _cluster(KMEANS, position, alive, carried, FALSE)
 
     def nearest(point):
         distances = [float((point - centroid).norm()) for centroid in expected]

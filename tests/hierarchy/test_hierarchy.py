@@ -76,10 +76,10 @@ def test_no_builder_and_more_builders_than_levels_are_refused(n_builders):
         ({"clustering": StaticClustering(), "neighbours": FullNeighbours()}, False),
         ({"clustering": StaticClustering(), "neighbours": RadiusNeighbours(1.0)}, True),
         ({"clustering": StaticClustering(), "neighbours": [NoNeighbours(), KnnNeighbours(1)]}, True),
-        ({"clustering": KMeansClustering(), "neighbours": NoNeighbours()}, True),
+        ({"clustering": KMeansClustering(position_noise=0.0), "neighbours": NoNeighbours()}, True),
         ({"clustering": RegionsClustering(ARENA), "neighbours": FullNeighbours()}, True),
         (
-            {"layout": FLAT, "clustering": KMeansClustering(), "neighbours": FullNeighbours()},
+            {"layout": FLAT, "clustering": KMeansClustering(position_noise=0.0), "neighbours": FullNeighbours()},
             False,
         ),  # nobody to cluster
         ({"layout": FLAT, "clustering": StaticClustering(), "neighbours": KnnNeighbours(1)}, True),
@@ -231,7 +231,7 @@ def test_centroids_start_afresh_where_the_level_above_decides():
     """Clock 6 is the manager's, clock 3 the sub-managers' alone; with two levels every decision is fresh."""
     position = torch.tensor([[[-1.0, 0], [-0.9, 0], [1, 0], [0.9, 0], [0.8, 0]]] * 2).double()
     for layout, expected in ((THREE_LEVELS, [0, 1]), (HierarchyLayout(5, (2,), (3,)), [0, 0])):
-        tiny = TinyHierarchy(layout, clustering=KMeansClustering())
+        tiny = TinyHierarchy(layout, clustering=KMeansClustering(position_noise=0.0))
         td = tiny.random_inputs((2,))
         td[GROUP, "position"][:] = position
         td[tiny.keys.centroids][:] = torch.tensor([[1.0, 0], [-1, 0]])  # cluster 0 is carried on the right

@@ -133,7 +133,7 @@ def test_log_probabilities_are_stored_where_goals_were_sent_and_can_be_computed_
 
 def test_the_graph_is_built_once_per_step_and_the_clustering_once_per_decision():
     """Twelve steps of actor calls at three levels: edges of two levels 12 times each, clusters at 0, 3, 6 and 9."""
-    clustering, neighbours = CountedClustering(), (CountedNeighbours(), CountedNeighbours())
+    clustering, neighbours = CountedClustering(position_noise=0.0), (CountedNeighbours(), CountedNeighbours())
     tiny = TinyHierarchy(THREE_LEVELS, clustering=clustering, neighbours=neighbours)
     batch = tiny.roll_out(12)
     assert clustering.calls == [(2, 5)] * 4

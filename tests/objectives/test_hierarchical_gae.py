@@ -107,7 +107,7 @@ def test_depth_one_is_torchrls_generalised_advantage_estimation(is_terminated):
 
 
 def _counted() -> tuple[TinyHierarchy, CountedClustering, list[CountedNeighbours]]:
-    clustering, neighbours = CountedClustering(), (CountedNeighbours(), CountedNeighbours())
+    clustering, neighbours = CountedClustering(position_noise=0.0), (CountedNeighbours(), CountedNeighbours())
     return _tiny(clustering=clustering, neighbours=neighbours), clustering, list(neighbours)
 
 

@@ -27,6 +27,7 @@ ARENA = (-1.0, 1.0)
 GOAL_DIM = 3
 OWN_FIELDS: dict[str, dict[str, Any]] = {
     "regions": {"arena": list(ARENA)},
+    "kmeans": {"position_noise": 0.0},
     "radius": {"radius": 1.0},
     "knn": {"k": 1},
     "normal": {"init_scale": 0.5},

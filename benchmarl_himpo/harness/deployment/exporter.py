@@ -89,6 +89,11 @@ def export_experiment(
             f"a bundle is made of the levels of a hierarchy, which {experiment.algorithm_name} has not: export a run "
             "of a himppo algorithm, such as himppo_flat, which has a single level"
         )
+    if any(p.hierarchy.layout.top > 0 and p.hierarchy.clustering.is_random for p in policies.values()):
+        raise ExportError(
+            "a bundle cannot play like a policy whose clustering draws random numbers: add "
+            "algorithm.part_options.clustering.kmeans.position_noise=0 or choose a clustering that draws none"
+        )
     inside = {group: Path(group) if len(policies) > 1 else Path() for group in policies}
     unfinished = output.with_name(f"{output.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)

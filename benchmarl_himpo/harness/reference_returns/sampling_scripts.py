@@ -35,7 +35,7 @@ def bound_returns(scenario: SamplingScenario, max_steps: int) -> Tensor:
     """Bound the return per agent of an episode: every agent samples one cell a step, and a cell gives its reward once.
 
     So no team's return exceeds the sum of the best ``n_agents * max_steps`` cells, each at the best of its points.
-    Teams cannot reach it: they would have to jump.
+    Teams cannot reach it: they would have to jump. With ``shared_rew`` the return of each agent is the whole team's.
 
     Args:
         scenario: the scenario, with its Gaussians drawn.
@@ -58,5 +58,5 @@ def bound_returns(scenario: SamplingScenario, max_steps: int) -> Tensor:
         density = (scenario.amplitude * (scenario.exponent * squared).exp()).sum(-1) / max_pdf
         cells = density.view(scenario.n_x_cells, POINTS_PER_SIDE, scenario.n_y_cells, POINTS_PER_SIDE).amax((1, 3))
         best = cells.flatten().sort(descending=True).values[: scenario.n_agents * max_steps]
-        sums.append(best.sum() / scenario.n_agents)
-    return torch.stack(sums)
+        sums.append(best.sum())
+    return torch.stack(sums) / (1 if scenario.shared_rew else scenario.n_agents)

@@ -11,6 +11,7 @@ import numpy as np
 from benchmarl_himpo.harness.records.record import RunRecord
 from benchmarl_himpo.harness.reference_returns.reference_returns import ReferenceReturns, ReferenceTable
 from benchmarl_himpo.harness.report.comparison import Comparison
+from benchmarl_himpo.harness.report.factors import Setting, find_settings
 from benchmarl_himpo.harness.report.fairness import find_unequal_settings, kind_of_control
 from benchmarl_himpo.harness.statistics import (
     AGGREGATES,
@@ -81,6 +82,14 @@ class Control:
 
 
 @dataclass(frozen=True)
+class Change:
+    """What a change of one factor does."""
+
+    setting: Setting
+    difference: Estimate | None  # of the mean returns per agent from the default's, Welch's interval; None: single runs
+
+
+@dataclass(frozen=True)
 class TaskResult:
     """What came out on a task."""
 
@@ -94,6 +103,7 @@ class TaskResult:
     not_judged: list[str]  # variants of a single run, where others have several
     unequal: list[str]  # settings that should be equal and are not
     controls: list[Control]  # of goals, where the hierarchy and the control have several runs
+    changes: list[Change]  # of one factor of an algorithm at a time, where several are changed
 
     @property
     def heading(self) -> str:
@@ -238,6 +248,15 @@ def _analyse_task(
             for control in variants
             if min(len(runs[variant]), len(runs[control])) > 1
             and (kind := kind_of_control(runs[variant][0].config, runs[control][0].config))
+        ],
+        changes=[
+            Change(
+                setting,
+                estimate_unpaired_difference(returns[setting.variant], returns[setting.default], confidence)
+                if min(len(runs[setting.variant]), len(runs[setting.default])) > 1
+                else None,
+            )
+            for setting in find_settings(variants)
         ],
     )
 

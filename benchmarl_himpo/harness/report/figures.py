@@ -92,16 +92,43 @@ def draw_task(number: int, result: TaskResult, values: dict[str, list[float]], s
     def draw(axes: Axes) -> None:
         rows = result.rows[::-1]
         for y, row in enumerate(rows):
-            colour = style.of(row.variant)["color"]
-            axes.plot(values[row.variant], [y - 0.18] * len(values[row.variant]), "o", color=colour, ms=3, alpha=0.5)
-            axes.plot([row.per_agent.low, row.per_agent.high], [y, y], color=colour, linewidth=2)
-            axes.plot(row.per_agent.value, y, "D", color=colour, ms=5)
+            _draw_row(axes, y, row, values[row.variant], style.of(row.variant)["color"])
         _draw_references(axes, result.reference_returns, axes.axvline)
         axes.set(xlabel="return per agent", yticks=range(len(rows)))
         axes.set_yticklabels([_wrap(row.variant, 18) for row in rows])
 
     svg = _render(result.label, draw, height=max(SIZE[1], TASK_ROW * len(result.rows)))
     return Picture(f"returns_{number}", f"{result.label}: mean, interval and runs", svg)
+
+
+def draw_factors(number: int, result: TaskResult, values: dict[str, list[float]]) -> Picture:
+    """Draw the returns of a study of factors: its default, with its interval below all, and every setting by factor."""
+    rows = {row.variant: row for row in result.rows}
+    factors = list(dict.fromkeys((change.setting.default, change.setting.factor) for change in result.changes))
+    lines = [(default, default, "black") for default in dict.fromkeys(default for default, _ in factors)]
+    for change in result.changes:
+        colour = COLOURS[factors.index((change.setting.default, change.setting.factor)) % len(COLOURS)]
+        lines.append((change.setting.variant, f"{change.setting.factor}: {change.setting.value}", colour))
+
+    def draw(axes: Axes) -> None:
+        for y, (variant, _, colour) in enumerate(lines[::-1]):
+            _draw_row(axes, y, rows[variant], values[variant], colour)
+        for default in dict.fromkeys(change.setting.default for change in result.changes):
+            axes.axvspan(
+                rows[default].per_agent.low, rows[default].per_agent.high, color="grey", alpha=0.15, linewidth=0
+            )
+        axes.set(xlabel="return per agent", yticks=range(len(lines)))
+        axes.set_yticklabels([_wrap(label, 26) for _, label, _ in lines[::-1]])
+
+    svg = _render(result.label, draw, height=max(SIZE[1], TASK_ROW * len(lines)))
+    return Picture(f"factors_{number}", f"{result.label}: one factor at a time, the default's interval in grey", svg)
+
+
+def _draw_row(axes: Axes, y: int, row: Row, values: list[float], colour: str) -> None:
+    """Draw the runs of a variant, their mean and its interval on a line."""
+    axes.plot(values, [y - 0.18] * len(values), "o", color=colour, ms=3, alpha=0.5)
+    axes.plot([row.per_agent.low, row.per_agent.high], [y, y], color=colour, linewidth=2)
+    axes.plot(row.per_agent.value, y, "D", color=colour, ms=5)
 
 
 def draw_communication(number: int, result: TaskResult, n_bytes: dict[str, float], style: Style) -> Picture:

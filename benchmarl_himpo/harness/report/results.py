@@ -17,6 +17,7 @@ from benchmarl_himpo.harness.report.figures import (
     draw_communication,
     draw_curves,
     draw_efficiency,
+    draw_factors,
     draw_profiles,
     draw_task,
 )
@@ -47,6 +48,7 @@ def write_results(content: Content) -> list[Section]:
         _ends(content),
         _aggregates(content, style),
         _improvements(content),
+        *_factors(content),
         *_goals(content),
         *_communication(content, style),
     ]
@@ -57,15 +59,7 @@ def _returns(content: Content, style: Style) -> Section:
     for number, result in enumerate(content.analysis.tasks):
         metrics = dict.fromkeys(name for row in result.rows for name in row.metrics)
         tables.append(_table(result, RETURNS | {heading_of(name): partial(_metric, name) for name in metrics}))
-        values = {
-            row.variant: [
-                content.analysis.values[r.id]
-                for r in content.comparison.runs(result.label, row.variant)
-                if r.id in content.analysis.values
-            ]
-            for row in result.rows
-        }
-        pictures.append(draw_task(number, result, values, style))
+        pictures.append(draw_task(number, result, _values_of(content, result), style))
     coverage = f"{content.settings.confidence:.0%}"
     return Section(
         "Returns per task",
@@ -76,6 +70,15 @@ def _returns(content: Content, style: Style) -> Section:
         [*tables, *_reference_table(content)],
         pictures,
     )
+
+
+def _values_of(content: Content, result: TaskResult) -> dict[str, list[float]]:
+    """What the runs of each variant on a task are worth."""
+    known = content.analysis.values
+    return {
+        row.variant: [known[r.id] for r in content.comparison.runs(result.label, row.variant) if r.id in known]
+        for row in result.rows
+    }
 
 
 def _table(result: TaskResult, columns: Columns) -> Table:
@@ -206,6 +209,35 @@ def _improvements(content: Content) -> Section:
         tables.insert(0, _matrix("all tasks", analysis.aggregates.improvement))
     text = "The probability that a run of the row's variant beats one of the column's; a tie is half a win. Best first."
     return Section("Probability of improvement", [text] if tables else ["One variant alone beats nobody."], tables)
+
+
+def _factors(content: Content) -> list[Section]:
+    """Say what each factor does where several are changed, one at a time."""
+    tables, pictures = [], []
+    for number, result in enumerate(content.analysis.tasks):
+        of_variants = {row.variant: row for row in result.rows}
+        rows = []
+        for default in dict.fromkeys(change.setting.default for change in result.changes):
+            row = of_variants[default]
+            rows.append([default, "default", str(len(row.seeds)), str(row.per_agent), "", ""])
+            for change in result.changes:
+                if change.setting.default == default:
+                    row, difference = of_variants[change.setting.variant], change.difference
+                    verdict = "-" if difference is None else _judge(difference)
+                    returns = [str(len(row.seeds)), str(row.per_agent), _text(difference), verdict]
+                    rows.append([change.setting.factor, change.setting.value, *returns])
+        if rows:
+            columns = ["factor", "setting", "runs", "return per agent", "difference from the default", "verdict"]
+            tables.append(Table(result.heading, columns, rows))
+            pictures.append(draw_factors(number, result, _values_of(content, result)))
+    if not tables:
+        return []
+    text = (
+        "Variants that differ from the default of their algorithm in one option, or in fields of the part that it "
+        f"chooses. Differences of mean returns per agent, Welch's {content.settings.confidence:.0%} intervals, not "
+        "corrected for their number."
+    )
+    return [Section("Return by factor", [text], tables, pictures)]
 
 
 def _goals(content: Content) -> list[Section]:

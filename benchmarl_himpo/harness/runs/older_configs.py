@@ -100,6 +100,13 @@ def _add_interval_annealing(config: Config) -> None:
         config["algorithm"].setdefault("initial_goal_interval", None)
 
 
+def _add_position_noise(config: Config) -> None:
+    """k-means saw positions as they are before there was an option for noise on them."""
+    if "n_nodes" in config["algorithm"]:
+        clusterings = config["algorithm"]["part_options"].setdefault("clustering", {})
+        clusterings.setdefault("kmeans", {"position_noise": 0.0})
+
+
 CHANGES: tuple[Callable[[Config], None], ...] = (
     _add_absolute_metric,
     _gather_fields_of_parts,
@@ -111,6 +118,7 @@ CHANGES: tuple[Callable[[Config], None], ...] = (
     _add_memory,
     _add_computation,
     _add_interval_annealing,
+    _add_position_noise,
 )
 """All changes of options since version 0.1."""
 

@@ -108,3 +108,14 @@ def test_an_algorithm_without_levels_is_refused(tmp_path: Path) -> None:
         export.main([str(run)])
     assert "made of the levels of a hierarchy, which ippo has not" in str(exit_info.value.code)
     assert not (run / "bundle").exists()
+
+
+def test_a_policy_whose_clustering_is_random_is_exported_without_the_noise_alone(tmp_path: Path) -> None:
+    noise = "algorithm.part_options.clustering.kmeans.position_noise"
+    run = train(tmp_path, "algorithm=himppo_2l", f"{noise}=0.2")
+    with pytest.raises(SystemExit) as exit_info:
+        export.main([str(run), "episodes=2"])
+    assert f"{noise}=0" in str(exit_info.value.code)
+    assert not (run / "bundle").exists()
+    export.main([str(run), "episodes=2", f"{noise}=0"])
+    assert (run / "bundle" / "bundle.json").is_file()

@@ -85,6 +85,16 @@ def test_nobody_earns_more_than_the_bound() -> None:
     torch.testing.assert_close(everything, bound_returns(scenario, max_steps=20_000))
 
 
+def test_shared_rewards_make_the_return_of_each_agent_that_of_the_team() -> None:
+    """Returns of all policies and the bound, on the same episodes."""
+    own, shared = (
+        measure_reference_returns(["task=vmas/sampling", f"task.shared_rew={kind}"], 20, seed=5, confidence=0.95)
+        for kind in ("false", "true")
+    )
+    for name, reference in own.items():
+        assert shared[name].per_agent.value == pytest.approx(3 * reference.per_agent.value, rel=1e-5), name
+
+
 @pytest.mark.parametrize(("task", "slack"), [(VmasTask.NAVIGATION, 0.11), (VmasTask.BALANCE, 1.0)])
 def test_a_team_that_is_at_its_goal_at_once_has_what_the_bound_says(task: VmasTask, slack: float) -> None:
     """Up to an agent's radius and a step of gravity."""

@@ -695,6 +695,52 @@ def with_algorithm(variant: str, values: list[float], **algorithm) -> list[RunRe
     return with_returns(variant, values, config=config)
 
 
+def test_variants_that_differ_from_the_default_in_one_option_are_listed_by_factor(write: Write) -> None:
+    """Of two options or of another algorithm none is; fields of a part belong to the option that chooses it."""
+    radius = "himppo[neighbours=radius; part_options.neighbours.radius.radius=0.4]"
+    values = {
+        "himppo[hidden_dim=128]": [20.0, 22.0, 24.0],
+        "himppo[n_nodes=1,1; hidden_dim=128]": [10.0, 12.0, 14.0],
+        f"{radius[:-1]}; hidden_dim=128]": [21.0, 22.0, 23.0],
+        "himppo[neighbours=none; hidden_dim=128]": [9.0],
+        "himppo[hidden_dim=128; experiment.lr=0.1]": [20.0, 22.0, 24.0],
+        "himppo[neighbours=none; n_nodes=1,1; hidden_dim=128]": [1.0, 2.0],
+        "ippo": [1.0, 2.0],
+        "ippo[lmbda=0.5]": [1.0, 2.0],
+    }
+    runs = [run for variant, returns in values.items() for run in with_returns(variant, returns)]
+    content, analysis = analyse_runs(write(*runs))
+    found = {(c.setting.factor, c.setting.value): c.difference for c in analysis.tasks[0].changes}
+    assert list(found) == [
+        ("experiment.lr", "0.1"),
+        ("n_nodes", "1,1"),
+        ("neighbours", "none"),
+        ("neighbours", "radius, radius=0.4"),
+    ]
+    half = stats.t.ppf(0.975, 4) * math.sqrt(2 * 4 / 3)
+    fewer = found["n_nodes", "1,1"]
+    assert (fewer.value, fewer.low, fewer.high) == pytest.approx((-10, -10 - half, -10 + half))
+    (section,) = (section for section in write_results(content) if section.title == "Return by factor")
+    (table,), (picture,) = section.tables, section.pictures
+    assert table.rows[0][:3] == ["himppo[hidden_dim=128]", "default", "3"]
+    assert {(row[0], row[1]): row[-1] for row in table.rows[1:]} == {
+        ("experiment.lr", "0.1"): "no significant difference",
+        ("n_nodes", "1,1"): "behind",
+        ("neighbours", "none"): "-",
+        ("neighbours", "radius, radius=0.4"): "no significant difference",
+    }
+    assert picture.name == "factors_0"
+    assert "n_nodes: 1,1" in picture.svg
+
+
+def test_variants_of_a_single_factor_are_no_study_of_factors(write: Write) -> None:
+    content, analysis = analyse_runs(
+        write(*with_returns("himppo", [1.0, 2.0]), *with_returns("himppo[credit=final]", [1.0, 2.0]))
+    )
+    assert analysis.tasks[0].changes == []
+    assert "Return by factor" not in {section.title for section in write_results(content)}
+
+
 def test_hierarchies_are_compared_with_what_does_without_goals(write: Write) -> None:
     """Welch's interval against the same with zeros, and against a flat one whose workers see and receive the same."""
     values = {"himppo": [20.0, 22.0, 24.0], "nogoal": [10.0, 12.0, 14.0], "flat": [21.0, 22.0, 23.0]}

@@ -91,3 +91,13 @@ def test_algorithms_of_benchmarl_are_left_alone() -> None:
     computed = {"matmul_precision": "highest", "update_step": "eager"}
     config = {"algorithm": {"entropy_coef": 0.0, "lmbda": 0.9}, "absolute_metric_episodes": 0, **computed}
     assert update_config(config) == config
+
+
+def test_k_means_of_a_run_from_before_there_was_noise_on_positions_had_none() -> None:
+    fields = {"clustering": {"regions": {"arena": [-1.0, 1.0]}}}
+    updated = update_config({"algorithm": {**NEW, "part_options": fields}})
+    assert updated["algorithm"]["part_options"]["clustering"]["kmeans"] == {"position_noise": 0.0}
+    noisy = {**NEW, "part_options": {"clustering": {"kmeans": {"position_noise": 0.4}}}}
+    assert update_config({"algorithm": noisy})["algorithm"]["part_options"] == noisy["part_options"] | {
+        "memory": PART_OPTIONS["memory"]
+    }

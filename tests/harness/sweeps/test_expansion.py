@@ -29,17 +29,21 @@ def test_values_are_combined_and_low_seeds_come_first() -> None:
 
 PROTOCOLS = {
     "foraging": 28,
+    "robustness_foraging": 66,
+    "robustness_sampling": 66,
     "sampling_ablations": 39,
     "sampling_continuous": 75,
     "sampling_discrete": 18,
     "sampling_long": 50,
     "goals": 20,
     "sampling_width": 40,
+    "shared_reward": 36,
     "suite": 126,
     "suite_discrete": 63,
     "smax": 15,
     "traffic": 12,
 }
+WITHOUT_THE_PAPERS = ("goals", "robustness_foraging", "robustness_sampling", "shared_reward", "smax", "traffic")
 OF_THE_GATE = {"regression": 3, "regression_cue": 3}
 
 
@@ -72,7 +76,7 @@ def test_protocols_can_be_done_and_say_how_all_was_tuned(protocol: str, n_runs: 
     assert len(expand([f"protocol={protocol}"])) == n_runs
     specs = specs_of(f"protocol={protocol}", "seed=0")  # seeds differ in nothing else
     algorithms = {spec.choice("algorithm") for spec in specs}
-    assert ("himppo_paper" in algorithms) == (protocol not in ("goals", "smax", "traffic"))
+    assert ("himppo_paper" in algorithms) == (protocol not in WITHOUT_THE_PAPERS)
     assert algorithms <= set(compose([f"protocol={protocol}"]).protocol.tuning)
     n_episodes, n_absolute = (4, 16) if protocol == "traffic" else (32, 320)  # each of them a process
     shared = {"evaluation_episodes": n_episodes, "prefer_continuous_actions": protocol != "sampling_discrete"}
@@ -80,6 +84,16 @@ def test_protocols_can_be_done_and_say_how_all_was_tuned(protocol: str, n_runs: 
         assert {spec.config["experiment"][key] for spec in specs} == {value}
     assert {spec.config["absolute_metric_episodes"] for spec in specs} == {n_absolute}
     assert len({spec.n_frames for spec in specs}) == 1
+
+
+@pytest.mark.parametrize("protocol", ["robustness_foraging", "robustness_sampling"])
+def test_runs_of_a_robustness_study_differ_from_the_default_in_one_factor(protocol: str) -> None:
+    plain, *others = (spec.config["algorithm"] for spec in specs_of(f"protocol={protocol}", "seed=0"))
+    fields = "part_options"
+    for other in others:
+        options = {name for name in plain if name != fields and other[name] != plain[name]}
+        parts = {name for name in plain[fields] if other[fields][name] != plain[fields][name]}
+        assert len(options | parts) == 1
 
 
 def test_a_machine_that_cannot_do_the_runs_of_a_protocol_can_report_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,60 @@
+"""Studies of one option at a time: the variants of an algorithm that differ from its default in a single factor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from benchmarl_himpo.harness.records.labels import option_of, split_label
+
+OUTSIDE = ("experiment.", "model.", "critic_model.")
+"""Beginnings of options that are none of the algorithm: each is a factor of its own."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A variant that differs from the default of its algorithm in one factor."""
+
+    variant: str
+    default: str  # the variant of the same algorithm with the fewest differences from its plain configuration
+    factor: str  # an option, which the fields of the part that it chooses belong to
+    value: str  # what the factor is there
+
+
+def find_settings(variants: Iterable[str]) -> list[Setting]:
+    """Find the variants that differ from the default of their algorithm in one factor, by factor.
+
+    Args:
+        variants: labels such as ``himppo[neighbours=knn; part_options.neighbours.knn.k=1]``.
+
+    Returns:
+        Nothing of an algorithm that has variants of a single factor: these are a comparison, and no study of factors.
+    """
+    found: list[Setting] = []
+    by_algorithm: dict[str, dict[str, list[str]]] = {}
+    for variant in variants:
+        name, differences = split_label(variant)
+        by_algorithm.setdefault(name, {})[variant] = differences
+    for labels in by_algorithm.values():
+        default = min(labels, key=lambda label: len(labels[label]))
+        settings = []
+        for variant, differences in labels.items():
+            factors = {_factor_of(difference) for difference in {*differences} ^ {*labels[default]}}
+            if len(factors) == 1:
+                (factor,) = factors
+                own = [difference for difference in differences if difference not in labels[default]]
+                value = ", ".join(_value_of(difference, factor) for difference in own)
+                settings.append(Setting(variant, default, factor, value))
+        if len({setting.factor for setting in settings}) > 1:
+            found += sorted(settings, key=lambda setting: setting.factor)
+    return found
+
+
+def _factor_of(difference: str) -> str:
+    option = option_of(difference).removeprefix("part_options.")
+    return option if option.startswith(OUTSIDE) else option.partition(".")[0]
+
+
+def _value_of(difference: str, factor: str) -> str:
+    option, _, value = difference.partition("=")
+    return value if option == factor else f"{option.rpartition('.')[2]}={value}"

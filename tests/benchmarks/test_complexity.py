@@ -1,0 +1,50 @@
+"""The complexity profile, on two tiny teams."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_costs_of_two_team_sizes_have_exponents_and_a_picture(tmp_path: Path) -> None:
+    """What agents compute by themselves grows as the team does; of what is not sent there is no exponent."""
+    pytest.importorskip("matplotlib", reason="the picture needs the report extra")
+    given = ["--agents", "2", "4", "--rounds", "1", "--iters", "1", "--methods", "himppo, full", "ippo"]
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / "complexity.py", *given, "--output", tmp_path / "costs.json"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=1200,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = {(row["name"], row["n_agents"]): row for row in json.loads((tmp_path / "costs.json").read_text())["rows"]}
+    assert set(rows) == {(name, n) for name in ("himppo, full", "ippo") for n in (2, 4)}
+    for row in rows.values():
+        assert len(row["seconds_per_1000_frames"]["total"]) == 1
+        assert row["peak_memory_mib"] > 0
+        assert 0 < row["flops_per_frame"]["collection"] < row["flops_per_frame"]["training"]
+    per_agent = 2 * (
+        24 * 256 + 256 * 256 + 256 * 4
+    )  # observation, two hidden layers, mean and deviation of two actions
+    assert rows["ippo", 4]["flops_per_frame"]["collection"] == pytest.approx(4 * per_agent, rel=1e-3)
+    assert rows["ippo", 4]["communication"] == {"messages": 0, "bytes": 0}
+    cells = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("|")]
+    columns = next(line for line in cells if line[0] == "method")
+    methods = {line[0]: dict(zip(columns, line, strict=True)) for line in cells if line[0] in ("himppo, full", "ippo")}
+    assert (methods["ippo"]["operations of acting"], methods["ippo"]["bytes"]) == ("1", "-")
+    sent = [
+        4 * rows["himppo, full", 4]["communication"]["bytes"],
+        2 * rows["himppo, full", 2]["communication"]["bytes"],
+    ]
+    assert float(methods["himppo, full"]["bytes"]) == pytest.approx(math.log2(sent[0] / sent[1]), abs=0.01)
+    picture = (tmp_path / "costs.svg").read_text()
+    assert f"himppo, full: {float(methods['himppo, full']['memory']):.2f}" in picture
