@@ -191,7 +191,7 @@ def draw(results: dict[str, Any]) -> str:
     """Draw the costs over the number of agents, both in logarithms, with the exponents in the legends; gives SVG."""
     names = list(dict.fromkeys(task["name"] for task in results["rows"]))
     curves = curves_of(results)
-    with rc_context(SETTINGS | {"legend.fontsize": 6, "text.parse_math": True}):
+    with rc_context(SETTINGS | {"legend.fontsize": 6}):
         figure = Figure(figsize=(9, 8), layout="constrained")
         for axes, quantity in zip(figure.subplots(2, 2).flat, DRAWN, strict=True):
             for number, name in enumerate(names):
@@ -203,7 +203,8 @@ def draw(results: dict[str, Any]) -> str:
                 axes.plot(sizes, costs, marker="o", ms=3, linewidth=1, label=f"{name}: {exponent:.2f}", **look)
             axes.set(xscale="log", yscale="log", xlabel="agents", title=f"{quantity} ({QUANTITIES[quantity]})")
             axes.set_xticks(sorted({task["n_agents"] for task in results["rows"]}))
-            axes.xaxis.set_major_formatter("{x:.0f}")
+            for axis in (axes.xaxis, axes.yaxis):
+                axis.set_major_formatter("{x:g}")
             axes.minorticks_off()
             if axes.lines:
                 axes.legend(frameon=False)
