@@ -15,7 +15,7 @@ from benchmarl_himpo.algorithms import algorithm_config_registry
 from benchmarl_himpo.algorithms.options import PARTS
 from benchmarl_himpo.harness.composition import compose
 
-NAMES = ("himppo", "paper", "fl", "nl", "sg", "2l", "nomsg", "nogoal", "haven", "flat", "cosine", "dial")
+NAMES = ("himppo", "paper", "paper_tuned", "fl", "nl", "sg", "2l", "nomsg", "nogoal", "haven", "flat", "cosine", "dial")
 ALGORITHMS = [name if name == "himppo" else f"himppo_{name}" for name in NAMES]
 OF_A_KIND = ("himppo", "himppo_flat", "himppo_dial")
 """A hierarchy, workers alone, and goals that carry gradients: the others act as one of these."""

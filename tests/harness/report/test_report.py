@@ -210,7 +210,7 @@ def test_a_variant_of_few_runs_takes_none_from_others(write: Write) -> None:
 
 
 def test_without_reference_returns_there_is_no_aggregate(write: Write) -> None:
-    _, analysis = analyse_runs(write(*make_runs("himppo", 5, range(2), "vmas/balance")))
+    _, analysis = analyse_runs(write(*make_runs("himppo", 5, range(2), "vmas/wheel")))
     assert analysis.aggregates is None
     assert set(analysis.min_max_iqm) == {"himppo"}
 
@@ -239,12 +239,12 @@ def test_variants_that_were_evaluated_otherwise_have_no_verdict(write: Write) ->
 
 def test_aggregates_are_over_the_tasks_that_all_have(write: Write) -> None:
     both = [make_runs(v, 20, range(3), t) for v in ("himppo", "ippo") for t in ("vmas/sampling", SEVEN)]
-    elsewhere = make_runs("ippo", 5, range(2), "vmas/balance")
+    elsewhere = make_runs("ippo", 5, range(2), "vmas/wheel")
     folder = write(*[run for runs in both for run in runs], *make_runs("mappo", 20, range(3)), *elsewhere)
     content, analysis = analyse_runs(folder)
     found = analysis.aggregates
     assert found is not None
-    assert found.tasks == ["vmas/sampling", SEVEN]  # nobody measured reference returns of balance
+    assert found.tasks == ["vmas/sampling", SEVEN]  # nobody measured reference returns of wheel
     assert set(found.variants) == {"himppo", "ippo"}
     assert found.without_tasks == {"mappo": [SEVEN]}
     references = {task: load_reference_returns().tasks[task] for task in found.tasks}
@@ -347,12 +347,12 @@ def test_only_keys_that_differ_are_listed() -> None:
 
 def test_options_that_only_some_have_stand_apart_and_equal_tables_once(write: Write) -> None:
     other = make_record().config | {"algorithm": {"name": "ippo", "lmbda": 0.9}}
-    runs = [run for t in ("vmas/sampling", "vmas/balance") for run in make_runs("himppo", 20, range(1), t)]
-    runs += [run for t in ("vmas/sampling", "vmas/balance") for run in make_runs("ippo", 20, range(1), t, config=other)]
+    runs = [run for t in ("vmas/sampling", "vmas/wheel") for run in make_runs("himppo", 20, range(1), t)]
+    runs += [run for t in ("vmas/sampling", "vmas/wheel") for run in make_runs("ippo", 20, range(1), t, config=other)]
     content, _ = analyse_runs(write(*runs))
     (section,) = (section for section in write_background(content) if section.title == "What differs")
     differing, lacking = section.tables
-    assert differing.caption == "vmas/balance, vmas/sampling: keys that differ"
+    assert differing.caption == "vmas/sampling, vmas/wheel: keys that differ"
     assert [row[0] for row in differing.rows] == ["algorithm.name"]
     assert [row[0] for row in lacking.rows] == ["algorithm.gamma", "algorithm.lmbda"]
 
@@ -386,7 +386,7 @@ def ragged(tmp_path_factory: pytest.TempPathFactory) -> Path:
         *make_runs("ippo", 20, range(2)),
         *make_runs("himppo", 23, range(2), SEVEN),
         make_record("ippo", SEVEN, 1, n_evaluations=3),
-        *make_runs("ippo", 5, range(2), "vmas/balance"),
+        *make_runs("ippo", 5, range(2), "vmas/wheel"),
     ]
     for record in runs:
         (folder / record.id).mkdir()
@@ -401,7 +401,7 @@ def test_a_half_finished_sweep_has_a_report(ragged: Path) -> None:
     assert "himppo[goal_interval=10,2] on vmas/sampling: no record" in page
     assert "Unequal seeds: " in page
     assert "Unfinished: " not in page  # nobody began what is missing
-    assert "No reference returns are stored for vmas/balance" in page
+    assert "No reference returns are stored for vmas/wheel" in page
     assert "No verdict: variants were not run and evaluated alike. experiment.max_n_frames differs" in page
     outline = Outline()
     outline.feed(page)
@@ -412,13 +412,13 @@ def test_a_half_finished_sweep_has_a_report(ragged: Path) -> None:
 def test_a_protocol_says_what_was_asked_and_tuned_and_which_runs_are_missing(write: Write, capsys) -> None:
     protocol = load_protocol("sampling_discrete")
     *there, (task, variant, seed) = sorted(run for run in protocol.runs if run[1] != "himppo_flat")
-    foreign = make_record("himppo", "vmas/balance", 0)
+    foreign = make_record("himppo", "vmas/wheel", 0)
     records = [make_record(v, t, s, algorithm=v.partition("[")[0]) for t, v, s in there]
     page = page_of(write(foreign, *records), "protocol=sampling_discrete")
     flat = f"himppo_flat on {task}: no record (seed 0, 1, 2)"
     assert f"Unfinished: {flat}; {variant} on {task}: no record (seed {seed})." in capsys.readouterr().out
     assert "Unequal seeds" not in page
-    assert "vmas/balance" not in page
+    assert "vmas/wheel" not in page
     assert protocol.question in page
     assert protocol.tuning["qmix"] in page
     assert "experiment.lr=0.0003" in page
@@ -523,9 +523,9 @@ def test_files_for_programs(ragged: Path) -> None:
     rows = list(csv.DictReader(io.StringIO((ragged / "report" / "report.csv").read_text())))
     assert [row["id"] for row in rows] == [record.id for record in records]
     assert float(rows[0]["return_per_agent"]) == pytest.approx(np.mean(records[0].absolute_metric["returns"]))
-    assert [row["score"] == "" for row in rows] == [record.task_label == "vmas/balance" for record in records]
+    assert [row["score"] == "" for row in rows] == [record.task_label == "vmas/wheel" for record in records]
     marl_eval = json.loads((ragged / "report" / "marl_eval.json").read_text())
-    assert set(marl_eval["vmas"]) == {"sampling", "sampling[n_agents=7]", "balance"}
+    assert set(marl_eval["vmas"]) == {"sampling", "sampling[n_agents=7]", "wheel"}
     run = marl_eval["vmas"]["sampling"]["himppo"]["seed_2"]
     (record,) = (r for r in records if (r.variant, r.task_label, r.seed) == ("himppo", "vmas/sampling", 2))
     assert run["step_1"]["return"] == record.evaluation_returns[1]
@@ -535,7 +535,7 @@ def test_files_for_programs(ragged: Path) -> None:
     assert {v["task"]: v["outcome"] for v in data["verdicts"]} == {
         "vmas/sampling": "inconclusive",
         SEVEN: "none",
-        "vmas/balance": "none",
+        "vmas/wheel": "none",
     }
     assert len(data["absent"]) == 4
 
