@@ -10,10 +10,36 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.scripts import load_script
 
 ROOT = Path(__file__).parents[2]
 
 
+def test_costs_that_grow_by_a_power_have_it_as_exponent() -> None:
+    """Time by 1.5, bytes by 2, and nothing sent by the second method."""
+    complexity = load_script(ROOT / "benchmarks" / "complexity.py")
+    rows = [
+        {
+            "name": name,
+            "n_agents": n,
+            "seconds_per_1000_frames": {part: [n**1.5] for part in ("collection", "processing", "training", "total")},
+            "flops_per_frame": {"collection": 1e9 * n, "training": 1e9 * n, "total": 2e9 * n},
+            "peak_memory_mib": 10.0,
+            "communication": {"messages": n * sends, "bytes": n * sends},
+        }
+        for n in (2, 4, 8)
+        for name, sends in (("himppo, full", 1), ("ippo", 0))
+    ]
+    results = {"rows": rows, "machine": {"cpu": "none"}, "left_out": []}
+    cells = [line.strip("| ").split(" | ") for line in complexity.format_tables(results).splitlines()]
+    columns = next(line for line in cells if line[0] == "method")
+    found = {line[0]: dict(zip(columns, line, strict=True)) for line in cells if len(line) == len(columns)}
+    assert (found["himppo, full"]["time"], found["himppo, full"]["bytes"]) == ("1.5", "2")
+    assert (found["ippo"]["operations of acting"], found["ippo"]["bytes"]) == ("1", "-")
+    assert "himppo, full: 1.50" in complexity.draw(results)
+
+
+@pytest.mark.slow
 def test_costs_of_two_team_sizes_have_exponents_and_a_picture(tmp_path: Path) -> None:
     """What agents compute by themselves grows as the team does; of what is not sent there is no exponent."""
     pytest.importorskip("matplotlib", reason="the picture needs the report extra")
