@@ -55,7 +55,7 @@ def test_every_command_takes_what_an_installed_plugin_has(site: Path, overrides:
         ["resume", runs, "experiment.max_n_frames=120"],
         ["evaluate", runs, "episodes=2", "task.n_guards=3,4"],
         ["export", runs, "episodes=1"],
-        ["sweep", f"folder={sweep}", "results=[]", "engine=here", *overrides],
+        ["sweep", f"folder={sweep}", "results=[]", "workers=1", *overrides],
         ["report", sweep, f"output={report}"],
     )
     (run,) = Path(runs).iterdir()
