@@ -273,17 +273,16 @@ class Himppo(Ippo):
     @property
     def varying_options(self) -> list[str]:
         """Options in use that change the loss in the course of a run."""
+        return ([] if self.n_epochs is None else ["n_epochs"]) + self.annealed_options
+
+    @property
+    def annealed_options(self) -> list[str]:
+        """Options in use that change what an iteration does by the share of the run that is over."""
         in_use = {
-            "n_epochs": self.n_epochs is not None,
             "listening_coef": self.listening_coef > 0,
             "initial_goal_interval": self.initial_goal_interval is not None,
         }
         return [name for name, used in in_use.items() if used]
-
-    @property
-    def anneals(self) -> bool:
-        """Whether what an iteration does depends on how long the run is to be."""
-        return self.listening_coef > 0 or self.initial_goal_interval is not None
 
     def advantage(self, group: str) -> HierarchicalGAE:
         """The module that computes what every level of a group trains on."""

@@ -93,9 +93,12 @@ class HierarchyLayout:
     @property
     def periods(self) -> tuple[int, ...]:
         """Env steps between two decisions of each level, in effect: ``(1, alpha, alpha * K, ...)``."""
-        if self.annealing is not None:
-            return (1, *self.annealing.periods.tolist())
-        return tuple(accumulate((1, *self.goal_interval), mul))
+        return (1, *map(int, self._upper_periods))
+
+    @property
+    def _upper_periods(self) -> tuple[int, ...] | Tensor:
+        """Those of the upper levels; a tensor where they change, so that nobody has to look at what is on a device."""
+        return tuple(accumulate(self.goal_interval, mul)) if self.annealing is None else self.annealing.periods
 
     def since_decision(self, clock: Tensor, level: int) -> Tensor:
         """Steps since a level last decided.
@@ -107,9 +110,7 @@ class HierarchyLayout:
         Returns:
             Tensor of the same shape, long.
         """
-        if self.annealing is not None and level > 0:
-            return clock % self.annealing.periods[level - 1]
-        return clock % self.periods[level] if level > 0 else torch.zeros_like(clock)
+        return clock % self._upper_periods[level - 1] if level > 0 else torch.zeros_like(clock)
 
     def is_due(self, clock: Tensor, level: int) -> Tensor:
         """Whether a level decides at this step.
@@ -132,10 +133,7 @@ class HierarchyLayout:
         Returns:
             Phases in [0, 1). Shape ``[*B, n_levels - 1]``, bottom first.
         """
-        if self.annealing is None:
-            periods = torch.tensor(self.periods[1:], device=clock.device)
-        else:
-            periods = self.annealing.periods
+        periods = torch.as_tensor(self._upper_periods, device=clock.device)
         return clock.unsqueeze(-1).remainder(periods) / periods
 
     def static_parent_index(self, level: int, device: torch.device | str | None = None) -> Tensor:

@@ -262,7 +262,7 @@ def judge(rows: list[AuditRow]) -> list[str]:
             verdicts.append(f"level {level}: its goals are used; the return falls with {said}")
     for row in rows:
         if row.level is None:
-            effect = "matters" if row.effect.high < 0 or row.effect.low > 0 else "makes no difference that is seen"
+            effect = "matters" if row.effect.high < 0 or row.effect.low > 0 else "no significant effect"
             verdicts.append(f"{row.name}: {effect}, {row.effect}")
     return verdicts
 

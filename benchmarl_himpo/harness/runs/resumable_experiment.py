@@ -376,7 +376,7 @@ class ResumableExperiment(Experiment):
         """Digest of all options that change what the next iteration does: not how long, where to and how watched."""
         options = {k: v for k, v in _options(self.config).items() if k not in WITHOUT_EFFECT_ON_ITERATIONS}
         options["annealed"] = None if self.on_policy else self.config.get_exploration_anneal_frames(self.on_policy)
-        if getattr(self.algorithm, "anneals", False):
+        if getattr(self.algorithm, "annealed_options", ()):
             options["annealed"] = self.config.get_max_n_frames(self.on_policy)
         configs = (self.algorithm_config, self.model_config, self.critic_model_config)
         # Nothing at the defaults, so that checkpoints from before there were these options agree
