@@ -28,7 +28,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import :class:`Experiment`, with BenchMARL, when it is used first."""
+    """Import :class:`Experiment`, and with it BenchMARL, at its first use."""
     if name != "Experiment":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return import_module("benchmarl_himpo.harness.experiment").Experiment

@@ -1,4 +1,4 @@
-"""The one place that touches the registries of BenchMARL, Hydra and OmegaConf, and that loads plug-ins."""
+"""Registers algorithms and tasks with BenchMARL, Hydra and OmegaConf, and loads plug-ins. No other module does."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from benchmarl.environments import Task
 
 PLUGIN_GROUP = "benchmarl_himpo.plugins"
-"""Entry points of other distributions: callables without arguments that register what a plug-in has."""
+"""Entry points of other distributions: callables without arguments that register a plug-in's algorithms and tasks."""
 _schemas: dict[str, type] = {}
 _loaded_plugins: set[tuple[str, str]] = set()
 
@@ -29,10 +29,10 @@ class PluginError(RuntimeError):
 
 
 class HimpoSearchPath(SearchPathPlugin):
-    """Appends our ``conf/`` and the folders of plug-ins to where Hydra looks.
+    """Appends our ``conf/`` and the folders of plug-ins to Hydra's search path.
 
-    Files of the program, such as BenchMARL's, win over ours. Does nothing in a program that has not imported BenchMARL,
-    since Hydra loads the plugins of all installed packages.
+    Files of the program, such as BenchMARL's, take precedence over ours. The search path is unchanged in a program that
+    has not imported BenchMARL, since Hydra loads the plugins of all installed packages.
     """
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
@@ -47,10 +47,10 @@ class HimpoSearchPath(SearchPathPlugin):
 
 
 def register() -> None:
-    """Make known the algorithms and tasks of this package and of all plug-ins, and the resolver ``auto_device``.
+    """Register the algorithms and tasks of this package and of all plug-ins, and the resolver ``auto_device``.
 
-    BenchMARL fills Hydra's store once, when it is imported, so each of ours goes both into its registries and into the
-    store. Every Hydra program finds our YAML from then on, after its own. Calling this twice changes nothing.
+    BenchMARL fills Hydra's store once, when it is imported, so each entry goes both into its registries and into the
+    store. Every Hydra program finds our YAML from then on, after its own. A second call changes nothing.
 
     Raises:
         PluginError: if a plug-in cannot be loaded.
@@ -70,13 +70,13 @@ def register() -> None:
 
 
 def register_algorithm(config_class: type[AlgorithmConfig]) -> None:
-    """Make an algorithm known to BenchMARL and to every command.
+    """Register an algorithm with BenchMARL and with every command.
 
-    Its name is that of its class in snake case, ``himppo_2l`` for ``Himppo2l``, and so is that of its YAML file,
+    The algorithm's name is its class name in snake case, such as ``himppo_2l`` for ``Himppo2l``. Its YAML file is
     ``algorithm/<name>.yaml``, which inherits the schema ``<name>_config``.
 
     Args:
-        config_class: the dataclass of its options.
+        config_class: the dataclass of the algorithm's options.
 
     Raises:
         ValueError: if another algorithm has the name.
@@ -89,10 +89,10 @@ def register_algorithm(config_class: type[AlgorithmConfig]) -> None:
 
 
 def register_task(task: Task) -> None:
-    """Make a task known to BenchMARL and to every command, as ``<environment>/<name of the member>``.
+    """Register a task with BenchMARL and with every command, as ``<environment>/<name of the member>``.
 
-    Its options are in ``task/<environment>/<name>.yaml``. If its class has an attribute ``config_class``, the dataclass
-    of the options, they are checked: the file may inherit the schema, which is called as the dataclass in snake case.
+    The task's options are in ``task/<environment>/<name>.yaml``. If the task's class has an attribute ``config_class``,
+    the dataclass of the options, their types are checked; the schema is named after the dataclass, in snake case.
 
     Args:
         task: the member of BenchMARL's enum.
@@ -116,13 +116,13 @@ def register_task(task: Task) -> None:
 
 
 def describe_plugins() -> str:
-    """Name the distributions whose plug-ins are installed, with their versions; ``none``."""
+    """Name and version of every distribution with an installed plug-in; ``none`` without any."""
     names = {f"{plugin.dist.name} {plugin.dist.version}" for plugin in entry_points(group=PLUGIN_GROUP) if plugin.dist}
     return ", ".join(sorted(names)) or "none"
 
 
 def _load_plugin(plugin: EntryPoint) -> None:
-    """Let a plug-in register what it has, once in a process."""
+    """Call the entry point of a plug-in, once per process."""
     key = (plugin.name, plugin.value)
     if key in _loaded_plugins:
         return
@@ -133,34 +133,34 @@ def _load_plugin(plugin: EntryPoint) -> None:
         _loaded_plugins.remove(key)
         distribution = plugin.name if plugin.dist is None else f"{plugin.dist.name} {plugin.dist.version}"
         raise PluginError(
-            f"the plug-in of {distribution} ({plugin.value}) cannot be loaded ({type(error).__name__}: {error}): mend "
-            "or uninstall it"
+            f"the plug-in of {distribution} ({plugin.value}) cannot be loaded ({type(error).__name__}: {error}): fix "
+            "or uninstall the distribution"
         ) from error
 
 
 def _add(registry: dict[str, Any], name: str, value: object, option: str) -> None:
-    """Add an entry, or a newer version of it, and refuse to replace another one."""
+    """Add an entry or a newer version of the same class; an entry of another class is never replaced."""
     known = registry.get(name, value)
     if _where(known) != _where(value):
-        raise ValueError(f"{option} is {_where(known)} already, and cannot be {_where(value)} too: choose another name")
+        raise ValueError(f"{option} is already {_where(known)}, not {_where(value)}: choose another name")
     registry[name] = value
 
 
 def _store(group: str, name: str, schema: type) -> None:
-    """Put a schema into Hydra's store where it is not in it: it takes a third of the time of a composition."""
+    """Put a schema into Hydra's store unless the store has it: storing takes a third of the time of a composition."""
     stored = ConfigStore.instance().repo.get(group, {}).get(f"{name}.yaml")
     if stored is None or OmegaConf.get_type(stored.node) is not schema:
         ConfigStore.instance().store(name=name, group=group, node=schema)
 
 
 def _where(value: object) -> str:
-    """Where a class, or that of an enum's member, is defined."""
+    """Qualified name of a class, or of the class of an enum's member."""
     class_ = value if isinstance(value, type) else type(value)
     return f"{class_.__module__}.{class_.__qualname__}"
 
 
 def _auto_device() -> str:
-    """Name the device for configs that leave it open: ``cuda`` if there is one, else ``cpu``."""
+    """Default device of a config: ``cuda`` if a GPU is available, else ``cpu``."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"

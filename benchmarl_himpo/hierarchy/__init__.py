@@ -1,4 +1,4 @@
-"""The hierarchy itself: levels, clocks, the dynamic graph and the spaces of goals. No BenchMARL.
+"""The hierarchy: levels, clocks, the dynamic graph and the goal spaces. Independent of BenchMARL.
 
 Levels count from the bottom, here and everywhere in the package: 0 is the workers (the agents), 1 the sub-managers, 2
 the manager of the paper's three-level hierarchy. "Up" means a larger level.

@@ -1,7 +1,7 @@
-"""Clustering of the workers: which sub-manager each worker belongs to. Pure batched torch.
+"""Clustering of the workers: assigns every worker to a sub-manager. Pure batched torch.
 
 A new clustering is one small class and one line in ``clustering_registry``; its options are fields of its own. Every
-clustering sees the carried centroids and returns the new ones, so that one with memory needs no other hook.
+clustering receives the previous centroids and returns the new ones, so a stateful clustering needs no other hook.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ class Clustering(ABC):
 
     Attributes:
         needs_position: whether positions are read.
-        is_moving: whether a worker's sub-manager may change; a clustering that says nothing may change.
-        is_local: whether every worker finds its own sub-manager from what it observes itself; a clustering that says
-            nothing needs the positions of all workers in one place.
+        is_moving: whether a worker's sub-manager may change (the default).
+        is_local: whether every worker can compute its sub-manager from its own observation; by default the positions of
+            all workers are needed in one place.
     """
 
     needs_position: bool = False
@@ -32,22 +32,21 @@ class Clustering(ABC):
 
     @property
     def is_random(self) -> bool:
-        """Whether it draws random numbers, so that the same positions may be clustered in two ways."""
+        """Whether the clustering draws random numbers, so that the same positions may give different clusters."""
         return False
 
     @abstractmethod
     def __call__(self, position: Tensor, alive: Tensor, centroids: Tensor, is_fresh: Tensor) -> tuple[Tensor, Tensor]:
-        """Find the sub-manager of every worker.
+        """Assign every worker to a sub-manager.
 
         Args:
             position: positions of the workers. Shape ``[*B, n_agents, 2]``, world units; read if ``needs_position``.
-            alive: workers that count. Shape ``[*B, n_agents]``, bool. The others get an index too, which nothing uses.
-            centroids: centroids carried from the last decision, one per sub-manager. Shape ``[*B, n_clusters, 2]``,
-                world units.
-            is_fresh: where carried centroids must be ignored (reset, or the level above decides). Shape ``[*B]``, bool.
+            alive: live workers. Shape ``[*B, n_agents]``, bool. Dead workers get an index too, which is unused.
+            centroids: centroids of the last decision, one per sub-manager. Shape ``[*B, n_clusters, 2]``, world units.
+            is_fresh: where these centroids must be ignored (reset, or the level above decides). Shape ``[*B]``, bool.
 
         Returns:
-            The parent of every worker, shape ``[*B, n_agents]``, long, and the centroids to carry on.
+            The parent of every worker, shape ``[*B, n_agents]``, long, and the centroids for the next decision.
         """
 
 
@@ -59,7 +58,7 @@ class StaticClustering(Clustering):
     is_local = True
 
     def __call__(self, position: Tensor, alive: Tensor, centroids: Tensor, is_fresh: Tensor) -> tuple[Tensor, Tensor]:
-        """Blocks by agent index; positions and centroids are left alone."""
+        """Blocks by agent index; positions are unused and centroids unchanged."""
         index = contiguous_blocks(alive.shape[-1], centroids.shape[-2], alive.device)
         return index.expand_as(alive), centroids
 
@@ -68,8 +67,8 @@ class StaticClustering(Clustering):
 class RegionsClustering(Clustering):
     """A fixed grid over the arena, one cell per sub-manager (ours).
 
-    The grid has the most square factorisation of the number of sub-managers, wider than high. Positions outside count
-    for the nearest cell.
+    The grid has the most square factorisation of the number of sub-managers, wider than high. Positions outside the
+    arena belong to the nearest cell.
 
     Args:
         arena: lower and upper end of both position coordinates, in world units.
@@ -88,7 +87,7 @@ class RegionsClustering(Clustering):
             raise ValueError(f"clustering: arena={list(self.arena)} must be [low, high] with low below high")
 
     def __call__(self, position: Tensor, alive: Tensor, centroids: Tensor, is_fresh: Tensor) -> tuple[Tensor, Tensor]:
-        """Cell of the arena by position; centroids are left alone."""
+        """Cell of the arena by position; centroids are unchanged."""
         n_clusters = centroids.shape[-2]
         n_rows = max(d for d in range(1, math.isqrt(n_clusters) + 1) if n_clusters % d == 0)
         n_columns = n_clusters // n_rows
@@ -103,17 +102,17 @@ class RegionsClustering(Clustering):
 class KMeansClustering(Clustering):
     """A few Lloyd steps on the positions (the paper states dynamic spatial clusters; k-means is ours).
 
-    Fresh centroids start at geometry: the worker farthest from the team's mean, then the one farthest from all chosen,
-    and are ordered by their x coordinate at the end, so that a label means a place and not an agent. Otherwise the
-    carried centroids start, so that labels do not swap under a goal that is held. A centroid without workers stays
-    where it was.
+    Fresh centroids are initialised by farthest-point sampling: the worker farthest from the team's mean, then the
+    worker farthest from all chosen ones. They are sorted by their x coordinate at the end, so that a label means a
+    place and not an agent. Otherwise Lloyd starts from the previous centroids, so that labels do not swap while a goal
+    is in effect. An empty cluster keeps its centroid.
 
     Args:
-        position_noise: standard deviation of Gaussian noise on the positions that the clustering alone sees, drawn anew
-            for every clustering, in units of the positions; 0: none, and no random number is drawn.
+        position_noise: standard deviation of the Gaussian noise added to the positions for the clustering alone, drawn
+            anew for every clustering, in units of the positions; 0: no noise, and no random number is drawn.
 
     Raises:
-        ValueError: if the noise is negative or no number.
+        ValueError: if the noise is negative or not finite.
     """
 
     position_noise: float
@@ -121,9 +120,9 @@ class KMeansClustering(Clustering):
     n_lloyd_steps = 3
 
     def __post_init__(self) -> None:
-        """Refuse what is no standard deviation."""
+        """Check the standard deviation."""
         if not 0 <= self.position_noise < math.inf:
-            raise ValueError(f"clustering: position_noise={self.position_noise} must be 0 or more")
+            raise ValueError(f"clustering: position_noise={self.position_noise} must be finite and 0 or more")
 
     @property
     def is_random(self) -> bool:

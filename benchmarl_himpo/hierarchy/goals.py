@@ -1,4 +1,4 @@
-"""Goal spaces: what a superior may tell its subordinates. TorchRL distributions, no BenchMARL.
+"""Goal spaces: form and distribution of the goals that a superior sends. TorchRL distributions, no BenchMARL.
 
 A new goal space is one small class and one line in ``goal_registry``; its options are fields of its own.
 """
@@ -16,7 +16,7 @@ from torch import Tensor
 from torchrl.modules import IndependentNormal, OneHotCategorical
 
 MIN_GOAL_SCALE = 0.01
-"""Smallest standard deviation of a goal, in goal units: where the biased softplus ends."""
+"""Smallest standard deviation of a goal, in goal units: the lower bound of the biased softplus."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class GoalSpace(ABC):
     """A space of goals and the distribution that a superior draws them from.
 
     Args:
-        dim: numbers in a goal, at least 1.
+        dim: size of a goal, at least 1.
 
     Raises:
         ValueError: if ``dim`` is below 1.
@@ -33,40 +33,40 @@ class GoalSpace(ABC):
     dim: int
 
     def __post_init__(self) -> None:
-        """Refuse a goal without numbers."""
+        """Check the size."""
         if self.dim < 1:
             raise ValueError(f"goal_dim={self.dim} must be 1 or more")
 
     @property
     @abstractmethod
     def n_parameters(self) -> int:
-        """Numbers that a goal actor's network writes for each recipient."""
+        """Outputs of a goal actor's network for each recipient."""
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type of a goal's numbers in a TensorDict."""
+        """Dtype of goals in a TensorDict."""
         return torch.get_default_dtype()
 
     @property
     def is_differentiable(self) -> bool:
-        """Whether a goal changes smoothly with the parameters of its distribution, so that :meth:`change` works."""
+        """Whether goals are reparametrised, hence differentiable in the distribution's parameters (:meth:`change`)."""
         return False
 
     def change(self, goal: Tensor, old: Tensor, new: Tensor) -> Tensor:
-        """What the same noise would have changed in a goal under other parameters, differentiable in these.
+        """Difference that new parameters make to a goal under the same noise, differentiable in these parameters.
 
         Args:
             goal: the goals that were drawn. Shape ``[*B, E, dim]``.
-            old: the network's output that they were drawn with. Shape ``[*B, E, n_parameters]``.
-            new: that of now. Shape ``[*B, E, n_parameters]``.
+            old: the network's output when the goals were drawn. Shape ``[*B, E, n_parameters]``.
+            new: the network's present output. Shape ``[*B, E, n_parameters]``.
 
         Returns:
-            The differences, zero where the parameters are the same. Shape ``[*B, E, dim]``.
+            New goal minus ``goal``, zero for equal parameters. Shape ``[*B, E, dim]``.
 
         Raises:
             NotImplementedError: if goals are not differentiable.
         """
-        raise NotImplementedError(f"goals of a {type(self).__name__} do not change smoothly with their parameters")
+        raise NotImplementedError(f"goals of a {type(self).__name__} are not differentiable in their parameters")
 
     @abstractmethod
     def distribution(
@@ -77,7 +77,7 @@ class GoalSpace(ABC):
         Args:
             parameters: key of the network's output. Shape ``[*B, E, n_parameters]``.
             action: key of the goals. Shape ``[*B, E, dim]``.
-            log_prob: key of their log-probability. Shape ``[*B, E]``.
+            log_prob: key of the goals' log-probability. Shape ``[*B, E]``.
 
         Returns:
             The modules, in order.
@@ -99,7 +99,7 @@ class NormalGoal(GoalSpace):
     init_scale: float
 
     def __post_init__(self) -> None:
-        """Refuse a scale that the softplus cannot give."""
+        """Check that the softplus can give the scale."""
         super().__post_init__()
         if self.init_scale <= MIN_GOAL_SCALE:
             raise ValueError(
@@ -108,16 +108,16 @@ class NormalGoal(GoalSpace):
 
     @property
     def n_parameters(self) -> int:
-        """Mean and scale of each number."""
+        """Mean and standard deviation of each component."""
         return 2 * self.dim
 
     @property
     def is_differentiable(self) -> bool:
-        """Yes, by reparametrisation."""
+        """True, by reparametrisation."""
         return True
 
     def change(self, goal: Tensor, old: Tensor, new: Tensor) -> Tensor:
-        """Of the mean, and of the standard deviation times the noise."""
+        """Change of the mean, plus change of the standard deviation times the noise."""
         extract = _extractor(self.init_scale)
         (old_loc, old_scale), (loc, scale) = extract(old), extract(new)
         return (loc - old_loc) + (scale - old_scale) * (goal - old_loc) / old_scale
@@ -125,7 +125,7 @@ class NormalGoal(GoalSpace):
     def distribution(
         self, parameters: tuple[str, str], action: tuple[str, str], log_prob: tuple[str, str]
     ) -> list[TensorDictModuleBase]:
-        """A diagonal Normal with the standard deviation through a biased softplus."""
+        """A diagonal Normal, its standard deviation mapped by a biased softplus."""
         loc, scale = (_beside(parameters, name) for name in ("loc", "scale"))
         return [
             TensorDictModule(_build_extractor(self.init_scale), in_keys=[parameters], out_keys=[loc, scale]),
@@ -147,22 +147,22 @@ class CategoricalGoal(GoalSpace):
         dim: number of different goals, at least 2.
 
     Raises:
-        ValueError: if there is no choice.
+        ValueError: if ``dim`` is below 2.
     """
 
     def __post_init__(self) -> None:
-        """Refuse a single goal."""
+        """Check the number of goals."""
         if self.dim < 2:
             raise ValueError(f"goal_dim={self.dim} leaves goal=categorical no choice: give 2 goals or more")
 
     @property
     def n_parameters(self) -> int:
-        """A logit for each goal."""
+        """One logit per goal."""
         return self.dim
 
     @property
     def dtype(self) -> torch.dtype:
-        """Whole numbers, zero or one."""
+        """Integers: the entries are 0 or 1."""
         return torch.long
 
     def distribution(
@@ -188,7 +188,7 @@ _extractor = cache(_build_extractor)
 
 
 def _beside(parameters: tuple[str, str], name: str) -> tuple[str, str]:
-    """Key of a parameter of the distribution, beside that of the network's output."""
+    """Key of a parameter of the distribution, a sibling of the network's output."""
     return (parameters[0], parameters[1].replace("logits", name))
 
 

@@ -1,4 +1,4 @@
-"""What the hierarchy reads from an agent group: observation, position, liveness."""
+"""Reads observations, positions, liveness and edges of an agent group."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from torch import Tensor
 from torchrl.data import Composite, Unbounded
 
 SOURCE = re.compile(r"([\w.]+)(?:\[(-?\d+):(-?\d*)\])?")
-"""An entry of a group, dots for nesting, whole or some consecutive features of it."""
+"""Syntax of a source: an entry of a group (dots for nesting), or consecutive features of an entry."""
 View: TypeAlias = Mapping[NestedKey, tuple[slice, ...]]
-"""Features that are seen of each entry, in this order."""
+"""Visible features of each entry, in this order."""
 
 
 def parse_view(sources: Sequence[str], entries: Sequence[NestedKey]) -> View:
     """Read a list of sources, each ``"key"``, ``"key[i:j]"`` or ``"key[i:]"``; negative numbers count from the end.
 
     Args:
-        sources: what is seen.
-        entries: the entries that there are.
+        sources: the sources.
+        entries: entries of the group's observation.
 
     Raises:
-        ValueError: if nothing is seen, or a source has another form or names no entry.
+        ValueError: if ``sources`` is empty, or a source is malformed or names no entry.
     """
     known = {".".join(key) if isinstance(key, tuple) else key: key for key in entries}
     example = f"such as [{next(iter(known))}], or null for all"
     if isinstance(sources, str) or not sources:
         shown = sources if isinstance(sources, str) else "[]"
-        raise ValueError(f"level_observation: a level has {shown}, which is no list of sources: give it one {example}")
+        raise ValueError(f"level_observation: {shown} is not a list of sources: give every level a list {example}")
     view: dict[NestedKey, tuple[slice, ...]] = {}
     for text in sources:
         match = SOURCE.fullmatch(text) if isinstance(text, str) else None
         if match is None or match[1] not in known:
             raise ValueError(
-                f"level_observation: {text} is no source: the observation has {', '.join(known)}, so give a level a "
-                f"list of these or of features of these, such as '{next(iter(known))}[0:2]'"
+                f"level_observation: {text} is not a source: give a list of entries ({', '.join(known)}) or of "
+                f"features of entries, such as '{next(iter(known))}[0:2]'"
             )
         features = slice(int(match[2]) if match[2] else None, int(match[3]) if match[3] else None)
         view[known[match[1]]] = (*view.get(known[match[1]], ()), features)
@@ -48,10 +48,10 @@ def parse_view(sources: Sequence[str], entries: Sequence[NestedKey]) -> View:
 
 
 def n_seen(features: slice, key: NestedKey, n: int) -> int:
-    """Number of features that a slice selects of an entry's ``n``.
+    """Number of features that a slice selects from the ``n`` features of an entry.
 
     Raises:
-        ValueError: if they are none, or some of them are not there.
+        ValueError: if the slice is empty or out of range.
     """
     first, last = (0 if features.start is None else features.start), (n if features.stop is None else features.stop)
     first, last = (value + n if value < 0 else value for value in (first, last))
@@ -59,19 +59,19 @@ def n_seen(features: slice, key: NestedKey, n: int) -> int:
         name = ".".join(key) if isinstance(key, tuple) else key
         text = f"{name}[{features.start}:{'' if features.stop is None else features.stop}]"
         raise ValueError(
-            f"level_observation: {text} asks for features that {name}, which has {n}, lacks: choose some that are "
-            f"there, such as '{name}[0:{n}]'"
+            f"level_observation: {text} is out of range, because {name} has {n} features: choose a range such as "
+            f"'{name}[0:{n}]'"
         )
     return last - first
 
 
 @dataclass(frozen=True)
 class PositionSource:
-    """Where two-dimensional positions stand among the entries of a group.
+    """Source of two-dimensional positions: an entry of a group.
 
     Args:
         key: entry of the group, dots for nesting: ``"position"`` or ``"observation"``.
-        start: first of the two consecutive features.
+        start: index of the first of the two consecutive features.
     """
 
     key: str
@@ -82,7 +82,7 @@ class PositionSource:
         """Read ``"key"`` or ``"key[i:j]"`` with ``j - i == 2``; negative numbers count from the end.
 
         Raises:
-            ValueError: if the text has another form.
+            ValueError: if the text is malformed.
         """
         match = SOURCE.fullmatch(text)
         if match is None:
@@ -96,29 +96,29 @@ class PositionSource:
         return cls(key, start)
 
     def read(self, group_td: TensorDictBase) -> Tensor:
-        """Positions in world units, floats also where the environment counts cells. Shape ``[*B, n_agents, 2]``.
+        """Positions in world units, as floats even if the environment has integer cells. Shape ``[*B, n_agents, 2]``.
 
         Raises:
-            ValueError: if the entry has fewer features than are asked for.
+            ValueError: if the entry has too few features.
         """
         entry = group_td.get(tuple(self.key.split(".")))
         position = entry[..., self.start : self.start + 2 or None]
         if position.shape[-1] != 2:
             raise ValueError(
-                f"position: two features of {self.key} from number {self.start} are asked for, which has "
-                f"{entry.shape[-1]}: choose two that are there, such as '{self.key}[0:2]'"
+                f"position: the two features of {self.key} from index {self.start} are out of range, because it has "
+                f"{entry.shape[-1]} features: choose two such as '{self.key}[0:2]'"
             )
         return position if position.is_floating_point() else position.to(torch.get_default_dtype())
 
 
 @dataclass(frozen=True)
 class AliveSource:
-    """Where the entries of a group say which of its agents take part.
+    """Source of the flag of live agents: an entry of a group.
 
     Args:
         key: entry of the group, dots for nesting: ``"alive"``.
-        feature: number of the one of its features that says it; None: it has one number for each agent.
-        of_others: whether the entry is true of the agents that take no part.
+        feature: index of the feature that is the flag; None: the entry has one number per agent.
+        of_others: whether the entry is true for dead agents instead.
     """
 
     key: str
@@ -127,21 +127,21 @@ class AliveSource:
 
     @classmethod
     def parse(cls, text: str) -> AliveSource:
-        """Read ``"key"`` or ``"key[i]"``, of which ``"not key[i]"`` is the contrary.
+        """Read ``"key"`` or ``"key[i]"``, negated by a leading ``"not "``.
 
         Raises:
-            ValueError: if the text has another form.
+            ValueError: if the text is malformed.
         """
         match = re.fullmatch(r"(not )?([\w.]+)(?:\[(-?\d+)\])?", text)
         if match is None:
             raise ValueError(
                 f"alive={text!r} is not understood: write the name of an entry of the agents such as 'alive', or one "
-                "feature such as 'observation[0]', with 'not ' before it if it is true of the dead"
+                "feature such as 'observation[0]', with 'not ' before it if it is true for dead agents"
             )
         return cls(match[2], None if match[3] is None else int(match[3]), match[1] is not None)
 
     def read(self, group_td: TensorDictBase) -> Tensor:
-        """Agents that take part. Shape ``[*B, n_agents]``, bool."""
+        """Live agents. Shape ``[*B, n_agents]``, bool."""
         entry = group_td.get(tuple(self.key.split(".")))
         flag = entry.reshape(group_td.shape) if self.feature is None else entry[..., self.feature]
         return ~flag.bool() if self.of_others else flag.bool()
@@ -154,12 +154,12 @@ class GroupInputs:
     Args:
         group: the agent group.
         observation_keys: entries of the observation, relative to the group.
-        position_source: where positions stand, None where no builder needs them.
-        alive_source: where it stands which agents take part, None: all do.
-        views: what of the observation each level sees, workers first, None for all; the last one serves all levels
-            above it.
-        edges_key: entry of the group with the edges that the task gives, ``[*B, n_agents, n_agents]``; None where no
-            builder needs them.
+        position_source: source of positions; None if no builder needs them.
+        alive_source: source of the flag of live agents; None: all are alive.
+        views: visible part of the observation at each level, workers first, None for all of it; the last one serves all
+            levels above.
+        edges_key: entry of the group with the task's edges, ``[*B, n_agents, n_agents]``; None if no builder needs
+            them.
     """
 
     group: str
@@ -175,11 +175,11 @@ class GroupInputs:
         return self._with_graph(self.observation_keys)
 
     def keys_of(self, level: int) -> list[NestedKey]:
-        """Those that a network of a level reads, for itself or for its graph."""
+        """Keys that a network of a level reads, for its input or for its graph."""
         return self._with_graph(self.entries_of(level))
 
     def entries_of(self, level: int) -> list[NestedKey]:
-        """Entries of the observation that a level sees something of, relative to the group."""
+        """Entries of the observation of which a level sees at least a part, relative to the group."""
         return [*self._view(level)]
 
     def _with_graph(self, seen: Sequence[NestedKey]) -> list[NestedKey]:
@@ -197,7 +197,7 @@ class GroupInputs:
         return dict.fromkeys(self.observation_keys, (slice(None),)) if view is None else view
 
     def observation(self, tensordict: TensorDictBase, level: int) -> TensorDictBase:
-        """What a level's encoders see, as a fresh TensorDict of batch shape ``[*B, n_agents]``."""
+        """Input of a level's encoder, as a fresh TensorDict of batch shape ``[*B, n_agents]``."""
         view = self._view(level)
         seen = tensordict.get(self.group).select(*view)
         for key, parts in view.items():
@@ -207,10 +207,10 @@ class GroupInputs:
         return seen
 
     def observation_spec(self, spec: Composite, level: int) -> Composite:
-        """The specs of what a level's encoders see, from those of the group. Shape ``[n_agents]``.
+        """Specs of the input of a level's encoder, from the specs of the group. Shape ``[n_agents]``.
 
         Raises:
-            ValueError: if the level is to see features that are not there.
+            ValueError: if a source of the level is out of range.
         """
         seen = {}
         for key, parts in self._view(level).items():
@@ -225,21 +225,21 @@ class GroupInputs:
         return Composite(seen, shape=spec.shape)
 
     def position(self, tensordict: TensorDictBase) -> Tensor:
-        """Positions in world units, zeros where no builder needs them. Shape ``[*B, n_agents, 2]``."""
+        """Positions in world units, zeros if no builder needs them. Shape ``[*B, n_agents, 2]``."""
         group_td = tensordict.get(self.group)
         if self.position_source is None:
             return torch.zeros(*group_td.shape, 2, device=_device_of(group_td))
         return self.position_source.read(group_td)
 
     def alive(self, tensordict: TensorDictBase) -> Tensor:
-        """Agents that take part. Shape ``[*B, n_agents]``, bool."""
+        """Live agents. Shape ``[*B, n_agents]``, bool."""
         group_td = tensordict.get(self.group)
         if self.alive_source is None:
             return torch.ones(group_td.shape, dtype=torch.bool, device=_device_of(group_td))
         return self.alive_source.read(group_td)
 
     def edges(self, tensordict: TensorDictBase) -> Tensor | None:
-        """Edges that the task gives, rows receiving from columns. Shape ``[*B, n_agents, n_agents]``, bool; or None."""
+        """The task's edges, rows receiving from columns. Shape ``[*B, n_agents, n_agents]``, bool; or None."""
         return None if self.edges_key is None else tensordict.get(self.group).get(self.edges_key).bool()
 
 
@@ -248,7 +248,7 @@ def _device_of(group_td: TensorDictBase) -> torch.device:
 
 
 def group_entry(batch: TensorDictBase, group: str, name: str) -> Tensor:
-    """Get ``("next", group, name)``, taken from the root where an environment gives it for all groups together.
+    """Get ``("next", group, name)``, or the root's entry if the environment has one for all groups together.
 
     Args:
         batch: collected data. Shape ``[*B]``.

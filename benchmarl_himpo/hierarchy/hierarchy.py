@@ -1,4 +1,4 @@
-"""One agent group under its hierarchy: sizes, clocks, graph builders, and where everything stands in a TensorDict."""
+"""Hierarchy of one agent group: sizes, clocks, graph builders, and the TensorDict keys of its state."""
 
 from __future__ import annotations
 
@@ -26,39 +26,39 @@ from benchmarl_himpo.hierarchy.neighbours import FullNeighbours, Neighbours
 
 @dataclass(frozen=True)
 class Hierarchy:
-    """The hierarchy of one agent group. What it holds from step to step stands in the TensorDict.
+    """The hierarchy of one agent group. Its state from step to step is kept in the TensorDict.
 
-    The policy builds the graph once per step (:meth:`cluster`, :meth:`connect`) and writes it into the TensorDict;
-    networks read it from there (:meth:`graph`).
+    The policy builds the graph once per step (:meth:`cluster`, :meth:`connect`) and writes the graph into the
+    TensorDict, from which the networks read it (:meth:`graph`).
 
     Args:
         group: the agent group.
         n_agents: number of workers.
         n_nodes: nodes of each upper level, bottom first: ``(2, 1)`` is two sub-managers under one manager.
-        goal_interval: decisions of the level below that one goal is held for, bottom first (paper: alpha, K).
-        clustering: which sub-manager each worker belongs to; upper levels keep contiguous blocks (ours).
-        neighbours: who exchanges messages. One builder is that of the workers, while all nodes of an upper level
-            exchange messages, or none where the builder is silent. A sequence has one builder per level, workers
-            first; its last one serves all levels above. Nodes of an upper level stand at the mean position of their
-            workers.
+        goal_interval: duration of a goal, in decisions of the level below, bottom first (paper: alpha, K).
+        clustering: assigns every worker to a sub-manager; upper levels keep contiguous blocks (ours).
+        neighbours: builder of the edges along which messages are passed. A single builder is used for the workers, and
+            the graphs of upper levels are complete, or empty if the builder is silent. A sequence has one builder per
+            level, workers first; its last one serves all levels above. The position of an upper node is the mean
+            position of its workers.
         observation: entries of the group that the networks see.
-        position: where two-dimensional positions stand, such as ``"observation[0:2]"``; None where nothing needs them.
-        alive: where it stands which agents take part, such as ``"alive"`` or ``"not action_mask[0]"``; None: all do.
-        edges: entry of the group with the edges that the task gives, ``[*B, n_agents, n_agents]``, rows receiving from
-            columns; None where no builder needs them.
-        level_observation: what of the observation each level sees, workers first: None for all, or a list of entries
-            and of features of these, such as ``["observation[0:4]"]``. The last one serves all levels above; None for
-            the whole: every level sees all. What a level sees are the encodings of all workers below it by its own
-            encoder, so a superior may see what its workers do not.
-        send_goals: whether goals are received; False: whoever should receive one receives zeros.
-        memory: what nodes of upper levels know of their earlier decisions, one for all or a sequence with one per
-            level, workers first; None where nothing is remembered, as by the workers.
-        annealing: how goal intervals come to ``goal_interval`` in the course of a run; None: they are that throughout.
+        position: source of two-dimensional positions, such as ``"observation[0:2]"``; None if no builder needs them.
+        alive: source of the flag of live agents, such as ``"alive"`` or ``"not action_mask[0]"``; None: all are alive.
+        edges: entry of the group with the task's edges, ``[*B, n_agents, n_agents]``, rows receiving from columns; None
+            if no builder needs them.
+        level_observation: observation of each level, workers first: None for the whole observation, or a list of
+            entries and of features of these, such as ``["observation[0:4]"]``. The last one serves all levels above.
+            None instead of a list: every level sees the whole observation. Each level encodes the observations of all
+            workers below it with an encoder of its own, so a superior may see features that its workers do not.
+        send_goals: whether goals are received; False: subordinates receive zeros instead of goals.
+        memory: memory of the upper nodes, one for all upper levels or a sequence with one per level, workers first.
+            Workers have no memory, so the first entry of a sequence is None.
+        annealing: schedule that ends at ``goal_interval`` in the course of a run; None: ``goal_interval`` is constant.
 
     Raises:
-        ValueError: if sizes or intervals make no hierarchy, there are more builders or observations than levels, an
-            observation is unknown or empty, a builder needs positions or edges and there are none, or workers are to
-            remember.
+        ValueError: if sizes or intervals define no hierarchy, there are more builders or observations than levels, an
+            observation is unknown or empty, a builder needs positions or edges that are missing, or workers are given
+            a memory.
     """
 
     group: str
@@ -77,7 +77,7 @@ class Hierarchy:
     annealing: IntervalAnnealing | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what cannot work."""
+        """Check the arguments against each other."""
         n_levels = self.layout.n_levels
         if not isinstance(self.neighbours, Neighbours) and not 0 < len(self.neighbours) <= n_levels:
             raise ValueError(
@@ -87,16 +87,16 @@ class Hierarchy:
         if isinstance(seen, str) or not 0 < len(seen) <= n_levels:
             raise ValueError(
                 f"level_observation={seen} must have one entry per level, workers first, or fewer: give it 1 to "
-                f"{n_levels}, each null or a list such as [{self.observation[0]}], or give null for the whole"
+                f"{n_levels}, each null or a list such as [{self.observation[0]}], or give null to show all"
             )
         if self.needs_position and self.position is None:
-            raise ValueError("clustering or neighbours need positions: set position to where they stand")
+            raise ValueError("clustering or neighbours need positions: set position to the entry that holds them")
         if self.needs_edges and self.edges is None:
-            raise ValueError("neighbours: the edges of the task are needed: set edges to where they stand")
-        _ = self.inputs  # which refuses what is no source
+            raise ValueError("neighbours: the edges of the task are needed: set edges to the entry that holds them")
+        _ = self.inputs  # raises if a source is malformed
         has_worker_memory = isinstance(self.memory, Sequence) and self.layout.per_level("memory", self.memory)[0]
         if has_worker_memory or (self.memory is not None and n_levels == 1):
-            raise ValueError("memory: workers have none: set memory=null, or [null, ...] for upper levels alone")
+            raise ValueError("memory: workers have no memory: set memory=null, or [null, ...] for upper levels alone")
 
     @cached_property
     def layout(self) -> HierarchyLayout:
@@ -105,7 +105,7 @@ class Hierarchy:
 
     @cached_property
     def keys(self) -> HierarchyKeys:
-        """Where the hierarchy's data stand."""
+        """TensorDict keys of the hierarchy's data."""
         return HierarchyKeys(self.group)
 
     @cached_property
@@ -127,7 +127,7 @@ class Hierarchy:
 
     @property
     def needs_edges(self) -> bool:
-        """Whether a graph builder reads the edges that the task gives."""
+        """Whether a graph builder reads the edges of the task."""
         return any(self.neighbours_at(level).needs_edges for level in range(self.layout.n_levels))
 
     def neighbours_at(self, level: int) -> Neighbours:
@@ -137,11 +137,11 @@ class Hierarchy:
         return self.neighbours if level == 0 or self.neighbours.is_silent else FullNeighbours()
 
     def memory_at(self, level: int) -> Memory | None:
-        """The memory of a level; None where nothing is remembered."""
+        """The memory of a level; None for a level without memory."""
         return None if level == 0 else self.layout.per_level("memory", self.memory)[level]
 
     def memory_keys(self, level: int) -> list[tuple[str, str]]:
-        """Where the memory of a level stands."""
+        """TensorDict keys of the memory of a level."""
         memory = self.memory_at(level)
         if memory is None:
             return []
@@ -157,10 +157,10 @@ class Hierarchy:
     ########
 
     def cluster(self, tensordict: TensorDictBase, clock: Tensor, is_due: Tensor) -> None:
-        """Write a new clustering where sub-managers decide; centroids start afresh where the level above decides too.
+        """Write a new clustering where sub-managers decide; centroids start anew where the level above decides too.
 
         Args:
-            tensordict: of batch shape ``[*B]``, with the clustering and centroids held.
+            tensordict: of batch shape ``[*B]``, with the clustering and centroids in effect.
             clock: steps since reset. Shape ``[*B]``, long.
             is_due: where sub-managers decide. Shape ``[*B]``, bool.
         """
@@ -172,9 +172,9 @@ class Hierarchy:
         tensordict.set(self.keys.centroids, torch.where(is_due[..., None, None], new_centroids, centroids))
 
     def connect(self, tensordict: TensorDictBase, levels: Iterable[int] | None = None) -> None:
-        """Write who exchanges messages with whom inside each level, under the clustering in effect.
+        """Write the adjacency of each level, under the clustering in effect.
 
-        Nodes without a live worker take no part.
+        Nodes without a live worker have no edges.
 
         Args:
             tensordict: of batch shape ``[*B]``, with the clustering.
@@ -191,7 +191,7 @@ class Hierarchy:
             tensordict.set(self.keys.adjacency(level), builder(graph.pool(position, level), present, given))
 
     def graph(self, tensordict: TensorDictBase) -> HierarchyGraph:
-        """The graph in effect, as far as the TensorDict has it. Batch shape ``[*B]``."""
+        """The graph in effect, with the adjacencies that the TensorDict has. Batch shape ``[*B]``."""
         alive = self.inputs.alive(tensordict)
         parents: list[Tensor] = []
         for level in range(1, self.layout.n_levels):
@@ -204,9 +204,9 @@ class Hierarchy:
         adjacency = {level: edge for level, edge in edges.items() if edge is not None}
         return HierarchyGraph(tuple(parents), self.layout.n_nodes, alive, adjacency)
 
-    #################
-    # What is read
-    #################
+    ##################
+    # Network inputs
+    ##################
 
     def received_goal(self, tensordict: TensorDictBase, level: int) -> Tensor | None:
         """Goals that the nodes of a level receive, as floats. Shape ``[*B, nodes, goal_dim]``; None at the top."""
@@ -234,13 +234,13 @@ class Hierarchy:
             keys.append(self.keys.clock)
         return keys
 
-    ###############
-    # What is held
-    ###############
+    ################
+    # Carried state
+    ################
 
     @property
     def held_keys(self) -> list[tuple[str, str]]:
-        """What is held from step to step: clock, clustering, centroids, goals and memories; nothing if flat."""
+        """Keys of the state carried from step to step: clock, clustering, centroids, goals, memories; none if flat."""
         upper = range(1, self.layout.n_levels)
         if not upper:
             return []
@@ -248,14 +248,14 @@ class Hierarchy:
         return [self.keys.clock, self.keys.parent_index, self.keys.centroids, *goals, *memories]
 
     def primer(self, env: EnvBase, goal: GoalSpace) -> TensorDictPrimer | None:
-        """The transform that lets an environment carry what is held: zero after each reset, so that all starts anew.
+        """Build the transform that lets an environment carry the hierarchy's state, which is zero after each reset.
 
         Args:
-            env: the environment that it will be appended to.
-            goal: the space of goals.
+            env: the environment that the transform will be appended to.
+            goal: the goal space.
 
         Returns:
-            The transform; None where nothing is held.
+            The transform; None for a flat hierarchy, which has no state.
         """
         if not self.held_keys:
             return None
@@ -281,7 +281,7 @@ class Hierarchy:
         return TensorDictPrimer(specs, default_value=zeros, reset_key="_reset", expand_specs=True)
 
     def _memory_entries(self, env: EnvBase, level: int) -> dict[tuple[str, str], tuple[tuple[int, ...], torch.dtype]]:
-        """Shape and dtype of what the memory of a level holds, without batch."""
+        """Shape and dtype of the entries of a level's memory, without batch."""
         memory, keys, layout = self.memory_at(level), self.keys, self.layout
         if memory is None:
             return {}

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 SMALL_PRODUCT = 400
-"""Multiplications below which torch multiplies the matrices of a batch by a plain loop on processors, without BLAS."""
+"""Number of multiplications below which torch on a CPU multiplies batched matrices in a plain loop, without BLAS."""
 
 
 def mean_of_members(is_member: Tensor, x: Tensor) -> Tensor:
     """Mean of features over the members of each set; zero for an empty set.
 
     Args:
-        is_member: True or one where a set has an element. Shape ``[*B, n_sets, n]``.
+        is_member: True or one for the elements of each set. Shape ``[*B, n_sets, n]``.
         x: features of the elements. Shape ``[*B, n, F]``.
 
     Returns:
@@ -32,15 +32,15 @@ def mean_of_members(is_member: Tensor, x: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class HierarchyGraph:
-    """Who belongs to whom, and who exchanges messages inside a level.
+    """Parent of every node, and the edges along which nodes of a level exchange messages.
 
     Args:
         parent_index: for each upper level, bottom first, the parent of every node one level down. Entry ``l - 1`` has
             shape ``[*B, nodes_at(l - 1)]``, long.
         n_nodes: nodes of each upper level, bottom first.
-        alive: workers that take part. Shape ``[*B, n_agents]``, bool.
-        adjacency: for each level that exchanges messages, True where the row's node receives messages from the
-            column's. Shape ``[*B, nodes, nodes]``, bool.
+        alive: live workers. Shape ``[*B, n_agents]``, bool.
+        adjacency: for each level that exchanges messages, True where the row's node (target) receives messages from the
+            column's node (source). Shape ``[*B, nodes, nodes]``, bool.
     """
 
     parent_index: tuple[Tensor, ...]  # ([*B, n_agents], [*B, n_nodes[0]], ...)
@@ -50,18 +50,18 @@ class HierarchyGraph:
 
     @cached_property
     def _memberships(self) -> dict[int, Tensor]:
-        """What :meth:`membership` has computed."""
+        """Cache of :meth:`membership`."""
         return {}
 
     def ancestor_index(self, level: int) -> Tensor:
-        """The node of ``level`` above each worker, itself at level 0. Shape ``[*B, n_agents]``, long."""
+        """The node of ``level`` above each worker; at level 0 the worker itself. Shape ``[*B, n_agents]``, long."""
         index = torch.arange(self.alive.shape[-1], device=self.alive.device).expand_as(self.alive)
         for parent in self.parent_index[:level]:
             index = parent.gather(-1, index)
         return index
 
     def membership(self, level: int) -> Tensor:
-        """One where a live worker stands below a node, computed once. Shape ``[*B, n_nodes_of_level, n_agents]``.
+        """One where a live worker is below a node, cached. Shape ``[*B, n_nodes_of_level, n_agents]``, float32.
 
         Raises:
             ValueError: for level 0, whose nodes are the workers.
@@ -79,7 +79,7 @@ class HierarchyGraph:
         return self.alive.float() if level == 0 else self.membership(level).sum(-1)
 
     def pool(self, x: Tensor, level: int) -> Tensor:
-        """Mean over the live workers below each node; zero for a node without any.
+        """Mean over the live workers below each node; zero for a node without live workers.
 
         Args:
             x: features of the workers. Shape ``[*B, n_agents, F]``.
@@ -93,7 +93,7 @@ class HierarchyGraph:
         return mean_of_members(self.membership(level), x)
 
     def pool_edges(self, edges: Tensor, level: int) -> Tensor:
-        """Edges between the nodes of a level: where some live worker below one has an edge to some below the other.
+        """Edges between the nodes of a level: two nodes are connected if live workers below them are.
 
         Args:
             edges: edges between the workers, rows receiving from columns. Shape ``[*B, n_agents, n_agents]``, bool.
@@ -108,7 +108,7 @@ class HierarchyGraph:
         return below @ edges.to(below.dtype) @ below.mT > 0
 
     def to_subordinates(self, x: Tensor, level: int) -> Tensor:
-        """Give every node of ``level - 1`` what its parent at ``level`` holds.
+        """Copy the features of each parent at ``level`` to its subordinates at ``level - 1``.
 
         Args:
             x: features of the parents. Shape ``[*B, n_nodes_of_level, F]``.

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 
 class IntervalAnnealing(nn.Module):
-    """Linear change of the goal intervals from those a run begins with to those it ends with, in whole decisions.
+    """Linear change of the goal intervals from initial to final values, rounded to whole decisions.
 
-    Counts frames in a buffer, so that checkpoints hold it and copies of the policy on other devices follow. What was
-    decided before a change is held until the next step that the new intervals name.
+    The frame count is a buffer, so checkpoints and copies of the policy on other devices include it. A goal sent before
+    a change stays in effect until the next decision under the new intervals.
 
     Args:
         initial: goal intervals at the start, bottom first, at least 1 each.
@@ -20,7 +20,7 @@ class IntervalAnnealing(nn.Module):
         n_frames: length of the change, in frames, at least 1.
 
     Raises:
-        ValueError: if the two differ in length or a value is below 1.
+        ValueError: if ``initial`` and ``final`` differ in length or a value is below 1.
     """
 
     frames: Tensor
@@ -31,8 +31,8 @@ class IntervalAnnealing(nn.Module):
         super().__init__()
         if len(initial) != len(final):
             raise ValueError(
-                f"initial_goal_interval={list(initial)} must have one entry per upper level, bottom first, as "
-                f"goal_interval={list(final)} has: give it {len(final)}"
+                f"initial_goal_interval={list(initial)} must have one entry per upper level, bottom first, like "
+                f"goal_interval={list(final)}: give {len(final)} entries"
             )
         if any(value < 1 for value in initial):
             raise ValueError(f"initial_goal_interval={list(initial)} has an entry below 1: give every level 1 or more")
@@ -44,13 +44,13 @@ class IntervalAnnealing(nn.Module):
         self.register_buffer("final", torch.tensor(final, dtype=torch.long), persistent=False)
 
     def step(self, frames: int) -> None:
-        """Count the frames of an iteration."""
+        """Add the frames of an iteration to the count."""
         self.frames += frames
 
     @property
     def periods(self) -> Tensor:
         """Env steps between two decisions of each upper level, in effect. Shape ``[n_levels - 1]``, long."""
         frames = self.frames.clamp(max=self.n_frames)
-        # Whole numbers, rounded half up: the same on every processor
+        # Integer arithmetic, rounded half up: the same result on every device
         twice = 2 * (self.final - self.initial) * frames + self.n_frames
         return (self.initial + twice.div(2 * self.n_frames, rounding_mode="floor")).cumprod(0)

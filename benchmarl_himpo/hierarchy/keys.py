@@ -1,8 +1,8 @@
-"""Where HiMPPO keeps its data in a TensorDict.
+"""TensorDict keys of HiMPPO's data.
 
-Tensors per agent live under BenchMARL's group key. Everything per sub-manager or per goal lives under a sibling root
-key ``himppo_<group>``, because a group's own TensorDict has batch shape ``[*B, n_agents]``. Below it, ``carried`` holds
-what a step took over from the one before, and the other entries what was in effect during the step.
+Tensors per agent are under BenchMARL's group key. Tensors per sub-manager or per goal are under a sibling root key
+``himppo_<group>``, because a group's own TensorDict has batch shape ``[*B, n_agents]``. Its entry ``carried`` holds the
+state at the end of the previous step; the other entries hold the values in effect during the step.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tensordict.utils import NestedKey
 
 @dataclass(frozen=True)
 class LevelKeys:
-    """Keys of one level; ``E`` counts whoever acts on what the level decides: workers, or the nodes one level down."""
+    """Keys of one level; ``E`` is its number of recipients: the workers at level 0, else the nodes one level down."""
 
     action: tuple[str, str]  # level 0: the group's action; above: the goals sent, [*B, E, goal_dim]
     log_prob: tuple[str, str]  # [*B, E]
@@ -64,21 +64,21 @@ class HierarchyKeys:
         return (self.root, "centroids")
 
     def adjacency(self, level: int) -> tuple[str, str]:
-        """Who receives messages from whom inside a level. ``[*B, nodes, nodes]``, bool."""
+        """Adjacency of a level, rows receiving from columns. ``[*B, nodes, nodes]``, bool."""
         return (self.root, f"adjacency_{level}")
 
     def seen(self, level: int, entry: NestedKey) -> tuple[str, str]:
-        """What the workers saw at the last decisions of a level, oldest first. ``[*B, decisions, n_agents, ...]``."""
+        """Workers' observations at the last decisions of a level, oldest first. ``[*B, decisions, n_agents, ...]``."""
         return (self.root, f"seen_{level}_{entry if isinstance(entry, str) else '.'.join(entry)}")
 
     def seen_by(self, level: int) -> tuple[str, str]:
-        """1 + the node above each worker then, 0 for the dead and before a first decision, long. Shape as above."""
+        """1 + node above each worker at these decisions, 0 if dead or unknown. ``[*B, decisions, n_agents]``, long."""
         return (self.root, f"seen_by_{level}")
 
     def memory_state(self, level: int) -> tuple[str, str]:
-        """What the nodes of a level know of the time before that. ``[*B, nodes, state_size]``."""
+        """Recurrent state of the nodes of a level before these decisions. ``[*B, nodes, state_size]``."""
         return (self.root, f"memory_state_{level}")
 
     def carried(self, key: tuple[str, str]) -> tuple[str, str, str]:
-        """Where a step finds what the one before held at ``key``."""
+        """Key under which a step finds the previous step's value of ``key``."""
         return (self.root, "carried", key[-1])

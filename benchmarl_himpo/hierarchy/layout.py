@@ -25,9 +25,9 @@ class HierarchyLayout:
         n_agents: number of workers.
         n_nodes: nodes of each upper level, bottom first: ``(2, 1)`` is two sub-managers under one manager, ``()`` is
             flat.
-        goal_interval: decisions of the level below that one goal is held for, bottom first. ``(5, 2)`` is the paper's
+        goal_interval: duration of a goal, in decisions of the level below, bottom first. ``(5, 2)`` is the paper's
             (alpha, K): sub-managers decide every 5 steps, the manager every 10.
-        annealing: how the intervals come to these in the course of a run; None: they are these throughout.
+        annealing: schedule that ends at ``goal_interval`` in the course of a run; None: ``goal_interval`` is constant.
 
     Raises:
         ValueError: if the two tuples differ in length, or a size or an interval is below 1.
@@ -39,17 +39,17 @@ class HierarchyLayout:
     annealing: IntervalAnnealing | None = None
 
     def __post_init__(self) -> None:
-        """Refuse sizes that make no hierarchy."""
+        """Check sizes and intervals."""
         if self.n_agents < 1:
             raise ValueError(f"a hierarchy needs at least one agent, got n_agents={self.n_agents}")
         if len(self.n_nodes) != len(self.goal_interval):
             raise ValueError(
                 f"n_nodes={list(self.n_nodes)} and goal_interval={list(self.goal_interval)} must "
-                "have one entry per upper level each, bottom first: give them the same length"
+                "both have one entry per upper level, bottom first: give them the same length"
             )
         for name, values in (("n_nodes", self.n_nodes), ("goal_interval", self.goal_interval)):
             if any(value < 1 for value in values):
-                raise ValueError(f"{name}={list(values)} holds a value below 1: every entry must be 1 or more")
+                raise ValueError(f"{name}={list(values)} has a value below 1: every entry must be 1 or more")
 
     @property
     def n_levels(self) -> int:
@@ -66,27 +66,27 @@ class HierarchyLayout:
         return self.n_agents if level == 0 else self.n_nodes[level - 1]
 
     def n_recipients(self, level: int) -> int:
-        """Number of actions of a level: a worker acts once, an upper level sends one goal to every node below it."""
+        """Number of actions of a level: one per worker, and at an upper level one goal per node of the level below."""
         return self.nodes_at(max(level - 1, 0))
 
     def per_level(self, name: str, value: Any) -> list[Any]:
-        """One value per level, workers first, from one value for all levels or a sequence with one each.
+        """Expand an option to one value per level, workers first.
 
         Args:
-            name: name of the option, for the message.
-            value: a value, or a sequence of values.
+            name: name of the option, for error messages.
+            value: one value for all levels, or a sequence with one value per level.
 
         Returns:
-            The list.
+            The values of the levels.
 
         Raises:
-            ValueError: if a sequence has another length.
+            ValueError: if the length of the sequence is not the number of levels.
         """
         if not isinstance(value, Sequence) or isinstance(value, str):
             return [value] * self.n_levels
         if len(value) != self.n_levels:
             raise ValueError(
-                f"{name}={list(value)} must be one value, or one per level, workers first: give it {self.n_levels}"
+                f"{name}={list(value)} must be one value, or one per level, workers first: give {self.n_levels} values"
             )
         return list(value)
 
@@ -97,15 +97,15 @@ class HierarchyLayout:
 
     @property
     def _upper_periods(self) -> tuple[int, ...] | Tensor:
-        """Those of the upper levels; a tensor where they change, so that nobody has to look at what is on a device."""
+        """Periods of the upper levels; a tensor if they change, so that no value is read back from a device."""
         return tuple(accumulate(self.goal_interval, mul)) if self.annealing is None else self.annealing.periods
 
     def since_decision(self, clock: Tensor, level: int) -> Tensor:
-        """Steps since a level last decided.
+        """Env steps since the last decision of a level.
 
         Args:
-            clock: steps since the environment was reset. Any shape, long.
-            level: the level asked about.
+            clock: env steps since reset. Any shape, long.
+            level: number of the level.
 
         Returns:
             Tensor of the same shape, long.
@@ -116,8 +116,8 @@ class HierarchyLayout:
         """Whether a level decides at this step.
 
         Args:
-            clock: steps since the environment was reset. Any shape, long.
-            level: the level asked about.
+            clock: env steps since reset. Any shape, long.
+            level: number of the level.
 
         Returns:
             Bool tensor of the same shape.
@@ -125,10 +125,10 @@ class HierarchyLayout:
         return self.since_decision(clock, level) == 0
 
     def phase(self, clock: Tensor) -> Tensor:
-        """How far every upper level is into its interval, (t - t_k) / period.
+        """Elapsed fraction of the current interval of every upper level, (t - t_k) / period.
 
         Args:
-            clock: steps since reset. Shape ``[*B]``, long.
+            clock: env steps since reset. Shape ``[*B]``, long.
 
         Returns:
             Phases in [0, 1). Shape ``[*B, n_levels - 1]``, bottom first.
@@ -141,7 +141,7 @@ class HierarchyLayout:
 
         Args:
             level: an upper level.
-            device: where the tensor lives.
+            device: device of the tensor.
 
         Returns:
             Parent of each node of ``level - 1``. Shape ``[nodes_at(level - 1)]``, long.
@@ -150,12 +150,12 @@ class HierarchyLayout:
 
 
 def contiguous_blocks(n_below: int, n_above: int, device: torch.device | str | None = None) -> Tensor:
-    """Share nodes out in blocks of near-equal size, by their index (ours).
+    """Partition nodes by their index into blocks of near-equal size (ours).
 
     Args:
-        n_below: nodes to share out.
-        n_above: nodes to share them out to.
-        device: where the tensor lives.
+        n_below: number of nodes.
+        n_above: number of parents, one per block.
+        device: device of the tensor.
 
     Returns:
         Parent of each node. Shape ``[n_below]``, long.

@@ -1,10 +1,9 @@
-"""What a node of an upper level knows of its earlier decisions (ours; the paper's nodes remember nothing).
+"""Memory of the upper nodes over their earlier decisions (ours; the paper's nodes are memoryless).
 
 A new memory is one small class and one line in ``memory_registry``; its options are fields of its own. Every memory has
-a window: what the workers saw at the last decisions, observations and not encodings. They are encoded anew by whoever
-reads them, so that actor and critic learn what to remember each for itself, over random rows of a batch. What happened
-before the window is lost, or stands in a state that the actor left behind when it was collected (R2D2's stored states,
-Kapturowski et al. 2019).
+a window with the workers' observations (not encodings) at the last decisions. Actor and critic each encode the window
+anew, so both learn what to remember from random rows of a batch. Decisions before the window are lost, or summarised in
+a recurrent state that the actor stored during collection (R2D2's stored states, Kapturowski et al. 2019).
 """
 
 from __future__ import annotations
@@ -20,27 +19,27 @@ class MemoryNetwork(nn.Module, ABC):
     """The part of a level's network that reads a memory.
 
     Shapes:
-        - past: mean encodings of the workers that were below a node, oldest decision first, zero where nobody was.
-          ``[*B, nodes, decisions, F]``
+        - past: mean encodings of the live workers that were below a node, oldest decision first, zero for a node
+          without workers. ``[*B, nodes, decisions, F]``
         - is_known: decisions that were made, with a live worker below the node. ``[*B, nodes, decisions]``, bool
-        - state: what is known of the time before. ``[*B, nodes, state_size]``
-        - output: ``[*B, nodes, out_features]``, zero where nothing is known
+        - state: recurrent state before the window. ``[*B, nodes, state_size]``
+        - output: ``[*B, nodes, out_features]``, zero without any known decision
     """
 
     @abstractmethod
     def forward(self, past: Tensor, is_known: Tensor, state: Tensor) -> Tensor:
-        """Say what the node state gains."""
+        """Compute the term that is added to the node state."""
 
     def absorb(self, x: Tensor, is_known: Tensor, state: Tensor) -> Tensor:
-        """The state that a decision leaves when it leaves the window: none where there is no state.
+        """Update the recurrent state with a decision that leaves the window; no change for memories without state.
 
         Args:
             x: mean encodings of the decision. Shape ``[*B, nodes, F]``.
-            is_known: as above, of the decision. Shape ``[*B, nodes]``, bool.
-            state: what was known before. Shape ``[*B, nodes, state_size]``.
+            is_known: whether the decision was made, with a live worker below. Shape ``[*B, nodes]``, bool.
+            state: recurrent state before the decision. Shape ``[*B, nodes, state_size]``.
 
         Returns:
-            Shape ``[*B, nodes, state_size]``.
+            The new state. Shape ``[*B, nodes, state_size]``.
         """
         return state
 
@@ -53,64 +52,64 @@ class Memory(ABC):
         decisions: length of the window, in decisions of the level, at least 1.
 
     Raises:
-        ValueError: if there is no decision to remember.
+        ValueError: if ``decisions`` is below 1.
     """
 
     decisions: int
 
     def __post_init__(self) -> None:
-        """Refuse an empty window."""
+        """Check the length of the window."""
         if self.decisions < 1:
-            raise ValueError(f"memory: decisions={self.decisions} must be 1 or more; null is no memory")
+            raise ValueError(f"memory: decisions={self.decisions} must be 1 or more; for no memory set memory=null")
 
     @property
     def state_size(self) -> int:
-        """Features of what is known of the time before the window; 0 where that is lost."""
+        """Features of the recurrent state; 0 for a memory without state."""
         return 0
 
     @abstractmethod
     def network(self, in_features: int, out_features: int) -> MemoryNetwork:
-        """Build what reads it, from the size of an encoding to that of a node state."""
+        """Build the network that reads the memory, from encodings of ``in_features`` to node states."""
 
 
 @dataclass(frozen=True)
 class WindowMemory(Memory):
-    """The last decisions side by side: a linear layer over their encodings. What was before is lost."""
+    """A linear layer over the concatenated encodings of the last decisions. Earlier decisions are lost."""
 
     def network(self, in_features: int, out_features: int) -> MemoryNetwork:
-        """Build the layer."""
+        """Build the linear layer."""
         return _WindowNetwork(self.decisions, in_features, out_features)
 
 
 @dataclass(frozen=True)
 class GruMemory(Memory):
-    """A recurrent cell over the decisions, trained by back-propagation through time, cut at the window's length.
+    """A GRU over the decisions, trained by back-propagation through time truncated to the window.
 
-    The cell runs over the window again for every row that trains, from the stored state before it, which the actor's
-    cell computed when the decision that made it left the window. Critics begin with the actor's state too.
+    For every row that trains, the GRU runs over the window again, from the state before the window. The actor's GRU
+    computed and stored that state during collection; critics start from the actor's state too.
 
     Args:
-        size: features of the cell's state, at least 1.
+        size: features of the recurrent state, at least 1.
 
     Raises:
-        ValueError: if there is no decision to remember or no feature to remember it in.
+        ValueError: if ``decisions`` or ``size`` is below 1.
     """
 
     size: int
 
     def __post_init__(self) -> None:
-        """Refuse an empty window or state."""
+        """Check the sizes of window and state."""
         super().__post_init__()
         if self.size < 1:
             raise ValueError(f"memory: size={self.size} must be 1 or more")
 
     @property
     def state_size(self) -> int:
-        """The cell's."""
+        """Features of the GRU's state."""
         return self.size
 
     def network(self, in_features: int, out_features: int) -> MemoryNetwork:
-        """Build the cell and the layer that reads its state."""
+        """Build the GRU and the layer that reads its state."""
         return _GruNetwork(in_features, self.size, out_features)
 
 

@@ -1,4 +1,4 @@
-"""Which nodes of a level exchange messages. Pure batched torch.
+"""Builders of the graph along which the nodes of a level exchange messages. Pure batched torch.
 
 A new builder is one small class and one line in ``neighbours_registry``; its options are fields of its own.
 """
@@ -17,10 +17,10 @@ class Neighbours(ABC):
 
     Attributes:
         needs_position: whether positions are read.
-        needs_edges: whether it chooses among the edges that the task gives, and not among all.
+        needs_edges: whether edges are a subset of the task's edges instead of all pairs of nodes.
         is_silent: whether there is never an edge, so that a level needs no weights for messages.
-        is_local: whether every node knows its neighbours without being told positions; a builder that says nothing
-            needs the positions of all nodes at every node.
+        is_local: whether every node knows its neighbours without receiving positions; by default every node needs the
+            positions of all nodes.
     """
 
     needs_position: bool = False
@@ -29,7 +29,7 @@ class Neighbours(ABC):
     is_local: bool = False
 
     def max_degree(self, n_nodes: int) -> int:
-        """Most nodes that a node may receive messages from, of ``n_nodes``."""
+        """Maximum in-degree of a node in a graph of ``n_nodes`` nodes."""
         return n_nodes - 1
 
     def __call__(self, position: Tensor, alive: Tensor, edges: Tensor | None = None) -> Tensor:
@@ -37,8 +37,8 @@ class Neighbours(ABC):
 
         Args:
             position: positions of the nodes. Shape ``[*B, n, 2]``, world units; unread unless ``needs_position``.
-            alive: nodes that take part. Shape ``[*B, n]``, bool.
-            edges: the edges that the task gives, rows receiving from columns. Shape ``[*B, n, n]``, bool; unread unless
+            alive: live nodes. Shape ``[*B, n]``, bool.
+            edges: the task's edges, rows receiving from columns. Shape ``[*B, n, n]``, bool; unread unless
                 ``needs_edges``.
 
         Returns:
@@ -46,7 +46,7 @@ class Neighbours(ABC):
             self-loops, no edge from or to a node that is not alive.
 
         Raises:
-            ValueError: if the edges of the task are needed and there are none.
+            ValueError: if the edges of the task are needed and missing.
         """
         allowed = alive.unsqueeze(-1) & alive.unsqueeze(-2)
         allowed = allowed & ~torch.eye(alive.shape[-1], dtype=torch.bool, device=alive.device)
@@ -63,7 +63,7 @@ class Neighbours(ABC):
 
 @dataclass(frozen=True)
 class FullNeighbours(Neighbours):
-    """Every node receives messages from every other."""
+    """Complete graph: every node receives messages from every other node."""
 
     is_local = True
 
@@ -73,7 +73,7 @@ class FullNeighbours(Neighbours):
 
 @dataclass(frozen=True)
 class NoNeighbours(Neighbours):
-    """No messages inside a level."""
+    """Empty graph: no messages inside a level."""
 
     is_silent = True
     is_local = True
@@ -84,14 +84,14 @@ class NoNeighbours(Neighbours):
 
 @dataclass(frozen=True)
 class EdgesNeighbours(Neighbours):
-    """A node receives messages along the edges that the task gives, such as the roads between traffic signals.
+    """The task's own graph, such as the roads between traffic signals.
 
-    A node of an upper level receives messages from another one if some worker below it does from some worker below the
-    other (:meth:`~benchmarl_himpo.hierarchy.HierarchyGraph.pool_edges`).
+    A node of an upper level receives messages from another node if a worker below the first receives messages from a
+    worker below the second (:meth:`~benchmarl_himpo.hierarchy.HierarchyGraph.pool_edges`).
     """
 
     needs_edges = True
-    is_local = True  # whoever has an edge knows it
+    is_local = True  # every node knows its own edges
 
     def _restrict(self, position: Tensor, allowed: Tensor) -> Tensor:
         return allowed
@@ -110,10 +110,10 @@ class RadiusNeighbours(Neighbours):
 
     radius: float
     needs_position = True
-    is_local = True  # a radio's range does it
+    is_local = True  # the range of a radio gives the neighbours
 
     def __post_init__(self) -> None:
-        """Refuse a radius without an inside."""
+        """Check the radius."""
         if self.radius <= 0:
             raise ValueError(f"neighbours: radius={self.radius} must be positive")
 
@@ -123,7 +123,7 @@ class RadiusNeighbours(Neighbours):
 
 @dataclass(frozen=True)
 class KnnNeighbours(Neighbours):
-    """A node receives messages from its nearest nodes, fewer where fewer are alive.
+    """A node receives messages from its ``k`` nearest nodes, or from all if fewer are alive.
 
     Args:
         k: number of nearest nodes, at least 1.
@@ -136,12 +136,12 @@ class KnnNeighbours(Neighbours):
     needs_position = True
 
     def __post_init__(self) -> None:
-        """Refuse no neighbours."""
+        """Check the number of neighbours."""
         if self.k < 1:
-            raise ValueError(f"neighbours: k={self.k} must be 1 or more; none is the builder without neighbours")
+            raise ValueError(f"neighbours: k={self.k} must be 1 or more; for no messages set neighbours=none")
 
     def max_degree(self, n_nodes: int) -> int:
-        """Most nodes that a node may receive messages from, of ``n_nodes``."""
+        """Maximum in-degree of a node in a graph of ``n_nodes`` nodes."""
         return min(self.k, n_nodes - 1)
 
     def _restrict(self, position: Tensor, allowed: Tensor) -> Tensor:

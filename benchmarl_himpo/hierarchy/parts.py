@@ -1,4 +1,4 @@
-"""Builds exchangeable parts by name: graph builders, goal spaces, credit rules."""
+"""Builds exchangeable parts by name: clusterings, neighbour graphs, memories, goal spaces, credit rules."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KINDS: dict[type, tuple[tuple[type, ...], str]] = {
     float: ((int, float), "a number"),
     str: ((str,), "a text"),
 }
-"""What a field of a type may be given, and how that is called."""
+"""Types accepted for a field of each annotated type, and their description in error messages."""
 
 
 def build_part(
@@ -24,21 +24,21 @@ def build_part(
     defaults: Mapping[str, Mapping[str, Any]] | None = None,
     **given: Any,
 ) -> Part:
-    """Build a part from what an option says.
+    """Build a part from the value of an option.
 
     Args:
-        option: the option's name, for messages.
+        option: the option's name, for error messages.
         chosen: a name in the registry such as ``"full"``, or a mapping with the name and the part's own fields such as
             ``{"name": "knn", "k": 2}``.
         registry: dataclasses by name.
-        defaults: fields of parts by their name, for those that ``chosen`` leaves out.
-        **given: fields that other options give.
+        defaults: fields by part name, for fields that ``chosen`` leaves out.
+        **given: fields whose values come from other options.
 
     Returns:
         The part.
 
     Raises:
-        ValueError: if the name is unknown, a field is unknown, missing or given twice, or the part refuses a value.
+        ValueError: if the name is unknown, a field is unknown, missing or given twice, or a value is invalid.
     """
     own = dict(chosen) if isinstance(chosen, Mapping) else {"name": chosen}
     name = own.pop("name", None)
@@ -58,7 +58,7 @@ def build_part(
 
 
 def _check_types(option: str, part: type, values: Mapping[str, Any]) -> None:
-    """Refuse a text where a number belongs, and the like."""
+    """Check the types of the fields' values."""
     hints = get_type_hints(part)
     for field, value in values.items():
         kinds, words = KINDS.get(hints[field], ((object,), ""))

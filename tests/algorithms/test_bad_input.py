@@ -91,7 +91,7 @@ def assert_one_sentence(error: BaseException, *needed: str) -> None:
         ({"neighbours": []}, ("algorithm.neighbours", "0 entries")),
         ({"observation": [["observation[0:4]"]]}, ("algorithm.observation: observation[0:4]", "'observation[0:3]'")),
         ({"observation": [None, ["position"]]}, ("algorithm.observation: position", "the observation has observation")),
-        ({"observation": [[], None]}, ("algorithm.observation: a level has []", "null for all")),
+        ({"observation": [[], None]}, ("algorithm.observation: [] is not a list", "null for all")),
         ({"observation": [None] * 4}, ("algorithm.observation=[None, None, None, None]", "1 to 3")),
         ({"send_goals": False, "goal_gradient": 1.0}, ("algorithm.goal_gradient=1.0", "algorithm.send_goals=true")),
         ({"goal_gradient": 1.5}, ("algorithm.goal_gradient=1.5", "at most 1")),

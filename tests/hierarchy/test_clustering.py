@@ -250,7 +250,7 @@ def test_noise_on_positions_makes_more_workers_change_their_sub_manager(is_fresh
 @pytest.mark.parametrize("noise", [-0.1, float("nan"), float("inf")])
 def test_noise_that_is_no_standard_deviation_is_refused(noise):
     """The message shows the value as the option has it."""
-    with pytest.raises(ValueError, match=f"clustering: position_noise={noise} must be 0 or more"):
+    with pytest.raises(ValueError, match=f"clustering: position_noise={noise} must be finite and 0 or more"):
         KMeansClustering(position_noise=noise)
 
 

@@ -58,7 +58,7 @@ def test_other_texts_are_refused(text):
 @pytest.mark.parametrize("text", ["observation[6:8]", "observation[5:7]", "observation[10:12]", "observation[-8:-6]"])
 def test_features_that_an_entry_does_not_have_are_refused(text):
     """Six features: another slice must not be read in their place."""
-    with pytest.raises(ValueError, match=r"^position: two features of observation .* which has 6"):
+    with pytest.raises(ValueError, match=r"^position: the two features of observation .* has 6 features"):
         PositionSource.parse(text).read(_group_td().get("agents"))
 
 

@@ -52,7 +52,7 @@ def test_a_copy_counts_by_itself() -> None:
 @pytest.mark.parametrize(
     ("initial", "n_frames", "named"),
     [
-        ([10], 100, "goal_interval=[5, 2] has: give it 2"),
+        ([10], 100, "goal_interval=[5, 2]: give 2 entries"),
         ([10, 0], 100, "initial_goal_interval=[10, 0]"),
         ([10, 4], 0, "n_frames=0"),
     ],

@@ -103,7 +103,7 @@ def test_one_value_serves_all_levels_and_a_sequence_gives_each_its_own(value):
 @pytest.mark.parametrize("values", [[], [1, 2], [1, 2, 3, 4]])
 def test_a_sequence_of_another_length_than_there_are_levels_is_refused(values):
     """The message names the option and the number of levels."""
-    with pytest.raises(ValueError, match=re.escape(f"option={values}") + ".*give it 3"):
+    with pytest.raises(ValueError, match=re.escape(f"option={values}") + ".*give 3 values"):
         HierarchyLayout(4, (2, 1), (5, 2)).per_level("option", values)
 
 

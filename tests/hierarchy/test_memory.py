@@ -41,7 +41,7 @@ def test_nothing_is_added_where_nothing_is_known(name):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: WindowMemory(decisions=0), "memory: decisions=0 must be 1 or more; null is no memory"),
+        (lambda: WindowMemory(decisions=0), "memory: decisions=0 must be 1 or more; for no memory set memory=null"),
         (lambda: GruMemory(decisions=-1, size=4), "memory: decisions=-1 must be 1 or more"),
         (lambda: GruMemory(decisions=2, size=0), "memory: size=0 must be 1 or more"),
     ],
@@ -64,8 +64,8 @@ def test_one_memory_is_that_of_every_upper_level_and_a_sequence_has_one_per_leve
 @pytest.mark.parametrize(
     ("layout", "memory", "message"),
     [
-        (THREE_LEVELS, [WindowMemory(2), None, None], "^memory: workers have none: set memory=null"),
-        (HierarchyLayout(5, (), ()), WindowMemory(2), "^memory: workers have none: set memory=null"),
+        (THREE_LEVELS, [WindowMemory(2), None, None], "^memory: workers have no memory: set memory=null"),
+        (HierarchyLayout(5, (), ()), WindowMemory(2), "^memory: workers have no memory: set memory=null"),
         (THREE_LEVELS, [None, WindowMemory(2)], r"^memory=.* must be one value, or one per level"),
     ],
 )
