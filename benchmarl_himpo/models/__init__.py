@@ -1,4 +1,4 @@
-"""The networks: one actor and one critic per level, and the policy that steps the whole hierarchy."""
+"""Networks: one actor and one critic per level, and the policy that runs all levels."""
 
 from benchmarl_himpo.models.hierarchical_policy import HierarchicalPolicy
 from benchmarl_himpo.models.level_network import LevelNetwork

@@ -1,4 +1,4 @@
-"""The policy that steps the whole hierarchy of one group, and nothing that is not due."""
+"""The policy of one group: runs the actors of the levels that decide at a step, from the top level to the workers."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from benchmarl_himpo.hierarchy import Hierarchy
 
 
 class HierarchicalPolicy(TensorDictModuleBase):
-    """Decide top-down where a decision is due, then let the workers act.
+    """Policy of a hierarchy: upper levels send goals when their clock is due, workers act at every env step.
 
-    Every step: the clock says which levels decide; sub-managers that decide get a new clustering first; the edges of
-    all levels are built; then each due level sends new goals, the top first, in the environments where it is due; the
-    others hold theirs. What is held rides to the next step in ``("next", himppo_<group>, "carried", ...)``, with the
-    decisions of this step added to the memories.
+    At every step, the clock determines which levels decide in which environments. Where sub-managers decide, the
+    workers are clustered anew. Then the edges of all levels are built, and each due level sends new goals, from the top
+    level down; goals of the other levels stay in effect. The hierarchy's state, with the decisions of this step added
+    to the memories, is passed on to the next step in ``("next", himppo_<group>, "carried", ...)``.
 
     Args:
         hierarchy: the hierarchy.
@@ -27,14 +27,14 @@ class HierarchicalPolicy(TensorDictModuleBase):
 
     Shapes:
         - input: a TensorDict of batch shape ``[*B]`` with the group's entries and the carried ones
-        - output: action and log-probability of the workers, what was in effect, and what the next step carries
+        - output: action and log-probability of the workers, the state in effect, and the state for the next step
     """
 
     def __init__(self, hierarchy: Hierarchy, actors: Sequence[ProbabilisticTensorDictSequential]) -> None:
         super().__init__()
         self.hierarchy = hierarchy
         self.actors = cast("Sequence[ProbabilisticTensorDictSequential]", nn.ModuleList(actors))
-        self.interval_annealing = hierarchy.layout.annealing  # a module, so that checkpoints and copies have its count
+        self.interval_annealing = hierarchy.layout.annealing  # a module, so that checkpoints hold its count
         keys, levels = hierarchy.keys, range(hierarchy.layout.n_levels)
         self.held_keys = hierarchy.held_keys
         self.remembering = [level for level in levels if hierarchy.memory_at(level) is not None]
@@ -47,7 +47,7 @@ class HierarchicalPolicy(TensorDictModuleBase):
         self.out_keys += [("next", *keys.carried(key)) for key in self.held_keys]
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """Step the hierarchy and write the workers' action."""
+        """Run the due levels and write the workers' action."""
         self.decide(tensordict)
         worker = self.actors[0]
         tensordict.update(worker(self.read(tensordict, level=0)).select(*worker.out_keys))
@@ -56,21 +56,21 @@ class HierarchicalPolicy(TensorDictModuleBase):
         return tensordict
 
     def step(self, frames: int = 1) -> None:
-        """Count the frames of an iteration, after its training, for goal intervals that change in the course of a run.
+        """Add the frames of an iteration to the count that anneals the goal intervals.
 
-        BenchMARL calls it, as it does for exploration that is annealed.
+        BenchMARL calls this method after the training of an iteration, as it does for annealed exploration.
         """
         if self.interval_annealing is not None:
             self.interval_annealing.step(frames)
 
     def read(self, tensordict: TensorDictBase, level: int) -> TensorDictBase:
-        """What the actor of a level reads, in a TensorDict of its own."""
+        """Inputs of the actor of a level, as a new TensorDict."""
         return tensordict.select(*self.actors[level].in_keys)
 
     def decide(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Write the clock, graph and goals in effect, and the log-probability of the goals sent at this step.
 
-        Where a level does not decide it keeps what was carried and its ``goal_log_prob`` is zero.
+        Where a level does not decide, its previous goals stay in effect and its ``goal_log_prob`` is zero.
         """
         keys, layout = self.hierarchy.keys, self.hierarchy.layout
         for key in self.held_keys:
@@ -80,7 +80,7 @@ class HierarchicalPolicy(TensorDictModuleBase):
             return tensordict
         clock = tensordict.get(keys.clock).squeeze(-1)
         is_due = [layout.is_due(clock, level) for level in range(1, layout.n_levels)]
-        # One look at what is on the device
+        # A single transfer from the device
         decides = torch.stack([due.any() for due in is_due]).tolist()
         if decides[0]:
             self.hierarchy.cluster(tensordict, clock, is_due[0])
@@ -90,7 +90,7 @@ class HierarchicalPolicy(TensorDictModuleBase):
         return tensordict
 
     def _carry(self, tensordict: TensorDictBase) -> dict[tuple[str, str], Tensor]:
-        """What the next step takes over: what is in effect, the clock one further, and decisions remembered."""
+        """State for the next step: the state in effect, with the clock advanced and the memories updated."""
         keys, layout = self.hierarchy.keys, self.hierarchy.layout
         carried = {key: tensordict.get(key) for key in self.held_keys}
         if layout.top > 0:
@@ -106,7 +106,7 @@ class HierarchicalPolicy(TensorDictModuleBase):
         self.hierarchy.connect(tensordict)
 
     def _send_goals(self, tensordict: TensorDictBase, level: int, is_due: Tensor | None) -> None:
-        """Sample the goals of a level in the environments where it decides; None: nowhere."""
+        """Sample the goals of a level in the environments where ``is_due`` is True; None: in no environment."""
         keys = self.hierarchy.keys[level]
         held = tensordict.get(keys.action)
         dtype = held.dtype if held.is_floating_point() else torch.get_default_dtype()

@@ -1,4 +1,4 @@
-"""Reads and renews the memory of one level, which stands in the TensorDict."""
+"""Reads and updates the memory of one level, which is stored in the TensorDict."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Encode = Callable[[TensorDictBase], Tensor]
 class LevelMemory(nn.Module):
     """Memory of the nodes of one level (ours).
 
-    A node is a process of its own that outlives its cluster: it keeps the mean of the encodings that it received at its
-    decisions, from whoever was below it then, and takes them along when its workers change. To keep what was received
-    costs no message. In the TensorDict stand the observations that were encoded, so that they can be encoded anew.
+    The memory belongs to a node and not to its cluster: the node keeps the mean encodings that it received at its
+    decisions, even when other workers are assigned to it later. Remembering needs no additional message. The TensorDict
+    stores the observations instead of their encodings, so that they can be encoded with the present parameters.
 
     Args:
         level: an upper level.
@@ -38,28 +38,28 @@ class LevelMemory(nn.Module):
         self.network = memory.network(hidden_dim, hidden_dim)
 
     def forward(self, tensordict: TensorDictBase, encode: Encode) -> Tensor:
-        """What the memory adds to every node state.
+        """Compute the term that the memory adds to every node state.
 
         Args:
-            tensordict: of batch shape ``[*B]``, with what was remembered before the decision.
+            tensordict: of batch shape ``[*B]``, with the memory before the decision.
             encode: the level's encoder.
 
         Returns:
-            Shape ``[*B, nodes, hidden_dim]``, zero where nothing is remembered.
+            Shape ``[*B, nodes, hidden_dim]``, zero for an empty memory.
         """
         past, is_known = self._encode_past(tensordict, encode, self.n_decisions)
         return self.network(past, is_known, self._state(tensordict, past))
 
     def remember(self, tensordict: TensorDictBase, encode: Encode, is_due: Tensor) -> dict[tuple[str, str], Tensor]:
-        """What is remembered after this step: the decision too, without the oldest one, where there was a decision.
+        """Update the memory where the level decides: append this decision and drop the oldest one.
 
         Args:
-            tensordict: of batch shape ``[*B]``, with the clustering in effect and what was remembered before.
+            tensordict: of batch shape ``[*B]``, with the clustering in effect and the memory before the decision.
             encode: the level's encoder.
             is_due: where the level decides. Shape ``[*B]``, bool.
 
         Returns:
-            The new entries by their keys.
+            The updated entries by key.
         """
         hierarchy, keys, dim = self.hierarchy, self.hierarchy.keys, tensordict.ndim
         seen = tensordict.get(hierarchy.inputs.group)
@@ -77,7 +77,7 @@ class LevelMemory(nn.Module):
         return {key: torch.where(_expand(is_due, x), x, tensordict.get(key)) for key, x in renewed.items()}
 
     def _encode_past(self, tensordict: TensorDictBase, encode: Encode, n: int) -> tuple[Tensor, Tensor]:
-        """Mean encodings below every node at the ``n`` oldest decisions, and whether anybody was there."""
+        """Mean encodings below every node at the ``n`` oldest decisions, and whether it had a live worker then."""
         hierarchy, keys, dim = self.hierarchy, self.hierarchy.keys, tensordict.ndim
         held = {entry: keys.seen(self.level, entry) for entry in hierarchy.inputs.entries_of(self.level)}
         seen = {entry: tensordict.get(key).narrow(dim, 0, n) for entry, key in held.items()}

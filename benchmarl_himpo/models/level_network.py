@@ -1,4 +1,4 @@
-"""The network of one level: encode, pool, receive the goal, exchange messages, answer (paper: Eq. 1)."""
+"""The network of one level: encode, pool, receive the goal, pass messages, apply the head (paper: Eq. 1)."""
 
 from __future__ import annotations
 
@@ -18,38 +18,38 @@ RECEIVED_GOAL_KEY = "received_goal"
 
 
 class LevelNetwork(TensorDictModuleBase):
-    """Actor trunk or critic of one level.
+    """Trunk of the actor, or critic, of one level.
 
     ::
 
         h_i = tanh(encoder(observation_i, goal_i if level 0))                every agent
-        x_p = h_p at level 0, otherwise tanh(W [mean_{i below p} h_i, g_p])  every node; zero where nobody is below
+        x_p = h_p at level 0, otherwise tanh(W [mean_{i below p} h_i, g_p])  every node; zero without live workers
         x_p = x_p + tanh(conv(x, N))                                         messages inside the level
         y   = head(x_p, ...)                                                 per node, or per edge with the
         subordinate's encoding
 
-    The source gives o^{p->c} = [state of p after messages, encoding of c, goal p received] for an edge; the goal is
-    part of x_p here, the encoding of c is the mean over the workers below c. Weights are shared inside the level,
-    except those of the encoder where the experiment shares none. Where the level has a memory (ours), what
-    :class:`~benchmarl_himpo.models.level_memory.LevelMemory` says is added to x_p inside the tanh.
+    The paper gives o^{p->c} = [state of p after messages, encoding of c, goal p received] for an edge; the goal is part
+    of x_p here, and the encoding of c is the mean over the workers below c. Weights are shared inside the level, except
+    the encoder's if the experiment does not share parameters. If the level has a memory (ours), the output of
+    :class:`~benchmarl_himpo.models.level_memory.LevelMemory` is added to x_p inside the tanh.
 
     Args:
         level: the level, 0 being the workers.
         hierarchy: the hierarchy.
-        encoder: BenchMARL model from what the level sees of the group's observation (and goal, for workers) to
+        encoder: BenchMARL model from the level's view of the group's observation (and the goal, for workers) to
             ``hidden_dim`` features per agent.
-        messages: message passing of the level, None for none.
+        messages: message passing of the level; None for no messages.
         hidden_dim: size of node states.
         goal_dim: size of a goal.
-        out_features: size of the answer.
-        out_key: where the answer goes.
-        per_edge: answer per edge (``[*B, E, out_features]``) instead of per node.
+        out_features: size of the output.
+        out_key: key of the output.
+        per_edge: compute an output per edge (``[*B, E, out_features]``) instead of per node.
         phase: give the head the phases of all upper clocks (ours, for critics).
         team_state: give the head the mean over all live agents' states (ours, for the flat control).
 
     Shapes:
         - input: a TensorDict of batch shape ``[*B]`` with the group's entries and the hierarchy's root entry
-        - output: ``out_key`` of shape ``[*B, E, out_features]``; a node's answer is given to all its edges
+        - output: ``out_key`` of shape ``[*B, E, out_features]``; all edges of a node have the node's output
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class LevelNetwork(TensorDictModuleBase):
         )
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """Write the answer of the level."""
+        """Write the output of the level."""
         graph = self.hierarchy.graph(tensordict)
         goal = self.hierarchy.received_goal(tensordict, self.level)
         hidden = self.encode(tensordict, goal if self.level == 0 else None)
@@ -108,7 +108,7 @@ class LevelNetwork(TensorDictModuleBase):
         return torch.tanh(encode(self.encoder, self.hierarchy, tensordict, self.level, goal))
 
     def remember(self, tensordict: TensorDictBase, is_due: Tensor) -> dict[tuple[str, str], Tensor]:
-        """What the level remembers after this step, by key; see :meth:`LevelMemory.remember`."""
+        """Entries of the level's memory after this step, by key; see :meth:`LevelMemory.remember`."""
         return {} if self.memory is None else self.memory.remember(tensordict, self.encode, is_due)
 
     def _node_state(
@@ -126,7 +126,7 @@ class LevelNetwork(TensorDictModuleBase):
     def _answer(self, x: Tensor, hidden: Tensor, graph: HierarchyGraph, tensordict: TensorDictBase) -> Tensor:
         """Head over nodes or edges. Shape ``[*B, E, out_features]``."""
         if self.per_edge:
-            is_served = (graph.n_workers(self.level - 1) > 0).unsqueeze(-1)  # what the dead see reaches nobody
+            is_served = (graph.n_workers(self.level - 1) > 0).unsqueeze(-1)  # zero below nodes without live workers
             subordinate = graph.pool(hidden, self.level - 1) * is_served
             x = torch.cat([graph.to_subordinates(x, self.level), subordinate], dim=-1)
         if self.team_state:
@@ -141,12 +141,12 @@ class LevelNetwork(TensorDictModuleBase):
 
 
 class PlainWorkerNetwork(TensorDictModuleBase):
-    """Worker network with nothing mixed in: exactly the BenchMARL model, from observation (and goal) to output.
+    """Worker network without messages or further inputs: the BenchMARL model, from observation (and goal) to output.
 
     Args:
         hierarchy: the hierarchy.
         encoder: BenchMARL model with the group's :data:`HIDDEN_KEY` as output.
-        out_key: where the output goes.
+        out_key: key of the output.
 
     Shapes:
         - output: ``out_key`` of shape ``[*B, n_agents, out_features]``
@@ -168,7 +168,7 @@ class PlainWorkerNetwork(TensorDictModuleBase):
 def encode(
     encoder: nn.Module, hierarchy: Hierarchy, tensordict: TensorDictBase, level: int, goal: Tensor | None
 ) -> Tensor:
-    """Run a BenchMARL model on a fresh TensorDict of what a level sees. Shape ``[*B, n_agents, F]``."""
+    """Run a BenchMARL model on a level's view of the observation. Shape ``[*B, n_agents, F]``."""
     group_td = hierarchy.inputs.observation(tensordict, level)
     if goal is not None:
         group_td.set(RECEIVED_GOAL_KEY, goal)

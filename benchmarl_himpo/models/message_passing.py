@@ -1,4 +1,4 @@
-"""Message passing inside one level (paper: Eq. 1), dense by default, any PyG convolution by name."""
+"""Message passing inside one level (paper: Eq. 1): a dense layer by default, or any PyG convolution by name."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class DenseGraphConv(nn.Module):
         self.neighbour = nn.Linear(in_features, out_features)
 
     def reset_parameters(self) -> None:
-        """Draw new weights."""
+        """Re-initialise the weights."""
         self.root.reset_parameters()
         self.neighbour.reset_parameters()
 
@@ -49,7 +49,7 @@ class DenseGraphConv(nn.Module):
 
 
 class PygGraphConv(nn.Module):
-    """A ``torch_geometric`` convolution behind the same interface as :class:`DenseGraphConv`.
+    """A ``torch_geometric`` convolution with the interface of :class:`DenseGraphConv`.
 
     Args:
         gnn_class: name of a convolution that takes ``(in_channels, out_channels)`` and ``(x, edge_index)``: a class of
@@ -59,8 +59,8 @@ class PygGraphConv(nn.Module):
         gnn_kwargs: further arguments of the convolution.
 
     Raises:
-        ValueError: if torch_geometric is missing, the name is unknown, the convolution cannot be built or called so, or
-            it changes the output size.
+        ValueError: if torch_geometric is missing, the name is unknown, the convolution cannot be built or called in
+            this way, or its output has another size than ``out_features``.
 
     Shapes:
         - x: ``[*B, n, in_features]``
@@ -87,7 +87,7 @@ class PygGraphConv(nn.Module):
             )
 
     def forward(self, x: Tensor, adjacency: Tensor) -> Tensor:
-        """Exchange one round of messages over the batch as one sparse graph."""
+        """Exchange one round of messages, with the whole batch as one sparse graph."""
         n = x.shape[-2]
         graph, target, source = adjacency.reshape(-1, n, n).nonzero(as_tuple=True)
         edge_index = torch.stack([graph * n + source, graph * n + target])

@@ -1,4 +1,4 @@
-"""Narrows a BenchMARL model."""
+"""Scales the layer widths of a BenchMARL model."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from benchmarl.models.common import ModelConfig
 
 
 def scale_width(config: ModelConfig, factor: float) -> ModelConfig:
-    """The same model with wider or narrower layers (ours).
+    """Multiply the layer widths of a model (ours).
 
     Args:
-        config: any model of BenchMARL's. Its widths are the fields whose names end in ``num_cells``, and what a
-            sequence passes between its models; a model without such fields stays as it is.
-        factor: what every width is multiplied with, positive. Results are rounded, to 1 at least.
+        config: any model configuration of BenchMARL. Widths are the fields whose names end in ``num_cells``, and the
+            intermediate sizes of a sequence model; a model without such fields is unchanged.
+        factor: factor of every width, positive. Results are rounded, to 1 at least.
 
     Returns:
-        A new configuration; ``config`` stays as it is.
+        A new configuration; ``config`` itself is unchanged.
     """
 
     def scale(width: int) -> int:

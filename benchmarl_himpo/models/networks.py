@@ -1,4 +1,4 @@
-"""Builds actors and critics of every level from BenchMARL models."""
+"""Builds the actors and critics of all levels from BenchMARL models."""
 
 from __future__ import annotations
 
@@ -25,36 +25,36 @@ class HimppoNetworks:
 
     Args:
         hierarchy: the hierarchy.
-        observation_spec: what the environment emits for the group; networks see the entries ``hierarchy.observation``,
-            or what ``hierarchy.level_observation`` has for their level. Shape ``[n_agents]``.
+        observation_spec: the environment's observation spec of the group; networks see its entries
+            ``hierarchy.observation``, or their level's part of ``hierarchy.level_observation``. Shape ``[n_agents]``.
         action_spec: the environment's action spec, unbatched, with an entry for the group.
-        goal: the space of goals.
-        model: BenchMARL's configuration of the actors' encoders, feed-forward.
-        critic_model: that of the critics' encoders.
+        goal: the goal space.
+        model: BenchMARL configuration of the actors' encoders, feed-forward.
+        critic_model: BenchMARL configuration of the critics' encoders, feed-forward.
         hidden_dim: size of node states, one number or one per level, workers first.
         share_params: whether agents share the parameters of the actors' encoders.
-        share_param_critic: whether they share those of the critics' encoders.
+        share_param_critic: whether agents share the parameters of the critics' encoders.
         n_message_rounds: rounds of message passing per step.
         use_tanh_normal: whether continuous actions are drawn from a Normal squashed into the action's bounds
             (BenchMARL).
         scale_mapping: map from a network's output to the standard deviation of continuous actions (BenchMARL).
-        device: where the networks live.
-        has_action_mask: whether the group has an entry ``action_mask`` of discrete actions that are allowed.
-        edge_values: upper levels whose critics give every subordinate a value of its own, because their reward differs
-            between the subordinates of one node.
+        device: device of the networks.
+        has_action_mask: whether the group has an entry ``action_mask`` of allowed discrete actions.
+        edge_values: upper levels whose critics compute one value per subordinate, because the reward differs between
+            the subordinates of one node.
         critic_phase: give critics the phases of all upper clocks (ours).
-        goal_actor_width: width of the goal actors' encoders, as a share of the model's.
-        gnn_class: None for the dense layer, otherwise a PyG convolution by name.
+        goal_actor_width: width of the goal actors' encoders, as a fraction of the model's width.
+        gnn_class: name of a PyG convolution; None for the dense layer.
         gnn_kwargs: further arguments of the PyG convolution.
         team_state: give workers the mean state of the team (ours, for the flat control).
 
     Attributes:
-        policy: steps the whole hierarchy; its ``actors`` are the policies of the levels, workers first.
-        critics: value networks, workers first; each sees the goal its level received, never the one it sends, and
-            writes ``[*B, E, 1]``.
+        policy: policy of the whole hierarchy; its ``actors`` are the policies of the levels, workers first.
+        critics: value networks, workers first; each one reads the goal that its level received, not the goal that its
+            level sends, and writes ``[*B, E, 1]``.
 
     Raises:
-        ValueError: if a model cannot encode the observation, a level is to see features that there are not, or a size
+        ValueError: if a model cannot encode the observation, ``hierarchy.level_observation`` is out of range, or a size
             is out of range.
     """
 
@@ -118,7 +118,7 @@ class HimppoNetworks:
     def _worker_network(
         self, config: ModelConfig, share_params: bool, out_features: int, out_name: str, phase: bool = False
     ) -> TensorDictModuleBase:
-        """Network of the workers; exactly the BenchMARL model where nothing else has to be mixed in."""
+        """Network of the workers; the unchanged BenchMARL model if it needs no messages and no further inputs."""
         out_key = (self.hierarchy.group, out_name)
         exchanges = not self.hierarchy.neighbours_at(0).is_silent and self._n_message_rounds > 0
         has_phase = phase and self.hierarchy.layout.top > 0
@@ -171,7 +171,7 @@ class HimppoNetworks:
         return network.to(self._device)
 
     def _encoder(self, level: int, config: ModelConfig, share_params: bool, out_features: int) -> nn.Module:
-        """The run's model from what a level sees, and the goal for workers, to ``out_features`` per agent."""
+        """The run's model from a level's view (and the goal, for workers) to ``out_features`` per agent."""
         group, n_agents = self.hierarchy.group, self.hierarchy.n_agents
         seen = self.hierarchy.inputs.observation_spec(self._observation_spec, level)
         group_spec = seen.clone().to(self._device)
@@ -195,14 +195,14 @@ class HimppoNetworks:
         except ValueError as error:
             option = "critic_model" if config.is_critic else "model"
             raise ValueError(
-                f"{option} cannot encode what each agent of group {group!r} sees ({_describe(seen)}): "
-                f"HiMPPO gives its networks no global state but what every agent sees, so choose a {option} such as "
-                f"layers/mlp for vectors or layers/cnn for images (BenchMARL says: {error})"
+                f"{option} cannot encode the observation of each agent of group {group!r} ({_describe(seen)}): "
+                f"HiMPPO's networks receive no global state, only the agents' observations, so choose a {option} such "
+                f"as layers/mlp for vectors or layers/cnn for images (BenchMARL: {error})"
             ) from error
 
 
 def _describe(observation_spec: Composite) -> str:
-    """The entries of a group and their shapes per agent, in words."""
+    """List the entries of a group and their shapes per agent."""
     entries = (
         (key if isinstance(key, str) else ".".join(key), spec) for key, spec in observation_spec.items(True, True)
     )

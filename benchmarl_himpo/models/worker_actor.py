@@ -1,4 +1,4 @@
-"""The workers' policy: a network and BenchMARL's distribution of actions behind it."""
+"""The workers' policy: a network followed by BenchMARL's action distribution."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def is_continuous(action_spec: Composite, group: str) -> bool:
 
 
 def n_worker_outputs(action_spec: Composite, group: str) -> int:
-    """Numbers that the workers' network writes for each agent: two per continuous action, one per discrete choice."""
+    """Outputs of the workers' network for each agent: two per continuous action, one per discrete action."""
     action = action_spec[group, "action"]
     return 2 * action.shape[-1] if is_continuous(action_spec, group) else int(action.space.n)
 
@@ -34,13 +34,13 @@ def worker_actor(
     use_tanh_normal: bool,
     scale_mapping: str,
 ) -> ProbabilisticTensorDictSequential:
-    """Put the distribution of actions behind the workers' network, the one of BenchMARL's IPPO.
+    """Append the action distribution of BenchMARL's IPPO to the workers' network.
 
     Args:
-        network: writes ``(group, "logits")``, of :func:`n_worker_outputs` numbers for each agent.
+        network: writes ``(group, "logits")``, :func:`n_worker_outputs` features for each agent.
         action_spec: the environment's action spec, unbatched.
         group: the agent group.
-        has_action_mask: whether ``(group, "action_mask")`` says which discrete actions are allowed.
+        has_action_mask: whether ``(group, "action_mask")`` holds the allowed discrete actions.
         use_tanh_normal: whether continuous actions are drawn from a Normal squashed into the action's bounds.
         scale_mapping: map from the network's output to the standard deviation of continuous actions.
 

@@ -312,7 +312,7 @@ def test_levels_without_a_critic_or_an_entropy_weight_are_refused():
         HimppoLoss(_policy(actors), critics[:1], **OPTIONS)
     with pytest.raises(ValueError, match="got 0 for 2 levels"):
         HimppoLoss(_policy(actors), [], **OPTIONS)
-    with pytest.raises(ValueError, match=r"^entropy_coef=\[0.1, 0.2, 0.3\] .* give it 2"):
+    with pytest.raises(ValueError, match=r"^entropy_coef=\[0.1, 0.2, 0.3\] .* give 2 values"):
         HimppoLoss(_policy(actors), critics, **(OPTIONS | {"entropy_coef": [0.1, 0.2, 0.3]}))
 
 
