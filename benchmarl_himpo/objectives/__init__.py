@@ -1,4 +1,4 @@
-"""Credit rules, advantages and losses of a hierarchy. TorchRL, no BenchMARL beyond what the networks are made of."""
+"""Credit rules, advantages and losses of a hierarchy. TorchRL; BenchMARL is used only inside the networks."""
 
 from benchmarl_himpo.objectives.credit import (
     Cosine,

@@ -1,4 +1,4 @@
-"""Credit rules: how the advantage of a superior's interval becomes the intrinsic reward of its subordinates.
+"""Credit rules: distribute the advantage of a superior's interval as intrinsic reward to its subordinates.
 
 A new rule is one small class and one line in ``credit_registry``; its options are fields of its own.
 """
@@ -16,11 +16,11 @@ from benchmarl_himpo.objectives.functional import Intervals, append_dims, check_
 
 @dataclass(frozen=True)
 class IntervalData:
-    """What a credit rule may read of a superior level, over a batch. ``E`` counts the subordinates of all its nodes."""
+    """Input of a credit rule: a batch of a superior level, with ``E`` subordinates over all its nodes."""
 
-    advantage: Tensor  # [B, T, E, 1] of the interval that holds each step
+    advantage: Tensor  # [B, T, E, 1] of the interval that contains each step
     reward: Tensor  # [B, T, E, 1] of the superior, at each step
-    state_value: Tensor  # [B, T, E, 1] V of the superior at each step; off the decision only if reads_values
+    state_value: Tensor  # [B, T, E, 1] V of the superior at each step; only at decisions unless reads_values
     next_state_value: Tensor  # [B, T, E, 1] V one step later
     terminated: Tensor  # [B, T, E, 1] bool, true end of the episode after this step
     is_boundary: Tensor  # [B, T] bool, the superior's clock ends the interval after this step
@@ -31,12 +31,12 @@ class IntervalData:
 
 
 class CreditRule(ABC):
-    """Spreads the advantage of a superior over the steps of its subordinates.
+    """Distributes the advantage of a superior over the steps of its subordinates.
 
     Attributes:
-        reads_values: whether the superior's value is read at every step, so that its critic must train off the
-            decision (``critic_rows`` other than ``decisions``), and the advantage must be the one-step one (its λ 0).
-        reads_encodings: whether the change of the subordinates' encodings is read, which lives in the space of goals.
+        reads_values: whether the rule reads the superior's value at every step. The superior's critic must then train
+            at other steps than decisions too (``critic_rows=sampled`` or ``all``), and its λ must be 0.
+        reads_encodings: whether the rule reads the change of the subordinates' encodings; goals have the size of these.
     """
 
     reads_values: bool = False
@@ -52,7 +52,7 @@ class Uniform(CreditRule):
     """A_k / τ_k at every step of the interval (paper: Eq. 5). Sums to A_k; not causal."""
 
     def __call__(self, data: IntervalData) -> Tensor:
-        """The advantage over the interval's length."""
+        """The advantage divided by the length of the interval."""
         return data.advantage / append_dims(data.intervals.length, data.advantage)
 
 
@@ -61,23 +61,23 @@ class Final(CreditRule):
     """A_k at the last step of the interval, 0 before (ours). Sums to A_k; causal, with more variance."""
 
     def __call__(self, data: IntervalData) -> Tensor:
-        """The advantage at the end."""
+        """The advantage at the last step."""
         is_end = append_dims(data.intervals.is_end, data.advantage)
         return torch.where(is_end, data.advantage, torch.zeros_like(data.advantage))
 
 
 @dataclass(frozen=True)
 class Telescoped(CreditRule):
-    """reward_t + d_t V(t+1) - V(t): the external reward step by step plus a potential (ours).
+    """reward_t + d_t V(t+1) - V(t): the superior's reward at each step plus potential-based shaping (ours).
 
-    d_t is γ at the superior's own boundary, 0 after ``terminated``, 1 elsewhere. Sums to A_k where λ is 0; causal;
-    shields only the interval's sum from the external reward.
+    d_t is γ at the end of the superior's interval, 0 after ``terminated``, 1 elsewhere. Sums to A_k for λ = 0; causal.
+    Subordinates see the superior's reward at every step; only the sum over the interval is A_k.
     """
 
     reads_values = True
 
     def __call__(self, data: IntervalData) -> Tensor:
-        """The one-step advantage, step by step."""
+        """The terms of the one-step advantage at their steps."""
         check_same_shape(reward=data.reward, state_value=data.state_value, next_state_value=data.next_state_value)
         discount = torch.ones_like(data.reward).masked_fill(append_dims(data.is_boundary, data.reward), data.gamma)
         return data.reward + discount * ~data.terminated * data.next_state_value - data.state_value
@@ -85,23 +85,23 @@ class Telescoped(CreditRule):
 
 @dataclass(frozen=True)
 class Cosine(CreditRule):
-    """w cos(g, e_{t+1} - e_t): how far the subordinate moves the way its goal points (feudal RL; a baseline here).
+    """w cos(g, e_{t+1} - e_t): alignment of the change of the subordinate's encoding with its goal (a baseline).
 
     The shaped intrinsic reward of FeUdal Networks (https://arxiv.org/abs/1703.01161, Eq. 8) and of feudal graph
-    reinforcement learning (https://arxiv.org/abs/2304.05099), which the paper argues against. There the external reward
-    is added: ``local_reward=own`` and ``worker_external_reward=true`` do. e is the encoding of the subordinate by its
-    superior's goal actor, so that goals need as many numbers as node states have. Horizon one, and no learned
+    reinforcement learning (https://arxiv.org/abs/2304.05099), which the paper argues against. Both add the external
+    reward, as ``local_reward=own`` and ``worker_external_reward=true`` do here. e is the subordinate's encoding by its
+    superior's goal actor, so ``goal_dim`` must equal ``hidden_dim``. The horizon of one step, and PPO instead of the
     transition policy gradient, are ours.
 
     Args:
-        weight: w, beside an external reward of weight 1.
+        weight: w, relative to the external reward, whose weight is 1.
     """
 
     weight: float
     reads_encodings = True
 
     def __call__(self, data: IntervalData) -> Tensor:
-        """Cosine between goal and change; 0 where one of them is."""
+        """Weighted cosine between goal and change of encoding; 0 if either is zero."""
         assert data.goal is not None and data.encoding_change is not None  # reads_encodings
         check_same_shape(goal=data.goal, encoding_change=data.encoding_change)
         goal = data.goal.to(data.encoding_change.dtype)

@@ -1,4 +1,4 @@
-"""Numbers that show what each level is doing. Computed from a processed batch; nothing here changes training."""
+"""Logged diagnostics of each level, computed from a processed batch; they do not affect training."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from benchmarl_himpo.objectives.reward_scheme import LevelTargets, Trajectories
 def level_diagnostics(
     layout: HierarchyLayout, trajectories: Trajectories, targets: Sequence[LevelTargets]
 ) -> dict[str, float]:
-    """Describe every level over one trajectories.
+    """Compute the diagnostics of every level over one batch.
 
     Args:
         layout: sizes and clocks.
         trajectories: the batch and its values, batch shape ``[B, T]``.
-        targets: what each level trains on, workers first.
+        targets: training targets of each level, workers first.
 
     Returns:
         Floats by name. Per level ``l``: ``reward_mean_level_l`` and ``reward_std`` (per decision, return units),

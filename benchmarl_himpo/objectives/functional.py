@@ -1,11 +1,11 @@
 """Pure tensor functions behind HiMPPO: intervals, masked statistics, the clipped objective. Torch only.
 
 Dimension letters, here and in every docstring of the package: ``*B`` batch, ``B`` environments, ``T`` env steps of a
-batch, ``E`` recipients of a level (whoever acts on what it decides: the workers at level 0, otherwise the nodes one
-level down, which each receive a goal), ``N`` intervals, ``F`` features.
+batch, ``E`` recipients of a level (the workers at level 0, otherwise the nodes one level down, each of which receives a
+goal), ``N`` intervals, ``F`` features.
 
 Source: "Hierarchical Message-Passing Policies for Multi-Agent Reinforcement Learning", Marzi, Alippi, Cini
-(https://arxiv.org/abs/2507.23604), called "the paper". Where a docstring says "ours", the paper does not state it.
+(https://arxiv.org/abs/2507.23604), called "the paper". "Ours" marks choices that the paper does not state.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from torch import Tensor
 
 
 def is_recorded() -> bool:
-    """Whether a CUDA graph is being recorded: no number may be read back, and no shape may depend on one."""
+    """Whether a CUDA graph is being captured: no value may be read back, and no shape may depend on values."""
     return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
 
 
 def check_same_shape(**tensors: Tensor) -> None:
-    """Raise ValueError naming the tensors unless all shapes agree; a silent broadcast would mix environments."""
+    """Raise ValueError with the tensors' names unless all shapes agree; a silent broadcast would mix environments."""
     if len({tensor.shape for tensor in tensors.values()}) > 1:
         shapes = ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in tensors.items())
         raise ValueError(f"shapes must be equal, got {shapes}")
@@ -41,7 +41,7 @@ class Intervals:
 
     @cached_property
     def index(self) -> Tensor:
-        """Interval that each step belongs to, counted from 0 in every environment. Shape ``[B, T]``, long."""
+        """Index of the interval of each step, from 0 in every environment. Shape ``[B, T]``, long."""
         return self.is_start.long().cumsum(1) - 1
 
     @cached_property
@@ -56,15 +56,15 @@ class Intervals:
 
     @cached_property
     def length(self) -> Tensor:
-        """Steps inside this batch of the interval that holds each step (τ). Shape ``[B, T]``, long."""
+        """Number of steps inside this batch of the interval of each step (τ). Shape ``[B, T]``, long."""
         return self.to_steps(self.sum(torch.ones_like(self.index)))
 
     def sum(self, x: Tensor) -> Tensor:
-        """Sum over the steps of each interval. Shape ``[B, T, *F]`` to ``[B, N, *F]``; zero where an env has fewer."""
+        """Sum over the steps of each interval. Shape ``[B, T, *F]`` to ``[B, N, *F]``; padded with zeros."""
         return x.new_zeros(x.shape[0], self.n_intervals, *x.shape[2:]).scatter_add(1, self._index_for(x), x)
 
     def to_steps(self, x: Tensor) -> Tensor:
-        """Give every step what its interval holds. Shape ``[B, N, *F]`` to ``[B, T, *F]``."""
+        """Copy the value of each interval to its steps. Shape ``[B, N, *F]`` to ``[B, T, *F]``."""
         return x.gather(1, self._index_for(x))
 
     def draw_step(self) -> Tensor:
@@ -73,7 +73,7 @@ class Intervals:
         return self.sum_before(torch.ones_like(self.index)) == (self.to_steps(drawn) * self.length).long()
 
     def sum_before(self, x: Tensor) -> Tensor:
-        """Sum over the steps of the interval before each step. Shape ``[B, T, *F]`` to the same."""
+        """Sum over the earlier steps of the same interval. Shape ``[B, T, *F]`` to the same."""
         before = x.cumsum(1) - x
         at_start = torch.where(append_dims(self.is_start, x), before, torch.zeros_like(x))
         return before - self.to_steps(self.sum(at_start))
@@ -84,15 +84,15 @@ class Intervals:
 
 
 def append_dims(x: Tensor, like: Tensor) -> Tensor:
-    """Append singleton dimensions to ``x`` until it has as many as ``like``."""
+    """Append singleton dimensions to ``x`` until it has as many dimensions as ``like``."""
     return x.reshape(*x.shape, *[1] * (like.ndim - x.ndim))
 
 
 def interval_starts(is_decision: Tensor) -> Tensor:
-    """Where intervals start inside a batch: at every decision and at the first step.
+    """Mark the starts of intervals inside a batch: every decision and the first step.
 
-    An interval that began in an earlier batch starts again at the first step here, so that the level below still has
-    its intrinsic reward.
+    An interval that began in an earlier batch starts again at the first step, so that the level below still receives
+    intrinsic reward.
 
     Args:
         is_decision: steps at which the level decided. Shape ``[B, T]``, bool.
@@ -106,14 +106,14 @@ def interval_starts(is_decision: Tensor) -> Tensor:
 
 
 def remaining_value_target(value_target: Tensor, reward: Tensor, intervals: Intervals) -> Tensor:
-    """Value target of every step: what is left of the interval, plus what follows it.
+    """Value target of every step: the interval's target less the rewards of its earlier steps (ours).
 
         target_t = target_k - Σ_{t_k ≤ s < t} reward_s
 
-    Equal to ``value_target`` at interval starts. Lets a critic train on all rows (ours).
+    Equal to ``value_target`` at interval starts. With these targets a critic can train on all rows.
 
     Args:
-        value_target: target of the interval that holds each step. Shape ``[B, T, E, 1]``.
+        value_target: target of the interval that contains each step. Shape ``[B, T, E, 1]``.
         reward: reward of the level at each step. Shape ``[B, T, E, 1]``.
         intervals: the level's intervals.
 
@@ -153,7 +153,7 @@ def clipped_surrogate(log_weight: Tensor, advantage: Tensor, clip_epsilon: float
         clip_epsilon: ε, in (0, 1).
 
     Returns:
-        Gain per element and whether it was clipped (bool). Shape ``[*B, E, 1]`` each.
+        Objective per element, and whether the ratio was clipped (bool). Shape ``[*B, E, 1]`` each.
 
     Raises:
         ValueError: if shapes differ.
@@ -166,15 +166,15 @@ def clipped_surrogate(log_weight: Tensor, advantage: Tensor, clip_epsilon: float
 
 
 def explained_variance(value_target: Tensor, state_value: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Share of the target's variance that the value explains, 1 - Var(target - V) / Var(target).
+    """Explained variance of the critic, 1 - Var(target - V) / Var(target).
 
     Args:
         value_target: any shape.
         state_value: same shape.
-        mask: elements that count, same shape, bool; None takes all.
+        mask: elements to use, same shape, bool; None takes all.
 
     Returns:
-        A scalar; 0 where the target does not vary.
+        A scalar; 0 if the target is constant.
 
     Raises:
         ValueError: if shapes differ.

@@ -1,4 +1,4 @@
-"""Goals with a gradient: end-to-end communication on a slow clock, beside PPO of the upper levels or alone (ours)."""
+"""Differentiable goals: the workers' loss trains the goal actors end to end, in addition to PPO or alone (ours)."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ if TYPE_CHECKING:
 
 
 class GoalGradient:
-    """Lets the workers' loss train the goal actors of all levels above, through the goals that they sent (ours).
+    """Lets the workers' loss train the goal actors of all upper levels through the goals they sent (ours).
 
-    A goal is computed again where it was decided, from what its sender saw there and with the noise of its sample::
+    A goal is recomputed from the sender's input at its decision and with the noise of its sample::
 
         goal = goal_sent + weight * change + (1 - weight) * detach(change)
         change = (mu - mu_sent) + (sigma - sigma_sent) * noise
 
-    so that it is what was sent until a parameter changes, and PPO's ratio of the workers starts at 1. A goal that its
-    sender had received is computed again too, from the top down: the gradient climbs, times the weight per level. Where
-    a goal was decided before the batch began it is data, as everywhere without this class.
+    so the recomputed goal equals the sent one until a parameter changes, and the workers' PPO ratio starts at 1. The
+    goal that a sender had received is recomputed too, from the top down, so the gradient reaches all levels, multiplied
+    by the weight at each one. Goals decided before the batch began are constants.
 
-    :meth:`remember` writes what the loss needs beside every step of a batch, :meth:`__call__` reads it.
+    :meth:`remember` writes the necessary inputs into every step of a batch; :meth:`__call__` reads them.
 
     Args:
-        policy: the policy that collects.
-        goal: its space of goals.
-        weight: share of the workers' gradient that goes on through goals, in (0, 1].
+        policy: the collection policy.
+        goal: the policy's goal space.
+        weight: factor of the workers' gradient with respect to goals, in (0, 1].
 
     Raises:
-        ValueError: if the weight is out of range, there is one level, or goals are not received or cannot be
-            differentiated.
+        ValueError: if the weight is out of range, there is only one level, goals are not received, or the goal space is
+            not differentiable.
     """
 
     def __init__(self, policy: HierarchicalPolicy, goal: GoalSpace, weight: float) -> None:
         if not 0 < weight <= 1:
             raise ValueError(f"goal_gradient={weight} must be above 0 and at most 1, or 0 for none")
         if policy.hierarchy.layout.top == 0:
-            raise ValueError(f"goal_gradient={weight} needs goals, and there is one level: set goal_gradient=0")
+            raise ValueError(f"goal_gradient={weight} needs goals, but there is only one level: set goal_gradient=0")
         if not policy.hierarchy.send_goals:
             raise ValueError(f"goal_gradient={weight} needs goals that are received: set send_goals=true")
         if not goal.is_differentiable:
@@ -71,7 +71,7 @@ class GoalGradient:
 
     @torch.no_grad()
     def remember(self, batch: TensorDictBase) -> None:
-        """Write beside every step what the senders of its goals saw and decided.
+        """Write into every step the inputs and the distribution parameters of the senders of its goals.
 
         Args:
             batch: collected data, before the first update. Shape ``[B, T]``.
@@ -89,14 +89,14 @@ class GoalGradient:
             batch.set(self._known(level), (decided >= 0)[..., None])
 
     def __call__(self, rows: TensorDictBase, params: Sequence[TensorDictParams]) -> TensorDictBase:
-        """Compute the goals of a minibatch again.
+        """Recompute the goals of a minibatch.
 
         Args:
             rows: steps of a batch. Shape ``[n_rows]``.
             params: parameters of every level's actor, workers first.
 
         Returns:
-            The same steps with these goals, for the workers' actor.
+            The same steps with differentiable goals, for the workers' actor.
         """
         keys, goals = self.policy.hierarchy.keys, rows.copy()
         for level in reversed(self.levels):
@@ -113,21 +113,21 @@ class GoalGradient:
         return goals
 
     def _read(self, level: int) -> list[NestedKey]:
-        """What a goal actor reads beside the goal that it received, which stands beside every step already."""
+        """Inputs of a goal actor except the goal that it received, which every step has already."""
         hierarchy = self.policy.hierarchy
         received = [hierarchy.keys[level + 1].action] if level < hierarchy.layout.top else []
         return [key for key in hierarchy.keys_read(level) if key not in received]
 
     def _seen(self, level: int) -> tuple[str, str]:
-        """Where a step has what was seen when its goal was decided."""
+        """Key of the sender's inputs when the goal of a step was decided."""
         return (self.policy.hierarchy.keys.root, f"decision_{level}")
 
     def _sent(self, level: int) -> tuple[str, str]:
-        """Where a step has the parameters of the distribution that its goal was drawn from."""
+        """Key of the parameters of the distribution from which the goal of a step was drawn."""
         return (self.policy.hierarchy.keys.root, f"goal_parameters_{level}")
 
     def _known(self, level: int) -> tuple[str, str]:
-        """Where a step says whether its goal was decided in the same batch."""
+        """Key of the flag whether the goal of a step was decided in the same batch."""
         return (self.policy.hierarchy.keys.root, f"goal_known_{level}")
 
 

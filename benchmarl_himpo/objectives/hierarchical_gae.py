@@ -1,4 +1,4 @@
-"""Advantages and value targets of every level of a hierarchy, as a module that is called on a collected batch."""
+"""Advantages and value targets of all levels, as a module that is called on a collected batch."""
 
 from __future__ import annotations
 
@@ -23,25 +23,26 @@ if TYPE_CHECKING:
 class HierarchicalGAE(TensorDictModuleBase):
     """Generalised advantage estimation at every level, with the credit rule between the levels (paper: Eq. 5).
 
-    The place of TorchRL's ``GAE`` for a hierarchy: call it, without gradient, on what was collected before the batch is
-    flattened and shuffled, once per iteration. Rewards are those of :class:`RewardScheme`, intervals and bootstraps
-    those of :func:`~benchmarl_himpo.objectives.interval_advantage.interval_advantage`.
+    Replaces TorchRL's ``GAE`` for a hierarchy: call the module, without gradient, once per iteration on the collected
+    batch, before the batch is flattened and shuffled. :class:`RewardScheme` defines the rewards, and
+    :func:`~benchmarl_himpo.objectives.interval_advantage.interval_advantage` the intervals and bootstraps.
 
     Args:
-        policy: the policy that collects; decides once more where the batch or a truncation cuts an interval.
+        policy: the collection policy; also decides on the next observation where the batch or a truncation cuts an
+            interval.
         critics: value networks, workers first.
-        scheme: rewards of the levels, with their credit rule, discounts and λ.
-        goal_gradient: that of the loss, which needs to know how goals were decided; None where goals are data.
-        norms: scales of what each level learns, workers first; None: return units.
+        scheme: rewards of the levels, with credit rule, discounts and λ.
+        goal_gradient: the loss's :class:`GoalGradient`, whose inputs are written here; None for constant goals.
+        norms: normalisation of each level's training targets, workers first; None: return units.
 
     Shapes:
-        - input: collected data of batch shape ``[B, T]``, time last, unbroken in time but for resets
+        - input: collected data of batch shape ``[B, T]``, time last, contiguous in time except for resets
         - output: the same, with ``advantage``, ``value_target``, ``actor_mask`` and ``critic_mask`` of every level
-          where ``policy.hierarchy.keys`` says, ``[B, T, E, 1]`` each, detached
+          under ``policy.hierarchy.keys``, ``[B, T, E, 1]`` each, detached
 
     Raises:
-        ValueError: if there is not one critic, and one of ``norms``, per level, the scheme is that of another layout,
-            or goals have another size than the encodings that the credit rule compares them with.
+        ValueError: if the number of critics or of ``norms`` is not the number of levels, the scheme has another layout,
+            or the size of goals is not that of the encodings that the credit rule compares them with.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class HierarchicalGAE(TensorDictModuleBase):
         self.scheme = scheme
         self.goal_gradient = goal_gradient
         if scheme.layout != hierarchy.layout:
-            raise ValueError(f"the scheme is that of {scheme.layout}, the policy has {hierarchy.layout}")
+            raise ValueError(f"the scheme has the layout {scheme.layout}, but the policy has {hierarchy.layout}")
         if len(critics) != hierarchy.layout.n_levels:
             raise ValueError(f"needs one critic per level, got {len(critics)} for {hierarchy.layout.n_levels} levels")
         if len(self.norms) != hierarchy.layout.n_levels:
@@ -76,7 +77,7 @@ class HierarchicalGAE(TensorDictModuleBase):
 
     @torch.no_grad()
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """Write what every level trains on.
+        """Write the training targets of every level.
 
         Args:
             tensordict: collected data. Shape ``[B, T]``.
@@ -93,14 +94,14 @@ class HierarchicalGAE(TensorDictModuleBase):
     def targets(
         self, tensordict: TensorDictBase, update_norms: bool = False
     ) -> tuple[Trajectories, list[LevelTargets]]:
-        """What a batch says, and what every level trains on; writes nothing.
+        """Compute the training targets of every level without writing them.
 
         Args:
             tensordict: collected data. Shape ``[B, T]``.
-            update_norms: whether the running statistics of the levels take the batch in.
+            update_norms: whether to update the running statistics of the levels with the batch.
 
         Returns:
-            The batch and its values, and the targets, workers first; values in return units.
+            The trajectories with their values, and the targets, workers first; both in return units.
 
         Raises:
             FloatingPointError: if a value or an advantage is NaN or infinite, with its level.
@@ -123,7 +124,7 @@ class HierarchicalGAE(TensorDictModuleBase):
         return trajectories, targets
 
     def write(self, tensordict: TensorDictBase, targets: Sequence[LevelTargets]) -> TensorDictBase:
-        """Write targets into the batch that they were computed from, and give it back."""
+        """Write the targets into the batch from which they were computed, and return the batch."""
         for level, target in enumerate(targets):
             keys, norm = self.policy.hierarchy.keys[level], self.norms[level]
             tensordict.set(keys.advantage, norm.scale_advantage(target.advantage))
@@ -145,7 +146,7 @@ class HierarchicalGAE(TensorDictModuleBase):
 
 
 def _check_goals_are_encodings(policy: HierarchicalPolicy, rule: str) -> None:
-    """Refuse goals that cannot point in the space of the subordinates' encodings."""
+    """Check that goals have the size of the subordinates' encodings."""
     for actor in policy.actors[1:]:
         network = actor[0]
         if network.goal_dim != network.hidden_dim:

@@ -34,7 +34,7 @@ FIXED_OPTIONS: dict[str, Any] = {
     "clip_value": None,
     "log_explained_variance": False,
 }
-"""Options of TorchRL's PPO losses that cannot be chosen here, each with the value that says what is computed."""
+"""Options of TorchRL's PPO losses that are fixed here, each with its value."""
 _COEFFICIENTS = ("entropy_coef", "critic_coef")  # TorchRL keeps them under names with one f more
 _LEVEL_OPTIONS = (
     "objective_coef",
@@ -47,7 +47,7 @@ _LEVEL_OPTIONS = (
 
 
 class _NothingIgnored:
-    """Refuses what a loss of TorchRL lets a user set and what would have no effect on the losses of this module."""
+    """Rejects options of TorchRL's losses that would have no effect on the losses of this module."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         owner = type(self).__name__
@@ -60,11 +60,11 @@ class _NothingIgnored:
         super().__setattr__(name, value)
 
     def make_value_estimator(self, value_type: Any = None, **hyperparams: Any) -> NoReturn:
-        """Refuse: advantages and value targets of a level depend on all levels, and are computed before the loss.
+        """Not supported: advantages and value targets of a level depend on all levels and are computed beforehand.
 
         Args:
-            value_type: of no use.
-            **hyperparams: of no use.
+            value_type: unused.
+            **hyperparams: unused.
 
         Raises:
             NotImplementedError: always.
@@ -79,27 +79,27 @@ class _NothingIgnored:
 
 
 class LevelPPOLoss(_NothingIgnored, ClipPPOLoss):
-    """TorchRL's clipped PPO loss for one level, over the elements that a mask keeps.
+    """TorchRL's clipped PPO loss for one level, over the unmasked elements.
 
-    Where the level's data stand is told by ``set_keys`` and ``tensor_keys``, as in TorchRL. ``in_keys`` are the entries
-    that must be there; the two masks are read too where they are there.
+    ``set_keys`` and ``tensor_keys`` define the keys of the level's data, as in TorchRL. ``in_keys`` are the required
+    entries; the two masks are optional.
 
     Args:
         actor: policy of the level, with ``get_dist``.
         critic: value network of the level.
-        keys: where the level's data stand in the TensorDict at first.
+        keys: initial keys of the level's data.
         clip_epsilon: PPO's clip, in (0, 1).
         entropy_coef: weight of the entropy bonus.
         critic_coef: weight of the critic loss.
         loss_critic_type: ``"l1"``, ``"l2"`` or ``"smooth_l1"``.
         objective_coef: weight of the clipped surrogate, in [0, 1].
-        listening_coef: weight of :meth:`listening`, which is maximised, at least 0; 0 leaves it out.
-        received_goal: where the goals stand that the level follows; None: it follows none, and so does not listen.
+        listening_coef: weight of :meth:`listening`, which is maximised, at least 0; with 0 it is not computed.
+        received_goal: key of the goals that the level receives; None for a level without goals, which has no listening.
 
     Raises:
         ValueError: if an option of :data:`FIXED_OPTIONS` is set to another value, a weight is out of range, or
             ``set_keys`` is given an unknown name.
-        NotImplementedError: if a value estimator is asked for.
+        NotImplementedError: if a value estimator is requested.
     """
 
     @dataclass
@@ -166,17 +166,17 @@ class LevelPPOLoss(_NothingIgnored, ClipPPOLoss):
 
     @property
     def functional(self) -> bool:
-        """Whether a call swaps the parameters into the networks: in copies of a loss, whose networks hold others."""
+        """Whether a call swaps parameters into the networks: in copies, whose networks hold other parameters."""
         return next(self.actor_network.parameters(), None) is not next(self.actor_network_params.parameters(), None)
 
     @property
     def in_keys(self) -> list[NestedKey]:
-        """Entries that must be there, without the masks."""
+        """Required entries, without the masks."""
         return list(dict.fromkeys([*self._actor_keys, *self._critic_keys]))
 
     @property
     def mask_keys(self) -> list[NestedKey]:
-        """Entries of the masks, which may be there."""
+        """Entries of the optional masks."""
         return [self.tensor_keys.actor_mask, self.tensor_keys.critic_mask]
 
     @property
@@ -195,11 +195,11 @@ class LevelPPOLoss(_NothingIgnored, ClipPPOLoss):
         Args:
             tensordict: rows of the batch. Shape ``[n_rows]`` or ``[]``, with the level's keys ``[n_rows, E, 1]`` and,
                 optionally, its two masks ``[n_rows, E, 1]``.
-            actor_rows: the same rows as the actor is to see them; None: as they are.
+            actor_rows: the same rows with other inputs for the actor, such as differentiable goals; None: the same.
 
         Returns:
             Scalars ``loss_objective``, ``loss_entropy``, ``loss_critic``, and the detached ``entropy``, ``kl_approx``,
-            ``clip_fraction`` and, of a level that listens, ``listening``. All are zero where no row trains.
+            ``clip_fraction`` and, for ``listening_coef`` above 0, ``listening``. All are zero if no row trains.
 
         Raises:
             KeyError: if an entry of ``in_keys`` is missing.
@@ -219,15 +219,15 @@ class LevelPPOLoss(_NothingIgnored, ClipPPOLoss):
     def _select_rows(
         self, tensordict: TensorDictBase, keys: list[NestedKey], mask_key: NestedKey
     ) -> tuple[TensorDictBase, Tensor | None]:
-        """Rows in which at least one edge trains, and the mask of their edges; all rows where there is no mask.
+        """Rows in which at least one element trains, and the mask of their elements.
 
-        All rows too where their number may not depend on data: :func:`is_recorded`.
+        All rows without a mask, or if their number may not depend on data (:func:`is_recorded`).
         """
         missing = [key for key in keys if key not in tensordict.keys(True)]
         if missing:
             raise KeyError(
                 f"{type(self).__name__} reads {', '.join(map(str, missing))}, which the tensordict does not have: "
-                "write what is missing, or name another entry with set_keys"
+                "write these entries, or name others with set_keys"
             )
         read = tensordict.select(*keys)
         mask = tensordict.get(mask_key, None)
@@ -243,7 +243,7 @@ class LevelPPOLoss(_NothingIgnored, ClipPPOLoss):
             return {}
         advantage = rows.get(self.tensor_keys.advantage)
         log_weight, dist, kl_approx = log_weight_of(self, rows, advantage.shape[:-1])
-        if mask is not None:  # where nothing trains a ratio may overflow
+        if mask is not None:  # a masked ratio may overflow
             log_weight = torch.where(mask, log_weight, 0)
         gain, is_clipped = clipped_surrogate(log_weight, advantage, self.clip_epsilon)
         entropy = self._entropy_of(dist, advantage.shape[:-1])
@@ -262,16 +262,16 @@ class LevelPPOLoss(_NothingIgnored, ClipPPOLoss):
         }
 
     def listening(self, rows: TensorDictBase, log_weight: Tensor) -> Tensor:
-        """How much the actions depend on the goals received: E_a max(0, 1 - pi(a | o, 0) / pi(a | o, g)), one sample.
+        """Dependence of the actions on the received goals: E_a max(0, 1 - pi(a | o, 0) / pi(a | o, g)), one sample.
 
-        Its mean over actions of pi(. | o, g) is the total variation distance between the policy that receives the goal
-        and the same policy with zeros in its place, in [0, 1]: the positive listening of Eccles et al., 2019
-        (https://arxiv.org/abs/1912.05676), which takes the L1 distance of discrete actions. The sample, which serves
-        continuous actions too, and zeros for no goal are ours.
+        The mean over actions of pi(. | o, g) is the total variation distance, in [0, 1], between the policy that
+        receives the goal and the same policy that receives zeros. This is the positive listening of Eccles et al., 2019
+        (https://arxiv.org/abs/1912.05676), who take the L1 distance for discrete actions. The estimate from one sample,
+        which also works for continuous actions, and zeros as absent goal are ours.
 
         Args:
             rows: rows that train. Shape ``[n_rows]``.
-            log_weight: log-probability of their actions less that at collection. Shape ``[n_rows, E, 1]``.
+            log_weight: log-ratio of the actions' probabilities, now to collection. Shape ``[n_rows, E, 1]``.
 
         Returns:
             Shape ``[n_rows, E, 1]``.
@@ -301,7 +301,7 @@ class LevelPPOLoss(_NothingIgnored, ClipPPOLoss):
 
 
 def _zero_of(params: TensorDictParams) -> Tensor:
-    """A zero that depends on the parameters, so that a minibatch in which nothing trains still has a gradient."""
+    """A zero that depends on the parameters, so that a minibatch without training rows has a gradient (of zero)."""
     return 0 * next(iter(params.values(True, True))).sum()
 
 
@@ -310,7 +310,7 @@ _LOSSES = ("loss_objective", "loss_critic", "loss_entropy")
 
 
 def entry_of_level(name: str, level: int) -> str:
-    """Name what a level's loss returns among the entries of the whole loss, where only what is optimised is ``loss_*``.
+    """Key of a level's output in the output of the whole loss, where only optimised entries are named ``loss_*``.
 
     Args:
         name: name of the level's entry, such as ``"entropy"`` or ``"loss_critic"``.
@@ -324,10 +324,10 @@ def entry_of_level(name: str, level: int) -> str:
 
 
 class HimppoLoss(_NothingIgnored, LossModule):
-    """One :class:`LevelPPOLoss` per level, summed. Rewards are data, and so are goals without ``goal_gradient``.
+    """Sum of one :class:`LevelPPOLoss` per level. No gradient flows between levels, except with ``goal_gradient``.
 
     ``tensor_keys`` holds lists, one key per level, workers first, and ``set_keys`` takes such lists. ``in_keys`` are
-    the entries that must be there; the masks of every level, ``mask_keys``, are read too where they are there.
+    the required entries; the masks of every level, ``mask_keys``, are optional.
 
     Args:
         policy: the policy, with one actor per level.
@@ -337,9 +337,9 @@ class HimppoLoss(_NothingIgnored, LossModule):
         critic_coef: weight of the critic loss.
         loss_critic_type: ``"l1"``, ``"l2"`` or ``"smooth_l1"``.
         objective_coef: weight of the clipped surrogate, in [0, 1], one number or one per level, workers first.
-        goal_gradient: lets the workers' surrogate train the levels above; None: no gradient crosses levels.
-        listening_coef: weight of what goals change of the actions of the level below, 0 for none.
-        norms: running statistics of the module that computes value targets, kept with the parameters.
+        goal_gradient: lets the workers' surrogate train the levels above; None: no gradient between levels.
+        listening_coef: weight of the dependence of actions on received goals, :meth:`LevelPPOLoss.listening`; 0: none.
+        norms: running statistics of :class:`HierarchicalGAE`, saved with the loss's parameters.
 
     Attributes:
         trains: whether the losses of each level have a gradient, workers first.
@@ -347,8 +347,8 @@ class HimppoLoss(_NothingIgnored, LossModule):
     Raises:
         ValueError: if there is not one critic or entropy weight per level, or an option of :data:`FIXED_OPTIONS` is set
             to another value.
-        AttributeError: if an option of the levels is set here; each of ``level_losses`` has its own.
-        NotImplementedError: if a value estimator is asked for.
+        AttributeError: if an option of a level is set here instead of in ``level_losses``.
+        NotImplementedError: if a value estimator is requested.
     """
 
     @dataclass(frozen=True)
@@ -405,35 +405,35 @@ class HimppoLoss(_NothingIgnored, LossModule):
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _LEVEL_OPTIONS:
-            raise AttributeError(f"HimppoLoss has no {name}: set that of each of its level_losses")
+            raise AttributeError(f"HimppoLoss has no {name}: set {name} of each of its level_losses")
         super().__setattr__(name, value)
 
     @property
     def in_keys(self) -> list[NestedKey]:
-        """Entries that must be there, of all levels, without the masks."""
+        """Required entries of all levels, without the masks."""
         of_goals = [] if self.goal_gradient is None else self.goal_gradient.keys
         return list(dict.fromkeys([*(key for level_loss in self._levels for key in level_loss.in_keys), *of_goals]))
 
     @property
     def mask_keys(self) -> list[NestedKey]:
-        """Entries of the masks of all levels, which may be there."""
+        """Entries of the optional masks of all levels."""
         return [key for level_loss in self._levels for key in level_loss.mask_keys]
 
     @property
     def tensor_keys(self) -> _AcceptedKeys:
-        """Where the levels' data stand: for each name a list, one key per level, workers first."""
+        """Keys of the levels' data: for each name a list, one key per level, workers first."""
         names = [accepted.name for accepted in fields(self._AcceptedKeys)]
         return self._AcceptedKeys(**{name: [getattr(x.tensor_keys, name) for x in self._levels] for name in names})
 
     def set_keys(self, **kwargs: NestedKey | list[NestedKey]) -> None:
-        """Tell where the levels' data stand.
+        """Set the keys of the levels' data.
 
         Args:
-            **kwargs: for each name of ``tensor_keys`` a list, one key per level, workers first; a single key is that
-                of every level.
+            **kwargs: for each name of ``tensor_keys`` a list, one key per level, workers first, or a single key for
+                all levels.
 
         Raises:
-            ValueError: if a name is unknown or a list has not one key per level; nothing is set then.
+            ValueError: if a name is unknown or a list has not one key per level; no key is changed then.
         """
         n_levels = len(self._levels)
         names = [accepted.name for accepted in fields(self._AcceptedKeys)]
@@ -448,7 +448,7 @@ class HimppoLoss(_NothingIgnored, LossModule):
             )
 
     def reset_parameters_recursive(self) -> None:
-        """Draw the parameters of every level anew."""
+        """Re-initialise the parameters of every level."""
         for level_loss in self._levels:
             level_loss.reset_parameters_recursive()
 
@@ -457,7 +457,7 @@ class HimppoLoss(_NothingIgnored, LossModule):
         return cast("list[LevelPPOLoss]", list(self.level_losses))
 
     def _see_goals(self, tensordict: TensorDictBase) -> TensorDictBase | None:
-        """The rows with goals that the workers' loss can differentiate; None: as they are."""
+        """The rows with differentiable goals; None without ``goal_gradient``."""
         if self.goal_gradient is None:
             return None
         rows = tensordict if tensordict.ndim else tensordict.unsqueeze(0)
@@ -479,9 +479,9 @@ class HimppoLoss(_NothingIgnored, LossModule):
             tensordict: a minibatch with the keys of every level. Shape ``[n_rows]`` or ``[]``.
 
         Returns:
-            Scalars ``loss_objective``, ``loss_critic`` and ``loss_entropy`` (sums over levels) and, detached, every
-            entry of every level under the name that :func:`entry_of_level` gives, such as ``entropy_level_0`` and
-            ``critic_loss_level_0``. The sum of what begins with ``loss_`` is what is optimised.
+            Scalars ``loss_objective``, ``loss_critic`` and ``loss_entropy`` (sums over levels), whose sum is optimised,
+            and, detached, every entry of every level under the name that :func:`entry_of_level` gives, such as
+            ``entropy_level_0`` and ``critic_loss_level_0``.
 
         Raises:
             KeyError: if an entry of ``in_keys`` is missing.

@@ -32,8 +32,8 @@ def interval_advantage(
 
     Args:
         reward: reward of the level at each step. Shape ``[B, T, E, 1]``.
-        state_value: V at each step; read at interval starts only. Shape ``[B, T, E, 1]``.
-        next_state_value: V one step later; read at interval ends only. Shape ``[B, T, E, 1]``.
+        state_value: V at each step; only values at interval starts are used. Shape ``[B, T, E, 1]``.
+        next_state_value: V one step later; only values at interval ends are used. Shape ``[B, T, E, 1]``.
         done: end of a trajectory after this step. Shape ``[B, T, E, 1]``, bool.
         terminated: true end of the episode after this step. Shape ``[B, T, E, 1]``, bool.
         is_boundary: the level's clock ends the interval after this step. Shape ``[B, T]``, bool.
@@ -42,7 +42,7 @@ def interval_advantage(
         lmbda: GAE λ of the level.
 
     Returns:
-        Advantage and value target of the interval that holds each step. Shape ``[B, T, E, 1]`` each.
+        Advantage and value target of the interval that contains each step. Shape ``[B, T, E, 1]`` each.
 
     Raises:
         ValueError: if shapes differ.
@@ -51,7 +51,7 @@ def interval_advantage(
         reward=reward, state_value=state_value, next_state_value=next_state_value, done=done, terminated=terminated
     )
     is_start, is_end = (append_dims(flag, reward) for flag in (intervals.is_start, intervals.is_end))
-    # The estimator discounts every bootstrap by gamma; what a cut one lacks is added to the reward.
+    # The estimator discounts every bootstrap by gamma; for cut intervals the difference is added to the reward.
     is_cut = is_end & ~append_dims(is_boundary, reward) & ~terminated
     reward = reward + torch.where(is_cut, (1 - gamma) * next_state_value, torch.zeros_like(reward))
     at_start = intervals.sum(torch.where(is_start, state_value, torch.zeros_like(reward)))

@@ -1,4 +1,4 @@
-"""Running statistics that put what a level learns on a scale of its own (ours)."""
+"""Running statistics that normalise the rewards and values of each level (ours)."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from torch import Tensor, nn
 from benchmarl_himpo.objectives.reward_scheme import LevelTargets
 
 MIN_VARIANCE = 1e-8
-"""Smallest variance that is divided by, so that what hardly varies stays finite."""
+"""Lower bound of the variance in a division, so that nearly constant quantities stay finite."""
 
 
 class RunningNorm(nn.Module):
     """Exponential moving mean and standard deviation of a quantity, with the methods of TorchRL's value norms.
 
-    Both are debiased, as in PopArt (https://arxiv.org/abs/1809.04474) without its change of the output layer. Before
-    the first update nothing is changed. The statistics are buffers, so that checkpoints hold them.
+    Both are debiased, as in PopArt (https://arxiv.org/abs/1809.04474), but without its correction of the output layer.
+    Before the first update, values are unchanged. The statistics are buffers, so checkpoints include them.
 
     Args:
         decay: weight of the past at each update, in [0, 1).
@@ -38,7 +38,7 @@ class RunningNorm(nn.Module):
 
     @torch.no_grad()
     def update(self, x: Tensor) -> None:
-        """Take values in, of any shape; none at all change nothing."""
+        """Update the statistics with values of any shape; an empty tensor changes nothing."""
         if x.numel() == 0:
             return
         for past, now in ((self.mean, x.mean()), (self.mean_square, x.square().mean()), (self.weight, 1.0)):
@@ -56,19 +56,19 @@ class RunningNorm(nn.Module):
         return torch.where(self.weight > 0, variance.clamp(min=MIN_VARIANCE).sqrt(), 1.0)
 
     def normalize(self, x: Tensor) -> Tensor:
-        """To mean 0 and standard deviation 1."""
+        """Scale to mean 0 and standard deviation 1."""
         return (x - self.location) / self.deviation
 
     def denormalize(self, x: Tensor) -> Tensor:
-        """Back to the quantity's own scale."""
+        """Scale back to the units of the quantity."""
         return self.location + self.deviation * x
 
 
 class LevelNorm(nn.Module):
-    """The scale of what one level learns. What it hands down, and what others read of it, stays in return units.
+    """Normalisation of the training targets of one level. Intrinsic rewards and values read elsewhere are unscaled.
 
-    Dividing a level's rewards by their deviation divides its values and advantages by the same number, which is done
-    here, so that an external reward and one from above are added in the same unit.
+    Dividing rewards by their deviation is equivalent to dividing values and advantages by it. The latter is done here,
+    so that external and intrinsic reward are added in the same unit.
 
     Args:
         reward: whether rewards are divided by their standard deviation per decision.
@@ -82,22 +82,22 @@ class LevelNorm(nn.Module):
         self.value = RunningNorm(decay) if value else None
 
     def update(self, target: LevelTargets) -> None:
-        """Take in what the level trains on, in return units."""
+        """Update the statistics with the level's targets, in return units."""
         if self.reward is not None:
             self.reward.update(target.intervals.to_steps(target.intervals.sum(target.reward))[target.actor_mask])
         if self.value is not None:
             self.value.update(target.value_target[target.critic_mask])
 
     def scale_advantage(self, advantage: Tensor) -> Tensor:
-        """An advantage in return units, for the actor."""
+        """Normalise an advantage, given in return units, for the actor."""
         return advantage if self.reward is None else advantage / self.reward.deviation
 
     def scale_value(self, value: Tensor) -> Tensor:
-        """A value in return units, for the critic."""
+        """Normalise a value, given in return units, for the critic."""
         return self.scale_advantage(value) if self.value is None else self.value.normalize(value)
 
     def read_value(self, value: Tensor) -> Tensor:
-        """What the critic says, in return units."""
+        """Convert a critic's output to return units."""
         if self.value is not None:
             return self.value.denormalize(value)
         return value if self.reward is None else value * self.reward.deviation

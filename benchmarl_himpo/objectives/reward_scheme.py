@@ -1,10 +1,10 @@
-"""From the external reward to reward, advantage and value target of every level (paper: Eq. 5).
+"""Computes reward, advantage and value target of every level from the external reward (paper: Eq. 5).
 
     manager       r²_k    = Σ_{t ∈ I_k} (1/n) Σ_i r_{i,t}
     sub-manager   r¹_e,k  = Σ_{t ∈ I_k} local_e(t) + share of A²(k')
     worker        r⁰_w,t  = share of A¹_e(k)
 
-One loop from the top down serves any depth; at depth 1 the workers keep the external reward (flat PPO).
+One loop from the top down handles any depth; at depth 1 the workers receive the external reward (flat PPO).
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ CRITIC_ROWS: tuple[str, ...] = get_args(CriticRows)
 
 @dataclass(frozen=True)
 class Trajectories:
-    """What a batch says about the environment, and each level's values."""
+    """Rewards, flags and graph of a collected batch, and the values of each level."""
 
-    reward: Tensor  # [B, T, n_agents, 1] external reward, 0 for the dead
-    done: Tensor  # [B, T, n_agents, 1] bool, the worker's own end, its death or the team's end
+    reward: Tensor  # [B, T, n_agents, 1] external reward, 0 for dead agents
+    done: Tensor  # [B, T, n_agents, 1] bool, end of the worker's episode: its own flag, its death or the team's end
     terminated: Tensor  # [B, T, n_agents, 1] bool
     team_done: Tensor  # [B, T] bool, the whole environment
     team_terminated: Tensor  # [B, T] bool
@@ -51,10 +51,10 @@ class Trajectories:
 
 @dataclass(frozen=True)
 class LevelTargets:
-    """What one level trains on; ``E`` counts whoever acts on what the level decides."""
+    """Training targets of one level; ``E`` is the number of its recipients."""
 
     reward: Tensor  # [B, T, E, 1] reward of each step
-    advantage: Tensor  # [B, T, E, 1] advantage of the interval that holds the step
+    advantage: Tensor  # [B, T, E, 1] advantage of the interval that contains the step
     value_target: Tensor  # [B, T, E, 1]
     actor_mask: Tensor  # [B, T, E, 1] bool
     critic_mask: Tensor  # [B, T, E, 1] bool
@@ -63,24 +63,24 @@ class LevelTargets:
 
 @dataclass(frozen=True)
 class RewardScheme:
-    """The rewards of a hierarchy.
+    """The reward scheme of a hierarchy.
 
     Args:
         layout: sizes and clocks.
-        credit: how the advantage of an interval becomes the intrinsic reward of the level below; applied wherever a
-            level has a superior.
-        local_reward: what a sub-manager receives for a subordinate beside its intrinsic reward: ``"cluster"``, the
-            mean external reward of all live workers below the sub-manager; ``"own"``, of the live workers below the
-            subordinate (at level 1 the worker itself); ``"none"``, nothing (the paper's NL). The formula is ours.
-        worker_external_reward: give workers the external reward on top (the paper's FL).
+        credit: credit rule, which distributes the advantage of an interval as intrinsic reward to the level below;
+            applied at every level with a superior.
+        local_reward: external reward of a sub-manager for a subordinate, in addition to the intrinsic reward:
+            ``"cluster"``, the mean over all live workers below the sub-manager; ``"own"``, over the live workers below
+            the subordinate (at level 1 the worker itself); ``"none"`` (the paper's NL). The formula is ours.
+        worker_external_reward: whether workers also receive the external reward (the paper's FL).
         gamma: discount per decision of each level, workers first.
         lmbda: GAE λ of each level, workers first (paper: 0.95 for workers, 0 above).
-        critic_rows: rows that upper critics train on: ``"decisions"``; ``"sampled"``, one row of each interval drawn
-            anew for every batch; or ``"all"`` (ours).
+        critic_rows: rows that upper critics train on: ``"decisions"``; ``"sampled"``, one random row of each interval;
+            or ``"all"`` (ours).
 
     Raises:
-        ValueError: if an option is unknown, a list has the wrong length, or the credit rule meets options that break
-            it.
+        ValueError: if an option is unknown, a list has the wrong length, or the credit rule is incompatible with
+            ``critic_rows`` or ``lmbda``.
     """
 
     layout: HierarchyLayout
@@ -92,35 +92,35 @@ class RewardScheme:
     critic_rows: CriticRows
 
     def __post_init__(self) -> None:
-        """Refuse schemes that are not defined."""
+        """Check the options against each other."""
         for name, known in (("local_reward", LOCAL_REWARDS), ("critic_rows", CRITIC_ROWS)):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name}={getattr(self, name)!r} is unknown: choose one of {', '.join(known)}")
         for name, values in (("gamma", self.gamma), ("lmbda", self.lmbda)):
             if len(values) != self.layout.n_levels:
                 raise ValueError(
-                    f"{name}={list(values)} must have one entry per level, workers first: give it "
-                    f"{self.layout.n_levels}"
+                    f"{name}={list(values)} must have one entry per level, workers first: give "
+                    f"{self.layout.n_levels} entries"
                 )
             if any(not 0 <= value <= 1 for value in values):
                 raise ValueError(f"{name}={list(values)} must lie in [0, 1]")
         if self.credit.reads_values and self.layout.n_levels > 1:
             rule = type(self.credit).__name__.lower()
             if self.critic_rows == "decisions":
-                raise ValueError(f"credit={rule} reads the value of every row: set critic_rows=sampled or all")
+                raise ValueError(f"credit={rule} reads the value at every step: set critic_rows=sampled or all")
             if any(self.lmbda[1:]):
                 raise ValueError(
-                    f"credit={rule} spreads the one-step advantage: set lmbda to 0 above the workers, got "
+                    f"credit={rule} distributes the one-step advantage: set lmbda to 0 above the workers, got "
                     f"lmbda={list(self.lmbda)}"
                 )
 
     @property
     def edge_values(self) -> list[int]:
-        """Upper levels whose reward differs between the subordinates of one node, so that their value must too."""
+        """Upper levels with one value per subordinate, because the reward differs between subordinates of a node."""
         return list(range(1, self.layout.top)) if self.local_reward == "own" else []
 
     def __call__(self, trajectories: Trajectories) -> list[LevelTargets]:
-        """Compute what every level trains on, from the top down.
+        """Compute the training targets of every level, from the top down.
 
         Args:
             trajectories: the batch and its values.
@@ -129,7 +129,7 @@ class RewardScheme:
             The targets of every level, workers first.
         """
         targets: list[LevelTargets] = []
-        intrinsic: Tensor | None = None  # reward from above of each node of the level, [B, T, nodes, 1]
+        intrinsic: Tensor | None = None  # of each node of the level, [B, T, nodes, 1]
         for level in reversed(range(self.layout.n_levels)):
             target = self._level_targets(level, intrinsic, trajectories)
             targets.insert(0, target)
@@ -166,7 +166,7 @@ class RewardScheme:
         )
 
     def _intrinsic_reward(self, level: int, target: LevelTargets, trajectories: Trajectories) -> Tensor:
-        """Reward of the subordinates of a level, from its advantage. Shape ``[B, T, E, 1]``, detached."""
+        """Intrinsic reward of a level's subordinates, from the level's advantage. Shape ``[B, T, E, 1]``, detached."""
         _, terminated = self._flags(level, target.reward, trajectories)
         data = IntervalData(
             advantage=target.advantage,
@@ -211,7 +211,7 @@ class RewardScheme:
 
     @staticmethod
     def _flags(level: int, reward: Tensor, trajectories: Trajectories) -> tuple[Tensor, Tensor]:
-        """End flags of a level's recipients: a worker's own, the team's above. Shape ``[B, T, E, 1]`` each, bool."""
+        """``done`` and ``terminated``: per worker at level 0, of the team above. Shape ``[B, T, E, 1]`` each, bool."""
         if level == 0:
             return trajectories.done | trajectories.terminated, trajectories.terminated
         done = append_dims(trajectories.team_done | trajectories.team_terminated, reward)
@@ -219,6 +219,6 @@ class RewardScheme:
 
     @staticmethod
     def _served(level: int, graph: HierarchyGraph, intervals: Intervals) -> Tensor:
-        """Recipients with a live worker somewhere in the interval. Shape ``[B, T, E, 1]``, bool."""
+        """Recipients with a live worker at any step of the interval. Shape ``[B, T, E, 1]``, bool."""
         n_workers = graph.n_workers(max(level - 1, 0)).unsqueeze(-1)
         return intervals.to_steps(intervals.sum(n_workers)) > 0

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from benchmarl_himpo.models import HierarchicalPolicy, LevelNetwork
 
 ROWS_AT_ONCE = 2_000
-"""Rows that a network is evaluated on together: the layers of a whole batch are too large for the caches."""
+"""Rows per evaluation of a network: the layer outputs of a whole batch would exceed the CPU caches."""
 
 
 def read_trajectories(
@@ -32,16 +32,16 @@ def read_trajectories(
 ) -> Trajectories:
     """Read one group's batch and evaluate the critics, batched over time, on the rows where a value is needed.
 
-    V at t + 1 is that of row t + 1, with its own clustering and received goal. At a batch end or a truncation there is
-    no such row: there the hierarchy decides once more on the ``next`` entry, without stepping. A worker ends when it
-    says so, when it dies or when the team ends.
+    V at t + 1 is the value of row t + 1, with its own clustering and received goal. At a batch end or a truncation this
+    row is missing; there the hierarchy decides once on the ``next`` entry, without stepping the environment. A worker's
+    trajectory ends with its own ``done`` flag, with its death or with the team's episode.
 
     Args:
         batch: collected data. Shape ``[B, T]``.
         policy: the policy that collected the batch.
         critics: value networks, workers first.
-        all_values: evaluate upper critics on every row instead of where an interval starts.
-        encodings: also compute how the encodings of the subordinates change over every step.
+        all_values: evaluate upper critics on every row instead of at interval starts only.
+        encodings: also compute the change of the subordinates' encodings at every step.
 
     Returns:
         The trajectories.
@@ -51,7 +51,7 @@ def read_trajectories(
     done, terminated = (_team_flag(batch, group, name) for name in ("done", "terminated"))
     clock = _clock(batch, hierarchy, done)
     graph = hierarchy.graph(batch)
-    # The dead count as 0, also where an environment goes on rewarding them
+    # Dead agents have reward 0, even if the environment goes on rewarding them
     reward = group_entry(batch, group, "reward") * graph.alive.unsqueeze(-1)
     dies = (graph.alive & ~hierarchy.inputs.alive(batch.get("next"))).unsqueeze(-1)
 
@@ -88,20 +88,20 @@ def read_trajectories(
 
 
 def _clock(batch: TensorDictBase, hierarchy: Hierarchy, done: Tensor) -> Tensor:
-    """Steps since reset, ``[B, T]``, long; a flat hierarchy has no clock and decides at every step."""
+    """Env steps since reset, ``[B, T]``, long; zeros for a flat hierarchy, which has no clock."""
     if hierarchy.layout.top == 0:
         return torch.zeros_like(done, dtype=torch.long)
     return batch.get(hierarchy.keys.clock).squeeze(-1)
 
 
 def _team_flag(batch: TensorDictBase, group: str, name: str) -> Tensor:
-    """The whole environment's flag: the root's, or where all agents of the group have it. Shape ``[B, T]``, bool."""
+    """The environment's flag: the root's entry, else True where all agents have it. Shape ``[B, T]``, bool."""
     flag = batch.get(("next", name), None)
     return batch.get(("next", group, name)).all(-2).squeeze(-1) if flag is None else flag.squeeze(-1)
 
 
 def _decide_after(batch: TensorDictBase, is_cut: Tensor, policy: HierarchicalPolicy) -> TensorDictBase | None:
-    """The hierarchy's decision one step after every cut. Shape ``[n_cuts]``; None where nothing was cut."""
+    """The hierarchy's decisions one step after every cut. Shape ``[n_cuts]``; None without cuts."""
     if not is_cut.any():
         return None
     with set_exploration_type(ExplorationType.RANDOM):
@@ -109,7 +109,7 @@ def _decide_after(batch: TensorDictBase, is_cut: Tensor, policy: HierarchicalPol
 
 
 def evaluate(network: TensorDictModuleBase, batch: TensorDictBase, rows: Tensor) -> Tensor:
-    """What a network says on some rows, ``[B, T]``, bool, zero on the others. Shape ``[B, T, E, F]``."""
+    """Output of a network on the rows ``[B, T]`` (bool), zero on other rows. Shape ``[B, T, E, F]``."""
     is_all = bool(rows.all())
     read = batch.select(*network.in_keys)
     read = read.flatten(0, 1) if is_all else read[rows]
@@ -120,7 +120,7 @@ def evaluate(network: TensorDictModuleBase, batch: TensorDictBase, rows: Tensor)
 
 
 def _encoding_change(network: LevelNetwork, batch: TensorDictBase) -> Tensor:
-    """What a step changes in the agents' encodings by a level's network. Shape ``[B, T, n_agents, hidden_dim]``."""
+    """Change of the agents' encodings over each step, by a level's network. Shape ``[B, T, n_agents, hidden_dim]``."""
     now, after = (td.select(*network.hierarchy.inputs.keys).flatten(0, 1) for td in (batch, batch.get("next")))
     pairs = zip(now.split(ROWS_AT_ONCE), after.split(ROWS_AT_ONCE), strict=True)
     return torch.cat([network.encode(y) - network.encode(x) for x, y in pairs]).unflatten(0, batch.shape)

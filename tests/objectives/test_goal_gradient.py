@@ -229,7 +229,7 @@ def test_goals_that_cannot_be_differentiated_and_hierarchies_without_goals_are_r
     with pytest.raises(NotImplementedError):
         tiny.goal.change(torch.zeros(1), torch.zeros(1), torch.zeros(1))
     flat = TinyHierarchy(HierarchyLayout(3, (), ()))
-    with pytest.raises(ValueError, match="there is one level: set goal_gradient=0"):
+    with pytest.raises(ValueError, match="there is only one level: set goal_gradient=0"):
         GoalGradient(flat.policy, flat.goal, 1.0)
 
 

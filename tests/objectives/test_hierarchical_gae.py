@@ -196,7 +196,7 @@ def test_a_scheme_of_another_layout_is_refused():
     """Other clocks, and another number of agents."""
     tiny = _tiny()
     for other in (HierarchyLayout(5, (2, 1), (3, 3)), HierarchyLayout(4, (2, 1), (3, 2)), FLAT):
-        with pytest.raises(ValueError, match="the scheme is that of"):
+        with pytest.raises(ValueError, match="the scheme has the layout"):
             HierarchicalGAE(tiny.policy, tiny.critics, _scheme(other))
 
 

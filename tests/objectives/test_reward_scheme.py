@@ -411,7 +411,7 @@ def test_which_levels_need_a_value_per_edge():
         ({"local_reward": "team"}, r"local_reward='team' is unknown: choose one of cluster, own, none"),
         (
             {"gamma": (0.9, 0.9)},
-            r"gamma=\[0.9, 0.9\] must have one entry per level, workers first: give it 3",
+            r"gamma=\[0.9, 0.9\] must have one entry per level, workers first: give 3 entries",
         ),
         ({"lmbda": (0.95,)}, r"lmbda=\[0.95\] must have one entry per level"),
         ({"gamma": (0.9, 0.9, 1.1)}, r"gamma=.* must lie in \[0, 1\]"),
