@@ -1,4 +1,4 @@
-"""HiMPPO in BenchMARL: wiring only, in BenchMARL's hook order."""
+"""HiMPPO as an algorithm of BenchMARL: connects hierarchy, networks and loss, in BenchMARL's hook order."""
 
 from __future__ import annotations
 
@@ -32,52 +32,52 @@ from benchmarl_himpo.objectives.reward_scheme import CriticRows, LocalReward
 class Himppo(Ippo):
     """Hierarchical message-passing PPO (https://arxiv.org/abs/2507.23604).
 
-    The workers' distribution and the PPO options are those of BenchMARL's :class:`~benchmarl.algorithms.Ippo`; the
+    Action distribution and PPO options of the workers come from BenchMARL's :class:`~benchmarl.algorithms.Ippo`; the
     options below are documented in ``conf/algorithm/base/himppo.yaml``, key by key with their source. An option that
     chooses a part (``clustering``, ``neighbours``, ``memory``, ``goal``, ``credit``) is a name, or a mapping with the
     name and the part's own fields.
 
     Args:
         n_nodes: nodes of each upper level, bottom first.
-        goal_interval: decisions of the level below that one goal is held for, bottom first (paper: alpha, K).
-        initial_goal_interval: the same at the start, from where it changes linearly until the middle of a run, or None.
-        goal: the space of goals.
-        goal_dim: numbers in a goal.
-        credit: how an advantage becomes the intrinsic reward of the level below.
-        local_reward: what sub-managers receive beside their intrinsic reward.
-        worker_external_reward: whether workers also get the external reward.
+        goal_interval: duration of a goal, in decisions of the level below, bottom first (paper: alpha, K).
+        initial_goal_interval: goal intervals at the start, which change linearly to ``goal_interval`` until the middle
+            of a run; None: constant intervals.
+        goal: the goal space.
+        goal_dim: size of a goal.
+        credit: credit rule, which distributes an advantage as intrinsic reward to the level below.
+        local_reward: external reward of sub-managers, in addition to their intrinsic reward.
+        worker_external_reward: whether workers also receive the external reward.
         gamma: discount per decision of each level, workers first; None takes ``experiment.gamma``.
         lmbda: GAE lambda of each level, workers first.
         critic_rows: rows that upper critics train on.
-        critic_phase: show critics the phases of the upper clocks.
-        clustering: which sub-manager each worker belongs to.
-        neighbours: who exchanges messages, one builder or a list with one per level.
-        memory: what upper levels know of their earlier decisions, one memory or a list with one per level; None for
-            nothing.
+        critic_phase: give critics the phases of the upper clocks.
+        clustering: clustering of the workers under their sub-managers.
+        neighbours: graph of the messages inside a level, one builder or a list with one per level.
+        memory: memory of upper nodes over earlier decisions, one or a list with one per level; None for no memory.
         part_options: fields of parts that are chosen by name, by option and name.
-        observation: what of the observation each level sees, workers first; None: all see all.
-        position: where positions stand; ``auto`` looks them up.
-        alive: where it stands which agents take part; ``auto`` looks it up.
+        observation: view of the observation at each level, workers first; None: the whole observation at all levels.
+        position: source of positions; ``auto`` looks it up.
+        alive: source of the flag of live agents; ``auto`` looks it up.
         hidden_dim: size of node states, one number or one per level.
-        goal_actor_width: width of the goal actors' encoders, as a share of the model's.
+        goal_actor_width: width of the goal actors' encoders, as a fraction of the model's width.
         n_message_rounds: rounds of message passing per step.
         gnn_class: PyG convolution by name; None for the dense layer.
         gnn_kwargs: further arguments of the PyG convolution.
         team_state: give workers the mean state of the team.
-        send_goals: whether goals are received; otherwise zeros are.
-        goal_gradient: share of the workers' gradient that goes on through their goals to the levels above.
+        send_goals: whether goals are received; False: subordinates receive zeros.
+        goal_gradient: factor of the workers' gradient that flows through goals into the levels above.
         objective_coef: weight of the PPO objective, one number or one per level.
-        listening_coef: weight of what goals change of the actions below, at the start; zero from mid-training on.
+        listening_coef: initial weight of the positive-listening bonus; it falls to zero by the middle of training.
         lr: learning rate, one number or one per level; None takes ``experiment.lr``.
         entropy_coef: weight of the entropy bonus, one number or one per level.
-        n_epochs: passes over each batch, one number or one per level; None: all that the experiment makes.
+        n_epochs: passes over each batch, one number or one per level; None: the number of the experiment.
         reward_norm: divide the reward of every level by its running standard deviation.
-        value_norm: let every critic learn values of mean 0 and standard deviation 1.
+        value_norm: normalise the targets of every critic to mean 0 and standard deviation 1.
         norm_decay: weight of the past in these running statistics.
         **kwargs: the options of :class:`~benchmarl.algorithms.Ippo`.
 
     Raises:
-        ValueError: if an option, the model or the task cannot work, with the option and the fix named.
+        ValueError: if an option, the model or the task is not supported; the message names the option and the fix.
     """
 
     def __init__(
@@ -235,15 +235,15 @@ class Himppo(Ippo):
     def _get_policy_for_collection(
         self, policy_for_loss: TensorDictModule, group: str, continuous: bool
     ) -> TensorDictModule:
-        # The same stochastic hierarchy collects
+        # The collection policy is the same stochastic policy
         return policy_for_loss
 
     def process_env_fun(self, env_fun: Callable[[], EnvBase]) -> Callable[[], EnvBase]:
-        """Let every environment carry goals, clocks and clusterings from step to step."""
+        """Append the transform that carries goals, clocks and clusterings from step to step."""
         return partial(_make_carrying_env, env_fun, tuple(self.hierarchies.values()), self.goal_space)
 
     def process_batch(self, group: str, batch: TensorDictBase) -> TensorDictBase:
-        """Compute what every level trains on. Takes and gives a batch of shape ``[B, T]``."""
+        """Compute the training targets of every level. Takes and returns a batch of shape ``[B, T]``."""
         self._n_minibatches[group] = 0
         self._choose_levels(group)
         self._anneal_listening(group)
@@ -256,7 +256,7 @@ class Himppo(Ippo):
         return parts[0][0] if len(parts) == 1 else torch.cat([part for part, _ in parts], dim=0)
 
     def process_loss_vals(self, group: str, loss_vals: TensorDictBase) -> TensorDictBase:
-        """Add the entropy bonus to the objective, as IPPO does, after a check that every level's loss is finite."""
+        """Add the entropy bonus to the objective, as IPPO does, after checking that every level's loss is finite."""
         if not is_recorded() and not (loss_vals["loss_objective"] + loss_vals["loss_critic"]).isfinite():
             for level in range(self.hierarchies[group].layout.n_levels):
                 of_level = {key: value for key, value in loss_vals.items() if key.endswith(f"_level_{level}")}
@@ -272,12 +272,12 @@ class Himppo(Ippo):
 
     @property
     def varying_options(self) -> list[str]:
-        """Options in use that change the loss in the course of a run."""
+        """Options in use that change the loss during a run."""
         return ([] if self.n_epochs is None else ["n_epochs"]) + self.annealed_options
 
     @property
     def annealed_options(self) -> list[str]:
-        """Options in use that change what an iteration does by the share of the run that is over."""
+        """Options in use whose effect depends on the elapsed fraction of the run."""
         in_use = {
             "listening_coef": self.listening_coef > 0,
             "initial_goal_interval": self.initial_goal_interval is not None,
@@ -285,12 +285,12 @@ class Himppo(Ippo):
         return [name for name, used in in_use.items() if used]
 
     def advantage(self, group: str) -> HierarchicalGAE:
-        """The module that computes what every level of a group trains on."""
-        self.get_loss_and_updater(group)  # which builds it
+        """The module that computes the training targets of every level of a group."""
+        self.get_loss_and_updater(group)  # builds the module
         return self._advantages[group]
 
     def untrained_policy(self, group: str) -> HierarchicalPolicy:
-        """A policy of the group as training begins with: the same networks with weights drawn anew."""
+        """An untrained policy of the group: the same networks with new initial weights."""
         return self._make_networks(group, self.model_config).policy
 
     def _process_envs(self, group: str, batch: TensorDictBase) -> tuple[TensorDictBase, dict[str, float]]:
@@ -304,27 +304,27 @@ class Himppo(Ippo):
         return batch.select(*dict.fromkeys([*loss.in_keys, *loss.mask_keys])), diagnostics
 
     def _choose_levels(self, group: str) -> None:
-        """Let the levels train in the next minibatch that have epochs left."""
+        """Select the levels that train in the next minibatch: those with epochs left."""
         config = self.experiment_config
         per_epoch = -(-config.train_batch_size(True) // config.train_minibatch_size(True))
         epoch = min(self._n_minibatches[group] // per_epoch, max(self._epochs[group]) - 1)
         self.get_loss_and_updater(group)[0].trains = [epoch < n_epochs for n_epochs in self._epochs[group]]
 
     def _anneal_listening(self, group: str) -> None:
-        """Lower the weight of listening from the start of a run to its middle, where it is zero."""
+        """Anneal the weight of listening linearly to zero at the middle of the run."""
         progress = self.experiment.total_frames / self.experiment_config.get_max_n_frames(True)
         for level_loss in self.get_loss_and_updater(group)[0].level_losses:
             level_loss.listening_coef = self.listening_coef * max(0.0, 1 - 2 * progress)
 
     def _log_diagnostics(self, group: str, parts: list[dict[str, float]]) -> None:
-        """Log the mean over the parts that a batch was processed in, one unless ``minibatch_advantage`` cuts it."""
+        """Log the mean over the parts of a batch: one part, or several with ``minibatch_advantage``."""
         means = {f"train/{group}/{name}": sum(part[name] for part in parts) / len(parts) for name in parts[0]}
         self.experiment.logger.log(means, step=self.experiment.n_iters_performed)
 
     def _stop(self, reason: str) -> NoReturn:
         raise FloatingPointError(
-            f"{reason} in iteration {self.experiment.n_iters_performed}: training stopped; look at the environment if "
-            "observation or reward do too, otherwise lower experiment.lr or experiment.clip_grad_val."
+            f"{reason} in iteration {self.experiment.n_iters_performed}: training stopped. If observations or rewards "
+            "hold NaN or infinity too, check the environment; else lower experiment.lr or experiment.clip_grad_val."
         )
 
     def _build_part(self, option: str, registry: Mapping[str, type[Part]], **given: Any) -> Part:
@@ -352,7 +352,7 @@ class Himppo(Ippo):
         )
 
     def _get_annealing(self) -> IntervalAnnealing | None:
-        """Goal intervals that change until the middle of the run; None where none is asked for."""
+        """Schedule of goal intervals that change until the middle of the run; None for constant intervals."""
         if self.initial_goal_interval is None:
             return None
         n_frames = -(-self.experiment_config.get_max_n_frames(True) // 2)
@@ -364,8 +364,8 @@ class Himppo(Ippo):
         epochs = [n_all if n is None else n for n in hierarchy.layout.per_level("n_epochs", self.n_epochs)]
         if min(epochs) < 1 or max(epochs) != n_all:
             raise ValueError(
-                f"n_epochs={self.n_epochs} must have entries from 1 to the {n_all} epochs of the experiment, which at "
-                "least one level makes: set experiment.on_policy_n_minibatch_iters to the largest"
+                f"n_epochs={self.n_epochs} must have entries from 1 to the {n_all} epochs of the experiment, and its "
+                "largest entry must be that number: set experiment.on_policy_n_minibatch_iters to the largest"
             )
         return epochs
 
@@ -384,7 +384,7 @@ class Himppo(Ippo):
 def _make_carrying_env(
     env_fun: Callable[[], EnvBase], hierarchies: tuple[Hierarchy, ...], goal_space: GoalSpace
 ) -> EnvBase:
-    """Build an environment that carries what the hierarchies hold."""
+    """Build an environment that carries the state of the hierarchies."""
     env = env_fun()
     for hierarchy in hierarchies:
         primer = hierarchy.primer(env, goal_space)
@@ -393,7 +393,7 @@ def _make_carrying_env(
 
 
 def _with_rates(params: Sequence[list[nn.Parameter]], rates: Sequence[float | None]) -> list[Any]:
-    """Parameters of all levels for an optimiser, in groups where levels have learning rates of their own."""
+    """Parameters of all levels for an optimiser, in parameter groups if levels have different learning rates."""
     if all(rate is None for rate in rates):
         return [param for level in params for param in level]
     groups = [{"params": level, "lr": rate} for level, rate in zip(params, rates, strict=True)]
@@ -442,7 +442,7 @@ class HimppoConfig(IppoConfig):
 
     @staticmethod
     def associated_class() -> type[Algorithm]:
-        """The algorithm class associated to the config."""
+        """The algorithm class of the config."""
         return Himppo
 
     @classmethod

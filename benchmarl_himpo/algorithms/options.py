@@ -1,4 +1,4 @@
-"""Turns options of an algorithm into a hierarchy, or into one sentence that names the option and the fix."""
+"""Builds a hierarchy from an algorithm's options; errors name the option and the fix."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ PARTS: dict[str, Mapping[str, type]] = {
     "neighbours": neighbours_registry,
     "memory": memory_registry,
 }
-"""Options that choose a part by name, and the registry that it is looked up in."""
+"""Options that choose a part by name, each with its registry."""
 WITHOUT_POSITIONS = {"clustering": "static", "neighbours": "full"}
-"""Options that may need positions, and the value that a message advises instead."""
+"""Options that may need positions, each with an alternative value for error messages."""
 
 
 @contextmanager
 def as_options(config: type) -> Iterator[None]:
-    """Let errors of the library name options as the command line has them: ``algorithm.n_nodes=`` for ``n_nodes=``.
+    """Rewrite errors of the library with option names of the command line: ``algorithm.n_nodes=`` for ``n_nodes=``.
 
-    What :class:`Hierarchy` calls ``level_observation`` is the option ``observation``.
+    The argument ``level_observation`` of :class:`Hierarchy` is the option ``observation``.
 
     Args:
         config: dataclass of the algorithm's options.
@@ -54,7 +54,7 @@ def as_options(config: type) -> Iterator[None]:
         Nothing.
 
     Raises:
-        ValueError: what the block raises, in other words.
+        ValueError: the error of the block, with a rewritten message.
     """
     names = "|".join(field.name for field in fields(config))
     try:
@@ -65,17 +65,17 @@ def as_options(config: type) -> Iterator[None]:
 
 
 def check_part_options(part_options: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse fields of parts that there are not.
+    """Check that options, parts and fields of ``part_options`` exist.
 
     Args:
         part_options: fields by option and part.
 
     Raises:
-        ValueError: if an option, a part or a field is unknown, or a value stands where a mapping belongs.
+        ValueError: if an option, a part or a field is unknown, or a value is not a mapping.
     """
     for option, parts in part_options.items():
         if option not in PARTS:
-            raise ValueError(f"part_options: {option} is no option that chooses a part: these are {', '.join(PARTS)}")
+            raise ValueError(f"part_options: {option} does not choose a part: give one of {', '.join(PARTS)}")
         for name, given in _mapping(option, parts).items():
             if name not in PARTS[option]:
                 raise ValueError(f"part_options: {option}.{name} is unknown: {option} has {', '.join(PARTS[option])}")
@@ -87,7 +87,7 @@ def check_part_options(part_options: Mapping[str, Mapping[str, Any]]) -> None:
 
 def _mapping(place: str, value: Any) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise ValueError(f"part_options: {place} must be a mapping, such as {place}.<name>=..., and is {value}")
+        raise ValueError(f"part_options: {place}={value} must be a mapping, such as {place}.<name>=...")
     return value
 
 
@@ -115,31 +115,31 @@ def build_hierarchy(
 
     Args:
         group: the agent group.
-        n_agents: number of its agents.
+        n_agents: number of agents of the group.
         n_nodes: nodes of each upper level, bottom first.
-        goal_interval: decisions of the level below that one goal is held for, bottom first.
+        goal_interval: duration of a goal, in decisions of the level below, bottom first.
         clustering: the option, a name or a mapping.
         neighbours: the option, a name, a mapping, or a list of these.
         memory: the option, a name, a mapping, None, or a list of these.
-        part_options: the option, fields of builders that are chosen by name.
+        part_options: the option, fields of parts that are chosen by name.
         observed: entries of the group that make up the observation.
-        observation: the option, what of these each level sees.
-        position: the option; ``"auto"`` looks positions up where a builder needs them.
-        alive: the option; ``"auto"`` looks for the entry ``alive``, then looks up the task.
+        observation: the option, view of the observation at each level.
+        position: the option; ``"auto"`` looks positions up if a builder needs them.
+        alive: the option; ``"auto"`` takes the entry ``alive`` if there is one, else looks up the task.
         send_goals: the option.
         task: name of the task, such as ``"vmas/sampling"``.
         task_options: options of the task.
-        entries: what the environment emits for the group. Shape ``[n_agents]``.
-        annealing: how goal intervals change in the course of a run.
+        entries: the environment's specs of the group. Shape ``[n_agents]``.
+        annealing: schedule of the goal intervals.
 
     Returns:
         The hierarchy.
 
     Raises:
-        ValueError: if an option is unknown or out of range, or a builder needs positions or edges that are not there.
+        ValueError: if an option is unknown or out of range, or a builder needs positions or edges that are missing.
     """
     if n_agents < 1:
-        raise ValueError(f"group {group!r} has no agents, and a hierarchy needs at least one: set task.n_agents higher")
+        raise ValueError(f"group {group!r} has no agents, but a hierarchy needs at least one: raise task.n_agents")
     cluster = build_part("clustering", clustering, clustering_registry, part_options.get("clustering"))
     several = isinstance(neighbours, Sequence) and not isinstance(neighbours, str)
     chosen = list(neighbours) if several else [neighbours]
@@ -179,21 +179,21 @@ def _build_memory(memory: Any, fields_of: Mapping[str, Any] | None) -> Memory | 
 def find_position(
     position: str | None, task: str, task_options: Mapping[str, Any], entries: Composite, needed_by: Mapping[str, Any]
 ) -> str | None:
-    """Find where the agents of a group have their positions.
+    """Find the source of the positions of a group's agents.
 
     Args:
         position: ``algorithm.position``; ``"auto"`` takes the entry ``position`` if there is one, else looks up the
             task.
         task: name of the task, such as ``"vmas/sampling"``.
         task_options: options of the task.
-        entries: what the environment emits for the group. Shape ``[n_agents]``.
+        entries: the environment's specs of the group. Shape ``[n_agents]``.
         needed_by: values of the options that need positions, such as ``{"clustering": "kmeans"}``.
 
     Returns:
-        The source, as :class:`Hierarchy` takes it; None where nothing needs positions.
+        The source, as :class:`Hierarchy` takes it; None if no option needs positions.
 
     Raises:
-        ValueError: if no position is known or the group has no such entry.
+        ValueError: if no source is known or the group has no such entry.
     """
     if not needed_by:
         return None
@@ -212,28 +212,28 @@ def find_position(
     n_features = entries[names[source.key]].shape[-1]
     if len(range(n_features)[source.start : source.start + 2 or None]) != 2:
         raise ValueError(
-            f"algorithm.position={position} asks for features that {source.key}, which has {n_features}, lacks: choose "
-            f"two that are there, such as '{source.key}[0:2]'"
+            f"algorithm.position={position} is out of range, because {source.key} has {n_features} features: choose "
+            f"two such as '{source.key}[0:2]'"
         )
     if position != "auto" and source.key == "observation" and observes_no_position(*task.split("/", 1)):
         warnings.warn(
-            f"algorithm.position={position} is no position, because agents of task {task} do not observe theirs: "
-            f"{_join(needed_by)} follow two other features; {_without_positions(needed_by)} needs no position",
+            f"algorithm.position={position} is not a position, because agents of task {task} do not observe theirs: "
+            f"{_join(needed_by)} will use two other features; {_without_positions(needed_by)} needs no position",
             stacklevel=2,
         )
     return found
 
 
 def _describe_missing_position(position: str | None, task: str, needed_by: Mapping[str, Any]) -> str:
-    """Say which options need positions that are not there, and what to set."""
+    """Error message for options that need positions which are missing."""
     needs, instead = f"positions are needed by {_join(needed_by)}", _without_positions(needed_by)
     if position is None:
-        return f"{needs}, and algorithm.position=null gives none: leave algorithm.position out or set {instead}"
+        return f"{needs}, but algorithm.position=null gives none: leave algorithm.position out or set {instead}"
     if observes_no_position(*task.split("/", 1)):
-        return f"{needs}, and agents of task {task} do not observe theirs: set {instead}"
+        return f"{needs}, but agents of task {task} do not observe theirs: set {instead}"
     return (
-        f"{needs}, and where those of task {task} stand is not known: set algorithm.position to the two features that "
-        f"hold them, such as \"algorithm.position='observation[0:2]'\" with both quotes, or set {instead}"
+        f"{needs}, but their source in task {task} is unknown: set algorithm.position to the two features that hold "
+        f"them, such as \"algorithm.position='observation[0:2]'\" with both quotes, or set {instead}"
     )
 
 
@@ -246,16 +246,16 @@ def _join(options: Mapping[str, Any]) -> str:
 
 
 def find_alive(alive: str | None, task: str, entries: Composite) -> str | None:
-    """Find where it stands which agents of a group take part.
+    """Find the source of the flag of a group's live agents.
 
     Args:
         alive: ``algorithm.alive``; ``"auto"`` takes the entry ``alive`` if there is one, else looks up the task; None
             takes all agents.
         task: name of the task, such as ``"vmas/sampling"``.
-        entries: what the environment emits for the group. Shape ``[n_agents]``.
+        entries: the environment's specs of the group. Shape ``[n_agents]``.
 
     Returns:
-        The source, as :class:`Hierarchy` takes it; None where all agents always take part.
+        The source, as :class:`Hierarchy` takes it; None if all agents are always alive.
 
     Raises:
         ValueError: if the group has no such entry, or the entry no such feature.
@@ -274,50 +274,50 @@ def find_alive(alive: str | None, task: str, entries: Composite) -> str | None:
     shape, feature = entries[names[source.key]].shape[len(entries.shape) :], source.feature
     if shape.numel() != 1 if feature is None else len(shape) != 1 or not -shape[0] <= feature < shape[0]:
         raise ValueError(
-            f"algorithm.alive={alive} is not one number for each agent, of which {source.key} has {[*shape]}: choose a "
-            f"feature that is there, such as '{source.key}[0]', or set algorithm.alive=null"
+            f"algorithm.alive={alive} must be one number per agent, but {source.key} has the shape {[*shape]}: choose "
+            f"a feature such as '{source.key}[0]', or set algorithm.alive=null"
         )
     return found
 
 
 def _names_of(entries: Composite) -> dict[str, NestedKey]:
-    """Keys of a group's entries by their names, in which dots stand for nesting."""
+    """Keys of a group's entries by name, with dots for nesting."""
     return {".".join(key) if isinstance(key, tuple) else key: key for key in entries.keys(True, True)}
 
 
 def find_edges_key(task: str, entries: Composite) -> str:
-    """Find the entry with the edges that a task gives, ``edges``.
+    """Find the entry with the task's edges, ``edges``.
 
     Args:
         task: name of the task, such as ``"traffic/grid4x4"``.
-        entries: what the environment emits for the group. Shape ``[n_agents]``.
+        entries: the environment's specs of the group. Shape ``[n_agents]``.
 
     Returns:
         The key.
 
     Raises:
-        ValueError: if the group has no such entry, or it has not one number for each two agents.
+        ValueError: if the group has no such entry, or its shape is not ``[n_agents, n_agents]``.
     """
     n_agents = entries.shape[-1]
     if "edges" not in entries.keys():
         raise ValueError(
-            f"algorithm.neighbours=edges takes the graph that a task gives, and agents of task {task} have no entry "
-            f"edges of shape [{n_agents}, {n_agents}]: set algorithm.neighbours=full or another builder"
+            f"algorithm.neighbours=edges takes the graph of the task, but agents of task {task} have no entry edges of "
+            f"shape [{n_agents}, {n_agents}]: set algorithm.neighbours=full or another builder"
         )
     if entries["edges"].shape != (n_agents, n_agents):
         raise ValueError(
-            f"algorithm.neighbours=edges needs an entry edges of shape [{n_agents}, {n_agents}], and in {task} it has "
-            f"{list(entries['edges'].shape)}: let the environment tell each agent from whom it receives messages"
+            f"algorithm.neighbours=edges needs an entry edges of shape [{n_agents}, {n_agents}], but in {task} it has "
+            f"{list(entries['edges'].shape)}: let the environment emit one row per agent, True for its neighbours"
         )
     return "edges"
 
 
 def check_model(option: str, config: ModelConfig) -> None:
-    """Refuse models that would break the hierarchy's clocks or widen every agent's reach.
+    """Reject recurrent models, which ignore the hierarchy's clocks, and GNNs, which pass messages past its graph.
 
     Args:
         option: ``"model"`` or ``"critic_model"``, for the message.
-        config: its configuration.
+        config: the model's configuration.
 
     Raises:
         ValueError: if the model is recurrent or a GNN.
@@ -329,6 +329,6 @@ def check_model(option: str, config: ModelConfig) -> None:
     layers = config.model_configs if isinstance(config, SequenceModelConfig) else [config]
     if any(isinstance(layer, GnnConfig) for layer in layers):
         raise ValueError(
-            f"{option} is a GNN, which would let every agent see beyond its neighbours in the hierarchy: choose a "
+            f"{option} is a GNN, which would pass messages outside the graph of the hierarchy: choose a "
             f"{option} such as layers/mlp and set the message passing with algorithm.neighbours and algorithm.gnn_class"
         )

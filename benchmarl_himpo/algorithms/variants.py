@@ -1,4 +1,4 @@
-"""Named algorithms: HiMPPO with other values in its YAML, and a class each, for a name of its own in logs and files."""
+"""Named variants: HiMPPO with other values in its YAML, and a class each, for a separate name in logs and files."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from benchmarl_himpo.algorithms.himppo import Himppo, HimppoConfig
 def variant(
     name: str, module: str, doc: str, base: type[HimppoConfig] = HimppoConfig
 ) -> tuple[type[Himppo], type[HimppoConfig]]:
-    """Make a named algorithm and its configuration; the values are in ``conf/algorithm/<name>.yaml``.
+    """Create a named algorithm and its configuration class; the values are in ``conf/algorithm/<name>.yaml``.
 
     Args:
-        name: name of the algorithm's class, under which the caller keeps it: both are found by name in files. Its
-            configuration is ``<name>Config``.
+        name: name of the algorithm's class; the configuration is ``<name>Config``. The caller must keep both under
+            these names in its module, because files refer to them by name.
         module: the caller's ``__name__``.
-        doc: what it is and whose idea.
-        base: configuration of the algorithm that it is a variant of.
+        doc: docstring of the algorithm, with its source.
+        base: configuration of the algorithm of which this is a variant.
 
     Returns:
         The algorithm and its configuration.
@@ -34,20 +34,20 @@ def variant(
 HimppoPaper, HimppoPaperConfig = variant(
     "HimppoPaper",
     __name__,
-    "What the source states, frozen: three levels, alpha = 5, K = 2, uniform credit, lambda 0.95 / 0 / 0.",
+    "The paper's configuration, frozen: three levels, alpha = 5, K = 2, uniform credit, lambda 0.95 / 0 / 0.",
 )
 HimppoPaperTuned, HimppoPaperTunedConfig = variant(
     "HimppoPaperTuned",
     __name__,
-    "What the source states, with the choices of our default where it states nothing.",
+    "The paper's configuration, with the choices of our default where the paper states nothing.",
 )
 HimppoFl, HimppoFlConfig = variant(
     "HimppoFl",
     __name__,
-    "The paper's FL on our default: workers also get the external reward; nearly redundant with telescoped credit.",
+    "The paper's FL on our default: workers also receive the external reward; nearly redundant with telescoped credit.",
 )
 HimppoNl, HimppoNlConfig = variant(
-    "HimppoNl", __name__, "The paper's NL on our default: sub-managers get no local reward."
+    "HimppoNl", __name__, "The paper's NL on our default: sub-managers receive no local reward."
 )
 HimppoSg, HimppoSgConfig = variant(
     "HimppoSg", __name__, "The paper's SG on our default: the hierarchical graph is static."
@@ -56,7 +56,7 @@ Himppo2l, Himppo2lConfig = variant(
     "Himppo2l", __name__, "Two levels, one manager above the workers (depth 2 of the paper)."
 )
 HimppoNomsg, HimppoNomsgConfig = variant(
-    "HimppoNomsg", __name__, "No messages between neighbours at any level (an ablation of ours)."
+    "HimppoNomsg", __name__, "No messages between neighbours at any level (our ablation)."
 )
 HimppoNogoal, HimppoNogoalConfig = variant(
     "HimppoNogoal", __name__, "The same networks and rewards with zeros in place of every goal received (our control)."
@@ -64,7 +64,7 @@ HimppoNogoal, HimppoNogoalConfig = variant(
 HimppoHaven, HimppoHavenConfig = variant(
     "HimppoHaven",
     __name__,
-    "The rewards of HAVEN (https://arxiv.org/abs/2110.07246, our reading): A / k plus the external reward for workers.",
+    "HAVEN's reward scheme (https://arxiv.org/abs/2110.07246, our reading): A / k plus external reward for workers.",
     base=Himppo2lConfig,
 )
 HimppoFlat, HimppoFlatConfig = variant(
@@ -75,10 +75,10 @@ HimppoFlat, HimppoFlatConfig = variant(
 HimppoCosine, HimppoCosineConfig = variant(
     "HimppoCosine",
     __name__,
-    "The shaped intrinsic reward of feudal graph RL instead of the advantage: the paper argues against it.",
+    "The shaped intrinsic reward of feudal graph RL instead of the advantage (the paper argues against this).",
 )
 HimppoDial, HimppoDialConfig = variant(
     "HimppoDial",
     __name__,
-    "Goals trained end to end by the workers' gradient, as messages are in DIAL, instead of by PPO of their senders.",
+    "Goals trained end to end by the workers' gradient, like the messages of DIAL, instead of by PPO of their senders.",
 )
