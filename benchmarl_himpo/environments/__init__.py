@@ -1,4 +1,4 @@
-"""What the package knows about tasks, what it adds to environments, and its own simulations."""
+"""Tasks and simulations of this package, and what it knows about tasks of BenchMARL, such as sources of positions."""
 
 from benchmarl_himpo.environments.accelerated import accelerate, is_accelerated
 from benchmarl_himpo.environments.own_task import OwnTask, OwnTaskClass

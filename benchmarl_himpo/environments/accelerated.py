@@ -1,4 +1,4 @@
-"""Tasks of BenchMARL that this package simulates faster, with the same numbers."""
+"""Faster simulations of tasks of BenchMARL, with identical results."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torchrl.envs.libs.vmas import VmasEnv
 class AcceleratedSampling(VmasClass):
     """``vmas/sampling`` on :class:`~benchmarl_himpo.environments.sampling_scenario.SamplingScenario`.
 
-    Name, options and specs are those of BenchMARL's task.
+    Name, options and specs are the same as in BenchMARL's task.
     """
 
     def get_env_fun(
@@ -41,11 +41,11 @@ _ACCELERATED: dict[str, type[TaskClass]] = {"vmas/sampling": AcceleratedSampling
 
 
 def accelerate(task: TaskClass) -> TaskClass:
-    """Give a task of BenchMARL its faster simulation, of the same name and options; itself where there is none."""
+    """Return the faster version of a task, with the same name and options, or the task itself if there is none."""
     accelerated = _ACCELERATED.get(f"{task.env_name()}/{task.name.lower()}")
     return task if accelerated is None else accelerated(task.name, task.config)
 
 
 def is_accelerated(task: TaskClass) -> bool:
-    """Tell whether a task runs on a simulation of this package."""
+    """Whether a task runs on a simulation of this package."""
     return isinstance(task, tuple(_ACCELERATED.values()))

@@ -1,4 +1,4 @@
-"""A toy task for two agents that only a message can solve: agent 0 sees what agent 1 has to do."""
+"""A toy task for two agents that requires communication: agent 0 observes the action that agent 1 must take."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ class CueConfig:
 
 
 class CueEnv(EnvBase):
-    """All receive 1 per step where agent 1's action is the target, which agent 0 sees as a one-hot and agent 1 not.
+    """Both agents receive 1 per step if agent 1's action is the target, a one-hot that only agent 0 observes.
 
-    What agent 0 does changes nothing. Targets are drawn anew every ``redraw_interval`` steps, so that a goal sent when
-    a target is new can serve it to the end. Best return: ``max_steps``. Chance: ``max_steps / n_targets``. With
-    ``visible_steps`` agent 0 sees a target only at first, and whoever is to know it later has to remember it.
+    Agent 0's action has no effect. A new target is drawn every ``redraw_interval`` steps, so one goal can communicate
+    each target. Maximal return: ``max_steps``; of a random policy: ``max_steps / n_targets``. With ``visible_steps``
+    agent 0 observes a target only in its first steps, so the target has to be remembered.
 
     Args:
         config: options of the task.
-        n_envs: environments stepped together.
-        seed: of the targets, which are drawn from ``generator`` alone; None for a seed of the system's.
-        device: where everything lives.
+        n_envs: number of vectorised environments.
+        seed: seed of the targets, which are drawn from ``generator``; None for a seed of the operating system.
+        device: device of all tensors.
 
     Attributes:
-        generator: random numbers of this environment alone.
+        generator: random number generator of this environment alone.
         simulation: names of the attributes that hold the state of the simulation, for checkpoints.
     """
 
@@ -116,23 +116,23 @@ class CueEnv(EnvBase):
 
 
 class CueClass(OwnTaskClass):
-    """:class:`CueEnv` for BenchMARL. The agents' networks see the one-hot alone: positions serve the hierarchy."""
+    """:class:`CueEnv` for BenchMARL. Networks see only the one-hot; positions are for the hierarchy."""
 
     config_class = CueConfig
 
     def get_env_fun(
         self, num_envs: int, continuous_actions: bool, seed: int | None, device: DEVICE_TYPING
     ) -> Callable[[], EnvBase]:
-        """Make ``num_envs`` environments in one."""
+        """Build one environment with ``num_envs`` vectorised copies."""
         options = CueConfig(**self.config)
         return lambda: CueEnv(options, num_envs, seed, device)
 
     def has_render(self, env: EnvBase) -> bool:
-        """Nothing to draw."""
+        """False: rendering is not supported."""
         return False
 
     def group_map(self, env: EnvBase) -> dict[str, list[str]]:
-        """One group of two."""
+        """One group of two agents."""
         return {GROUP: ["speaker", "listener"]}
 
     @staticmethod

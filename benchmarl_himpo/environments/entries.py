@@ -1,4 +1,4 @@
-"""Entries of a group: reward and flags, wherever an environment keeps them."""
+"""Name of the agent group in the environments of this package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tasks of this package have in common: options from YAML that may inherit, checked by name; discrete actions."""
+"""Base classes of this package's tasks: options from YAML with inheritance, checked by name; discrete actions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from benchmarl_himpo.environments.metrics import find_metrics
 
 
 class OwnTask(Task):
-    """Tasks whose YAML is in this package's ``conf/`` or in a folder of a plug-in, and may inherit."""
+    """Tasks with YAML, possibly with inheritance, in this package's ``conf/`` or in a folder of a plug-in."""
 
     def get_from_yaml(self, path: str | None = None) -> TaskClass:
         """Load the task's options, from YAML of this package or of a plug-in unless a full path is given."""
@@ -32,7 +32,7 @@ class OwnTask(Task):
 
 
 class OwnTaskClass(TaskClass):
-    """Agents with discrete actions unless told otherwise, whose networks see the entry ``observation`` alone.
+    """Tasks with discrete actions by default, whose networks see only the entry ``observation``.
 
     Args:
         name: name of the task.
@@ -66,33 +66,33 @@ class OwnTaskClass(TaskClass):
         return int(self.options.max_steps)
 
     def observation_spec(self, env: EnvBase) -> Composite:
-        """The observation, without what the environment emits beside it."""
+        """The entry ``observation``, without the environment's other entries."""
         return select_entry(env, "observation", self.group_map(env))
 
     def action_spec(self, env: EnvBase) -> Composite:
-        """What the agents choose from."""
+        """The action spec."""
         return env.full_action_spec_unbatched
 
     def action_mask_spec(self, env: EnvBase) -> Composite | None:
-        """Every action is allowed."""
+        """None: every action is allowed."""
         return None
 
     def state_spec(self, env: EnvBase) -> None:
-        """No state beside the observations."""
+        """None: there is no global state."""
 
     def info_spec(self, env: EnvBase) -> None:
         """No info."""
 
     @staticmethod
     def log_info(batch: TensorDictBase) -> dict[str, float]:
-        """Means of the metrics that the environment tells, over the episodes that ended in a batch, if any did."""
+        """Mean of each metric over the episodes that ended in a batch; empty if none ended."""
         metrics = find_metrics(batch, GROUP)
         ended = {name: entry[batch.get(("next", "done")).squeeze(-1)] for name, entry in metrics.items()}
         return {f"collection/{GROUP}/{name}": entry.mean().item() for name, entry in ended.items() if len(entry)}
 
 
 def check_option_names(config_class: type, env_name: str, config: dict[str, Any]) -> None:
-    """Check that a task's options are those of its class, a dataclass.
+    """Check that a task's options are the fields of its dataclass.
 
     Raises:
         ValueError: if an option is unknown or missing.
@@ -106,7 +106,7 @@ def check_option_names(config_class: type, env_name: str, config: dict[str, Any]
 
 
 def select_entry(env: EnvBase, name: str, groups: Iterable[str] = (GROUP,)) -> Composite:
-    """One entry of what the agents of each group see, as a spec of its own."""
+    """Select one entry from the observation spec of each group."""
     spec = env.full_observation_spec_unbatched
     seen = {group: Composite({name: spec[group][name].clone()}, shape=spec[group].shape) for group in groups}
     return Composite(seen, device=spec.device)

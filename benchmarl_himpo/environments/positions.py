@@ -1,7 +1,7 @@
-"""Where BenchMARL's tasks tell the positions of agents and which agents live, and which tasks observe no positions.
+"""Sources of positions and of the flag of live agents in BenchMARL's tasks, and tasks without observed positions.
 
-Measured on VMAS 1.5.2 against the state of its simulation: 19 of BenchMARL's 28 VMAS tasks put the absolute position
-first, three behind the velocity, six nowhere.
+Measured on VMAS 1.5.2 against the state of its simulation: in 19 of BenchMARL's 28 VMAS tasks the observation begins
+with the absolute position, in three the position follows the velocity, in six the position is not observed.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _POSITIONS = {f"vmas/{task}": source for source, tasks in _OF_VMAS.items() for t
 
 
 def known_position(environment_name: str, task_name: str, options: Mapping[str, Any]) -> str | None:
-    """Look up where a task's observation holds the position.
+    """Look up the source of positions in a task's observation.
 
-    Takes BenchMARL's names, lower case, and the task's options. Gives a source as ``algorithm.position`` takes it; None
-    where none is known.
+    Takes BenchMARL's names, lower case, and the task's options. Returns a value for ``algorithm.position``; None if no
+    source is known.
     """
     if environment_name == "smacv2":
         return smacv2.position_source(options)
@@ -34,14 +34,14 @@ def known_position(environment_name: str, task_name: str, options: Mapping[str, 
 
 
 def known_alive(environment_name: str) -> str | None:
-    """Look up where the tasks of an environment say which agents take part, other than in an entry ``alive``.
+    """Look up the source of the flag of live agents in an environment's tasks, other than an entry ``alive``.
 
-    Gives a source as ``algorithm.alive`` takes it; None where none is known.
+    Returns a value for ``algorithm.alive``; None if no source is known.
     """
     return smacv2.ALIVE if environment_name == "smacv2" else None
 
 
 def observes_no_position(environment_name: str, task_name: str) -> bool:
-    """Whether a task is known to keep the positions out of its observation; False where nothing is known of it."""
+    """Whether a task is known not to observe positions; False for unknown tasks."""
     name = f"{environment_name}/{task_name}"
     return name in _POSITIONS and _POSITIONS[name] is None

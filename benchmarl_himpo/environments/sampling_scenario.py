@@ -1,8 +1,8 @@
-"""VMAS's ``sampling`` with the same numbers at a fraction of the cost.
+"""VMAS's ``sampling`` with identical results at a fraction of the cost.
 
 VMAS evaluates a density object per agent, neighbouring point and Gaussian, casts rays agent by agent and searches the
-grid's maximum in a Python double loop. Here each of these is one batched expression. Only the arithmetic differs:
-random draws, rules and options are VMAS's, and tests hold every observation, reward and flag to those of the original.
+grid's maximum in a Python double loop. Here each of these is one batched expression. Random draws, rules and options
+are VMAS's, and tests compare every observation, reward and flag with the original.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ NEIGHBOUR_ORDER = (7, 1, 5, 3, 0, 6, 2, 8)
 """Order in which VMAS observes a 3 x 3 neighbourhood with x outermost: +x, -x, +y, -y, then --, +-, -+, ++."""
 
 MIN_SQUARED_CHORD = 1e-8
-"""What VMAS takes for the squared half chord of a ray that misses its sphere, so that the root is defined."""
+"""VMAS's lower bound of the squared half chord of a ray, which keeps the root defined if the ray misses its sphere."""
 
 
 class SamplingScenario(Scenario):
     """VMAS's ``sampling``, evaluated for all agents, neighbouring points and Gaussians at once.
 
-    Takes the options of VMAS's scenario. VMAS asks for rewards and observations agent by agent, in order: both are
-    computed for the whole team when the first agent's are asked for.
+    Takes the options of VMAS's scenario. VMAS requests rewards and observations agent by agent, in order; both are
+    computed for the whole team at the request of the first agent.
     """
 
     def make_world(self, batch_dim: int, device: torch.device, **kwargs: Any) -> World:
         """Build VMAS's world.
 
         Raises:
-            ValueError: without collisions, where agents have no lidar and VMAS's observation is not defined.
+            ValueError: without collisions, because agents then have no lidar and VMAS's observation is not defined.
         """
         if not kwargs.get("collisions", True):
             raise ValueError(
@@ -58,7 +58,7 @@ class SamplingScenario(Scenario):
         return world
 
     def reset_world_at(self, env_index: int | None = None) -> None:
-        """Draw Gaussians and agents anew, everywhere or in one environment, in VMAS's order of draws."""
+        """Draw new Gaussians and agents, in all environments or in one, in VMAS's order of draws."""
         rows = slice(None) if env_index is None else slice(env_index, env_index + 1)
         for i, loc in enumerate(self.locs):
             new_loc = self._draw(rows, self.xdim, self.ydim)
@@ -72,20 +72,20 @@ class SamplingScenario(Scenario):
         self._share_out(self._sample(self._positions(), norm=self.norm))
 
     def nomrlize_pdf(self, env_index: int | None = None) -> None:
-        """Find the largest total density on the grid, the unit of rewards, everywhere or in one environment."""
+        """Find the largest total density on the grid, the unit of rewards, in all environments or in one."""
         rows = slice(None) if env_index is None else slice(env_index, env_index + 1)
         x = torch.arange(-self.xdim, self.xdim, self.grid_spacing, device=self.world.device)
         y = torch.arange(-self.ydim, self.ydim, self.grid_spacing, device=self.world.device)
-        both = pad_sequence([x, y], batch_first=True, padding_value=torch.inf)  # what pads is out of bounds
+        both = pad_sequence([x, y], batch_first=True, padding_value=torch.inf)  # padding is out of bounds
         density, _ = self._lattice(both, torch.stack(self.locs, dim=-2)[rows])
         self.max_pdf[rows] = density.flatten(-2).amax(-1)
 
     def sample(self, pos: Tensor, update_sampled_flag: bool = False, norm: bool = True) -> Tensor:
-        """Value of one point per environment, whose cell may be marked as sampled. Takes ``[B, 2]``, gives ``[B]``."""
+        """Value of one point per environment; optionally marks its cell as sampled. Shape ``[B, 2]`` to ``[B]``."""
         return self._sample(pos.unsqueeze(1), norm, update_sampled_flag).squeeze(1)
 
     def sample_single_env(self, pos: Tensor, env_index: int, norm: bool = True) -> Tensor:
-        """Value of many points in one environment. Takes ``[P, 2]``, gives ``[P]``."""
+        """Value of many points in one environment. Shape ``[P, 2]`` to ``[P]``."""
         return self._sample(pos.reshape(1, -1, 2), norm, rows=slice(env_index, env_index + 1)).squeeze(0)
 
     def reward(self, agent: Agent) -> Tensor:
@@ -101,7 +101,7 @@ class SamplingScenario(Scenario):
         return self.team_observation[:, self.world.agents.index(agent)]
 
     def extra_render(self, env_index: int = 0) -> list:
-        """Draw what VMAS draws, with the lidars read at the moment that is shown."""
+        """Draw VMAS's geometries, with the lidar readings of the rendered step."""
         for agent in self.world.agents:
             agent.sensors[0].measure()
         return super().extra_render(env_index)
@@ -117,7 +117,7 @@ class SamplingScenario(Scenario):
         return torch.cat(draws, dim=-1)
 
     def _share_out(self, values: Tensor) -> None:
-        """Give every agent its value, for rewards and for ``info``. Takes ``[B, n_agents]``."""
+        """Store every agent's value for rewards and ``info``. Takes ``[B, n_agents]``."""
         self.sampling_rew = values.sum(-1)
         for agent, value in zip(self.world.agents, values.unbind(-1), strict=True):
             agent.sample = value
@@ -127,8 +127,8 @@ class SamplingScenario(Scenario):
     ) -> Tensor:
         """Value of points: their density, or zero out of bounds and in cells that were sampled before.
 
-        Points that mark their cells do so in order: the second of two points in one cell has no value. Takes points
-        ``[rows, P, 2]`` of these environments, gives ``[rows, P]``, with ``norm`` as shares of the grid's largest
+        Cells are marked in the order of points: the second of two points in one cell has no value. Takes points
+        ``[rows, P, 2]`` of these environments, returns ``[rows, P]``, with ``norm`` relative to the grid's largest
         density.
         """
         locs = torch.stack(self.locs, dim=-2)[rows].unsqueeze(1)
@@ -145,9 +145,9 @@ class SamplingScenario(Scenario):
     def _lattice(self, coordinate: Tensor, locs: Tensor) -> tuple[Tensor, Tensor]:
         """Total density on the points of lattices, from one axis at a time: an isotropic Gaussian is a product.
 
-        The steps from a coordinate to its cell are VMAS's, in float32: points on a border fall on the same side. Takes
-        coordinates along x and along y, ``[*N, 2, P]``, and centres of the Gaussians, ``[*N, n_gaussians, 2]``. Gives
-        the density, zero out of bounds, and the number of the cell that holds the point, ``[*N, P, P]`` each.
+        A coordinate's cell is computed by VMAS's operations in float32, so points on a border fall on the same side.
+        Takes coordinates along x and along y, ``[*N, 2, P]``, and centres of the Gaussians, ``[*N, n_gaussians, 2]``.
+        Returns the density, zero out of bounds, and the index of the point's cell, ``[*N, P, P]`` each.
         """
         inside = coordinate.abs() <= self.extent
         coordinate = coordinate.clamp(-self.reach, self.reach)
@@ -169,9 +169,9 @@ class SamplingScenario(Scenario):
         return torch.cat([pos, vel, lidar, values.flatten(-2)[..., NEIGHBOUR_ORDER]], dim=-1)
 
     def _read_lidars(self, pos: Tensor, angle: Tensor) -> Tensor:
-        """Distance along rays to the nearest other agent. Takes ``[B, n, 2]``, ``[B, n, n_rays]``, gives the latter.
+        """Distance along rays to the nearest other agent. Shapes ``[B, n, 2]``, ``[B, n, n_rays]`` to the latter.
 
-        Rays are cast between agents that are near enough to be seen, which most are not.
+        Rays are cast only between agents within the lidar's range, which most pairs are not.
         """
         radius = self.world.agents[0].shape.radius
         offset = pos.unsqueeze(-3) - pos.unsqueeze(-2)  # [B, n, n, 2], from agent i to agent j
@@ -188,11 +188,11 @@ def cast_rays(origin: Tensor, angle: Tensor, centre: Tensor, radius: float, max_
     The order matters: where a ray grazes a sphere, rounding decides between a hit and a miss.
 
     Args:
-        origin: where the rays start. Shape ``[*N, 2]``.
-        angle: their directions, in radians. Shape ``[*N, n_rays]``.
+        origin: origin of the rays. Shape ``[*N, 2]``.
+        angle: directions of the rays, in radians. Shape ``[*N, n_rays]``.
         centre: centre of the sphere. Shape ``[*N, 2]``.
-        radius: its radius, in world units.
-        max_range: the most that a ray reads, and what it reads that hits nothing, in world units.
+        radius: radius of the sphere, in world units.
+        max_range: maximal reading, also the reading of a ray that misses, in world units.
 
     Returns:
         Shape ``[*N, n_rays]``, in world units.

@@ -1,4 +1,4 @@
-"""The state of what environments simulate, all that a step or a reset reads and another one wrote, and their seeds."""
+"""State and seeds of simulations. The state is all that a step or a reset reads from an earlier one."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from benchmarl_himpo.host.vmas import SIMULATION
 
 
 def find_simulation(env: EnvBase) -> tuple[Any, tuple[str, ...]] | None:
-    """Give the object that holds the state of an environment's simulation, and the names of its attributes.
+    """Return the object that holds the state of an environment's simulation, and the names of its attributes.
 
-    VMAS keeps it in one object. Environments of this package, and others that do the same, name the attributes that
-    hold it in an attribute of their class, ``simulation``; random generators are not among them. None: the environment
-    does not tell.
+    VMAS keeps the state in one object. Environments of this package, and others that follow the convention, list the
+    names in the class attribute ``simulation``; random generators are not among them. None for other environments.
     """
     while isinstance(env, TransformedEnv):
         env = env.base_env
@@ -28,7 +27,7 @@ def find_simulation(env: EnvBase) -> tuple[Any, tuple[str, ...]] | None:
 
 
 def seed_generator(generator: torch.Generator, seed: int | None) -> None:
-    """Seed the random numbers of an environment; None for a seed of the system's."""
+    """Seed the generator of an environment; None for a seed of the operating system."""
     if seed is None:
         generator.seed()
     else:

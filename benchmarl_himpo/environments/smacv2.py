@@ -1,6 +1,6 @@
-"""What the package knows of BenchMARL's SMACv2 tasks: where positions and deaths are told, and what must be installed.
+"""Sources of positions and deaths in BenchMARL's SMACv2 tasks, and the tasks' requirements.
 
-Read from the sources of SMACv2 1.0.0 and PySC2 4.0.0. Importing this file imports neither.
+Taken from the sources of SMACv2 1.0.0 and PySC2 4.0.0. Importing this file imports neither.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 ALIVE = "not action_mask[0]"
-"""Who takes part: the first action, to do nothing, is allowed to the dead and to nobody else."""
+"""Flag of live agents: the first action, to do nothing, is allowed only for dead agents."""
 _N_UNIT_TYPES = 3
 _GAME = "https://github.com/Blizzard/s2client-proto#downloads"
 _MAPS = "https://github.com/oxwhirl/smacv2/releases/tag/maps"
@@ -20,16 +20,16 @@ _MAP = "32x32_flat.SC2Map"
 
 
 def position_source(options: Mapping[str, Any]) -> str | None:
-    """Say where the observation of a SMACv2 task has the position, in shares of the map.
+    """Source of the position, as a fraction of the map size, in the observation of a SMACv2 task.
 
-    An agent's own features end with its position, the direction it looks in where its view is a cone, and the one-hot
-    of the unit types that a generated team has; the time comes last.
+    An agent's own features end with its position, its viewing direction (if its view is a cone) and the one-hot of the
+    unit types of a generated team; the time step comes last.
 
     Args:
-        options: of the task; what is left out has SMACv2's own default.
+        options: options of the task; missing options have SMACv2's defaults.
 
     Returns:
-        The source; None where the task does not observe the position, or plays no generated teams.
+        The source; None if the task does not observe the position or has no generated teams.
     """
     if not options.get("obs_own_pos") or not options.get("map_name", "").startswith("10gen_"):
         return None
@@ -38,13 +38,13 @@ def position_source(options: Mapping[str, Any]) -> str | None:
 
 
 def missing_game() -> dict[str, str]:
-    """Look for StarCraft II and the map of SMACv2's tasks where PySC2 does.
+    """Look for StarCraft II and the map of SMACv2's tasks in the folders that PySC2 uses.
 
     Returns:
-        What is missing, and what to do about it.
+        The missing components, each with the fix.
     """
     folder = os.environ.get("SC2PATH") or ("~/StarCraftII" if sys.platform == "linux" else None)
-    if folder is None:  # PySC2 asks the game's launcher
+    if folder is None:  # PySC2 reads the path from the game's launcher
         return {}
     path, missing = Path(folder).expanduser(), {}
     if not [*path.glob("Versions/Base*")]:

@@ -1,4 +1,4 @@
-"""Many games stepped together, the ended ones replaced from a stock: what this package's vectorised games share."""
+"""Base class of this package's vectorised games: games that end are replaced from a stock of new games."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from benchmarl_himpo.environments.simulation import seed_generator
 
 
 class StockedEnv(EnvBase):
-    """Games of one group of agents with discrete actions, each a row of tensors that nobody writes to.
+    """Vectorised games of one group of agents with discrete actions. State tensors are never modified in place.
 
-    Games that ended are replaced from a stock that is drawn whole: a few cost as much as many to draw.
+    Games that end are replaced from a stock that is drawn at once, because drawing few games costs as much as many.
 
     Args:
-        n_envs: games stepped together.
-        seed: of everything random, which is drawn from ``generator`` alone; None for a seed of the system's.
-        device: where everything lives.
+        n_envs: number of vectorised games.
+        seed: seed of ``generator``, from which all random numbers are drawn; None for a seed of the operating system.
+        device: device of all tensors.
 
     Attributes:
-        generator: random numbers of this environment alone.
+        generator: random number generator of this environment alone.
         simulation: names of the attributes that hold the state of the simulation, for checkpoints.
     """
 
@@ -45,11 +45,11 @@ class StockedEnv(EnvBase):
 
     @abstractmethod
     def _new_games(self, n: int) -> tuple[Any, Any]:
-        """Draw games: their state, and what their agents see, which follows from it."""
+        """Draw games: their state, and the observations that follow from the state."""
 
     @abstractmethod
     def _emit(self, terminated: Tensor, truncated: Tensor) -> TensorDictBase:
-        """What a reset and a step give, without reward. Takes the team's flags, ``[B]``."""
+        """Output of a reset or a step, without reward. Takes the team's flags, ``[B]``."""
 
     def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: Any) -> TensorDictBase:
         is_reset = None if tensordict is None else tensordict.get("_reset", None)
@@ -72,7 +72,7 @@ class StockedEnv(EnvBase):
         self._seen = _put(self._seen, games, seen, slice(first, end))
 
     def _empty_stock(self) -> None:
-        """Have the next game drawn from where the generator is then: what follows depends on nothing else."""
+        """Empty the stock, so that the following games depend only on the state of the generator."""
         self._n_taken = self.batch_size[0]
 
     def _set_seed(self, seed: int | None) -> None:
@@ -82,7 +82,7 @@ class StockedEnv(EnvBase):
     def _with_flags(
         self, agents: Mapping[str, Tensor], terminated: Tensor, truncated: Tensor, **root: Tensor
     ) -> TensorDictBase:
-        """Put entries of the agents, of the root, and the team's flags together. Takes flags of shape ``[B]``."""
+        """Combine entries of the agents, of the root, and the team's flags. Takes flags of shape ``[B]``."""
         flags = {"done": terminated | truncated, "terminated": terminated, "truncated": truncated}
         (n_agents,) = {entry.shape[1] for entry in agents.values()}
         return TensorDict(
@@ -98,7 +98,7 @@ class StockedEnv(EnvBase):
     def _make_specs(
         self, n_agents: int, n_actions: int, dtype: torch.dtype, agents: Mapping[str, TensorSpec], **root: TensorSpec
     ) -> None:
-        """Make the specs, with the actions and a reward of each agent; ``agents`` and ``root`` are what is seen."""
+        """Build the specs, with one action and one reward per agent; ``agents`` and ``root`` are observed entries."""
         shape, batch, device = (*self.batch_size, n_agents), self.batch_size, self.device
 
         def group(**entries: TensorSpec) -> dict[str, Composite]:

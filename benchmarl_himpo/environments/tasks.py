@@ -25,22 +25,22 @@ TASKS: dict[str, Task] = {
 
 
 def load_task(cfg: DictConfig, name: str) -> TaskClass:
-    """Build a task: BenchMARL's, ours, one of a plug-in or one of the user's own.
+    """Build a task of BenchMARL, of this package, of a plug-in or of the user.
 
     Args:
         cfg: the ``task`` node of a composed config.
-        name: name of the task, such as ``vmas/sampling``; or ``<module>.<class>/<name>`` for a task that a program gave
-            to an experiment without registering it.
+        name: name of the task, such as ``vmas/sampling``; or ``<module>.<class>/<name>`` for a task that a program
+            passed to an experiment without registering it.
 
     Returns:
         The task.
 
     Raises:
-        ValueError: if the task is not known in this process, or refuses an option.
+        ValueError: if the task is not registered in this process, or an option is invalid.
     """
     task = task_config_registry.get(name)
     if isinstance(task, OwnTask):
-        # BenchMARL's loader would answer an unknown option of ours with a TypeError of its dataclass
+        # BenchMARL's loader would raise a TypeError of the dataclass for an unknown option
         return task.from_config(cfg)
     if task is not None:
         return load_task_config_from_hydra(cfg, name)
@@ -62,7 +62,7 @@ def load_task(cfg: DictConfig, name: str) -> TaskClass:
 
 
 def _build(task_class: type[TaskClass], name: str, config: dict[str, Any]) -> TaskClass:
-    """Build a task as BenchMARL does, or past a constructor of another kind."""
+    """Build a task as BenchMARL does, also if its class has another constructor."""
     try:
         signature(task_class).bind(name, config)
     except TypeError:
@@ -73,7 +73,7 @@ def _build(task_class: type[TaskClass], name: str, config: dict[str, Any]) -> Ta
 
 
 def _find_class(name: str) -> type[TaskClass] | None:
-    """Find a class of tasks among what is imported: a name in a file imports nothing."""
+    """Find a task class among the imported modules; names in files never trigger an import."""
     module, _, attribute = name.rpartition(".")
     found = vars(sys.modules[module]).get(attribute) if module in sys.modules else None
     return found if isinstance(found, type) and issubclass(found, TaskClass) else None

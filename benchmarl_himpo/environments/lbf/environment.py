@@ -21,30 +21,30 @@ from benchmarl_himpo.environments.stocked_env import StockedEnv
 
 
 class Seen(NamedTuple):
-    """What the agents of some boards see and may do; follows from the boards."""
+    """Observations and allowed actions of the agents, derived from the boards."""
 
     observation: Tensor  # [B, n_agents, observation_size], default dtype
-    position: Tensor  # [B, n_agents, 2], default dtype: row and column as shares of the field
+    position: Tensor  # [B, n_agents, 2], default dtype: row and column relative to the field size
     action_mask: Tensor  # [B, n_agents, 6], bool
     is_beside: Tensor  # [B, n_agents, n_foods], bool: foods that the agent may load
 
 
 class LbfEnv(StockedEnv):
-    """Level-Based Foraging, rules of lbforaging 2.0.0, many boards at once; with survival if the options have it.
+    """Vectorised Level-Based Foraging with the rules of lbforaging 2.0.0, and with survival if ``config`` has it.
 
-    The survival rules and their constants are ours, a reconstruction: the source's are not available.
+    The survival rules and their constants are our reconstruction; the original ones are not available.
 
-    Entries of an agent: ``observation``; ``action_mask``; ``position``, row and column as shares of the field in
+    Entries of an agent: ``observation``; ``action_mask``; ``position``, row and column relative to the field size, in
     [0, 1]. With survival also ``alive``; ``life``, env steps lived; and ``done`` and ``terminated``, which are true for
-    an agent that is dead, so that learners stop their bootstrap at a death. The last two are kept out of ``done_spec``:
+    a dead agent, so that learners do not bootstrap past a death. The last two are kept out of ``done_spec``, because
     TorchRL would reset a board whenever one of its agents is dead. The team's flags are at the root: ``terminated``
-    when the field is empty, with survival when nobody lives; ``truncated`` at the time limit.
+    when the field is empty, with survival when all agents are dead; ``truncated`` at the time limit.
 
     Args:
         config: options of the game.
-        n_envs: boards stepped together.
-        seed: of everything random, which is drawn from ``generator`` alone; None for a seed of the system's.
-        device: where everything lives.
+        n_envs: number of vectorised boards.
+        seed: seed of ``generator``, from which all random numbers are drawn; None for a seed of the operating system.
+        device: device of all tensors.
     """
 
     _state: State
@@ -59,7 +59,7 @@ class LbfEnv(StockedEnv):
 
     @property
     def state(self) -> State:
-        """The boards as they are; may be replaced between steps."""
+        """The current boards; may be replaced between steps."""
         return self._state
 
     @state.setter
@@ -68,13 +68,13 @@ class LbfEnv(StockedEnv):
         self._seen = self._see(state)
 
     def render(self, mode: str = "rgb_array", index: int = 0, clusters: Tensor | None = None) -> Tensor:
-        """Draw the board of an index as :func:`~benchmarl_himpo.environments.lbf.render.render_board` does.
+        """Draw the board ``index`` with :func:`~benchmarl_himpo.environments.lbf.render.render_board`.
 
         Raises:
             ValueError: if the mode is not ``"rgb_array"``.
         """
         if mode != "rgb_array":
-            raise ValueError(f"mode={mode!r} cannot be drawn: choose 'rgb_array'")
+            raise ValueError(f"mode={mode!r} is not supported: choose 'rgb_array'")
         board = State(*(entry[index] for entry in self.state))
         return render_board(board, self.config, clusters)
 
@@ -92,12 +92,12 @@ class LbfEnv(StockedEnv):
         out.get(GROUP).set("reward", reward.unsqueeze(-1))
         return out
 
-    ##########
-    # Its own
-    ##########
+    #####################
+    # Custom new methods
+    #####################
 
     def _advance(self, action: Tensor) -> Tensor:
-        """Play a step: mask, move, load, then energy, death and new food. Gives the rewards, ``[B, n_agents]``."""
+        """Play a step: mask, move, load, then energy, death and new food. Returns rewards, ``[B, n_agents]``."""
         state, config = self.state, self.config
         is_valid = self._seen.action_mask.gather(-1, action.unsqueeze(-1)).squeeze(-1)
         action = torch.where(is_valid, action, NONE)
@@ -137,7 +137,7 @@ class LbfEnv(StockedEnv):
             kept |= {"alive": state.alive, "life": state.life}
             is_out = (~state.alive | terminated.unsqueeze(-1)).unsqueeze(-1)
             out = {"terminated": is_out, "done": is_out | truncated[:, None, None]}
-        agents = {name: entry.clone() for name, entry in kept.items()} | out  # others may write to what they are given
+        agents = {name: entry.clone() for name, entry in kept.items()} | out  # callers may modify their tensors
         return self._with_flags(agents, terminated, truncated)
 
     def _specify(self) -> None:

@@ -1,4 +1,4 @@
-"""What agents see: the vector of lbforaging 2.0.0, quirks included, with their own energy behind it."""
+"""Observations: the vector of lbforaging 2.0.0, quirks included, followed by the agent's own energy."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def observation_size(config: LbfConfig) -> int:
 
 
 def observe(state: State, config: LbfConfig) -> Tensor:
-    """Observe all agents: foods in reading order, oneself, the others in their order, as (row, column, level).
+    """Observation of all agents: foods in reading order, the agent, the other agents in order, as (row, column, level).
 
-    Rows and columns count from the agent's window, which the border cuts: they are the field's own only if ``sight``
-    covers it. What is not seen is (-1, -1, 0), behind what is. Near the upper and left border an agent sees others
-    further than foods, as in lbforaging. The dead see nothing, zeros, and nobody sees them.
+    Rows and columns are relative to the agent's window, which is cut at the border; they are absolute only if ``sight``
+    covers the field. Unseen objects are (-1, -1, 0), after the seen ones. Near the upper and left border an agent sees
+    other agents farther than foods, as in lbforaging. Dead agents observe zeros and are not visible.
 
     Shape ``[B, n_agents, 3 * (n_foods + n_agents)]``, with survival one more, default dtype.
     """

@@ -1,4 +1,4 @@
-"""Options of Level-Based Foraging, with and without survival, and what makes them impossible."""
+"""Options of Level-Based Foraging, with and without survival, and their checks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 N_LOWEST = 3
-"""Team levels whose sum is the highest food level where none is given (lbforaging 2.0.0)."""
+"""Number of lowest team levels whose sum is the default highest food level (lbforaging 2.0.0)."""
 
 
 @dataclass
@@ -47,7 +47,7 @@ class LbfConfig:
         if highest is not None:
             fix = f"must not be below task.min_food_level={lowest}"
             _check(highest >= lowest, "max_food_level", highest, fix)
-        elif not self.force_coop:  # a food is otherwise as strong as it can be
+        elif not self.force_coop:  # with force_coop every food has the highest level
             weakest = self.min_agent_level * min(N_LOWEST, self.n_agents)
             fix = f"must be at most {weakest}, the {N_LOWEST} lowest levels of a weak team: or set task.max_food_level"
             _check(lowest <= weakest, "min_food_level", lowest, fix)
@@ -65,7 +65,7 @@ class LbfConfig:
 class LbfwsConfig(LbfConfig):
     """Options of Level-Based Foraging with Survival, documented key by key in ``conf/task/base/lbfws.yaml``.
 
-    The survival rules and their constants are ours, a reconstruction: the source's are not available.
+    The survival rules and their constants are our reconstruction; the original ones are not available.
 
     Raises:
         ValueError: if an option is out of range or options contradict each other, with the option and the fix named.
@@ -95,9 +95,9 @@ class LbfwsConfig(LbfConfig):
 
 
 def food_capacity(n_rows: int, n_columns: int) -> int:
-    """Count foods that fit for certain: those on the densest diagonal lattice of cells three steps apart.
+    """Number of foods that can be placed: cells of the densest diagonal lattice with a distance of three steps.
 
-    Foods are placed one by one at random, so that a nearly full field may get fewer.
+    Foods are placed one by one at random, so a nearly full field may get fewer.
     """
     interior = [(row + 2 * column) % 5 for row in range(n_rows - 2) for column in range(n_columns - 2)]
     return max(interior.count(residue) for residue in range(5))

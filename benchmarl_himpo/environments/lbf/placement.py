@@ -1,4 +1,4 @@
-"""Where agents and foods come to lie: the distributions of lbforaging 2.0.0, without its rejection sampling."""
+"""Placement of agents and foods with the distributions of lbforaging 2.0.0, without its rejection sampling."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarl_himpo.environments.lbf.options import N_LOWEST, LbfConfig
 from benchmarl_himpo.environments.lbf.state import State
 
 SPACING = 2
-"""Steps from a food within which no other food is placed; makes every cell the neighbour of one food at most."""
+"""Steps around a food within which no other food is placed, so that every cell has at most one food beside it."""
 
 
 class Cells(NamedTuple):
@@ -25,9 +25,9 @@ class Cells(NamedTuple):
 
 
 def new_boards(n: int, config: LbfConfig, generator: torch.Generator) -> State:
-    """Draw boards: agents on any cells, then foods on the cells that are left for them.
+    """Draw boards: agents on any cells, then foods on the remaining cells.
 
-    Everybody is alive, with ``energy`` 1. Boards are on the device of the generator.
+    All agents are alive, with ``energy`` 1. Boards are on the device of the generator.
     """
     device = generator.device
     cells = _cells(*config.field_size, device)
@@ -56,8 +56,8 @@ def new_boards(n: int, config: LbfConfig, generator: torch.Generator) -> State:
 def spawn_foods(state: State, is_due: Tensor, config: LbfConfig, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Fill slots in slot order, each on a uniformly drawn free cell; slots without a free cell stay empty.
 
-    A food takes cells from those after it, so there is one round per food: as many as are due on the busiest board.
-    Takes the empty slots to fill, ``[B, n_foods]``, bool, and gives positions and levels of all foods.
+    A food reduces the free cells of the next ones, so foods are placed in rounds, one food per board and round. Takes
+    the empty slots to fill, ``[B, n_foods]``, bool, and returns positions and levels of all foods.
     """
     cells = _cells(*config.field_size, generator.device)
     food_position, food_level = state.food_position, state.food_level
@@ -88,7 +88,7 @@ def free_cells(state: State, field_size: list[int]) -> Tensor:
 
 
 def _draw_levels(shape: torch.Size, agent_level: Tensor, config: LbfConfig, generator: torch.Generator) -> Tensor:
-    """Draw a level for every slot, whether it is filled or not. Shape ``[B, n_foods]``, long."""
+    """Draw a level for every slot, filled or not. Shape ``[B, n_foods]``, long."""
     if config.max_food_level is None:
         high = agent_level.sort(-1).values[..., :N_LOWEST].sum(-1, keepdim=True)
     else:
@@ -97,7 +97,7 @@ def _draw_levels(shape: torch.Size, agent_level: Tensor, config: LbfConfig, gene
         return high.expand(shape)
     n_levels = high - config.min_food_level + 1
     share = torch.rand(shape, generator=generator, device=generator.device)
-    # A float just below 1 times a whole number may round up to that number
+    # The product of a float just below 1 and an integer may round up to the integer
     return config.min_food_level + (share * n_levels).long().minimum(n_levels - 1)
 
 

@@ -1,4 +1,4 @@
-"""Pictures of boards, painted into a tensor: no display and no drawing library needed."""
+"""Renders boards into a tensor; needs no display and no drawing library."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from benchmarl_himpo.environments.lbf.options import LbfConfig, LbfwsConfig
 from benchmarl_himpo.environments.lbf.state import State
 
 CELL = 40
-"""Side of a cell, in pixels; even, as video encoders want."""
+"""Side of a cell, in pixels; even, as video encoders require."""
 GROUND, LINE, FOOD, DEAD, EMPTY_BAR, ENERGY, INK = (
     (246, 244, 238),
     (214, 210, 200),
@@ -27,7 +27,7 @@ CLUSTERS = (
     (20, 140, 140),
     (110, 80, 50),
 )
-"""Colours of the agents by cluster, again from the first where there are more."""
+"""Colours of the agents by cluster, repeated if there are more clusters."""
 DIGITS = (
     "111101101101111",
     "010110010010111",
@@ -51,7 +51,7 @@ def render_board(board: State, config: LbfConfig, clusters: Tensor | None = None
     Args:
         board: one board, entries without batch dimension.
         config: options of the game.
-        clusters: cluster of each agent, which colours it; None: all in one colour. Shape ``[n_agents]``, long.
+        clusters: cluster of each agent, shown by its colour; None: one colour. Shape ``[n_agents]``, long.
 
     Returns:
         The picture. Shape ``[n_rows * 40, n_columns * 40, 3]``, uint8, on the CPU.

@@ -1,4 +1,4 @@
-"""The rules of lbforaging 2.0.0 on batches of boards: what agents may do, where they move, what they load."""
+"""The rules of lbforaging 2.0.0 on batches of boards: allowed actions, moves and loading."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from benchmarl_himpo.environments.lbf.state import State
 NONE, NORTH, SOUTH, WEST, EAST, LOAD = range(6)
 N_ACTIONS = 6
 MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1))
-"""What north, south, west and east add to row and column."""
+"""Change of row and column for north, south, west and east."""
 ROW = 1 << 16
-"""Number that stands for a difference of one row where rows and columns are put into one number."""
+"""Factor of the row where row and column are encoded as one integer."""
 
 
 class Choices(NamedTuple):
-    """What the agents of some boards may do."""
+    """Allowed actions of the agents."""
 
     action_mask: Tensor  # [B, n_agents, 6], bool
     is_beside: Tensor  # [B, n_agents, n_foods], bool: the food lies right north, south, west or east of the agent
 
 
 class Loading(NamedTuple):
-    """What became of the loading agents of one step."""
+    """Result of the loading actions of one step."""
 
     reward: Tensor  # [B, n_agents], default dtype
     takes: Tensor  # [B, n_agents, n_foods], bool: agent has a share in a food that was loaded
@@ -35,9 +35,9 @@ class Loading(NamedTuple):
 
 
 def find_choices(state: State, field_size: list[int]) -> Choices:
-    """Find what each agent may do: move to a cell without food, load beside a food, or nothing; the dead nothing.
+    """Find the allowed actions: move to a cell without food, load beside a food, or do nothing; dead agents do nothing.
 
-    Agents do not block: whether two collide is seen when they move.
+    Other agents do not restrict the actions; collisions are resolved when agents move.
     """
     device = state.agent_position.device
     offset = _number(state.food_position).unsqueeze(-2) - _number(state.agent_position).unsqueeze(-1)
@@ -50,28 +50,28 @@ def find_choices(state: State, field_size: list[int]) -> Choices:
 
 
 def move(state: State, action: Tensor) -> Tensor:
-    """Move all living agents at once; where several head for one cell, staying included, none of them moves.
+    """Move all live agents at once; if several choose the same cell (staying included), none of them moves.
 
-    So two agents may swap cells, and one may step onto a cell that another fails to leave: they overlap, as in
-    lbforaging. Takes valid actions, ``[B, n_agents]``, gives the new positions, ``[B, n_agents, 2]``, long.
+    Two agents may thus swap cells, and an agent may enter a cell that another one fails to leave, so that they overlap,
+    as in lbforaging. Takes valid actions, ``[B, n_agents]``, returns new positions, ``[B, n_agents, 2]``, long.
     """
     target = state.agent_position + _moves(action.device)[action]
     cell = _number(target)
-    is_same = (cell.unsqueeze(-1) == cell.unsqueeze(-2)) & state.alive.unsqueeze(-2)  # the dead are in nobody's way
+    is_same = (cell.unsqueeze(-1) == cell.unsqueeze(-2)) & state.alive.unsqueeze(-2)  # dead agents do not block
     return torch.where(is_same.sum(-1, keepdim=True) > 1, state.agent_position, target)
 
 
 def load(state: State, action: Tensor, is_beside: Tensor, config: LbfConfig) -> Loading:
-    """Load each food whose loading neighbours are together at least as strong, and reward them by level.
+    """Load each food whose level is at most the total level of the agents that load it, and reward them by level.
 
     r_i = level_i · food / (Σ levels of the loaders · Σ food levels at reset), the numerator alone if rewards are not
-    normalised; -penalty for those who load a food too strong for them. Loading agents do not move, so boards before or
-    after moving make no difference.
+    normalised; -penalty for a failed attempt. Loading agents do not move, so boards before or after moving give the
+    same result.
 
     Args:
         state: the boards.
         action: valid actions. Shape ``[B, n_agents]``, long.
-        is_beside: foods that agents stand beside. Shape ``[B, n_agents, n_foods]``, bool.
+        is_beside: foods beside each agent. Shape ``[B, n_agents, n_foods]``, bool.
         config: options of the game.
     """
     loads = (action == LOAD).unsqueeze(-1) & is_beside
@@ -90,19 +90,19 @@ def load(state: State, action: Tensor, is_beside: Tensor, config: LbfConfig) -> 
 
 @cache
 def _moves(device: torch.device) -> Tensor:
-    """What each action adds to a position. Shape ``[6, 2]``, long."""
+    """Change of the position for each action. Shape ``[6, 2]``, long."""
     return torch.tensor([(0, 0), *MOVES, (0, 0)], device=device)
 
 
 @cache
 def _neighbours(device: torch.device) -> Tensor:
-    """Numbers of what north, south, west and east add. Shape ``[4]``, long."""
+    """Encoded changes of the position for north, south, west and east. Shape ``[4]``, long."""
     return _number(torch.tensor(MOVES, device=device))
 
 
 @cache
 def _exits(n_rows: int, n_columns: int, device: torch.device) -> Tensor:
-    """Whether the field goes on north, south, west and east of a cell. Shape ``[n_rows, n_columns, 4]``, bool."""
+    """Whether a cell has a neighbour north, south, west and east. Shape ``[n_rows, n_columns, 4]``, bool."""
     row, column = torch.meshgrid(
         torch.arange(n_rows, device=device), torch.arange(n_columns, device=device), indexing="ij"
     )
@@ -110,5 +110,5 @@ def _exits(n_rows: int, n_columns: int, device: torch.device) -> Tensor:
 
 
 def _number(position: Tensor) -> Tensor:
-    """One number for a place or a difference of places. Takes ``[*, 2]``, gives ``[*]``."""
+    """Encode a position or a difference of positions as one integer. Shape ``[*, 2]`` to ``[*]``."""
     return position[..., 0] * ROW + position[..., 1]

@@ -1,7 +1,7 @@
-"""Scripted policies, which see the whole board or what their team sees: reference returns for learned ones.
+"""Heuristic policies for reference returns, which see the whole board or what their team sees.
 
-Each is a function from boards to actions, batched and without memory. They go by distance alone and choose at random
-between steps that are as good. What the scripts are is our choice.
+Each policy is a batched, memoryless function from boards to actions. The policies use distances alone and break ties at
+random. They are our choice.
 """
 
 from __future__ import annotations
@@ -20,41 +20,41 @@ from benchmarl_himpo.environments.lbf.rules import LOAD, MOVES, NONE, find_choic
 from benchmarl_himpo.environments.lbf.state import State
 
 FAR = 1 << 20
-"""Steps to what is not there."""
+"""Distance, in steps, to an empty slot."""
 
 Script = Callable[[State, LbfConfig, torch.Generator], Tensor]
-"""Takes boards, the options of the game and a generator; gives actions, ``[B, n_agents]``, long."""
+"""Takes boards, the options of the game and a generator; returns actions, ``[B, n_agents]``, long."""
 
 
 def random(state: State, config: LbfConfig, generator: torch.Generator) -> Tensor:
-    """Any valid action."""
+    """Random policy over the valid actions."""
     mask = find_choices(state, config.field_size).action_mask
     return torch.multinomial(mask.flatten(0, 1).float(), 1, generator=generator).view(mask.shape[:-1])
 
 
 def greedy(state: State, config: LbfConfig, generator: torch.Generator) -> Tensor:
-    """Everybody to the nearest food they can load alone; where there is none, to the nearest."""
+    """Every agent goes to the nearest food that it can load alone, or to the nearest food if there is none."""
     distance = food_distance(state)
     is_light = state.agent_level.unsqueeze(-1) >= state.food_level.unsqueeze(-2)
     return head_for((distance + (FAR // 4) * ~is_light).argmin(-1), state, config, generator)
 
 
 def nearest(state: State, config: LbfConfig, generator: torch.Generator) -> Tensor:
-    """Everybody to the nearest food, to load it or to wait there for others."""
+    """Every agent goes to the nearest food, to load it or to wait there for others."""
     return head_for(food_distance(state).argmin(-1), state, config, generator)
 
 
 def herd(state: State, config: LbfConfig, generator: torch.Generator) -> Tensor:
-    """The whole team to one food: the one that is nearest to all the living together."""
+    """The whole team goes to one food: the one with the smallest total distance to the live agents."""
     total = (food_distance(state) * state.alive.unsqueeze(-1)).sum(-2)
     target = total.argmin(-1, keepdim=True).expand_as(state.agent_level)
     return head_for(target, state, config, generator)
 
 
 def coalition(state: State, config: LbfConfig, generator: torch.Generator) -> Tensor:
-    """Several groups, each just strong enough for its food: again and again the group that is complete soonest.
+    """Forms coalitions, each just strong enough for its food; the coalition that can load soonest is formed first.
 
-    The group of a food is made of the nearest free agents; whoever is left over goes to the nearest food.
+    The coalition of a food consists of the nearest free agents; remaining agents go to the nearest food.
     """
     distance = food_distance(state)
     target = distance.argmin(-1)
@@ -78,7 +78,7 @@ def coalition(state: State, config: LbfConfig, generator: torch.Generator) -> Te
 
 
 def in_sight(script: Script, state: State, config: LbfConfig, generator: torch.Generator) -> Tensor:
-    """A script that knows of foods that some teammate sees, and of no others; any valid action where there are none."""
+    """Run a script with only the foods that some teammate sees; random valid actions if there are none."""
     away = (state.agent_position.unsqueeze(-2) - state.food_position.unsqueeze(-3)).abs().amax(-1)
     is_seen = ((away <= config.sight) & state.alive.unsqueeze(-1)).any(-2)  # [B, n_foods]
     seen = state._replace(food_level=state.food_level * is_seen)
@@ -105,10 +105,10 @@ def food_distance(state: State) -> Tensor:
 
 
 def head_for(target: Tensor, state: State, config: LbfConfig, generator: torch.Generator) -> Tensor:
-    """Load the target where it lies right there, else step towards the nearest cell beside it that is not taken.
+    """Load the target if the agent is beside it, else step towards the nearest free cell beside the target.
 
-    Takes the food of each agent, ``[B, n_agents]``, long, and gives actions of the same shape; the generator decides
-    between steps that are as good.
+    Takes the target food of each agent, ``[B, n_agents]``, long, and returns actions of the same shape; ties are broken
+    by the generator.
     """
     index = target.unsqueeze(-1)
     food = state.food_position.gather(1, index.expand(-1, -1, 2)).unsqueeze(-2)  # [B, n_agents, 1, 2]
@@ -125,15 +125,15 @@ def head_for(target: Tensor, state: State, config: LbfConfig, generator: torch.G
 
 
 def _is_taken(cell: Tensor, state: State) -> Tensor:
-    """Whether a living agent stands on a cell. Takes ``[B, n_agents, K, 2]``, gives ``[B, n_agents, K]``, bool."""
+    """Whether a live agent is on a cell. Shape ``[B, n_agents, K, 2]`` to ``[B, n_agents, K]``, bool."""
     is_on = (cell.unsqueeze(-2) == state.agent_position[:, None, None]).all(-1)
     return (is_on & state.alive[:, None, None]).any(-1)
 
 
 def scripted_policies(env: LbfEnv) -> dict[str, Callable[[TensorDictBase], TensorDictBase]]:
-    """Make policies of the scripts, by name; each writes the actions beside what the agents are given.
+    """Build the heuristic policies of an environment, by name; each one writes the action into its input.
 
-    They look at the boards of the environment that they play, and draw its random numbers.
+    The policies read the environment's boards and draw from its generator.
     """
 
     def act(script: Script, td: TensorDictBase) -> TensorDictBase:

@@ -1,4 +1,4 @@
-"""What a batch of boards holds."""
+"""State of a batch of boards."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from torch import Tensor
 
 
 class State(NamedTuple):
-    """Boards stepped together. Every step makes a new one; no tensor is written to."""
+    """A batch of boards. Every step creates a new state; tensors are never modified in place."""
 
     agent_position: Tensor  # [B, n_agents, 2], long: row and column
     agent_level: Tensor  # [B, n_agents], long
     alive: Tensor  # [B, n_agents], bool
-    energy: Tensor  # [B, n_agents], float64; above 0 for the living, 0 for the dead, 1 without survival
+    energy: Tensor  # [B, n_agents], float64; above 0 for live agents, 0 for dead ones, 1 without survival
     life: Tensor  # [B, n_agents], long: env steps lived; 0 without survival
     food_position: Tensor  # [B, n_foods, 2], long: row and column
     food_level: Tensor  # [B, n_foods], long; 0 where the slot has no food on the board

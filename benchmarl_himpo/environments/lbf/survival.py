@@ -11,15 +11,15 @@ from benchmarl_himpo.environments.lbf.rules import Loading
 from benchmarl_himpo.environments.lbf.state import State
 
 ROUNDING = 1e-6
-"""Share of a step's cost below which energy counts as used up: what adding the cost up step by step may leave over."""
+"""Fraction of a step's cost below which energy counts as zero: tolerance for rounding errors of the summed costs."""
 
 
 def live(state: State, loading: Loading, config: LbfwsConfig) -> tuple[Tensor, Tensor]:
-    """Charge a step to the living, feed those who loaded, and let those without energy die.
+    """Subtract the cost of a step from live agents, add the energy of loaded food; agents without energy die.
 
         e_i <- min(E_max, e_i - cost + gain_i). A food of level l gives food_energy · l in total.
 
-    Takes the boards before the step. Gives energy, float64, and who is alive, bool, ``[B, n_agents]`` each.
+    Takes the boards before the step. Returns ``energy``, float64, and ``alive``, bool, ``[B, n_agents]`` each.
     """
     weight = loading.takes.double()
     if config.energy_split == "level":
@@ -34,13 +34,13 @@ def live(state: State, loading: Loading, config: LbfwsConfig) -> tuple[Tensor, T
 def regrow(
     state: State, is_loaded: Tensor, config: LbfwsConfig, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Clear loaded slots, count down, and fill the slots whose time has come; those without a free cell try again.
+    """Clear loaded slots, count down timers, and fill the slots that are due; slots without a free cell stay due.
 
     Args:
         state: the boards, agents after the step and foods before it.
         is_loaded: foods that were loaded in the step. Shape ``[B, n_foods]``, bool.
         config: options of the game.
-        generator: of everything random.
+        generator: random number generator.
 
     Returns:
         Positions, levels and timers of all foods. Shapes ``[B, n_foods, 2]`` and twice ``[B, n_foods]``, long.

@@ -22,7 +22,7 @@ from benchmarl_himpo.hierarchy.keys import HierarchyKeys
 class LbfClass(OwnTaskClass):
     """Level-Based Foraging with the rules of lbforaging 2.0.0.
 
-    Networks see the observation alone; positions, deaths and lives are there for whoever asks for them by name.
+    Networks see only the observation; positions, deaths and lifetimes are additional entries.
     """
 
     config_class: ClassVar[type[LbfConfig]] = LbfConfig
@@ -30,12 +30,12 @@ class LbfClass(OwnTaskClass):
     def get_env_fun(
         self, num_envs: int, continuous_actions: bool, seed: int | None, device: DEVICE_TYPING
     ) -> Callable[[], EnvBase]:
-        """Build ``num_envs`` boards in one environment."""
+        """Build one environment with ``num_envs`` boards."""
         options = self.config_class(**self.config)
         return lambda: LbfEnv(options, num_envs, seed, device)
 
     def has_render(self, env: EnvBase) -> bool:
-        """Boards are painted without a display."""
+        """True: boards are rendered without a display."""
         return True
 
     def group_map(self, env: EnvBase) -> dict[str, list[str]]:
@@ -43,7 +43,7 @@ class LbfClass(OwnTaskClass):
         return {GROUP: [f"agent_{i}" for i in range(self.options.n_agents)]}
 
     def action_mask_spec(self, env: EnvBase) -> Composite:
-        """What each agent may do."""
+        """Allowed actions of each agent."""
         return select_entry(env, "action_mask")
 
     @staticmethod
@@ -53,13 +53,13 @@ class LbfClass(OwnTaskClass):
 
     @staticmethod
     def render_callback(experiment: Any, env: EnvBase, data: TensorDictBase) -> Tensor:
-        """Draw the first board, agents coloured by cluster where a hierarchy plays."""
+        """Render the first board, with agents coloured by cluster for hierarchical policies."""
         parent_index = data.get(HierarchyKeys(GROUP).parent_index, None)
         return env.base_env.render(clusters=None if parent_index is None else parent_index[0])
 
 
 class LbfwsClass(LbfClass):
-    """Level-Based Foraging with Survival: a reconstruction, its rules and constants are ours."""
+    """Level-Based Foraging with Survival; rules and constants are our reconstruction."""
 
     config_class = LbfwsConfig
 

@@ -1,1 +1,1 @@
-"""Parallel environments of PettingZoo as tasks: those of mpe2, of ``pettingzoo.sisl``, and the user's own."""
+"""Parallel environments of PettingZoo as tasks: from mpe2, from ``pettingzoo.sisl``, or of the user."""

@@ -1,4 +1,4 @@
-"""A team of PettingZoo in TorchRL, with its lives and positions. Imports no pettingzoo."""
+"""A PettingZoo environment in TorchRL, with entries for live agents and positions. Imports no pettingzoo."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 
 class TeamEnv(PettingZooWrapper):
-    """TorchRL's wrapper, whose groups also have the entries ``alive`` and, where it is told, ``position``.
+    """TorchRL's wrapper with the additional group entries ``alive`` and, if positions are available, ``position``.
 
     An episode ends when it has ended for every agent. Agents called ``name_0``, ``name_1`` ... are the group ``name``.
 
     Args:
-        team: the team.
-        with_state: whether the state of the simulation is the entry ``state``.
-        seed: of the simulation.
-        device: where tensors live.
+        team: the wrapped PettingZoo environment.
+        with_state: whether to emit the state of the simulation as entry ``state``.
+        seed: seed of the simulation.
+        device: device of all tensors.
 
     Raises:
         ValueError: if the agents of a group have different spaces.
@@ -65,6 +65,6 @@ def _check_alike(group: str, spaces: dict[str, Any]) -> None:
     for agent in others:
         if spaces[agent] != spaces[first]:
             raise ValueError(
-                f"{first} and {agent} are of the group {group} and have different spaces: name agents with other "
-                "spaces otherwise, such as scout_0 beside walker_0"
+                f"{first} and {agent} are in the group {group} but have different spaces: give agents with other "
+                "spaces another name, such as scout_0 and walker_0"
             )

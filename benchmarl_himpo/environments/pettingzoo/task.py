@@ -1,4 +1,4 @@
-"""Parallel environments of PettingZoo as tasks of BenchMARL: of mpe2, of ``pettingzoo.sisl``, or of the user's own."""
+"""Parallel environments of PettingZoo as tasks of BenchMARL: from mpe2, from ``pettingzoo.sisl``, or of the user."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from benchmarl_himpo.environments.own_task import OwnTask, check_option_names
 from benchmarl_himpo.environments.pettingzoo.environment import TeamEnv
 
 MAX_CYCLES, CONTINUOUS = "max_cycles", "continuous_actions"
-"""Arguments of PettingZoo's environments that follow from other options."""
+"""Arguments of PettingZoo's environments that are set by other options."""
 
 
 @dataclass
@@ -41,7 +41,7 @@ class ParallelEnvConfig:
 class ParallelEnvClass(PettingZooClass):
     """A ``ParallelEnv`` that a function or class builds, given by its import path.
 
-    Networks see the observation alone; lives and positions are there for whoever asks for them by name.
+    Networks see only the observation; live agents and positions are additional entries.
 
     Args:
         name: name of the task.
@@ -49,7 +49,7 @@ class ParallelEnvClass(PettingZooClass):
 
     Attributes:
         config_class: dataclass of the options.
-        is_closed: whether environments are closed.
+        is_closed: whether environments are closed after use.
         options: the options, checked.
 
     Raises:
@@ -67,27 +67,27 @@ class ParallelEnvClass(PettingZooClass):
     def get_env_fun(
         self, num_envs: int, continuous_actions: bool, seed: int | None, device: DEVICE_TYPING
     ) -> Callable[[], EnvBase]:
-        """Build one environment; BenchMARL puts ``num_envs`` of them together."""
+        """Build one environment; BenchMARL runs ``num_envs`` of them together."""
         return partial(self._make_env, continuous_actions, seed, device)
 
     def supports_continuous_actions(self) -> bool:
-        """Whether the agents have boxes of actions, or can be told to."""
+        """Whether the agents' action spaces are boxes, or can be configured as boxes."""
         return True in self._kinds
 
     def supports_discrete_actions(self) -> bool:
-        """Whether the agents choose from a number of actions, or can be told to."""
+        """Whether the agents' action spaces are discrete, or can be configured as discrete."""
         return False in self._kinds
 
     def has_state(self) -> bool:
-        """Whether critics see the state where an environment tells one."""
+        """Whether critics see the environment's state, if there is one."""
         return True
 
     def positions(self, env: Any) -> Mapping[str, Any] | None:
-        """Two coordinates of each agent, by name, from an environment of PettingZoo; None: its ``infos`` tell."""
+        """Two-dimensional position of each agent, by name; None to read the positions from ``infos``."""
         return None
 
     def has_render(self, env: EnvBase) -> bool:
-        """Whether the environment was built to draw arrays."""
+        """Whether the environment renders to arrays."""
         return getattr(env.team.unwrapped, "render_mode", None) == "rgb_array"
 
     def max_steps(self, env: EnvBase) -> int:
@@ -101,7 +101,7 @@ class ParallelEnvClass(PettingZooClass):
 
     @cached_property
     def _kinds(self) -> frozenset[bool]:
-        """Kinds of actions that there are: continuous (True), discrete (False)."""
+        """Supported kinds of actions: continuous (True), discrete (False)."""
         if CONTINUOUS in self._arguments_taken(self._find()):
             return frozenset({True, False})
         env = self._make_env(is_continuous=True, seed=0, device="cpu")
@@ -127,41 +127,41 @@ class ParallelEnvClass(PettingZooClass):
             found = resolve_name(path)
         except (ImportError, AttributeError, ValueError) as error:
             raise ValueError(
-                f"task.env={path} cannot be imported ({type(error).__name__}: {error}): give module:name, of a module "
-                "that is installed or in a folder that PYTHONPATH names"
+                f"task.env={path} cannot be imported ({type(error).__name__}: {error}): give module:name, where the "
+                "module is installed or in a folder of PYTHONPATH"
             ) from error
         if not callable(found):
-            raise ValueError(f"task.env={path} is a {type(found).__name__}: name what builds a ParallelEnv when called")
+            raise ValueError(f"task.env={path} is a {type(found).__name__}: give a callable that builds a ParallelEnv")
         return found
 
     def _arguments_taken(self, make: Callable[..., Any]) -> tuple[str, ...]:
-        """Which of ``max_cycles`` and ``continuous_actions`` it is told beside ``task.env_kwargs``."""
+        """The arguments among ``max_cycles`` and ``continuous_actions`` that are passed with ``task.env_kwargs``."""
         return (CONTINUOUS,) if CONTINUOUS in signature(make).parameters else ()
 
     def _make_env(self, is_continuous: bool, seed: int | None, device: DEVICE_TYPING) -> TeamEnv:
         make = self._find()
         from benchmarl_himpo.environments.pettingzoo.team import Team  # imports pettingzoo
 
-        # One step more, so that time-outs are truncations: sisl calls them true ends
+        # One step more, so that time-outs are truncations; sisl reports them as terminations
         values: dict[str, Any] = {MAX_CYCLES: self.options.max_steps + 1, CONTINUOUS: is_continuous}
         arguments = {**self.options.env_kwargs, **{name: values[name] for name in self._arguments_taken(make)}}
         try:
             team = Team(make(**arguments), self.options.max_steps, self.positions, self.is_closed)
             return TeamEnv(team, self.has_state() and team.has_state, seed, device)
-        except Exception as error:  # whatever the user's code raises
+        except Exception as error:  # the user's code may raise anything
             raise ValueError(
-                f"task.env={self.options.env} cannot be built with {arguments} ({type(error).__name__}: {error}): mend "
-                "it or task.env_kwargs"
+                f"task.env={self.options.env} cannot be built with {arguments} ({type(error).__name__}: {error}): fix "
+                "the environment or task.env_kwargs"
             ) from error
 
 
 class MpeClass(ParallelEnvClass):
     """Tasks of mpe2, with their agents' positions."""
 
-    is_closed = False  # that quits pygame for all environments of the process, and they draw no more text
+    is_closed = False  # closing quits pygame for all environments of the process, which then draw no text
 
     def positions(self, env: Any) -> Mapping[str, Any]:
-        """Where the agents of the world are, in its units."""
+        """Positions of the world's agents, in world units."""
         return {agent.name: agent.state.p_pos for agent in env.unwrapped.world.agents}
 
     @staticmethod
@@ -177,11 +177,11 @@ class SislClass(ParallelEnvClass):
     """Tasks of ``pettingzoo.sisl``, with their agents' positions."""
 
     def has_state(self) -> bool:
-        """No: PettingZoo 1.27 fails to tell it when a walker has been removed, and BenchMARL's task has none either."""
+        """False: PettingZoo 1.27 fails to compute it after a walker was removed. BenchMARL's task has none either."""
         return False
 
     def positions(self, env: Any) -> Mapping[str, Any]:
-        """Where the walkers' hulls are, in units of Box2D."""
+        """Positions of the walkers' hulls, in units of Box2D."""
         walkers = env.unwrapped.env.walkers
         hulls = zip(env.possible_agents, (walker.hull for walker in walkers), strict=True)
         return {agent: tuple(hull.position) for agent, hull in hulls if hull is not None}  # None: removed after a fall
@@ -196,7 +196,7 @@ class SislClass(ParallelEnvClass):
 
 
 class MpeTask(OwnTask):
-    """Tasks of mpe2: BenchMARL's, under another name because they also run with PettingZoo 1.26 and newer."""
+    """Tasks of mpe2: BenchMARL's MPE tasks under another name, which also run with PettingZoo 1.26 and newer."""
 
     SIMPLE_ADVERSARY = None
     SIMPLE_CRYPTO = None
@@ -225,7 +225,7 @@ class SislTask(OwnTask):
 
 
 class OwnParallelTask(OwnTask):
-    """A ``ParallelEnv`` of the user's own."""
+    """A ``ParallelEnv`` of the user."""
 
     OWN = None
 

@@ -1,4 +1,4 @@
-"""A parallel environment of PettingZoo whose agents stay in its dictionaries to the end. Imports pettingzoo."""
+"""Wrapper of a PettingZoo environment that keeps agents in its dictionaries to the end. Imports pettingzoo."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from pettingzoo import ParallelEnv
 from pettingzoo.utils import BaseParallelWrapper
 
 Positions = Callable[[ParallelEnv], Mapping[str, ArrayLike] | None]
-"""Reads the positions of agents, by name, from a simulation; None: it cannot."""
+"""Reads the positions of agents, by name, from a simulation; returns None if positions are unavailable."""
 
 
 class Team(BaseParallelWrapper):
-    """Tells of agents that have left what it tells of the others, and truncates episodes.
+    """Wrapper that keeps agents that have left in all outputs, and truncates episodes.
 
-    An agent that has left observes zeros, receives 0, keeps the flags and the position it left with, and what it does
-    reaches nobody. Of ``infos`` the entries ``action_mask`` and ``position`` are read.
+    An agent that has left observes zeros, receives reward 0, keeps its last flags and position, and its actions are
+    ignored. Only the entries ``action_mask`` and ``position`` of ``infos`` are read.
 
     Args:
-        env: the environment.
-        max_steps: length of an episode, in env steps, at which those who are left are truncated.
-        positions: reads the positions of agents; where it cannot, the entry ``position`` of ``infos`` is read, if any.
-        is_closed: whether the environment is closed with the team.
+        env: the PettingZoo environment.
+        max_steps: length of an episode, in env steps, after which the remaining agents are truncated.
+        positions: reads the positions of agents; if it returns None, ``position`` of ``infos`` is used, if any.
+        is_closed: whether to close the environment with the wrapper.
 
     Attributes:
         alive: agents that take part in the next step, by name; after a time-out those that would.
-        position: two coordinates of each agent, by name; nothing where they are not told.
+        position: two-dimensional position of each agent, by name; empty if unavailable.
 
     Raises:
-        TypeError: if it is no parallel environment.
-        ValueError: if it has no agents, or tells wrongly of masks or positions.
+        TypeError: if ``env`` is not a parallel environment.
+        ValueError: if ``env`` has no agents, or gives malformed masks or positions.
     """
 
     def __init__(self, env: ParallelEnv, max_steps: int, positions: Positions, is_closed: bool) -> None:
@@ -64,7 +64,7 @@ class Team(BaseParallelWrapper):
         return observations, self._tell_masks(infos)
 
     def step(self, actions: Mapping[str, Any]) -> tuple[dict, dict, dict, dict, dict]:
-        """Let the agents act that are there, and tell of all."""
+        """Step the environment with the actions of the present agents; outputs cover all agents."""
         acting = list(self.env.agents)
         observations, rewards, terminations, truncations, infos = self.env.step({a: actions[a] for a in acting})
         self._n_steps += 1
@@ -83,17 +83,17 @@ class Team(BaseParallelWrapper):
         )
 
     def close(self) -> None:
-        """Close the environment, if it is to be."""
+        """Close the environment if ``is_closed``."""
         if self._is_closed:
             self.env.close()
 
     def state(self) -> np.ndarray:
-        """The state of the simulation, in one type of numbers."""
+        """The state of the simulation, as one array."""
         return np.asarray(self.env.state(), dtype=np.float32)
 
     @property
     def has_state(self) -> bool:
-        """Whether there is one."""
+        """Whether the simulation has a state."""
         try:
             self.env.state()
         except NotImplementedError:
@@ -107,7 +107,7 @@ class Team(BaseParallelWrapper):
         self.position.update({agent: np.asarray(value, dtype=np.float32) for agent, value in found.items()})
 
     def _tell_masks(self, infos: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-        """The masks alone; every action is open to those who have left."""
+        """Action masks only; all actions are allowed for agents that have left."""
         masks = {agent: infos.get(agent, {}).get("action_mask", mask) for agent, mask in self._masks.items()}
         return {agent: {"action_mask": masks[agent]} if agent in masks else {} for agent in self.agents}
 
@@ -115,23 +115,23 @@ class Team(BaseParallelWrapper):
         everybody = set(self.agents)
         for name, told in (("action_mask", self._masks), ("position", self.position)):
             if told and (missing := everybody - told.keys()):
-                raise ValueError(f"infos of {min(missing)} lack {name}, which those of others have: give it to all")
+                raise ValueError(f"infos of {min(missing)} lack {name}, unlike those of others: give it to all")
         for agent, mask in self._masks.items():
             n_actions = getattr(self.env.action_space(agent), "n", None)
             if n_actions != len(mask):
                 raise ValueError(
-                    f"action_mask of {agent} has {len(mask)} entries and its action space is "
+                    f"action_mask of {agent} has {len(mask)} entries, but its action space is "
                     f"{self.env.action_space(agent)}: give a mask with one entry per action of a Discrete space"
                 )
         for agent, position in self.position.items():
             if position.shape != (2,):
                 raise ValueError(
-                    f"position of {agent} has the shape {position.shape} and not (2,): give it two numbers"
+                    f"position of {agent} has the shape {position.shape} instead of (2,): give two numbers"
                 )
 
 
 def _blank(observation: Any) -> Any:
-    """Zeros in the shape of an observation; a mask in it leaves every action open."""
+    """Zeros in the shape of an observation; a mask inside it allows every action."""
     if isinstance(observation, Mapping):
         return {
             key: np.ones_like(value) if key == "action_mask" else _blank(value) for key, value in observation.items()

@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 
 class SmaxEnv(StockedEnv):
-    """Battles of SMAX, many at once, against JaxMARL's scripted enemy.
+    """Vectorised battles of SMAX against JaxMARL's heuristic enemy.
 
-    Entries of an agent: ``observation``; ``action_mask``, in which the dead have the action stop alone; ``position`` as
-    shares of the map in [0, 1]; ``alive``; ``won``, whether the team has won. Everybody gets the team's reward, the
-    dead too, so that deaths end no return. ``state`` is at the root, as are the team's flags: ``terminated`` when one
-    side is dead, ``truncated`` at the time limit.
+    Entries of an agent: ``observation``; ``action_mask``, in which dead agents have only the action stop; ``position``
+    relative to the map size, in [0, 1]; ``alive``; ``won``, whether the team has won. All agents receive the team's
+    reward, dead ones too, so a death does not end an agent's return. ``state`` and the team's flags are at the root:
+    ``terminated`` when one side is dead, ``truncated`` at the time limit.
 
     Args:
-        simulator: what plays the battles.
-        n_envs: battles stepped together.
-        seed: of everything random, which is drawn from ``generator`` alone; None for a seed of the system's.
-        device: where everything lives, a device that JAX has too.
+        simulator: simulator of the battles.
+        n_envs: number of vectorised battles.
+        seed: seed of ``generator``, from which all random numbers are drawn; None for a seed of the operating system.
+        device: device of all tensors; JAX must support it too.
     """
 
     _seen: Seen
@@ -63,11 +63,11 @@ class SmaxEnv(StockedEnv):
         return self.simulator.begin(self._draw_keys(n))
 
     def _draw_keys(self, n: int) -> Tensor:
-        """Draw keys of JAX's random numbers. Shape ``[n, 2]``, int32."""
+        """Draw random keys for JAX. Shape ``[n, 2]``, int32."""
         low, high = -(2**31), 2**31
         return torch.randint(low, high, (n, 2), dtype=torch.int32, generator=self.generator, device=self.device)
 
     def _emit(self, terminated: Tensor, truncated: Tensor) -> TensorDictBase:
         names = ("observation", "action_mask", "position", "alive", "won")
-        agents = {name: getattr(self._seen, name).clone() for name in names}  # others may write to what they are given
+        agents = {name: getattr(self._seen, name).clone() for name in names}  # callers may modify their tensors
         return self._with_flags(agents, terminated.clone(), truncated, state=self._seen.state.clone())

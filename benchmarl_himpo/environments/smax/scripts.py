@@ -1,7 +1,6 @@
-"""Scripted policies of SMAX, which see what an agent sees: reference returns for learned ones.
+"""Heuristic policies of SMAX for reference returns, which see the agents' observations.
 
-Each is a function from observations and masks to actions, batched and without memory. What the scripts are is our
-choice.
+Each policy is a batched, memoryless function from observations and masks to actions. The policies are our choice.
 """
 
 from __future__ import annotations
@@ -17,21 +16,21 @@ from benchmarl_himpo.environments.entries import GROUP
 from benchmarl_himpo.environments.smax.environment import SmaxEnv
 
 STOP, FIRST_ATTACK = 4, 5
-"""Numbers of actions: below are the four moves, and each enemy is attacked by one of its own."""
+"""Indices of actions: the four moves come first, then stop, then one attack per enemy."""
 MOVES = ((0.0, 1.0), (1.0, 0.0), (0.0, -1.0), (-1.0, 0.0))
-"""Where the moves lead to, in their order."""
+"""Directions of the moves, in their order."""
 N_OF_UNIT, N_OF_SELF = 13, 10
 """Features of each other unit in an observation, teammates before enemies, and of the agent itself, at the end."""
 
 
 def attack_nearest(observation: Tensor, action_mask: Tensor) -> Tensor:
-    """Attack the nearest enemy in range; without any, head for the nearest in sight, or for the centre of the map."""
+    """Attack the nearest enemy in range; else go to the nearest enemy in sight, or to the centre of the map."""
     _, offset = _enemies(observation, action_mask)
     return _attack(offset.norm(dim=-1), observation, action_mask)
 
 
 def attack_weakest(observation: Tensor, action_mask: Tensor) -> Tensor:
-    """Do the same, but attack the enemy in range that has the smallest share of its health left."""
+    """Attack the enemy in range with the smallest fraction of health left; else as :func:`attack_nearest`."""
     health, _ = _enemies(observation, action_mask)
     return _attack(health, observation, action_mask)
 
@@ -41,9 +40,9 @@ SCRIPTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"nearest": attack_near
 
 
 def scripted_policies(env: SmaxEnv) -> dict[str, Callable[[TensorDictBase], TensorDictBase]]:
-    """Make policies of the scripts and of random actions, by name; each writes actions beside what agents are given.
+    """Build the heuristic policies and the random policy, by name; each one writes the action into its input.
 
-    Random actions are uniform over those that may be taken, and drawn from the environment's random numbers.
+    The random policy is uniform over the allowed actions and draws from the environment's generator.
     """
 
     def act(script: Callable[[Tensor, Tensor], Tensor], td: TensorDictBase) -> TensorDictBase:
@@ -65,7 +64,7 @@ def _enemies(observation: Tensor, action_mask: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _attack(cost: Tensor, observation: Tensor, action_mask: Tensor) -> Tensor:
-    """Attack what costs least in range, ``[*B, n_enemies]``, or head for where enemies are. Gives ``[*B]``, long."""
+    """Attack the enemy in range of least ``cost``, ``[*B, n_enemies]``, or approach enemies. Returns ``[*B]``, long."""
     health, offset = _enemies(observation, action_mask)
     in_range = action_mask[..., FIRST_ATTACK:]
     attack = FIRST_ATTACK + cost.masked_fill(~in_range, torch.inf).argmin(-1)

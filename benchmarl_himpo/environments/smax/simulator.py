@@ -1,4 +1,4 @@
-"""JaxMARL's SMAX, compiled for many battles at once: tensors of torch go in and come out. Importing it imports JAX."""
+"""JaxMARL's SMAX, compiled for batches of battles, with torch tensors as inputs and outputs. Imports JAX."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from torch import Tensor
 
 
 class Seen(NamedTuple):
-    """What the agents of some battles see and may do, and how the battles stand; follows from their state."""
+    """Observations, allowed actions and outcome of a batch of battles, derived from their state."""
 
     observation: Tensor  # [B, n_agents, observation_size], float32
     action_mask: Tensor  # [B, n_agents, n_actions], bool
-    position: Tensor  # [B, n_agents, 2], float32: shares of the map
+    position: Tensor  # [B, n_agents, 2], float32: relative to the map size
     alive: Tensor  # [B, n_agents], bool
-    won: Tensor  # [B, n_agents], bool: all enemies are dead and an agent is not
+    won: Tensor  # [B, n_agents], bool: all enemies are dead and some agent is alive
     state: Tensor  # [B, state_size], float32: JaxMARL's world state
     is_decided: Tensor  # [B], bool: one side is dead
 
 
 class Simulator:
-    """Battles of one scenario against JaxMARL's scripted enemy.
+    """Battles of one scenario against JaxMARL's heuristic enemy.
 
-    What JAX gives must not be written to: it shares its memory with the tensors that are given out.
+    Returned tensors share memory with JAX arrays and must not be modified in place.
 
     Args:
         scenario: name of the scenario in JaxMARL.
-        **options: of :class:`jaxmarl.environments.smax.HeuristicEnemySMAX`.
+        **options: options of :class:`jaxmarl.environments.smax.HeuristicEnemySMAX`.
     """
 
     def __init__(self, scenario: str, **options: Any) -> None:
@@ -68,7 +68,7 @@ class Simulator:
             keys: random keys. Shape ``[B, 2]``, int32.
 
         Returns:
-            The state of the battles, and what is seen of it.
+            The state of the battles, and the observations.
         """
         begun: tuple[tuple[Tensor, ...], Seen] = _to_torch(self.begin_compiled(jnp.from_dlpack(keys)))
         return begun
@@ -79,13 +79,13 @@ class Simulator:
         """Play a step of each battle.
 
         Args:
-            state: what :meth:`begin` or this gave.
+            state: the state that :meth:`begin` or :meth:`step` returned.
             keys: random keys. Shape ``[B, 2]``, int32.
-            action: what the agents do. Shape ``[B, n_agents]``, long.
+            action: actions of the agents. Shape ``[B, n_agents]``, long.
 
         Returns:
-            The state after the step, what is seen of it, the team's reward and whether the battle ended. Shape ``[B]``
-            each of the last two.
+            The state after the step, the observations, the team's reward and whether the battle ended; the last two of
+            shape ``[B]``.
         """
         given = jax.tree.map(jnp.from_dlpack, (tuple(state), keys, action.int()))
         stepped: tuple[tuple[Tensor, ...], Seen, Tensor, Tensor] = _to_torch(self.step_compiled(*given))
@@ -96,11 +96,11 @@ class Simulator:
         return tuple(jax.tree.leaves(state)), self._see(seen, state)
 
     def _step(self, leaves: Any, key: Any, action: Any) -> tuple[Any, ...]:
-        # step_env, because step begins a new battle by itself and hides how the old one ended
+        # step_env, because step resets a battle that ended and hides its outcome
         state = jax.tree.unflatten(self._structure, leaves)
         actions = dict(zip(self._env.agents, action, strict=True))
         seen, state, reward, done, _ = self._env.step_env(_as_key(key), state, actions)
-        team_reward = reward[self._env.agents[0]]  # all get the same, the dead too
+        team_reward = reward[self._env.agents[0]]  # the same for all agents, dead ones too
         return tuple(jax.tree.leaves(state)), self._see(seen, state), team_reward, done["__all__"]
 
     def _see(self, seen: dict[str, Any], state: Any) -> Seen:
@@ -120,11 +120,11 @@ class Simulator:
 
 @cache
 def load_simulator(scenario: str, **options: Any) -> Simulator:
-    """Make the simulator of a scenario once in a process, so that its functions are compiled once.
+    """Build the simulator of a scenario once per process, so that its functions are compiled once.
 
     Args:
         scenario: name of the scenario in JaxMARL.
-        **options: of :class:`jaxmarl.environments.smax.HeuristicEnemySMAX`.
+        **options: options of :class:`jaxmarl.environments.smax.HeuristicEnemySMAX`.
 
     Returns:
         The simulator.
@@ -133,19 +133,19 @@ def load_simulator(scenario: str, **options: Any) -> Simulator:
 
 
 def check_device(device: torch.device) -> None:
-    """Check that JAX can simulate where torch wants the result.
+    """Check that JAX supports a device.
 
     Args:
-        device: where the environment is to live.
+        device: device of the environment.
 
     Raises:
-        ValueError: if JAX has no such device here.
+        ValueError: if the installed JAX has no such device.
     """
     try:
         jax.devices(device.type)
     except RuntimeError as error:
         raise ValueError(
-            f"experiment.sampling_device={device} is no device of the JAX that is installed here: choose "
+            f"experiment.sampling_device={device} is not supported by the installed JAX: choose "
             "experiment.sampling_device=cpu, or install JAX for that device, such as pip install 'jax[cuda12]'"
         ) from error
 

@@ -18,10 +18,10 @@ from benchmarl_himpo.environments.smax.options import SmaxConfig
 
 
 class SmaxClass(OwnTaskClass):
-    """A scenario of SMAX, which has the name of the task.
+    """A scenario of SMAX, named like the task.
 
-    Networks see the observation alone, centralised critics and mixers the state; positions, deaths and victories are
-    there for whoever asks for them by name.
+    Networks see only the observation, centralised critics and mixers the state; positions, deaths and victories are
+    additional entries.
     """
 
     config_class = SmaxConfig
@@ -29,8 +29,8 @@ class SmaxClass(OwnTaskClass):
     def get_env_fun(
         self, num_envs: int, continuous_actions: bool, seed: int | None, device: DEVICE_TYPING
     ) -> Callable[[], EnvBase]:
-        """Build ``num_envs`` battles in one environment; ValueError: JAX does not have the device."""
-        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else JAX takes most of a GPU from torch
+        """Build one environment with ``num_envs`` battles; ValueError if JAX does not support the device."""
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # else JAX reserves most GPU memory
         from benchmarl_himpo.environments.smax.simulator import check_device, load_simulator  # imports JAX
 
         check_device(torch.device(device))
@@ -42,7 +42,7 @@ class SmaxClass(OwnTaskClass):
         return self.options.max_steps + 1
 
     def has_render(self, env: EnvBase) -> bool:
-        """Battles are not drawn."""
+        """False: rendering is not supported."""
         return False
 
     def group_map(self, env: EnvBase) -> dict[str, list[str]]:
@@ -51,11 +51,11 @@ class SmaxClass(OwnTaskClass):
         return {GROUP: [f"agent_{i}" for i in range(n_agents)]}
 
     def action_mask_spec(self, env: EnvBase) -> Composite:
-        """What each agent may do."""
+        """Allowed actions of each agent."""
         return select_entry(env, "action_mask")
 
     def state_spec(self, env: EnvBase) -> Composite:
-        """JaxMARL's world state: what all units are, where they are and how they fare."""
+        """JaxMARL's world state: type, position and health of all units."""
         spec = env.full_observation_spec_unbatched
         return Composite({"state": spec["state"].clone()}, device=spec.device)
 
@@ -66,7 +66,7 @@ class SmaxClass(OwnTaskClass):
 
 
 class SmaxTask(OwnTask):
-    """Scenarios of SMAX whose units and positions are drawn anew for each battle, as SMACv2 does."""
+    """Scenarios of SMAX with units and positions drawn anew for each battle, as in SMACv2."""
 
     SMACV2_5_UNITS = None
     SMACV2_10_UNITS = None

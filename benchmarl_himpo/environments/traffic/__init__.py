@@ -1,1 +1,1 @@
-"""Traffic signals of a road network (SUMO through sumo-rl): one process per simulation, many stepped side by side."""
+"""Traffic signal control in a road network (SUMO through sumo-rl), with one process per simulation."""

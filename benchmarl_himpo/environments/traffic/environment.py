@@ -1,4 +1,4 @@
-"""Traffic signals as a TorchRL environment: many simulations stepped at once, each in a process of its own."""
+"""Traffic signal control as a TorchRL environment: many simulations stepped at once, each in a separate process."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ N_SEEDS = 2**31 - 1
 class TrafficEnv(EnvBase):
     """The traffic signals of a road network, simulated by SUMO through sumo-rl.
 
-    An agent is a signal, an action the green that it shows until the next one. Entries of an agent: ``observation`` of
-    sumo-rl (green, whether it may change, density and queue of each lane); ``position``, its place as a share of the
-    network's extent, in [0, 1]; ``edges``, from which signals a road leads to it; ``waiting``, mean number of vehicles
-    that stand on its lanes, at the ends of the env steps of an episode so far. Episodes end by ``truncated`` alone. A
-    simulation cannot be saved, so that resumed runs begin new episodes.
+    An agent is a signal; its action is the green phase until the next action. Entries of an agent: ``observation`` of
+    sumo-rl (green phase, whether it may change, density and queue of each lane); ``position`` relative to the network's
+    extent, in [0, 1]; ``edges``, the signals from which a road leads to the agent; ``waiting``, the mean number of
+    halting vehicles on its lanes over the env steps of the episode so far. Episodes end only by ``truncated``. The
+    state of a simulation cannot be saved, so resumed runs begin new episodes.
 
     Args:
         config: options of the task.
-        n_envs: simulations stepped together, each in its own process.
-        seed: of the seeds of SUMO, of which every simulation draws one from ``generator`` for each episode; None for a
-            seed of the system's.
-        device: where the tensors live.
+        n_envs: number of simulations, each in a separate process.
+        seed: seed of ``generator``, from which every simulation draws a SUMO seed per episode; None for a seed of the
+            operating system.
+        device: device of all tensors.
 
     Attributes:
-        generator: random numbers of this environment alone.
-        layout: what never changes of the network, see
+        generator: random number generator of this environment alone.
+        layout: constants of the network, see
             :meth:`~benchmarl_himpo.environments.traffic.worker.Simulation.describe`.
 
     Raises:
         ImportError: if the extra ``traffic`` is missing.
-        SimulatorError: if SUMO does not start, or later if a simulation fails; no process is left then.
+        SimulatorError: if SUMO does not start or a simulation fails; all processes are ended then.
     """
 
     batch_locked = True
@@ -71,7 +71,7 @@ class TrafficEnv(EnvBase):
 
     @property
     def pids(self) -> list[int]:
-        """Numbers of the simulations' processes."""
+        """Process ids of the simulations."""
         return [simulator.pid for simulator in self._simulators]
 
     def close(self, *, raise_if_closed: bool = True) -> None:
@@ -102,7 +102,7 @@ class TrafficEnv(EnvBase):
             simulator.send("step", action)
         stepped = self._receive(range(len(self._simulators)))
         self.step_count = self.step_count + 1
-        # The mean of an episode begins with its first step
+        # The mean over an episode starts at its first step
         share = 1 / self.step_count.unsqueeze(-1)
         self._waiting = self._waiting * (1 - share) + self._stack(stepped, "waiting") * share
         self._observation = self._stack(stepped, "observation")
@@ -113,12 +113,12 @@ class TrafficEnv(EnvBase):
     def _set_seed(self, seed: int | None) -> None:
         seed_generator(self.generator, seed)
 
-    ##########
-    # Its own
-    ##########
+    #####################
+    # Custom new methods
+    #####################
 
     def _receive(self, envs: Any) -> list[Any]:
-        """Answers of some simulations; where one fails, all are ended."""
+        """Answers of some simulations; if one fails, all are ended."""
         try:
             return [self._simulators[env].receive() for env in envs]
         except BaseException:  # also while Ctrl-C leaves answers unread
@@ -129,7 +129,7 @@ class TrafficEnv(EnvBase):
         return torch.tensor([answer[name] for answer in answers], dtype=torch.get_default_dtype(), device=self.device)
 
     def _emit(self) -> TensorDictBase:
-        """What a reset and a step give, without reward."""
+        """Output of a reset or a step, without reward."""
         truncated = (self.step_count >= self.config.max_steps).unsqueeze(-1)
         shape = torch.Size([*self.batch_size, len(self.layout["names"])])
         agents = {

@@ -1,4 +1,4 @@
-"""Options of the traffic signals, and what makes them impossible."""
+"""Options of traffic signal control, and their checks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class TrafficConfig:
     """Options of a task, documented key by key in ``conf/task/traffic/grid4x4.yaml``.
 
     Raises:
-        ValueError: if an option is out of range, with the option and the fix named.
+        ValueError: if an option is out of range; the message names the option and the fix.
     """
 
     delta_seconds: int

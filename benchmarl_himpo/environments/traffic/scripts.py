@@ -1,4 +1,4 @@
-"""Scripted control of traffic signals: at random, by the clock, and the longest queue first."""
+"""Heuristic policies of traffic signal control: random, fixed-time, and longest queue first."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from benchmarl_himpo.environments.entries import GROUP
 from benchmarl_himpo.environments.traffic.environment import TrafficEnv
 
 Script: TypeAlias = Callable[[Tensor, TrafficEnv], Tensor]
-"""Gives actions ``[B, n_agents]`` from observations ``[B, n_agents, F]`` and the environment that is played."""
+"""Computes actions ``[B, n_agents]`` from observations ``[B, n_agents, F]`` and the environment."""
 
 
 def random(observation: Tensor, env: TrafficEnv) -> Tensor:
-    """Any green, drawn from the environment's generator."""
+    """Random policy: uniform over green phases, drawn from the environment's generator."""
     n_greens = len(env.layout["serves"][0])
     return torch.randint(n_greens, observation.shape[:-1], generator=env.generator).to(observation.device)
 
 
 def fixed_time(observation: Tensor, env: TrafficEnv) -> Tensor:
-    """The network's own program, each green rounded to whole actions and one at least."""
+    """Fixed-time control: the network's own program, with each green rounded to whole actions, at least one."""
     step, schedules = env.step_count, []
     for program in env.layout["program"]:
         lengths = [max(1, round(seconds / env.config.delta_seconds)) for _, seconds in program]
@@ -34,7 +34,7 @@ def fixed_time(observation: Tensor, env: TrafficEnv) -> Tensor:
 
 
 def queue_greedy(observation: Tensor, env: TrafficEnv) -> Tensor:
-    """The green that lets the longest queue go, as a share of its lanes; the present one where none is longer."""
+    """The green that serves the longest queue, relative to its number of lanes; ties keep the present green."""
     serves = torch.tensor(env.layout["serves"], dtype=observation.dtype, device=observation.device)
     n_greens, n_lanes = serves.shape[1:]  # of [n_agents, n_greens, n_lanes]
     present, queue = observation[..., :n_greens], observation[..., -n_lanes:]
@@ -47,7 +47,7 @@ SCRIPTS: dict[str, Script] = {"random": random, "fixed_time": fixed_time, "queue
 
 
 def scripted_policies(env: TrafficEnv) -> dict[str, Callable[[TensorDictBase], TensorDictBase]]:
-    """Make policies of the scripts, by name; each writes the actions beside what the agents are given."""
+    """Build the heuristic policies, by name; each one writes the action into its input."""
 
     def act(script: Script, td: TensorDictBase) -> TensorDictBase:
         return td.set((GROUP, "action"), script(td.get((GROUP, "observation")), env))

@@ -1,4 +1,4 @@
-"""Speaks with the process of one simulation."""
+"""Communicates with the process of one simulation."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from typing import IO, Any
 
 WORKER = Path(__file__).with_name("worker.py")
 LAST_WORDS = 2_000
-"""Characters at most of what a process printed that are shown when it has died."""
+"""Maximal number of characters of a dead process's output in an error message."""
 
 
 class SimulatorError(ChildProcessError):
-    """A simulation failed; the message is what it said."""
+    """A simulation failed; the message contains its error."""
 
 
 class Simulator:
-    """A simulation in a process of its own, which ends with this object, and with this process however that ends.
+    """A simulation in a separate process, which ends with this object and with the parent process.
 
-    Requests are sent and their answers received one by one, so that several simulations compute at once.
+    Sending a request and receiving its answer are separate calls, so that several simulations compute at once.
 
     Args:
-        options: what :class:`~benchmarl_himpo.environments.traffic.worker.Simulation` takes; the first answer is that
-            it was built.
+        options: arguments of :class:`~benchmarl_himpo.environments.traffic.worker.Simulation`; the first answer
+            confirms that it was built.
     """
 
     def __init__(self, options: dict[str, Any]) -> None:
@@ -38,12 +38,12 @@ class Simulator:
             stderr=self._printed,
         )
         self.close = weakref.finalize(self, _stop, self._process, self._printed)
-        """Ends the process; calling it again does nothing."""
+        """End the process; a second call does nothing."""
         self.send("build", options)
 
     @property
     def pid(self) -> int:
-        """Number of the process."""
+        """Process id."""
         return self._process.pid
 
     def send(self, *request: Any) -> None:
@@ -53,7 +53,7 @@ class Simulator:
             pickle.dump(request, self._process.stdin)
             self._process.stdin.flush()
         except (BrokenPipeError, ValueError):
-            pass  # it has died, which receiving tells with what it said
+            pass  # the process has died; receive() raises with its output
 
     def receive(self) -> Any:
         """Wait for the answer to the last request.
@@ -73,16 +73,16 @@ class Simulator:
 
     def _describe_death(self) -> str:
         if not self.close.alive:
-            return "it had been closed"
+            return "it was closed before"
         code = self._process.wait()
         how = f"its process was killed by signal {-code}" if code < 0 else f"its process exited with code {code}"
         self._printed.seek(0)
         said = " ".join(self._printed.read().decode(errors="replace")[-LAST_WORDS:].split())
-        return f"{how}, and had said: {said}" if said else f"{how} and had said nothing"
+        return f"{how}, with the output: {said}" if said else f"{how} without output"
 
 
 def _stop(process: subprocess.Popen[bytes], printed: IO[bytes]) -> None:
-    """End a process, which has nothing to keep."""
+    """End a process; it has no state to save."""
     process.kill()
     process.wait()
     for file in (process.stdin, process.stdout, printed):
@@ -90,4 +90,4 @@ def _stop(process: subprocess.Popen[bytes], printed: IO[bytes]) -> None:
         try:
             file.close()
         except BrokenPipeError:
-            pass  # the rest of a request that nobody reads any more
+            pass  # the unread rest of a request

@@ -17,11 +17,11 @@ from benchmarl_himpo.environments.traffic.options import TrafficConfig
 class TrafficClass(OwnTaskClass):
     """Traffic signals of a network: each agent is a signal.
 
-    Networks see the observation alone; positions and edges are there for the hierarchy.
+    Networks see only the observation; positions and edges are for the hierarchy.
 
     Attributes:
-        max_envs: environments that a run may have side by side, each in a process of its own: the hundreds that suit
-            other tasks would take a machine's memory.
+        max_envs: maximal number of environments of a run, each in a separate process; the hundreds that suit other
+            tasks would exhaust the memory.
     """
 
     config_class = TrafficConfig
@@ -30,12 +30,12 @@ class TrafficClass(OwnTaskClass):
     def get_env_fun(
         self, num_envs: int, continuous_actions: bool, seed: int | None, device: DEVICE_TYPING
     ) -> Callable[[], EnvBase]:
-        """Build ``num_envs`` simulations in one environment."""
+        """Build one environment with ``num_envs`` simulations."""
         options = TrafficConfig(**self.config)
         return lambda: TrafficEnv(options, num_envs, seed, device)
 
     def has_render(self, env: EnvBase) -> bool:
-        """SUMO draws with a display alone."""
+        """False: SUMO renders only with a display."""
         return False
 
     def group_map(self, env: EnvBase) -> dict[str, list[str]]:

@@ -1,8 +1,8 @@
-"""The process of one SUMO simulation: libsumo has one per process.
+"""The process of one SUMO simulation; libsumo supports one simulation per process.
 
-A script, started by its path, so that neither torch nor this package is imported. It reads requests, tuples of a name
-and arguments, from its standard input and writes the answers to its standard output, pickled both; what SUMO prints
-goes to standard error. At the end of its input it ends: it outlives no process that started it, however that one died.
+This script is started by its path, so that neither torch nor this package is imported. It reads pickled requests,
+tuples of a name and arguments, from standard input and writes pickled answers to standard output; SUMO's output goes to
+standard error. The script exits at the end of its input, so it never outlives its parent process.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ NETWORK = "RESCO/grid4x4/grid4x4"
 
 
 class Simulation:
-    """One simulation, and what is known of its network.
+    """One simulation and its network.
 
     Args:
         delta_seconds: seconds between two actions.
@@ -34,7 +34,7 @@ class Simulation:
     ) -> None:
         import sumo
 
-        os.environ["SUMO_HOME"] = sumo.SUMO_HOME  # of the wheel that libsumo came with; read at the next import
+        os.environ["SUMO_HOME"] = sumo.SUMO_HOME  # of libsumo's own wheel; read at the next import
         os.environ["LIBSUMO_AS_TRACI"] = "1"
         import sumo_rl
 
@@ -54,12 +54,12 @@ class Simulation:
         )
 
     def describe(self) -> dict[str, Any]:
-        """Tell what never changes, for ``n`` signals in the order of ``names``, each with ``p`` greens and ``l`` lanes.
+        """Constants of the network with ``n`` signals, in the order of ``names``, of ``p`` greens and ``l`` lanes each.
 
         Returns:
             ``names``; ``observation_size``; ``position``, coordinates in metres, ``[n][2]``; ``edges``, whether a road
-            leads to a signal from another, ``[n][n]``; ``serves``, whether a green lets a lane go, ``[n][p][l]``;
-            ``program``, greens of the network's own program as pairs of a green and seconds, yellow included.
+            leads to a signal from another, ``[n][n]``; ``serves``, whether a green serves a lane, ``[n][p][l]``;
+            ``program``, the network's own program as pairs of a green and its seconds, yellow included.
         """
         import sumolib
 
@@ -93,12 +93,12 @@ class Simulation:
         }
 
     def reset(self, seed: int) -> dict[str, Any]:
-        """Begin an episode; gives ``observation``, ``[n][...]``, and ``waiting``, ``[n]``, vehicles that stand."""
+        """Begin an episode; returns ``observation``, ``[n][...]``, and ``waiting``, ``[n]``, halting vehicles."""
         observations = self.env.reset(seed=seed)
         return self._see(observations[0] if isinstance(observations, tuple) else observations)
 
     def step(self, action: list[int]) -> dict[str, Any]:
-        """Choose the greens until the next action; gives ``reward``, ``[n]``, beside what :meth:`reset` does."""
+        """Set the greens until the next action; returns ``reward``, ``[n]``, and the entries of :meth:`reset`."""
         observations, rewards, *_ = self.env.step(dict(zip(self.env.ts_ids, action, strict=True)))
         return {**self._see(observations), "reward": [float(rewards[name]) for name in self.env.ts_ids]}
 
@@ -111,8 +111,8 @@ class Simulation:
 
 
 def main() -> None:
-    """Answer requests, the first of which is ``("build", options)``, until there are no more or one fails."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever started this
+    """Answer requests, beginning with ``("build", options)``, until the input ends or a request fails."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles Ctrl-C
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     simulation: Any = None

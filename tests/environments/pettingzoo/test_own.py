@@ -110,7 +110,7 @@ def test_algorithms_train_with_masks_and_deaths(algorithm: str, make_experiment:
         ("support.corridor:Corridor", {"mistake": "position"}, r"position of walker_0 has the shape \(3,\)"),
         ("support.corridor:Corridor", {"mistake": "no position"}, r"walker_2 lack position"),
         ("support.corridor:Corridor", {"mistake": "no action_mask"}, r"walker_2 lack action_mask"),
-        ("support.corridor:Corridor", {"mistake": "spaces"}, r"walker_0 and walker_1 are of the group walker"),
+        ("support.corridor:Corridor", {"mistake": "spaces"}, r"walker_0 and walker_1 are in the group walker"),
     ],
 )
 def test_what_cannot_work_is_said_in_one_sentence_before_anything_is_written(

@@ -145,7 +145,7 @@ def test_win_rates_stand_beside_returns_in_logs_evaluations_records_and_reports(
 @needs_smax
 def test_a_device_that_jax_lacks_is_named() -> None:
     task = SmaxTask.SMACV2_5_UNITS.get_from_yaml()
-    with pytest.raises(ValueError, match=r"experiment\.sampling_device=meta is no device of the JAX that is installed"):
+    with pytest.raises(ValueError, match=r"experiment\.sampling_device=meta is not supported by the installed JAX"):
         task.get_env_fun(num_envs=2, continuous_actions=False, seed=0, device=torch.device("meta"))
 
 

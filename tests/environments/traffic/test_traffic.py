@@ -256,7 +256,7 @@ def test_closing_ends_all_simulations() -> None:
     assert all(map(is_running, env.pids))
     env.close()
     assert not any(map(is_running, env.pids))
-    with pytest.raises(SimulatorError, match="it had been closed"):
+    with pytest.raises(SimulatorError, match="it was closed before"):
         env.reset()
 
 
