@@ -73,8 +73,11 @@ def assert_one_sentence(error: BaseException, *needed: str) -> None:
             {"part_options": {"goals": {}}},
             ("algorithm.part_options: goals", "goal, credit, clustering, neighbours, memory"),
         ),
-        ({"part_options": {"goal": 3}}, ("algorithm.part_options: goal must be a mapping", "is 3")),
-        ({"part_options": {"goal": {"normal": 3}}}, ("algorithm.part_options: goal.normal must be a mapping", "is 3")),
+        ({"part_options": {"goal": 3}}, ("algorithm.part_options: goal=3 must be a mapping", "goal.<name>=")),
+        (
+            {"part_options": {"goal": {"normal": 3}}},
+            ("algorithm.part_options: goal.normal=3 must be a mapping", "goal.normal.<name>="),
+        ),
         ({"part_options": {"goal": {"norm": {}}}}, ("algorithm.part_options: goal.norm", "normal, categorical")),
         (
             {"part_options": {"goal": {"normal": {"scale": 1.0}}}},
