@@ -1,6 +1,6 @@
-"""Callbacks of the command: stop on non-finite numbers, write videos, keep the last evaluation.
+"""Callbacks of the commands: stop on non-finite values, write videos, keep the last evaluation.
 
-None of them changes what is learned.
+None of them affects learning.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ VIDEO_STEPS_PER_SECOND = 20
 
 
 class PortableCallback(Callback):
-    """A callback that BenchMARL can pickle into ``config.pkl``: its experiment stays out."""
+    """A callback that BenchMARL can pickle into ``config.pkl``, without its experiment."""
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the attributes without the experiment."""
@@ -36,12 +36,12 @@ class PortableCallback(Callback):
 class FiniteCallback(PortableCallback):
     """Stop the run at the first NaN or infinity, before it reaches a checkpoint.
 
-    Collected observations, states and rewards are checked before they are trained on, losses and gradient norms before
-    BenchMARL saves anything. Other entries of the training tensordict are diagnostics and may be anything.
+    Collected observations, states and rewards are checked before training, losses and gradient norms before BenchMARL
+    saves a checkpoint. Other entries of the training tensordict are diagnostics and are not checked.
     """
 
     def on_batch_collected(self, batch: TensorDictBase) -> None:
-        """Check observations, states and rewards; FloatingPointError: one is NaN or infinite."""
+        """Check observations, states and rewards; FloatingPointError if one is NaN or infinite."""
         groups, state_spec = self.experiment.group_map, self.experiment.state_spec
         read = [(group, key) for group in groups for key in self.experiment.observation_spec[group].keys(True, True)]
         read += [] if state_spec is None else list(state_spec.keys(True, True))
@@ -52,7 +52,7 @@ class FiniteCallback(PortableCallback):
                 self._check_finite(f"{unravel_key(key)}", value)
 
     def on_train_end(self, training_td: TensorDictBase, group: str) -> None:
-        """Check losses and gradient norms; FloatingPointError: one is NaN or infinite."""
+        """Check losses and gradient norms; FloatingPointError if one is NaN or infinite."""
         for key, value in training_td.items():
             if key.startswith(("loss", "grad_norm")):
                 self._check_finite(f"{key} of group {group!r}", value)
@@ -63,25 +63,25 @@ class FiniteCallback(PortableCallback):
         if n_bad:
             raise FloatingPointError(
                 f"{name} holds {n_bad} NaN or infinite values out of {value.numel()} in iteration "
-                f"{self.experiment.n_iters_performed}: the run stops; look at the environment if it is observation, "
-                "state or reward, otherwise lower experiment.lr or experiment.clip_grad_val."
+                f"{self.experiment.n_iters_performed}: the run stops. For an observation, state or reward check the "
+                "environment, otherwise lower experiment.lr or experiment.clip_grad_val."
             )
 
 
 class VideoCallback(PortableCallback):
     """Write the films of evaluations as mp4 files into the CSV logger's ``videos`` folder.
 
-    TorchRL's CSV logger writes mp4 through a function that torchvision no longer has, so it is told
-    to save plain tensors, and each is encoded here.
+    TorchRL's CSV logger writes mp4 with a function that torchvision removed; here the logger saves tensors, which this
+    callback encodes.
     """
 
     def on_setup(self) -> None:
-        """Draw once where that is possible (RenderError: it is not), and tell the CSV loggers to save tensors."""
+        """Check that the task can be rendered (else RenderError), and let the CSV loggers save tensors."""
         check_display(self.experiment, "experiment.render=true", "choose experiment.render=false")
         keep_csv_videos_as_tensors(experiment_loggers(self.experiment))
 
     def on_evaluation_end(self, rollouts: list[TensorDictBase]) -> None:
-        """Encode what the evaluation just saved."""
+        """Encode the tensors that the evaluation saved."""
         for saved in sorted(videos_folder(self.experiment.folder_name).glob("*.pt")):
             # [1, T, channels, height, width], uint8
             write_mp4(torch.load(saved)[0], saved.with_suffix(".mp4"), VIDEO_STEPS_PER_SECOND)
@@ -105,9 +105,9 @@ class SummaryCallback(PortableCallback):
 
 
 class MetricsCallback(PortableCallback):
-    """Log the metrics of evaluations that the environment tells, such as its win rate, as means over episodes.
+    """Log the environment's metrics in evaluations, such as the win rate, as means over episodes.
 
-    BenchMARL asks a task what to log beside the returns (``log_info``) in collection alone.
+    BenchMARL logs such metrics (``log_info`` of a task) only during collection.
     """
 
     def on_evaluation_end(self, rollouts: list[TensorDictBase]) -> None:

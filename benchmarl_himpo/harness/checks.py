@@ -1,4 +1,4 @@
-"""Find requests that cannot be carried out before anything is built, and say what to change."""
+"""Checks of a run's configuration before anything is built; errors name the option and the fix."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ LOGGERS = {
     "mlflow": "pip install mlflow",
     "trackio": "pip install trackio",
 }
-"""Every logger and what installs it; the package has the logger's name. ``None`` needs nothing."""
+"""Every logger with the command that installs it; the package has the logger's name. ``None``: nothing to install."""
 
 
 class Need(NamedTuple):
-    """A package that a task needs beside what is always installed."""
+    """A package that a task needs in addition to this package's dependencies."""
 
     module: str
     fits: str  # versions that work, as pip writes them; "" for all
@@ -74,26 +74,26 @@ TASK_NEEDS: dict[type[Task] | Task, tuple[Need, ...]] = {
     SmaxTask: (Need("jaxmarl", ">=0.2,<0.3", "benchmarl_himpo[smax]"),),
     TrafficTask: tuple(Need(module, "", "benchmarl_himpo[traffic]") for module in TRAFFIC_MODULES),
 }
-"""What tasks need, by task or by all tasks of an environment: ours, and BenchMARL's whose own errors do not tell."""
+"""Requirements of tasks, by task or environment: of ours, and of BenchMARL's whose own errors are unclear."""
 OURS_INSTEAD = {
     task: f"{ours.env_name()}/{ours.name.lower()}"
     for task in PettingZooTask
     for ours in (*MpeTask, *SislTask)
     if ours.name == task.name
 }
-"""Our tasks of the same simulations as BenchMARL's, by these."""
+"""Our tasks with the same simulation as a task of BenchMARL, by the latter's name."""
 
 
 class RequestError(ValueError):
-    """A request that cannot be carried out; the message names the option and the fix."""
+    """A configuration that is not supported; the message names the option and the fix."""
 
 
 def check_request(config: ExperimentConfig, on_policy: bool, task_name: str, model_names: set[str]) -> None:
-    """Check what a run asks for against itself and against what this machine has.
+    """Check that a run's options are consistent, and that devices and packages are available.
 
     Args:
         config: the experiment's configuration, resolved.
-        on_policy: whether the algorithm learns on-policy, which says which options count.
+        on_policy: whether the algorithm is on-policy, which determines the options in use.
         task_name: name of the task as on the command line, such as ``vmas/sampling``.
         model_names: names of all models in use, such as ``{"mlp"}``; see :func:`model_names_of`.
 
@@ -120,30 +120,30 @@ def check_request(config: ExperimentConfig, on_policy: bool, task_name: str, mod
 
 
 def check_processes(task_name: str, n_envs: Mapping[str, int]) -> None:
-    """Check that a task whose environments are processes, as its class says by ``max_envs``, is not asked for too many.
+    """Check the number of environments of a task that runs each in a process, limited by ``max_envs`` of its class.
 
     Args:
         task_name: name of the task as on the command line.
-        n_envs: environments that are asked for, by option.
+        n_envs: requested number of environments, by option.
 
     Raises:
-        RequestError: if an option asks for more than the task starts.
+        RequestError: if an option exceeds the limit.
     """
     task = task_config_registry.get(task_name)
     most = None if task is None else getattr(task.associated_class(), "max_envs", None)
     for option, n in n_envs.items():
         if most is not None and n > most:
             raise RequestError(
-                f"{option}={n} asks for as many environments, each of which is a process in task={task_name}: choose "
+                f"{option}={n} is too many environments, because each is a process in task={task_name}: choose "
                 f"{most} at most, or a preset such as experiment=traffic (a command's episodes=... count too)."
             )
 
 
 def check_absolute_metric(config: ExperimentConfig, n_episodes: int) -> None:
-    """Check that the best policy of a run will be known at its end, if its absolute metric is asked for.
+    """Check that a run keeps its best policy, if the absolute metric is requested.
 
     Raises:
-        RequestError: if the number of episodes is no count, or nothing chooses or keeps the best policy.
+        RequestError: if the number of episodes is invalid, or no option selects or keeps the best policy.
     """
     if isinstance(n_episodes, bool) or not isinstance(n_episodes, int) or n_episodes < 0:
         raise RequestError(
@@ -162,10 +162,10 @@ def check_absolute_metric(config: ExperimentConfig, n_episodes: int) -> None:
 
 
 def check_sweep(config: DictConfig) -> None:
-    """Check by its ``experiment`` node that a run of a sweep leaves what its record is made of, and can be continued.
+    """Check that a run of a sweep, given by its ``experiment`` node, writes all data of its record and can be resumed.
 
     Raises:
-        RequestError: if an option stands in the way.
+        RequestError: if an option prevents this.
     """
     needed = {"create_json": True, "checkpoint_at_end": True, "restore_file": None, "save_folder": None}
     for option, value in needed.items():
@@ -177,12 +177,12 @@ def check_sweep(config: DictConfig) -> None:
 
 
 def _as_written(value: object) -> str:
-    """A value as it stands on the command line."""
+    """A value in the notation of the command line."""
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def describe_lack_of_record(config: DictConfig) -> str | None:
-    """Name the option of an ``experiment`` node that keeps a run from having a record; None: there is none."""
+    """Option of an ``experiment`` node that prevents a record of the run; None if there is none."""
     if "csv" not in config.loggers:
         return f"experiment.loggers={list(config.loggers)} lacks csv, which it is read from"
     if config.evaluation and not config.create_json:
@@ -197,7 +197,7 @@ def model_names_of(model: DictConfig) -> Iterator[str]:
 
 
 def _check_task(name: str) -> None:
-    """Check that what a task needs is there: packages, in versions that work, and a game."""
+    """Check that a task's packages, in supported versions, and its game are installed."""
     task = task_config_registry.get(name)
     needs = TASK_NEEDS.get(task, TASK_NEEDS.get(type(task), ()))
     unmet = {need: found for need in needs if (found := _unmet(need))}
@@ -214,7 +214,7 @@ def _check_task(name: str) -> None:
 
 
 def _unmet(need: Need) -> str:
-    """Say what is wrong with an installed package; nothing where all is well."""
+    """Problem with a required package; empty if it is installed in a supported version."""
     if need.unless is not None and os.environ.get(need.unless[0]) == need.unless[1]:
         return ""
     if not _is_installed(need.module):

@@ -1,4 +1,4 @@
-"""What the commands beside Hydra's have in common: help, typed options, folders, one sentence where something fails."""
+"""Shared parts of the commands without Hydra: help, typed options, folders, errors as one sentence."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EXIT_INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells use it."""
 
 USUAL_ERRORS = (ValueError, OSError, OmegaConfBaseException, HydraException, PluginError)
-"""Errors that say what is wrong with input, files, configurations and plug-ins."""
+"""Errors whose message explains a problem with input, files, configurations or plug-ins."""
 
 WORDS = {
     bool: "true or false",
@@ -35,24 +35,24 @@ WORDS = {
     Path: "a path, in which ${name} is another option",
     type(None): "null",
 }
-"""What an option of a type can be."""
+"""Description of the values of an option, by type."""
 
 NULL = ("", "~", "null", "Null", "NULL")
-"""How YAML writes that there is no value."""
+"""Notations of YAML for no value."""
 
 Options = TypeVar("Options")
 
 
 def read_options(command: str, options: type[Options], given: Sequence[str], beside: str = "") -> Options:
-    """Read the options of a command: ``conf/<command>.yaml``, and what was given over it.
+    """Read the options of a command: ``conf/<command>.yaml``, overridden by the command line.
 
-    Text and paths are taken as they stand; a list takes one value too; an option that may be null takes ``null``.
+    Text and paths are not parsed as YAML; a list option accepts a single value; an optional option accepts ``null``.
 
     Args:
         command: name of the command.
         options: dataclass of the options, without defaults; its ``__post_init__`` raises ``ValueError`` out of range.
-        given: what was typed, such as ``["episodes=1000"]``; the last of several values holds.
-        beside: what to say beside the names of the options where one does not exist.
+        given: the arguments, such as ``["episodes=1000"]``; the last of several values is used.
+        beside: text after the option names in the error message for an unknown option.
 
     Returns:
         The options.
@@ -81,12 +81,12 @@ def read_options(command: str, options: type[Options], given: Sequence[str], bes
 def read_for_trained_runs(
     command: str, options: type[Options], arguments: Sequence[str]
 ) -> tuple[list[Path], Options, list[str]]:
-    """Read the command line of a command that reads trained runs, ``--config-dir`` included; loads all plug-ins.
+    """Read the command line of a command that reads trained runs, with ``--config-dir``; loads all plug-ins.
 
     Args:
         command: name of the command.
-        options: dataclass of its options, as :func:`read_options` takes it.
-        arguments: folders of runs, options, and changes of the runs' configuration, which have a dot in their names.
+        options: dataclass of its options, as in :func:`read_options`.
+        arguments: folders of runs, options, and overrides of the runs' configuration, which have a dot in their names.
 
     Raises:
         ValueError: as :func:`read_options`, or if there is no folder, or a change chooses a file.
@@ -119,13 +119,13 @@ def read_for_new_runs(command: str, options: type[Options], arguments: Sequence[
 
 
 def split_folders(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """Tell folders, whose names may have a ``=``, from ``name=value``."""
+    """Separate folders, whose names may contain ``=``, from ``name=value``."""
     rest = [argument for argument in arguments if "=" in argument and not Path(argument).is_dir()]
     return [Path(argument) for argument in arguments if argument not in rest], rest
 
 
 def given_arguments(arguments: Sequence[str] | None, usage: str | None, needs_some: bool = True) -> list[str]:
-    """Get the command line, or end the command with its usage where help is asked for or nothing needed is given."""
+    """Get the command line, or exit with the usage if help is requested or required arguments are missing."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if (needs_some and not given) or {"-h", "--help"} & set(given):
         print(usage)
@@ -134,10 +134,10 @@ def given_arguments(arguments: Sequence[str] | None, usage: str | None, needs_so
 
 
 def take_config_dir(arguments: Sequence[str]) -> list[str]:
-    """Take Hydra's ``--config-dir DIR`` from a command line, search there from now on, and give the rest.
+    """Remove Hydra's ``--config-dir DIR`` from a command line, add the folder to the search path, and return the rest.
 
     Raises:
-        ValueError: if there is no such folder.
+        ValueError: if the folder does not exist.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--config-dir", "-cd", type=Path)
@@ -148,11 +148,11 @@ def take_config_dir(arguments: Sequence[str]) -> list[str]:
 
 @contextmanager
 def exit_with_a_sentence(interrupted: str, errors: tuple[type[Exception], ...] = USUAL_ERRORS) -> Iterator[None]:
-    """Turn errors in the block into one sentence and exit code 1, and Ctrl-C into the exit code that shells use.
+    """Turn errors in the block into one sentence and exit code 1, and Ctrl-C into the exit code of shells.
 
     Args:
-        interrupted: what there is after Ctrl-C, and what can be done with it.
-        errors: what says by itself what is wrong.
+        interrupted: message after Ctrl-C: the state of the results, and how to continue.
+        errors: exceptions whose message is sufficient.
     """
     try:
         yield
@@ -164,7 +164,7 @@ def exit_with_a_sentence(interrupted: str, errors: tuple[type[Exception], ...] =
 
 
 def _split(arguments: Sequence[str], options: type[Any], of_runs: Collection[str]) -> tuple[list[str], list[str]]:
-    """Tell options from what is said of runs; a misspelt option is none of a run's, to which Hydra would add it."""
+    """Separate options of the command from overrides of runs; misspelt options are not taken for overrides."""
     names = [field.name for field in fields(options)]
 
     def is_own(argument: str) -> bool:

@@ -1,10 +1,10 @@
-"""What the nodes of a policy have to tell each other if they are machines of their own: messages and bytes.
+"""Communication of a deployed policy whose nodes are separate machines: messages and bytes.
 
-Workers run on the agents, every node of an upper level on a machine of its own (one that shares a machine with another
-saves what they tell each other). Each worker runs the encoders of all levels on what each level sees and sends the
-encodings up, so that a superior learns what its workers do not see in these; nodes pass on, as a mean and a count, what
-levels above them ask for. Edges that a task gives are taken as known to the nodes that they join. Where goals are not
-received, upper levels have nothing to do but to train.
+Workers run on the agents, every upper node on a separate machine (nodes on the same machine save their messages). Each
+worker runs the encoders of all levels on the levels' views of its observation and sends the encodings up, so a superior
+may receive information that its workers' own networks do not see. Nodes forward mean and count of encodings to higher
+levels. Each node is assumed to know its own edges of the task. If goals are not received, upper levels are unused at
+execution.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from benchmarl_himpo.models import HierarchicalPolicy, LevelNetwork
 FLOAT_BYTES, INDEX_BYTES = 4, 8
 """Bytes of a float32 and of an int64, the dtypes of the step functions."""
 CENTRE = "centre"
-"""Who computes the clustering where it needs all positions."""
+"""Node that computes a clustering that needs all positions."""
 
 
 @dataclass(frozen=True)
 class Flow:
     """Messages of one kind that one node receives.
 
-    Counted are, by the level whose nodes receive, those that ``neighbours``, ``subordinates``, ``others`` (all that
-    live) or the ``alive`` (the same to one place) send; None where the number is always the same.
+    If the number of messages varies, it is counted at run time, by receiving level and kind of sender: ``neighbours``,
+    ``subordinates``, ``others`` (all live nodes) or ``alive`` (the same, to one receiver); None if it is constant.
     """
 
     receiver: str  # name of the kind of node: ``worker``, ``level 1``, ``centre``
-    what: str  # what is sent, and by whom
+    what: str  # content and sender
     n_bytes: int  # size of a message
     every: int  # env steps from one exchange to the next
     n_worst: int  # messages per exchange, at most
@@ -41,7 +41,7 @@ class Flow:
 
 
 def list_flows(policy: HierarchicalPolicy, goal_dim: int) -> Iterator[Flow]:
-    """List all that the nodes of a group's policy receive, the workers' first; ``goal_dim`` is the size of a goal."""
+    """List the messages that the nodes of a group's policy receive, workers first; ``goal_dim`` is a goal's size."""
     layout = policy.hierarchy.layout
     if not policy.hierarchy.send_goals:
         yield from _neighbour_flows(policy, 0)
@@ -82,7 +82,7 @@ def _neighbour_flows(policy: HierarchicalPolicy, level: int) -> Iterator[Flow]:
 
 
 def _subordinate_flows(policy: HierarchicalPolicy, level: int) -> Iterator[Flow]:
-    """Encodings for the level itself, and those that it passes on to the levels above; positions, where they ask."""
+    """Encodings for the level itself and for forwarding to higher levels; positions, if these need them."""
     hierarchy, layout = policy.hierarchy, policy.hierarchy.layout
     senders = layout.nodes_at(level - 1)
     if level == 1 and hierarchy.clustering.is_moving:
@@ -105,7 +105,7 @@ def _subordinate_flows(policy: HierarchicalPolicy, level: int) -> Iterator[Flow]
 
 
 def _network(policy: HierarchicalPolicy, level: int) -> LevelNetwork | None:
-    """The network of a level; None where workers are the plain model, which receives no messages."""
+    """The network of a level; None for workers with the plain model, which receives no messages."""
     return next((module for module in policy.actors[level].modules() if isinstance(module, LevelNetwork)), None)
 
 
@@ -115,7 +115,7 @@ def name_of(level: int) -> str:
 
 
 def count_per_agent(flows: Iterable[Flow], n_agents: int) -> dict[str, float]:
-    """Count ``messages`` and ``bytes`` that all nodes send per env step while everybody lives, at most, per agent."""
+    """Maximal ``messages`` and ``bytes`` of all nodes per env step and agent, with all agents alive."""
     per_step = [(flow.n_all / flow.every, flow.n_bytes) for flow in flows]
     return {
         "messages": sum(n for n, _ in per_step) / n_agents,
@@ -124,10 +124,10 @@ def count_per_agent(flows: Iterable[Flow], n_agents: int) -> dict[str, float]:
 
 
 def communication_of(experiment: ResumableExperiment) -> dict[str, float]:
-    """Count what acting takes, of all groups: :func:`count_per_agent`.
+    """Communication of all groups at execution, see :func:`count_per_agent`.
 
-    Algorithms without levels exchange nothing while they act, whatever they share in training; empty where their
-    policies are graph networks, whose messages are not counted.
+    Zero for algorithms without levels, which exchange no messages at execution; empty for policies that are graph
+    networks, whose messages are not counted.
     """
     flows: list[Flow] = []
     for policy in experiment.group_policies.values():

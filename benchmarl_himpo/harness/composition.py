@@ -1,4 +1,4 @@
-"""Composes the config of a run outside the command line, as the command line does."""
+"""Composes the config of a run in Python, with the same result as the command line."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from benchmarl_himpo.host.hydra import set_aside_hydra
 from benchmarl_himpo.registration import register
 
 HYDRA_VERSION_BASE = "1.3"
-"""Hydra behaviour this package is written for, the same in the command and in the compose API."""
+"""Version of Hydra's behaviour, the same for commands and the compose API."""
 
 GROUPS = ("algorithm", "critic_model", "experiment", "model", "protocol", "task")
-"""What a new run is composed of by naming a file."""
+"""Config groups of a new run."""
 
 
 class _ConfigDir(SearchPathPlugin):
@@ -36,10 +36,10 @@ class _ConfigDir(SearchPathPlugin):
 
 
 def search_in(folder: Path | None) -> None:
-    """Let :func:`compose` find files of the user's own too, as ``--config-dir`` does: after those of this package.
+    """Let :func:`compose` also find files in the user's folder, with lower precedence than this package's.
 
     Args:
-        folder: the folder, instead of the one that was given before; None: none.
+        folder: the folder, which replaces an earlier one; None for no folder.
 
     Raises:
         ValueError: if there is no such folder.
@@ -58,8 +58,7 @@ def config_dir() -> Path | None:
 def compose(overrides: Sequence[str] = (), *, return_hydra_config: bool = False) -> DictConfig:
     """Compose the primary config as the command line would.
 
-    Works inside a program that already runs under ``@hydra.main``: Hydra's global state is put
-    back afterwards.
+    Works inside a program that already runs under ``@hydra.main``: Hydra's global state is restored.
 
     Args:
         overrides: overrides in Hydra's syntax, such as ``["algorithm=mappo", "seed=1"]``.
@@ -88,7 +87,7 @@ def compose(overrides: Sequence[str] = (), *, return_hydra_config: bool = False)
 
 
 def check_changes(changes: Sequence[str]) -> None:
-    """Check that changes of a run that was trained, such as ``task.n_agents=5``, set values of its configuration.
+    """Check that overrides of a trained run, such as ``task.n_agents=5``, set values and choose no files.
 
     Raises:
         ValueError: if one has no value, or chooses a file.
@@ -99,8 +98,8 @@ def check_changes(changes: Sequence[str]) -> None:
             raise ValueError(f"{change} needs a value: {change}=...")
         if key in GROUPS or "@" in key or "/" in key:
             raise ValueError(
-                f"{change} chooses a file, and a trained run keeps those it was made of: change single options, such "
-                "as experiment.max_n_frames=960000 (resume) or task.n_agents=5 (evaluate, audit, film, export), or "
-                f"start a new run with {change} (init_from=RUN_DIR lets it begin with the networks of this one, where "
-                "they fit)"
+                f"{change} chooses a file, but a trained run keeps the files of its configuration: change single "
+                "options, such as experiment.max_n_frames=960000 (resume) or task.n_agents=5 (evaluate, audit, film, "
+                f"export), or start a new run with {change} (init_from=RUN_DIR initialises it with this run's weights "
+                "whose shapes match)"
             )

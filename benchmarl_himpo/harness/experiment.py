@@ -1,4 +1,4 @@
-"""An experiment that a program makes, whose folder every command takes as if the command had made it."""
+"""An experiment for Python programs, whose folder every command accepts like that of a command."""
 
 from __future__ import annotations
 
@@ -22,25 +22,24 @@ from benchmarl_himpo.registration import register
 class Experiment(ResumableExperiment):
     """BenchMARL's experiment, with the checks, callbacks and files of ``python -m benchmarl_himpo.run``.
 
-    The run is configured as the command would be told: a value takes the type that its option has in YAML, and a task
-    that this package simulates faster runs so. With ``config.restore_file`` the run that wrote the file goes on in its
-    folder.
+    The configuration is treated as on the command line: values are converted to the types of the YAML options, and
+    tasks with a faster simulation in this package use it. With ``config.restore_file`` the run that wrote the file is
+    continued in its folder.
 
     Args:
-        task: the task, of a class that a module holds.
-        algorithm_config: configuration of an algorithm that is registered.
-        model_config: configuration of the policy's model, of a class that is registered.
+        task: the task, whose class is importable from a module.
+        algorithm_config: configuration of a registered algorithm.
+        model_config: configuration of the policy's model, of a registered class.
         seed: seed of every random generator.
         config: configuration of the experiment.
-        critic_model_config: configuration of the critic's model; None: that of the policy's.
-        callbacks: more callbacks. The commands go on without them, and say so.
-        matmul_precision: precision of matrix products, as in ``conf/config.yaml``; None: the one there.
-        update_step: how updates are computed, as in ``conf/config.yaml``; None: the way there.
+        critic_model_config: configuration of the critic's model; None: the same as the policy's.
+        callbacks: additional callbacks. Commands that continue the run warn that they are not restored.
+        matmul_precision: precision of matrix products, as in ``conf/config.yaml``; None: the value there.
+        update_step: execution of updates, as in ``conf/config.yaml``; None: the value there.
 
     Raises:
-        ValueError: if the experiment has what YAML cannot say, contradicts itself or asks for what this machine does
-            not have.
-        RenderError: if videos are asked for and the task cannot be drawn here.
+        ValueError: if a value cannot be written to YAML, options are inconsistent, or a device or package is missing.
+        RenderError: if videos are requested and the task cannot be rendered here.
         RunLockedError: if another process writes to the folder of the run.
     """
 
@@ -81,7 +80,7 @@ class Experiment(ResumableExperiment):
         leave_config(self, *self._composed)
 
     def run(self) -> None:
-        """Run the experiment to its end, and leave a record where its logs allow that."""
+        """Run the experiment to its end, and write a record if its logs suffice."""
         run = SingleRun(*self._composed)
         with run.watch(self):
             super().run()

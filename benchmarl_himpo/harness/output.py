@@ -1,4 +1,4 @@
-"""Where results go: checked before anything is computed, and written whole or not at all."""
+"""Output files: checked before anything is computed, and written atomically."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ class OutputError(OSError):
 
 
 def check_output_file(option: str, file: Path) -> None:
-    """Check that a file, which may replace one, can be written, and leave nothing behind.
+    """Check, without side effects, that a file can be written or replaced.
 
     Args:
-        option: the option that names it, for the message.
+        option: the option that names the file, for the message.
         file: the file.
 
     Raises:
-        OutputError: if it cannot.
+        OutputError: if the file cannot be written.
     """
     if file.is_dir():
         raise OutputError(f"{option}={file} is a folder: name a file")
@@ -30,27 +30,27 @@ def check_output_file(option: str, file: Path) -> None:
 
 
 def check_output_folder(option: str, folder: Path) -> None:
-    """Check that files can be written into a folder, which need not exist, and leave nothing behind.
+    """Check, without side effects, that files can be written into a folder, which need not exist.
 
     Raises:
-        OutputError: if they cannot; the message names the option.
+        OutputError: if files cannot be written; the message names the option.
     """
     _check_folder(f"{option}={folder} cannot be written to", "another folder", folder.absolute())
 
 
 def write_whole(file: Path, text: str) -> None:
-    """Write a file so that a full disk or a crash leaves the old one or the new one; missing folders are made.
+    """Write a file atomically: after a full disk or a crash the file is the old or the new one. Creates folders.
 
     Args:
-        file: the file; a link to one stays a link.
-        text: what it is to hold.
+        file: the file; a symbolic link stays a link.
+        text: the content.
 
     Raises:
-        OSError: if it cannot be written.
+        OSError: if the file cannot be written.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     target = file.resolve()
-    if target.exists() and not target.is_file():  # a device or a pipe has no other to take its place
+    if target.exists() and not target.is_file():  # a device or a pipe cannot be replaced
         target.write_text(text, encoding="utf-8", newline="\n")
         return
     temporary = target.with_name(f"{target.name}.tmp")
@@ -66,15 +66,15 @@ def write_whole(file: Path, text: str) -> None:
 
 
 class Results:
-    """The results of one call of a command, as a JSON file that is written anew with each of them.
+    """The results of one call of a command, as a JSON file that is rewritten with each new result.
 
     Args:
         file: the file, the value of ``output``.
-        settings: options of the call; its ``output`` is left out, so that the file holds no path.
+        settings: options of the call; ``output`` is left out, so that the file contains no path.
 
     Raises:
-        ValueError: if its name does not end in ``.json``.
-        OutputError: if it cannot be written.
+        ValueError: if the file's name does not end in ``.json``.
+        OutputError: if the file cannot be written.
     """
 
     def __init__(self, file: Path, settings: Mapping[str, Any]) -> None:
@@ -89,7 +89,7 @@ class Results:
         self._error: OSError | None = None
 
     def keep(self, result: dict[str, Any]) -> None:
-        """Add a result; a file that cannot be written now stops nothing, since the next result writes it again."""
+        """Add a result; a failed write is not an error, since the next result rewrites the file."""
         self._results.append(result)
         try:
             write_whole(self.file, json.dumps({"settings": self._settings, "results": self._results}, indent=1) + "\n")
@@ -98,7 +98,7 @@ class Results:
             self._error = error
 
     def finish(self) -> None:
-        """Say where the results are; raises :class:`OutputError` where the file lacks some."""
+        """Print the path of the results; raises :class:`OutputError` if results are missing from the file."""
         if self._error is not None:
             raise OutputError(
                 f"output={self.file} could not be written ({self._error}): what is printed is all there is"
@@ -107,7 +107,7 @@ class Results:
 
 
 def _check_folder(problem: str, other: str, folder: Path) -> None:
-    """Try a file without a name in the nearest folder that exists."""
+    """Try to create a temporary file in the nearest existing folder."""
     nearest = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
     try:
         with tempfile.TemporaryFile(dir=nearest):

@@ -1,10 +1,10 @@
 """Statistics over episodes, runs and tasks, with confidence intervals.
 
-Of one sample, and of the difference of two, Student's and Welch's intervals (scipy). Over tasks what "Deep
-Reinforcement Learning at the Edge of the Statistical Precipice" recommends, Agarwal et al., 2021,
-https://arxiv.org/abs/2108.13264: these functions take an array of scores per task, one per run on the last axis, and
+For one sample and for the difference of two: Student's and Welch's intervals (scipy). Over tasks: the statistics that
+"Deep Reinforcement Learning at the Edge of the Statistical Precipice" recommends, Agarwal et al., 2021,
+https://arxiv.org/abs/2108.13264. These functions take an array of scores per task, one per run on the last axis, and
 reduce that axis; tasks may have different numbers of runs. Intervals come from :func:`scipy.stats.bootstrap` with each
-task as a sample of its own, which is the paper's stratified bootstrap.
+task as a separate sample, which is the paper's stratified bootstrap.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ Scores = Sequence[np.ndarray]
 """For each task the scores of its runs. Shape ``[*B, n_runs]`` each."""
 
 Statistic = Callable[[Scores], np.ndarray]
-"""Takes scores, gives one number per batch entry, or several: shape ``[*B]`` or ``[*K, *B]``."""
+"""Takes scores, returns one number per batch entry, or several: shape ``[*B]`` or ``[*K, *B]``."""
 
 FEW_RUNS = 10
-"""Below as many runs per task, bootstrap intervals cover less than they say (simulated in the tests)."""
+"""Number of runs per task below which bootstrap intervals have less than nominal coverage (simulated in the tests)."""
 
 BATCH = 1_000
-"""Resamples that are evaluated at once, which bounds memory and changes no number."""
+"""Resamples that are evaluated at once; bounds memory and does not affect results."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A statistic and its confidence interval, in the same unit; NaN limits where nothing is known of its spread."""
+    """A statistic and its confidence interval, in the same unit; limits are NaN if the variance is unknown."""
 
     value: float
     low: float
@@ -44,19 +44,19 @@ class Estimate:
         return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
 
     def excludes(self, value: float) -> bool:
-        """Tell whether a value lies outside the interval; never where the interval is not known."""
+        """Whether a value is outside the interval; False if the interval is unknown."""
         return self.low > value or self.high < value
 
 
 def estimate_mean(values: ArrayLike, confidence: float) -> Estimate:
-    """Estimate the mean that independent values are drawn around.
+    """Estimate the mean of independent values.
 
     Args:
         values: one value per episode or run. Shape ``[n]``.
         confidence: coverage of the interval, in (0, 1).
 
     Returns:
-        The estimate: of one value without an interval; where all of several are equal, an interval of no width.
+        The estimate; without an interval for a single value, with an interval of zero width for equal values.
     """
     values = np.asarray(values, dtype=float)
     mean = float(values.mean())
@@ -69,22 +69,22 @@ def estimate_mean(values: ArrayLike, confidence: float) -> Estimate:
 
 
 def estimate_difference(values: ArrayLike, reference: ArrayLike, confidence: float) -> Estimate:
-    """Estimate the mean of ``values - reference``, one of each per episode. Shape ``[n]`` each.
+    """Estimate the mean of ``values - reference``, paired by episode. Shape ``[n]`` each.
 
     Raises:
-        ValueError: if the numbers of episodes differ, so that nothing is paired.
+        ValueError: if the numbers of episodes differ.
     """
     values, reference = np.asarray(values, dtype=float), np.asarray(reference, dtype=float)
     if values.shape != reference.shape:
-        raise ValueError(f"paired values must be as many, got {list(values.shape)} and {list(reference.shape)}")
+        raise ValueError(f"paired values must have equal shapes, got {list(values.shape)} and {list(reference.shape)}")
     return estimate_mean(values - reference, confidence)
 
 
 def estimate_unpaired_difference(values: ArrayLike, reference: ArrayLike, confidence: float) -> Estimate:
-    """Estimate the difference of two means, of runs that are not paired (Welch's interval).
+    """Estimate the difference of two means of unpaired runs (Welch's interval).
 
-    Runs of one seed that play the same fresh episodes have some luck in common; this takes no advantage of that, since
-    variants may have runs of different seeds.
+    Runs of one seed on the same fresh episodes are correlated; this estimate does not use that, since variants may have
+    runs of different seeds.
 
     Args:
         values: one value per run. Shape ``[n]``.
@@ -92,7 +92,7 @@ def estimate_unpaired_difference(values: ArrayLike, reference: ArrayLike, confid
         confidence: coverage of the interval, in (0, 1).
 
     Returns:
-        The estimate, without an interval where either has fewer than two runs.
+        The estimate, without an interval if either sample has fewer than two runs.
     """
     values, reference = np.asarray(values, dtype=float), np.asarray(reference, dtype=float)
     difference = float(values.mean() - reference.mean())
@@ -120,7 +120,7 @@ def mean(scores: Scores) -> np.ndarray:
 
 
 def optimality_gap(scores: Scores) -> np.ndarray:
-    """Mean over tasks of how much runs lack to a score of 1; more than 1 counts as 1. Shape ``[*B]``."""
+    """Mean over tasks of the shortfall from a score of 1; scores above 1 count as 1. Shape ``[*B]``."""
     return 1 - mean([np.minimum(task, 1) for task in scores])
 
 
@@ -163,9 +163,9 @@ class Bootstrap:
     seed: int
 
     def limits(self, statistic: Statistic, scores: Scores) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Give a statistic of one number or several, and the lower and upper limits of its interval. Same shape each.
+        """Compute a statistic of one number or several, and lower and upper limits of its interval. Same shape each.
 
-        Limits are NaN where a task has a single run, whose spread nobody knows.
+        Limits are NaN if a task has a single run.
         """
         value = np.asarray(statistic(scores))
         n_runs = [task.shape[-1] for task in scores]

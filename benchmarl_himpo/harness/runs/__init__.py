@@ -1,4 +1,4 @@
-"""What a run leaves behind and how it goes on: configuration, checkpoints, random numbers."""
+"""Files of a run, and resuming: configuration, checkpoints, random numbers."""
 
 from benchmarl_himpo.harness.runs.checkpoint import CheckpointError
 from benchmarl_himpo.harness.runs.lock import RunLockedError

@@ -1,7 +1,7 @@
-"""Describe an experiment of BenchMARL's as data: one that is about to be made, or one that left a ``config.pkl``.
+"""Describe an experiment of BenchMARL as data, from its arguments or from the ``config.pkl`` of a run.
 
-A pickle may call anything when it is opened. Here classes are only names: nothing that the file names is imported or
-called, and what comes out are texts, numbers and lists, checked like those of a ``run.yaml``.
+Loading a pickle may execute code. Here classes are only names: nothing in the file is imported or called, and the
+result consists of strings, numbers and lists, checked like those of a ``run.yaml``.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from benchmarl_himpo.harness.runs.checkpoint import CheckpointError
 from benchmarl_himpo.host.benchmarl_files import CONFIG_PARTS
 
 PLACES = ("save_folder", "restore_file", "restore_map_location")
-"""Options of the experiment that say where it was: a run that goes on has its own."""
+"""Options of the experiment that depend on the machine or folder; a continued run has its own."""
 
 ERRORS = (OSError, EOFError, pickle.UnpicklingError, ValueError, TypeError, AttributeError, LookupError, RecursionError)
-"""What a file may cause that is damaged or something else."""
+"""Errors that a damaged or different file may cause."""
 
 
 def read_benchmarl_config(file: Path) -> dict[str, Any]:
-    """Read from ``config.pkl`` of a run of BenchMARL's own experiment what ``run.yaml`` would hold.
+    """Convert the ``config.pkl`` of a run of BenchMARL's own experiment to the content of a ``run.yaml``.
 
     A task that is not registered is called ``<module>.<class>/<name>``.
 
     Raises:
-        CheckpointError: if the file is damaged, or holds what a command cannot be told.
+        CheckpointError: if the file is damaged, or has a value that a command does not support.
     """
     try:
         described = describe_experiment(_read(file, len(CONFIG_PARTS) - 1))
@@ -51,14 +51,14 @@ def read_benchmarl_config(file: Path) -> dict[str, Any]:
 
 
 def describe_experiment(parts: Mapping[str, Any]) -> dict[str, Any]:
-    """Describe what an experiment is made of as ``run.yaml`` would, but for the options that BenchMARL does not have.
+    """Describe an experiment in the format of ``run.yaml``, without options that BenchMARL does not have.
 
     Args:
         parts: arguments of the experiment by the names in
-            :data:`~benchmarl_himpo.host.benchmarl_files.CONFIG_PARTS`: objects, or what stands for them.
+            :data:`~benchmarl_himpo.host.benchmarl_files.CONFIG_PARTS`: objects, or their representations.
 
     Raises:
-        CheckpointError: if the experiment has what a command cannot be told.
+        CheckpointError: if the experiment has a value that a command does not support.
     """
     if _name(type(parts["experiment"])) != _name(ExperimentConfig):
         raise CheckpointError(f"has {_name(type(parts['experiment']))} where BenchMARL puts its ExperimentConfig")
@@ -82,13 +82,13 @@ def describe_experiment(parts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_known(group: str, name: str, *more: Path) -> bool:
-    """Whether a file is in this package, a plug-in or BenchMARL, and so there another time too, or in more folders."""
+    """Whether a file is in this package, a plug-in, BenchMARL or ``more``, and so available in later processes."""
     folder = group.partition("@")[0]
     return any((root / folder / f"{name}.yaml").is_file() for root in (*yaml_folders(), *more))
 
 
 def own_callbacks(file: Path) -> list[str]:
-    """Name the classes of the callbacks that a program gave to BenchMARL's own experiment, beside this package's.
+    """Class names of the callbacks of BenchMARL's own experiment, without those of this package.
 
     Raises:
         CheckpointError: if the file, the ``config.pkl`` of the run, is damaged.
@@ -101,7 +101,7 @@ def own_callbacks(file: Path) -> list[str]:
 
 
 class _Inert:
-    """Stands for an object of a class that the pickle names: what it would be made of."""
+    """Placeholder for an object in the pickle: its class name and contents."""
 
     _arguments: tuple[Any, ...] = ()
 
@@ -115,7 +115,7 @@ class _Inert:
 
 
 class _Reader(pickle.Unpickler):
-    """Opens a pickle without a single one of the classes and functions that it names."""
+    """Opens a pickle without loading any class or function that it names."""
 
     def find_class(self, module: str, name: str) -> type:
         if (module, name) == ("collections", "OrderedDict"):
@@ -133,7 +133,7 @@ def _name(class_: type) -> str:
 
 
 def _plain(value: Any, place: str) -> Any:
-    """Turn a value into what YAML can hold."""
+    """Convert a value to types of YAML."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, dict):
@@ -147,7 +147,7 @@ def _plain(value: Any, place: str) -> Any:
     if _name(type(value)) == "torch.device":
         return ":".join(map(str, value._arguments))
     raise CheckpointError(
-        f"has {place} of the class {_name(type(value))}, which a command cannot be given: load the run in Python, "
+        f"has {place} of the class {_name(type(value))}, which commands do not support: load the run in Python, "
         "with benchmarl.experiment.Experiment.reload_from_file"
     )
 
@@ -158,7 +158,7 @@ def _plain_attributes(value: Any, place: str) -> dict[str, Any]:
 
 
 def _model(model: Any, place: str) -> dict[str, Any]:
-    """The node of a model, with those of its layers where it is a sequence."""
+    """The config node of a model, with the nodes of its layers if it is a sequence."""
     if _name(type(model)) != _name(SequenceModelConfig):
         return {"name": _registered(model, place, model_config_registry), **_plain_attributes(model, place)}
     layers = {f"l{i}": _model(layer, f"{place}.layers.l{i}") for i, layer in enumerate(model.model_configs, 1)}
@@ -166,7 +166,7 @@ def _model(model: Any, place: str) -> dict[str, Any]:
 
 
 def _model_choices(group: str, node: str, model: dict[str, Any]) -> dict[str, str]:
-    """The files that a model is chosen by; its values replace theirs."""
+    """The config files of a model; the run's values replace the values of these files."""
     if "layers" not in model:
         file = f"layers/{model['name']}"
         return {group: file if is_known(group, file) else "layers/mlp"}

@@ -1,4 +1,4 @@
-"""Keep the policy that did best in an evaluation, through interruptions too."""
+"""Keep the policy of the best evaluation, also across interruptions."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from benchmarl_himpo.harness.callbacks import PortableCallback, mean_return
 from benchmarl_himpo.harness.runs.checkpoint import CheckpointError
 
 STATE_KEY = "best_policy"
-"""Where checkpoints hold it: ``frames`` it was trained for, its ``evaluation_return``, its ``policy`` parameters."""
+"""Entry of checkpoints with the best policy: ``frames`` of training, ``evaluation_return``, ``policy`` parameters."""
 
 
 class BestPolicyCallback(PortableCallback):
-    """Copy the policy whenever an evaluation beats all before it.
+    """Copy the policy after every evaluation that exceeds all earlier ones.
 
     Attributes:
         best: the entry of checkpoints; None before the first evaluation.
@@ -26,7 +26,7 @@ class BestPolicyCallback(PortableCallback):
         self.best: dict[str, Any] | None = None
 
     def on_evaluation_end(self, rollouts: list[TensorDictBase]) -> None:
-        """Compare, and copy."""
+        """Copy the policy if its return is the best so far."""
         value = mean_return(rollouts, self.experiment.group_map)
         if self.best is None or value > self.best["evaluation_return"]:
             state = self.experiment.policy.state_dict()
@@ -43,7 +43,7 @@ class BestPolicyCallback(PortableCallback):
         state_dict[STATE_KEY] = self.best
 
     def on_load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the best policy of a checkpoint; CheckpointError: nobody kept it."""
+        """Load the best policy of a checkpoint; CheckpointError if the checkpoint has none."""
         if STATE_KEY not in state_dict:
             raise CheckpointError(
                 "the checkpoint was written with absolute_metric_episodes=0 and does not hold the best policy so far: "

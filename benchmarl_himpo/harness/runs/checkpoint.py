@@ -1,7 +1,7 @@
-"""Checkpoint files: written whole or not at all, and read only when they are what they say.
+"""Checkpoint files: written atomically, and verified by a checksum before they are read.
 
-A checkpoint is ``checkpoint_<frames>.pt``, plain tensors and numbers, beside ``checkpoint_<frames>.pt.sha256`` in the
-format of ``sha256sum``. BenchMARL's own :class:`~benchmarl.experiment.Experiment` writes the first without the second.
+A checkpoint is ``checkpoint_<frames>.pt``, plain tensors and numbers, with ``checkpoint_<frames>.pt.sha256`` in the
+format of ``sha256sum``. BenchMARL's own :class:`~benchmarl.experiment.Experiment` writes no checksum.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ TEMPORARY_SUFFIX = ".tmp"
 
 
 class CheckpointError(ValueError):
-    """A checkpoint cannot be used; the message says why."""
+    """A checkpoint cannot be used; the message gives the reason."""
 
 
 def write_checkpoint(state: Any, path: Path) -> None:
-    """Write a state so that a crash at any moment leaves the old files or the new ones.
+    """Write a state atomically: after a crash the files are the old or the new ones.
 
     Args:
         state: tensors, numbers and strings in dicts and lists.
-        path: where to write.
+        path: the file.
 
     Raises:
-        OSError: if the disk is full or the folder cannot be written to; nothing of the attempt is left then.
+        OSError: if the disk is full or the folder cannot be written to; no partial file remains.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
@@ -54,7 +54,7 @@ def write_checkpoint(state: Any, path: Path) -> None:
 
 
 def read_checkpoint(path: Path, map_location: Any = None) -> Any:
-    """Read a checkpoint that is whole and holds nothing but data.
+    """Read a checkpoint after verifying that it is intact and contains only data.
 
     Args:
         path: the checkpoint.
@@ -77,7 +77,7 @@ def read_checkpoint(path: Path, map_location: Any = None) -> Any:
 
 
 def check_checksum(path: Path) -> None:
-    """Compare a checkpoint with its checksum, or one of BenchMARL's own experiment with those inside of it.
+    """Verify a checkpoint by its checksum, or by the internal checksums of a file of BenchMARL's own experiment.
 
     Raises:
         CheckpointError: if a file is missing or they differ.
@@ -95,18 +95,18 @@ def check_checksum(path: Path) -> None:
 
 
 def is_of_benchmarl(run: Path) -> bool:
-    """Whether BenchMARL's own experiment wrote to a folder, and no command of this package."""
+    """Whether BenchMARL's own experiment wrote the folder, not a command of this package."""
     return (run / host_files.CONFIG_FILE).is_file() and not (run / CONFIG_FILE).is_file()
 
 
 def add_checksum(path: Path) -> None:
-    """Write the checksum of a checkpoint that was checked, where it has none."""
+    """Write the checksum of a verified checkpoint that has none."""
     if not _checksum_file(path).is_file():
         _write_checksum(_digest(path), path)
 
 
 def digest_of(path: Path) -> str:
-    """Check a checkpoint, and give the SHA-256 of its content, hex."""
+    """Verify a checkpoint, and return the SHA-256 of its content, hex."""
     check_checksum(path)
     return _digest(path)
 
@@ -115,7 +115,7 @@ def newest_checkpoint(folder: Path) -> Path:
     """Find the newest checkpoint in the ``checkpoints`` folder of a run that matches its checksum.
 
     Raises:
-        CheckpointError: if there is none; the message says what is wrong with those that are there.
+        CheckpointError: if there is none; the message lists the problems of the existing checkpoints.
     """
     faults = []
     for path in list_checkpoints(folder):
@@ -136,7 +136,7 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def prune_checkpoints(folder: Path, n_kept: int) -> None:
-    """Delete all but the ``n_kept`` newest checkpoints of a folder, and what interrupted writes left."""
+    """Delete all but the ``n_kept`` newest checkpoints of a folder, and temporary files of interrupted writes."""
     for path in list_checkpoints(folder)[n_kept:]:
         path.unlink()
         _checksum_file(path).unlink(missing_ok=True)
@@ -145,7 +145,7 @@ def prune_checkpoints(folder: Path, n_kept: int) -> None:
 
 
 def set_aside_later_checkpoints(folder: Path, n_frames: int) -> None:
-    """Rename the checkpoints after the one that a run goes on from: they belong to what it leaves behind."""
+    """Rename the checkpoints after the one from which a run continues, since their part of the run is discarded."""
     for path in list_checkpoints(folder):
         if (host_files.checkpoint_frames(path) or 0) > n_frames:
             path.replace(path.with_suffix(".pt.abandoned"))
@@ -161,7 +161,7 @@ def _checksum_file(path: Path) -> Path:
 
 
 def _check_archive(path: Path) -> None:
-    """Compare the parts of a file of torch.save, a zip archive, with the checksums that it holds itself."""
+    """Verify the parts of a file of torch.save, a zip archive, by the checksums inside it."""
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
@@ -177,7 +177,7 @@ def _digest(path: Path) -> str:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the names of new files survive a power cut, where the system can open folders."""
+    """Flush the names of new files to disk, if the system can open folders."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""What each option of BenchMARL's experiment is about: the one table that names, resuming and reports read."""
+"""Role of each option of BenchMARL's experiment, used for names of runs, resuming and reports."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from enum import Enum, auto
 
 
 class Role(Enum):
-    """What depends on an option."""
+    """What an option affects."""
 
     TRAINING = auto()
-    """What an iteration does, of every algorithm."""
+    """The iteration, of every algorithm."""
     ON_POLICY = auto()
-    """The same, of on-policy algorithms alone."""
+    """The iteration, only of on-policy algorithms."""
     OFF_POLICY = auto()
-    """The same, of off-policy algorithms alone."""
+    """The iteration, only of off-policy algorithms."""
     ACTIONS = auto()
-    """Which kind of actions the task takes."""
+    """The kind of actions."""
     ANNEALING = auto()
-    """How fast exploration is annealed; where it is not set, the length of the run says so."""
+    """The annealing of exploration; by default it depends on the length of the run."""
     LENGTH = auto()
-    """When the run ends."""
+    """The length of the run."""
     EVALUATION = auto()
-    """When and how the policy is evaluated, which changes nothing in training."""
+    """Evaluation, which does not affect training."""
     BOOKKEEPING = auto()
-    """Where and how the run is logged, filmed and saved, which changes no result."""
+    """Logging, rendering and saving, which do not affect results."""
 
 
 ROLES = {
@@ -83,22 +83,22 @@ ROLES = {
 
 
 def options_about(*roles: Role) -> frozenset[str]:
-    """Name the options that have one of some roles."""
+    """Options with one of the given roles."""
     return frozenset(option for option, role in ROLES.items() if role in roles)
 
 
 def options_not_read(on_policy: bool) -> frozenset[str]:
-    """Name the options that algorithms of one kind do not read."""
+    """Options that on-policy, or off-policy, algorithms do not use."""
     return options_about(Role.OFF_POLICY if on_policy else Role.ON_POLICY)
 
 
 OF_ONE_KIND = options_about(Role.ON_POLICY, Role.OFF_POLICY)
-"""Options that only some algorithms read."""
+"""Options that only some algorithms use."""
 OF_RUNS = options_about(Role.EVALUATION, Role.LENGTH)
-"""Options that a comparison sets for all its methods, and that are no part of the task that is played."""
+"""Options that a comparison sets for all its methods, and that do not affect the task."""
 OF_COMPARISONS = OF_RUNS | options_about(Role.ACTIONS)
 """Options that a comparison sets for all its methods: part of the label of a task."""
 WITHOUT_EFFECT_ON_RESULTS = options_about(Role.BOOKKEEPING)
-"""Options that are no part of what a run is."""
+"""Options that are not part of a run's identity."""
 WITHOUT_EFFECT_ON_ITERATIONS = WITHOUT_EFFECT_ON_RESULTS | OF_RUNS | options_about(Role.ANNEALING)
-"""Options that may differ between a checkpoint and the run that goes on from it, which checks annealing apart."""
+"""Options that may differ between a checkpoint and the run that continues it; annealing is checked separately."""

@@ -1,4 +1,4 @@
-"""Folders that one process at a time may write to."""
+"""Locks of folders, so that only one process at a time writes to them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class RunLockedError(RuntimeError):
 
 
 def lock_folder(folder: Path) -> AcquireReturnProxy:
-    """Hold a folder until what is returned leaves a ``with`` block or releases its ``lock``, or the process ends.
+    """Lock a folder until the returned object leaves a ``with`` block or releases its ``lock``, or the process ends.
 
     Raises:
-        RunLockedError: if another process holds it.
+        RunLockedError: if another process holds the lock.
     """
     try:
         return FileLock(folder / LOCK_FILE, timeout=0, thread_local=False).acquire()

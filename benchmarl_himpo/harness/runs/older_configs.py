@@ -1,7 +1,7 @@
-"""Configurations that older versions of this package wrote, in the words of this one.
+"""Conversion of configurations from older versions of this package.
 
-One function for each change of an option, in the order in which the options changed. Each takes the configuration of a
-run or a record, nested dicts of plain values, and changes it in place; it leaves alone what has the option's new form.
+One function for each change of an option, in chronological order. Each function changes the configuration of a run or a
+record, nested dicts of plain values, in place, and ignores options that have the new form already.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ CHANGES: tuple[Callable[[Config], None], ...] = (
 
 
 def update_config(config: Config) -> Config:
-    """Put the configuration of a ``run.yaml`` or a record of any version into the words of this version."""
+    """Convert the configuration of a ``run.yaml`` or a record of any version to this version's options."""
     updated = deepcopy(config)
     for change in CHANGES:
         change(updated)

@@ -1,4 +1,4 @@
-"""The checkpoint of another run that a run begins from: with its weights alone, or with all that it holds."""
+"""The origin of a run: the checkpoint of another run, of which it loads the weights or the whole state."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from benchmarl_himpo.host.benchmarl_files import checkpoint_folder, total_frames
 
 
 def make_origin(option: str, checkpoint: Path, state: Mapping[str, Any]) -> Origin:
-    """Describe the checkpoint that a run begins from: how the user asked for it, the file, and its content."""
+    """Describe the checkpoint from which a run starts: the option, the file, and its content."""
     folder = checkpoint.resolve().parent
     name = folder.parent.name if folder == checkpoint_folder(folder.parent) else checkpoint.stem
     return Origin(option, name, total_frames_in(state), digest_of(checkpoint))
 
 
 def read_origin(run: Path) -> Origin | None:
-    """Read which checkpoint of another run the run in a folder began from; None: from nothing."""
+    """Read the origin of the run in a folder; None if it has none."""
     file = run / CONFIG_FILE
     saved = cast("DictConfig", OmegaConf.load(file)).get(ORIGIN) if file.is_file() else None
     return None if saved is None else Origin(**saved)
 
 
 def find_checkpoint(init_from: str) -> Path:
-    """Find the checkpoint that ``init_from`` means: of the folder of a run, or one around it, the newest good one.
+    """Find the checkpoint of ``init_from``; for the folder of a run, or a folder around it, the newest intact one.
 
     Raises:
         CheckpointError: if there is none.
@@ -42,7 +42,7 @@ def find_checkpoint(init_from: str) -> Path:
 
 
 def add_origin(cfg: DictConfig, origin: Origin | None) -> DictConfig:
-    """Copy a config, with which checkpoint its run began from, as :func:`identify_origin` reads it."""
+    """Copy a config and add the origin of its run, in the form that :func:`identify_origin` reads."""
     known = cfg.copy()
     if origin is not None:
         OmegaConf.update(known, ORIGIN, asdict(origin), force_add=True)
@@ -50,10 +50,10 @@ def add_origin(cfg: DictConfig, origin: Origin | None) -> DictConfig:
 
 
 def identify_origin(cfg: DictConfig) -> dict[str, str]:
-    """Say what of its origin a run's identity has: by the option that asked for it, the digest of the checkpoint.
+    """Part of a run's identity that depends on its origin: the digest of the checkpoint, by option.
 
     Raises:
-        CheckpointError: if ``init_from`` names no good checkpoint.
+        CheckpointError: if ``init_from`` names no intact checkpoint.
     """
     if ORIGIN in cfg:
         return {cfg[ORIGIN].option: cfg[ORIGIN].sha256}
@@ -61,5 +61,5 @@ def identify_origin(cfg: DictConfig) -> dict[str, str]:
 
 
 def describe_origin(origin: Mapping[str, Any]) -> str:
-    """Say in a few words what the origin in a record is; empty: the run began from nothing."""
+    """Short description of the origin in a record; empty if the run has none."""
     return str(Origin(**origin)) if origin else "nothing"

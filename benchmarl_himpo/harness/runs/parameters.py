@@ -1,4 +1,4 @@
-"""Take trained parameters over into networks of the same kind, all of them or what fits."""
+"""Copy trained parameters into networks, all of them or those whose names and shapes match."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from benchmarl_himpo.host.torchrl import NETWORK_PARAMETERS
 
 @dataclass(frozen=True)
 class Fit:
-    """What of a saved state went into a module.
+    """Result of copying a saved state into a module.
 
     Args:
-        taken: names of the parameters that were copied.
-        fresh: for each parameter that stays as it was initialised, why.
-        unused: names of what was saved and has no place in the module.
+        taken: names of the copied parameters.
+        fresh: for each parameter that keeps its initialisation, the reason.
+        unused: names of saved parameters that the module does not have.
     """
 
     taken: list[str] = field(default_factory=list)
@@ -29,20 +29,20 @@ class Fit:
 
 
 def load_parameters(module: nn.Module, saved: dict[str, Tensor]) -> None:
-    """Copy all parameters, and buffers that have the same shape: the others depend on the number of agents.
+    """Copy all parameters, and buffers of the same shape; other buffers depend on the number of agents.
 
     Raises:
         CheckpointError: if a parameter is missing or has another shape.
     """
     for name, reason in copy_parameters(module, saved).fresh.items():
         raise CheckpointError(
-            f"the policy cannot be taken to this task: its parameter {name} {reason}. Sizes of observation and action "
-            "must stay, and the number of agents too unless agents share parameters"
+            f"the policy does not fit this task: its parameter {name} {reason}. Sizes of observation and action must "
+            "be equal, and the number of agents too unless agents share parameters"
         )
 
 
 def copy_parameters(module: nn.Module, saved: dict[str, Tensor]) -> Fit:
-    """Copy the parameters, and the buffers, that have the same name and shape; buffers are not counted."""
+    """Copy the parameters and buffers of the same name and shape; buffers are not counted."""
     own = {name: value for name, value in module.state_dict(keep_vars=True).items() if isinstance(value, Tensor)}
     fit = Fit(unused=[name for name, value in saved.items() if isinstance(value, Tensor) and name not in own])
     for name, value in own.items():
@@ -59,7 +59,7 @@ def copy_parameters(module: nn.Module, saved: dict[str, Tensor]) -> Fit:
 
 
 def copy_networks(losses: dict[str, nn.Module], state: dict[str, Any]) -> Fit:
-    """Copy actors, critics and their targets, where name and shape fit; coefficients of the losses stay."""
+    """Copy actors, critics and their targets of the same name and shape; coefficients of the losses are unchanged."""
     total = Fit()
     for group, loss in losses.items():
         trained = {name for name, value in loss.state_dict(keep_vars=True).items() if isinstance(value, nn.Parameter)}
@@ -72,5 +72,5 @@ def copy_networks(losses: dict[str, nn.Module], state: dict[str, Any]) -> Fit:
 
 
 def policy_of(state: dict[str, Any]) -> dict[str, Tensor] | None:
-    """Find the state of the policy in a checkpoint; None: it has the losses alone, which hold it."""
+    """Find the state of the policy in a checkpoint; None if only the states of the losses contain it."""
     return state.get("policy") or policy_state_in(state)

@@ -1,4 +1,4 @@
-"""How precisely a run multiplies matrices: an option of every algorithm, checked against what the processor does."""
+"""Precision of matrix products, an option of every algorithm, checked against the device's support."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import torch
 from benchmarl_himpo.harness.checks import RequestError
 
 PRECISIONS = ("highest", "high", "medium")
-"""What ``torch.set_float32_matmul_precision`` takes."""
+"""Values of ``torch.set_float32_matmul_precision``."""
 SIZE = 512
-"""Rows of the matrices of a trial: small ones are multiplied exactly whatever is asked for."""
+"""Rows of the matrices of the test product; small matrices are always multiplied exactly."""
 
 
 def check_precision(precision: str, devices: Mapping[str, str]) -> None:
-    """Check that a precision of matrix products exists and changes something on the devices of a run.
+    """Check that a precision of matrix products exists and is supported by the devices of a run.
 
     Args:
         precision: one of :data:`PRECISIONS`.
-        devices: the device of each option of the experiment that names one where networks run.
+        devices: devices of the networks, by option of the experiment.
 
     Raises:
-        RequestError: if it does not exist, or a device multiplies as for ``highest``.
+        RequestError: if the precision is unknown, or a device computes as for ``highest``.
     """
     if precision not in PRECISIONS:
         raise RequestError(f"matmul_precision={precision} is unknown: choose from {', '.join(PRECISIONS)}.")
@@ -38,7 +38,7 @@ def check_precision(precision: str, devices: Mapping[str, str]) -> None:
 
 
 def rounds_products(precision: str, device: str) -> bool:
-    """Whether a device rounds what it multiplies under a precision, found by a product that float32 has exactly."""
+    """Whether a device rounds the factors of products at a precision, tested by a product that is exact in float32."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(precision)
     try:
@@ -50,6 +50,6 @@ def rounds_products(precision: str, device: str) -> bool:
 
 
 def set_precision(precision: str) -> None:
-    """Let this process multiply matrices so; convolutions, by one of which TorchRL's GAE sums, stay in float32."""
+    """Set the precision in this process; convolutions, such as in TorchRL's GAE, stay in float32."""
     torch.set_float32_matmul_precision(precision)
     torch.backends.cudnn.allow_tf32 = False

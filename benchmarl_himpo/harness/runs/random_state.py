@@ -1,7 +1,7 @@
-"""The random number generators a run draws from, as tensors that load without pickle.
+"""States of a run's random number generators, as tensors that load without pickle.
 
-PyTorch, NumPy and Python have one each, every CUDA device has one, and VMAS keeps a fourth set at class level that it
-swaps in for every reset and step. Environments of this package own one each.
+PyTorch, NumPy and Python have one generator each, every CUDA device has one, and VMAS keeps a separate set at class
+level that it swaps in for every reset and step. Each environment of this package has its own generator.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ RandomState = dict[str, Any]
 
 
 def capture_random_state(env: EnvBase) -> RandomState:
-    """Read all generators, the own one of the environment that is trained in among them."""
+    """Read the states of all generators, including that of the training environment."""
     state: RandomState = {"host": _pack(torch.get_rng_state(), np.random.get_state(), random.getstate())}
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state_all()
@@ -37,7 +37,7 @@ def capture_random_state(env: EnvBase) -> RandomState:
 
 
 def restore_random_state(state: RandomState, env: EnvBase) -> None:
-    """Set all generators to what :func:`capture_random_state` read."""
+    """Set all generators to the states that :func:`capture_random_state` read."""
     torch_state, numpy_state, python_state = _unpack(state["host"])
     torch.set_rng_state(torch_state)
     np.random.set_state(numpy_state)
@@ -53,7 +53,7 @@ def restore_random_state(state: RandomState, env: EnvBase) -> None:
 
 
 def own_generator(env: EnvBase) -> torch.Generator | None:
-    """The generator that an environment keeps as ``generator`` and alone draws from; None where it keeps none."""
+    """The generator that an environment has as ``generator``; None if it has none."""
     while isinstance(env, TransformedEnv):
         env = env.base_env
     generator = vars(env).get("generator")
@@ -61,7 +61,7 @@ def own_generator(env: EnvBase) -> torch.Generator | None:
 
 
 def seeded_random_state(seed: int) -> RandomState:
-    """State of one set of generators that were just seeded, for :func:`vmas_generators`, without touching any."""
+    """State of a newly seeded set of generators, for :func:`vmas_generators`, without changing any generator."""
     return _pack(
         torch.Generator().manual_seed(seed).get_state(),
         np.random.RandomState(seed % 2**32).get_state(),
@@ -71,9 +71,9 @@ def seeded_random_state(seed: int) -> RandomState:
 
 @contextmanager
 def vmas_generators(state: RandomState) -> Iterator[None]:
-    """Let VMAS draw from a set of generators of its own inside the block, and go on with the old ones after it.
+    """Let VMAS draw from a separate set of generators inside the block, and restore the old ones after it.
 
-    The set holds where it got to when the block ends.
+    ``state`` is updated at the end of the block.
     """
     generators = shared_generators()
     if generators is None:

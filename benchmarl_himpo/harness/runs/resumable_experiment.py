@@ -1,9 +1,8 @@
-"""BenchMARL's experiment, killed and resumed as if nothing had happened.
+"""BenchMARL's experiment with exact resuming: a resumed run is bitwise identical to an uninterrupted run.
 
-BenchMARL's checkpoints leave out optimisers and random numbers, its ``run`` seeds anew, and its loggers append to what
-a killed run wrote after its last checkpoint. This subclass completes all three. It also lets evaluations draw from
-random numbers of their own, because VMAS shares one set of generators between all its environments: without this,
-evaluating changes training.
+BenchMARL's checkpoints lack optimisers and random numbers, its ``run`` re-seeds, and its loggers append to rows that a
+killed run wrote after its last checkpoint. This subclass fixes all three. Evaluations also use separate random numbers:
+VMAS shares one set of generators between all its environments, so evaluations would otherwise affect training.
 """
 
 from __future__ import annotations
@@ -64,26 +63,26 @@ from benchmarl_himpo.host.benchmarl_files import (
 from benchmarl_himpo.host.torchrl import capture_carried, restore_carried
 
 COMPARED = ("version of benchmarl_himpo", "task", "algorithm", "architecture")
-"""What of a checkpoint's identity must be the experiment's."""
+"""Entries of a checkpoint's identity that must equal the experiment's."""
 TASK_OPTIONS = "task options"
 """Entry of a checkpoint's identity with the task's options by name, which older checkpoints lack."""
 
 CHOICES_OF_KERNEL = {"fused", "foreach", "differentiable"}
-"""Options of Adam that say how its step is computed; where ``adam_extra_kwargs`` has none of them, it is fused."""
+"""Options of Adam's implementation; Adam is fused if ``adam_extra_kwargs`` has none of them."""
 
 
 class ResumableExperiment(Experiment):
-    """An experiment whose checkpoints hold all that its next iteration depends on.
+    """An experiment whose checkpoints contain the whole state of a run.
 
-    With ``config.restore_file`` it continues the run that wrote the file, in that run's folder; :meth:`branch_from` and
-    :meth:`take_weights` begin a new run.
+    With ``config.restore_file`` the experiment continues the run that wrote the file, in that run's folder;
+    :meth:`branch_from` and :meth:`take_weights` start a new run.
 
     Args:
-        *arguments: those of :class:`~benchmarl.experiment.Experiment`.
-        matmul_precision: how this process multiplies matrices from here on and whenever the experiment runs, see
+        *arguments: arguments of :class:`~benchmarl.experiment.Experiment`.
+        matmul_precision: precision of matrix products in this process, set now and whenever the experiment runs, see
             :func:`~benchmarl_himpo.harness.runs.precision.check_precision`.
-        update_step: how updates are computed, see :data:`~benchmarl_himpo.harness.runs.update.UPDATE_STEPS`.
-        **named_arguments: those of :class:`~benchmarl.experiment.Experiment`.
+        update_step: execution of updates, see :data:`~benchmarl_himpo.harness.runs.update.UPDATE_STEPS`.
+        **named_arguments: keyword arguments of :class:`~benchmarl.experiment.Experiment`.
 
     Raises:
         CheckpointError: if ``config.restore_file`` is damaged or belongs to another task, version or architecture.
@@ -93,16 +92,16 @@ class ResumableExperiment(Experiment):
     resumed: bool = False
     """Whether this process continues a run."""
     resumed_with_changes: bool = False
-    """Whether it does so with options that training depends on and that are not the run's."""
+    """Whether this process continues a run with changed options that affect training."""
     resumed_without_buffers: bool = False
-    """Whether it does so with empty replay buffers that had been left out of the checkpoint."""
+    """Whether this process continues a run with empty replay buffers, because its checkpoint lacks them."""
     resumed_exactly: bool = False
-    """Whether it does so to the last bit: the options and buffers are the same, and all environments go on with their
+    """Whether the continuation is bitwise exact: the same options and buffers, and all environments continue their
     episodes."""
     resumed_from_benchmarl: bool = False
-    """Whether it does so from a checkpoint of BenchMARL's own experiment, which lacks optimisers and random numbers."""
+    """Whether this process continues from BenchMARL's own checkpoint, which lacks optimisers and random numbers."""
     origin: Origin | None = None
-    """The checkpoint of another run that this one began from in this process."""
+    """The checkpoint of another run from which this run started in this process."""
     _episodes_go_on: bool = False
 
     def __init__(
@@ -118,7 +117,7 @@ class ResumableExperiment(Experiment):
         super().run()
 
     def state_dict(self) -> OrderedDict:
-        """All that the rest of the run depends on: BenchMARL's state, and what it leaves out."""
+        """The whole state of the run: BenchMARL's state, and the parts that it lacks."""
         state = super().state_dict()
         if self.on_policy:  # filled anew in each iteration
             state.update({buffer_key(group): None for group in self.group_map})
@@ -143,7 +142,7 @@ class ResumableExperiment(Experiment):
         return state
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Continue from a state; random numbers are set when :meth:`run` begins to collect."""
+        """Load a state; random numbers are set when :meth:`run` begins to collect."""
         super().load_state_dict(state_dict)
         if _is_of_benchmarl(state_dict):
             self._random_state = capture_random_state(training_env(self))
@@ -178,9 +177,9 @@ class ResumableExperiment(Experiment):
         self.resumed_exactly = self._episodes_go_on and not is_another
 
     def branch_from(self, checkpoint: Path) -> None:
-        """Go on, in this run's own folder, from a checkpoint of another run, which stays as it is.
+        """Continue from a checkpoint of another run in a new folder; the other run is unchanged.
 
-        Takes over what that run had logged before it.
+        The logs of that run before the checkpoint are copied.
 
         Args:
             checkpoint: the file.
@@ -194,16 +193,16 @@ class ResumableExperiment(Experiment):
         self.origin = make_origin(RESTORE_FILE, checkpoint, self._load_checkpoint(checkpoint))
 
     def take_weights(self, checkpoint: Path) -> Fit:
-        """Begin with the actors and critics of another run where names and shapes fit, and with nothing else of it.
+        """Load only the weights of actors and critics of another run whose names and shapes match.
 
         Args:
             checkpoint: a checkpoint of that run.
 
         Returns:
-            What was taken and what was not.
+            The copied and the remaining parameters.
 
         Raises:
-            CheckpointError: if it is damaged, or nothing fits.
+            CheckpointError: if the checkpoint is damaged, or no parameter matches.
         """
         state = read_checkpoint(checkpoint, "cpu")
         fit = copy_networks(self.losses, state)
@@ -219,7 +218,7 @@ class ResumableExperiment(Experiment):
         return fit
 
     def close(self) -> None:
-        """Close the experiment and let others write to its folder."""
+        """Close the experiment and release the lock of its folder."""
         super().close()
         self._lock.release()
 
@@ -305,12 +304,12 @@ class ResumableExperiment(Experiment):
             set_aside_later_checkpoints(path.parent, self.total_frames)
         return self
 
-    ##########
-    # Its own
-    ##########
+    #####################
+    # Custom new methods
+    #####################
 
     def _load_checkpoint(self, path: Path) -> OrderedDict:
-        """Continue from a checkpoint of this task, version and architecture, and give its content."""
+        """Continue from a checkpoint of this task, version and architecture, and return its content."""
         state = read_checkpoint(path, self.config.restore_map_location or "cpu")  # loading copies to the devices
         if _is_of_benchmarl(state):
             self._load_benchmarl(path, state)
@@ -321,7 +320,7 @@ class ResumableExperiment(Experiment):
             if found.get(name) != own[name]:
                 raise CheckpointError(
                     f"{path} was written with another {name} ({self._describe_mismatch(name, own, found, state)}) and "
-                    "was not loaded: resume it with what it was written with"
+                    "was not loaded: resume it with the original one"
                 )
         coefficients = self._coefficients()
         self.load_state_dict(state)
@@ -330,7 +329,7 @@ class ResumableExperiment(Experiment):
         return state
 
     def _load_benchmarl(self, path: Path, state: OrderedDict) -> None:
-        """Continue from a checkpoint of BenchMARL's own experiment, and take over the evaluations before it."""
+        """Continue from a checkpoint of BenchMARL's own experiment, and copy the evaluations before it."""
         coefficients = self._coefficients()
         try:
             self.load_state_dict(state)
@@ -344,7 +343,7 @@ class ResumableExperiment(Experiment):
             evaluations.update(data_until(data, self.total_frames))
 
     def _identity(self) -> dict[str, Any]:
-        """What a checkpoint must agree with, see :data:`COMPARED`, and the task's options to tell which one differs."""
+        """Identity of a checkpoint, see :data:`COMPARED`, with the task's options to name a difference."""
         return {
             "version of benchmarl_himpo": __version__,
             "task": f"{self.environment_name}/{self.task_name} with {_digest(self.task.config)}",
@@ -373,7 +372,7 @@ class ResumableExperiment(Experiment):
         return {group: loss.state_dict() for group, loss in self.losses.items()}
 
     def _settings(self) -> str:
-        """Digest of all options that change what the next iteration does: not how long, where to and how watched."""
+        """Digest of all options that affect an iteration, without length of the run, output and evaluation."""
         options = {k: v for k, v in _options(self.config).items() if k not in WITHOUT_EFFECT_ON_ITERATIONS}
         options["annealed"] = None if self.on_policy else self.config.get_exploration_anneal_frames(self.on_policy)
         if getattr(self.algorithm, "annealed_options", ()):
@@ -384,13 +383,13 @@ class ResumableExperiment(Experiment):
         return _digest([options, [_options(config) for config in configs], self.seed, *how])
 
     def _capture_episodes(self) -> dict[str, Any] | None:
-        """Where the environments are in their episodes; None where that cannot be told."""
+        """State of the environments inside their episodes; None if it cannot be captured."""
         simulation = None if self.config.collect_with_grad else self._simulation.capture()
         carried = None if simulation is None else capture_carried(self.collector)
         return None if carried is None else {"simulation": simulation, **carried}
 
     def _restore_episodes(self, episodes: dict[str, Any] | None) -> bool:
-        """Go on with episodes; tells whether that is possible."""
+        """Restore the environments' episodes; returns whether that is possible."""
         if episodes is None or self.config.collect_with_grad or not self._simulation.restore(episodes["simulation"]):
             return False
         restore_carried(self.collector, episodes)
@@ -412,7 +411,7 @@ class ResumableExperiment(Experiment):
     def _begin_episodes(self, seed: int) -> None:
         """Begin an episode in each training environment.
 
-        Those that are stepped one by one draw from seeds of their own: BenchMARL builds all of them with the same one.
+        Environments that are stepped one by one get different seeds; BenchMARL builds all of them with the same seed.
         """
         if self._seeds_apart:
             training_env(self).set_seed(seed)
@@ -423,7 +422,7 @@ class ResumableExperiment(Experiment):
         return [callback for callback in self.callbacks if isinstance(callback, SummaryCallback)]
 
     def _drop_later_rows(self) -> None:
-        """Cut the CSV files back to the iterations before the checkpoint: the others will be written again."""
+        """Truncate the CSV files to the iterations before the checkpoint; later rows will be written again."""
         if "csv" in self.config.loggers:
             for file in scalars_folder(self.folder_name).rglob("*.csv"):
                 _keep_rows_before(file, self.n_iters_performed)
@@ -435,7 +434,7 @@ def _is_of_benchmarl(state: object) -> bool:
 
 
 def _options(config: Any) -> dict[str, Any]:
-    """Options of a configuration, where YAML makes floats of whole numbers and Python need not."""
+    """Options of a configuration, with integers converted to floats as in YAML."""
     floats = {field.name for field in fields(config) if "float" in str(field.type)}
     return {k: float(v) if k in floats and type(v) is int else v for k, v in vars(config).items()}
 
@@ -455,14 +454,14 @@ def _shapes(losses: dict[str, dict[str, Any]]) -> dict[tuple[str, str], tuple[in
 
 
 def _differences(found: Mapping[Any, Any], own: Mapping[Any, Any]) -> Iterator[tuple[Any, Any, Any]]:
-    """Yield the keys whose values differ, with both values; a missing one is said to be ``missing``."""
+    """Yield the keys whose values differ, with both values; a missing value is ``missing``."""
     for key in [*own, *(key for key in found if key not in own)]:
         if found.get(key) != own.get(key):
             yield key, found.get(key, "missing"), own.get(key, "missing")
 
 
 def _can_be_seeded(env: EnvBase, seed: int) -> bool:
-    """Seed an environment where that is possible, and tell whether it was."""
+    """Seed an environment if it supports seeds, and return whether it does."""
     try:
         env.set_seed(seed)
     except NotImplementedError:
@@ -471,19 +470,19 @@ def _can_be_seeded(env: EnvBase, seed: int) -> bool:
 
 
 def _build(env_func: Callable[[], EnvBase]) -> EnvBase:
-    """Build an environment that keeps what TorchRL derives from its specs from step to step."""
+    """Build an environment that caches values that TorchRL derives from its specs."""
     return env_func().set_spec_lock_()
 
 
 def _fuse(optimizers: Iterable[torch.optim.Optimizer]) -> None:
-    """Let Adam step all parameters in one kernel: the same step up to rounding, so no option that names a run."""
+    """Use fused Adam: the same step up to rounding, so not part of a run's name."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["fused"] = True
 
 
 def _keep_rows_before(file: Path, iteration: int) -> None:
-    """Drop the rows of a CSV file from some iteration on, and a row that was cut in the middle."""
+    """Drop the rows of a CSV file from an iteration on, and an incomplete last row."""
     kept = []
     for row in file.read_text().splitlines(keepends=True):
         step, _, value = row.partition(",")

@@ -1,4 +1,4 @@
-"""The configuration of a run, kept as YAML in its folder and composed from there again."""
+"""The configuration of a run, saved as YAML in its folder and composed from it again."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from benchmarl_himpo.harness.runs.older_configs import update_config
 from benchmarl_himpo.host import benchmarl_files as host_files
 
 TRUSTED_CLASSES = ("torch.nn.", "torch_geometric.nn.")
-"""Beginnings of class names that a configuration may import without being asked."""
+"""Prefixes of class names that a configuration may import without confirmation."""
 COMPUTATION = ("matmul_precision", "update_step")
-"""Nodes of a configuration that say how a run is computed, not what."""
+"""Nodes of a configuration that define the execution of a run, not its content."""
 NODES = (
     "experiment",
     "algorithm",
@@ -40,22 +40,22 @@ NODES = (
 )
 """What a configuration consists of."""
 MODEL_GROUPS = {"model": "model", "critic_model": "model@critic_model"}
-"""Groups of Hydra's that the nodes of models are chosen in."""
+"""Hydra's config groups of the model nodes."""
 ORIGIN = "origin"
-"""What those of runs have that began from a checkpoint of another, see :class:`Origin`."""
+"""Node of runs that started from another run's checkpoint, see :class:`Origin`."""
 INIT_FROM = "init_from"
-"""Option of a run that takes the weights alone."""
+"""Option of a run that loads only the weights."""
 RESTORE_FILE = "restore_file"
-"""Option of the experiment with which a new run goes on from a checkpoint of another."""
+"""Option of the experiment with which a new run continues from another run's checkpoint."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What a run began from; no machine path.
+    """Checkpoint of another run from which a run started, without paths.
 
     Args:
         option: :data:`INIT_FROM` or :data:`RESTORE_FILE`.
-        run: name of the run's folder; of the file, where it lies in none.
+        run: name of the other run's folder; of the file, if it is in no run's folder.
         frames: frames that the checkpoint was trained for.
         sha256: digest of the checkpoint's content, hex.
     """
@@ -71,9 +71,9 @@ class Origin:
 
 
 def save_run_config(cfg: DictConfig, choices: dict[str, str], folder: Path, origin: Origin | None = None) -> None:
-    """Write what a run was made of, and which checkpoint it began from, into its folder."""
+    """Write the configuration and the origin of a run into its folder."""
     saved = cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.masked_copy(cfg, list(NODES)), resolve=True))
-    saved["experiment"]["restore_file"] = None  # a run that goes on has checkpoints of its own
+    saved["experiment"]["restore_file"] = None  # a continued run has its own checkpoints
     saved["choices"] = choices_of_nodes(cfg, choices)
     if origin is not None:
         saved[ORIGIN] = asdict(origin)
@@ -81,10 +81,10 @@ def save_run_config(cfg: DictConfig, choices: dict[str, str], folder: Path, orig
 
 
 def choices_of_nodes(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, str]:
-    """Say which files a config is composed of again, when its values are put over theirs.
+    """Files from which a config can be composed again, with its own values on top.
 
-    Hydra's own groups and protocols, whose values are in the nodes, are left out. For a file of the user's, which may
-    not be found another time, stands one of this package, a plug-in or BenchMARL that its values fit.
+    Hydra's own groups and protocols, whose values are in the nodes, are left out. A file of the user, which may be
+    missing later, is replaced by a compatible file of this package, a plug-in or BenchMARL.
     """
     chosen = {group: name for group, name in choices.items() if not group.startswith(("hydra/", "protocol"))}
     own = [node for node, group in MODEL_GROUPS.items() if not is_known(group, chosen.get(group, ""))]
@@ -110,18 +110,18 @@ def _known_instead(group: str, name: str, cfg: DictConfig) -> str:
 
 
 def load_run_config(folder: Path, overrides: Sequence[str] = ()) -> tuple[DictConfig, dict[str, str]]:
-    """Compose what a run was made of, wherever its folder is now.
+    """Compose the configuration of a run from its folder, which may have been moved.
 
     Args:
         folder: the folder of the run.
         overrides: values to change, such as ``["experiment.max_n_frames=960000"]``.
 
     Returns:
-        The composed config, and the file chosen for each group. A run that began from a checkpoint of another has its
-        ``origin`` in it too.
+        The composed config, and the file chosen for each group. The config of a run that started from another run's
+        checkpoint also has its ``origin``.
 
     Raises:
-        CheckpointError: if the file is missing or is no configuration of a run, or an override does not fit it.
+        CheckpointError: if the file is missing or is not the configuration of a run, or an override is invalid.
         ValueError: if an override has no value, or chooses a file.
     """
     check_changes(overrides)
@@ -147,11 +147,11 @@ def load_run_config(folder: Path, overrides: Sequence[str] = ()) -> tuple[DictCo
 
 
 def compose_saved(saved: DictConfig, replaced: Sequence[str] = tuple(MODEL_GROUPS)) -> DictConfig:
-    """Compose what a configuration of a run says.
+    """Compose the saved configuration of a run.
 
     Args:
-        saved: nodes of a run, and the file chosen for each group; what it lacks takes the default.
-        replaced: nodes of which nothing but the saved values is kept.
+        saved: nodes of a run, and the file chosen for each group; missing values take the default.
+        replaced: nodes that consist only of the saved values.
 
     Raises:
         CheckpointError: if the algorithm has no file.
@@ -166,7 +166,7 @@ def compose_saved(saved: DictConfig, replaced: Sequence[str] = tuple(MODEL_GROUP
 
 
 def _choose(group: str, name: str) -> str:
-    """Choose a file, or none for a task of the user's own, whose values are all in the configuration."""
+    """Choose a file, or none for a task of the user, whose values are all in the configuration."""
     is_there = is_known(group, name, *filter(None, [config_dir()]))
     if group == "algorithm" and not is_there:
         raise CheckpointError(
@@ -192,7 +192,7 @@ def _change(cfg: DictConfig, override: str) -> DictConfig:
 
 
 def _describe_unknown(cfg: DictConfig, key: str) -> str:
-    """Say which part of a key is no option of a run, and which there are, the similar ones where there are many."""
+    """Error message for an unknown key: its unknown part and the existing, or similar, options."""
     node, known = OmegaConf.masked_copy(cfg, list(NODES)), "a run"
     for i, part in enumerate(key.split(".")):
         if part not in node:
@@ -204,7 +204,7 @@ def _describe_unknown(cfg: DictConfig, key: str) -> str:
 
 
 def _check_trusted(file: Path, saved: DictConfig, choices: dict[str, str], overridden: list[str]) -> None:
-    """Refuse a configuration that would import anything but networks' parts: classes named in YAML are called."""
+    """Reject a configuration that imports anything but network modules, since classes named in YAML are called."""
     for group in choices:
         if not re.fullmatch(r"[\w/@.]+", group) or group.startswith("hydra"):
             raise CheckpointError(f"{file} chooses a file for {group}, which no run of this package does")

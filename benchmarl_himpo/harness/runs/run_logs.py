@@ -1,4 +1,4 @@
-"""What a run has logged so far: the CSV files of its logger, and its evaluations as JSON in the format of marl-eval."""
+"""Logs of a run: the CSV files of its logger, and its evaluations as JSON in the format of marl-eval."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from benchmarl_himpo.host.benchmarl_files import COLLECTION_RETURN, FRAMES, scal
 
 
 def find_begun_run(folder: Path) -> Path | None:
-    """Find the folder in which BenchMARL writes below a run's folder in a sweep; None: the run has not begun."""
+    """Find BenchMARL's output folder below a run's folder in a sweep; None if the run has not started."""
     return next((file.parent for file in sorted(folder.glob(f"*/{CONFIG_FILE}"))), None)
 
 
 def read_scalars(run: Path, name: str) -> dict[int, float]:
-    """Read the values of one metric by iteration from the folder in which BenchMARL writes; none: never logged."""
+    """Read the values of one metric by iteration from BenchMARL's output folder; empty if never logged."""
     file = scalars_file(run, name)
     if not file.is_file():
         return {}
@@ -23,7 +23,7 @@ def read_scalars(run: Path, name: str) -> dict[int, float]:
 
 
 def read_progress(folder: Path) -> tuple[int, float | None]:
-    """Say how far the run of a folder in a sweep is: frames, and the mean return of the episodes that ended last."""
+    """Progress of a run in a sweep: frames, and mean return of the last finished episodes."""
     run = find_begun_run(folder)
     if run is None:
         return 0, None

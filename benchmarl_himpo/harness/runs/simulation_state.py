@@ -1,9 +1,9 @@
-"""The state of a simulation as plain data, and back, whoever wrote the simulation.
+"""Captures the state of any simulation as plain data, and restores it.
 
-A simulation is a web of Python objects, of which all that can be reached is recorded: tensors with the memory they are
-views of, numbers and strings, containers, the attributes of objects, and what refers to what. Functions, classes and
-other constants are not recorded but looked up in the simulation that goes on; so are objects, each at the path that led
-to it when the simulation was built. A web that holds anything else, or objects that came later, is not recorded at all.
+A simulation is a graph of Python objects. All reachable values are recorded: tensors with the memory that they view,
+numbers and strings, containers, attributes of objects, and references. Functions, classes and other constants are not
+recorded but looked up in the restored simulation; so are objects, by their path when the simulation was built. A graph
+with other values, or with objects created later, is not recorded at all.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ PLAIN = (type(None), bool, int, float, str)
 CONTAINERS = (list, dict, tuple, torch.Size, set, frozenset)
 CONSTANTS = (type, Enum, torch.device, torch.dtype, ModuleType)
 LOOKED_UP = ("object", "function", "generator")
-"""Kinds of values that are found by their path and then filled."""
+"""Kinds of values that are looked up by their path and then filled."""
 MAKE_BARE_OBJECT = object().__reduce_ex__(4)[0]
-"""What Python begins with when it copies an object that has attributes alone."""
+"""First entry of Python's copy protocol for an object that consists of attributes only."""
 
 
 class SimulationState:
-    """Records the state of an environment's simulation, and restores it into one that was built alike.
+    """Records the state of an environment's simulation, and restores it into an identically built one.
 
     Args:
         env: the environment, reset and not yet stepped.
@@ -53,7 +53,7 @@ class SimulationState:
         self._devices = {str(value.device) for value in values if isinstance(value, Tensor)}
 
     def capture(self) -> dict[str, Any] | None:
-        """Record the state for :meth:`restore`, tensors and plain values; None where they could not be restored."""
+        """Record the state for :meth:`restore`, as tensors and plain values; None if it cannot be restored."""
         roots = self._roots()
         try:
             found = _walk(roots, {id(value): path for path, value in self._looked_up.items()})
@@ -69,7 +69,7 @@ class SimulationState:
         return state if self._fits(state) else None
 
     def restore(self, state: Mapping[str, Any] | None) -> bool:
-        """Set the state that :meth:`capture` returned, all of it or nothing; tells whether it was set."""
+        """Set the state that :meth:`capture` returned, completely or not at all; returns whether it was set."""
         if state is None or not self._fits(state):
             return False
         builder = _Builder(state, self._looked_up, self._constants)
@@ -86,7 +86,7 @@ class SimulationState:
         return {name: vars(self._owner)[name] for name in self._names if name in vars(self._owner)}
 
     def _fits(self, state: Mapping[str, Any]) -> bool:
-        """Whether there is a simulation, as large and where it was, and in it all that has to be looked up."""
+        """Whether the simulation has the same size and device, and all values that have to be looked up."""
         if self._owner is None or self._batch_size != state["batch_size"]:
             return False
         devices = {memory["device"] for memory in state["memory"]}
@@ -103,7 +103,7 @@ class _UnknownKindError(TypeError):
 
 
 class _Recorder:
-    """Describes the values of a web: each reference to another by its path, each memory once."""
+    """Describes the values of an object graph: references by path, each tensor memory once."""
 
     def __init__(self, found: Mapping[str, Any]) -> None:
         self._paths = {id(value): path for path, value in found.items()}
@@ -139,7 +139,7 @@ class _Recorder:
 
 
 class _Builder:
-    """Makes the values of a web from their descriptions and from what is looked up."""
+    """Builds the values of an object graph from their descriptions and the looked-up values."""
 
     def __init__(self, state: Mapping[str, Any], looked_up: Mapping[str, Any], constants: Mapping[str, Any]) -> None:
         self._nodes, self._constants, self._values = state["nodes"], constants, dict(looked_up)
@@ -178,7 +178,7 @@ class _Builder:
 
 
 def _walk(roots: Mapping[str, Any], names: Mapping[int, str] | None = None) -> dict[str, Any]:
-    """Find all values that can be reached, plain ones aside, by the shortest path to each, the nearest first.
+    """Find all reachable values, except plain ones, by their shortest path, the nearest first.
 
     Objects in ``names`` keep the paths given by ``id``, wherever they are found.
     """
@@ -201,7 +201,7 @@ def _walk(roots: Mapping[str, Any], names: Mapping[int, str] | None = None) -> d
 
 
 def _kind(value: Any) -> str:
-    """How a value is recorded; :class:`_UnknownKindError`: it is not known how."""
+    """How a value is recorded; raises :class:`_UnknownKindError` for unsupported values."""
     kind = "unknown"
     if isinstance(value, CONSTANTS):
         kind = "constant"
@@ -224,17 +224,17 @@ def _kind(value: Any) -> str:
 
 
 def _is_told_by_attributes(value: Any) -> bool:
-    """Whether Python itself would copy an object by its attributes and by nothing else."""
+    """Whether Python's copy protocol uses only an object's attributes."""
     try:
         make, arguments, state, *items = value.__reduce_ex__(4)
-    except Exception:  # whatever those who cannot be copied answer
+    except Exception:  # objects that cannot be copied may raise anything
         return False
     is_bare = make is MAKE_BARE_OBJECT and arguments == (type(value),) and items == [None, None]
     return is_bare and hasattr(value, "__dict__") and (state is None or isinstance(state, dict))
 
 
 def _is_told_by_cells(function: FunctionType) -> bool:
-    """Whether what a function remembers from call to call is in variables of the functions around it."""
+    """Whether a function's state between calls is only in variables of enclosing functions."""
     defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
     is_constant = all(type(value) in PLAIN or isinstance(value, CONSTANTS) for value in defaults)
     return is_constant and not vars(function) and CellType() not in (function.__closure__ or ())
@@ -257,14 +257,14 @@ def _entries(value: Any) -> Iterable[tuple[Any, Any]]:
 
 
 def _sorted(values: Iterable[Any]) -> list[Any]:
-    """The members of a set in an order that does not depend on where they lie in memory."""
+    """The members of a set in an order that is independent of memory addresses."""
     if not all(type(value) in PLAIN or isinstance(value, CONSTANTS) for value in values):
         raise _UnknownKindError("a set of what has no order")
     return sorted(values, key=_name)
 
 
 def _fill(value: Any, content: Any) -> None:
-    """Give a value that was looked up what it held."""
+    """Fill a looked-up value with its recorded content."""
     if isinstance(value, torch.Generator):
         value.set_state(content.cpu())
     elif isinstance(value, FunctionType):
@@ -280,7 +280,7 @@ def _cells(function: FunctionType) -> list[tuple[str, Any]]:
 
 
 def _name(value: Any) -> str:
-    """What a constant is called, a plain value, or the class of an object."""
+    """Name of a constant, a plain value, or the class of an object."""
     if isinstance(value, (ModuleType, MethodType)):
         return value.__name__
     if isinstance(value, FunctionType):

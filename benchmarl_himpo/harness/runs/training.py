@@ -1,4 +1,4 @@
-"""Build the experiment of a composed config, run it to its end, or go on with it: what every command does."""
+"""Build the experiment of a composed config, run it to its end, or continue it."""
 
 from __future__ import annotations
 
@@ -56,19 +56,19 @@ Watch: TypeAlias = Callable[[ResumableExperiment], AbstractContextManager[object
 
 
 class CommandError(CompactHydraException):
-    """Ends the command with one sentence, which Hydra prints without a trace."""
+    """Ends the command with one sentence, which Hydra prints without a traceback."""
 
 
 def check_config(cfg: DictConfig, choices: Mapping[str, str]) -> None:
-    """Check that a composed config can be carried out here, without building anything.
+    """Check that a composed config is supported on this machine, without building anything.
 
     Args:
         cfg: the composed config, see :func:`benchmarl_himpo.harness.composition.compose`.
-        choices: the file chosen for each group, as in Hydra's ``runtime.choices``; ``task`` is the one that is read.
+        choices: the file chosen for each group, as in Hydra's ``runtime.choices``; only ``task`` is used.
 
     Raises:
-        RequestError: if the config contradicts itself or asks for what this machine does not have.
-        ValueError: if the task is not known here, or has an option that is out of range.
+        RequestError: if options are inconsistent, or a device or package is missing.
+        ValueError: if the task is not registered, or has an option that is out of range.
     """
     if isinstance(cfg.critic_model, str):
         name = cfg.critic_model
@@ -83,7 +83,7 @@ def check_config(cfg: DictConfig, choices: Mapping[str, str]) -> None:
     n_envs = {f"experiment.{name}": getattr(config, name) for name in (in_training, "evaluation_episodes")}
     check_processes(choices["task"], {**n_envs, "absolute_metric_episodes": cfg.absolute_metric_episodes})
     if cfg.n_threads is not None and (type(cfg.n_threads) is not int or cfg.n_threads < 1):
-        raise RequestError(f"n_threads={cfg.n_threads} must be 1 or more, or null for what torch takes.")
+        raise RequestError(f"n_threads={cfg.n_threads} must be 1 or more, or null for torch's default.")
     check_update_step(cfg.update_step, config, on_policy)
     check_precision(cfg.matmul_precision, {name: getattr(config, name) for name in ("sampling_device", "train_device")})
 
@@ -94,16 +94,16 @@ def load_experiment(cfg: DictConfig, choices: Mapping[str, str], resumes: bool =
     Args:
         cfg: the composed config.
         choices: the file chosen for each group.
-        resumes: whether the run of ``experiment.restore_file`` goes on in its folder; else this is a new run, which
-            writes to no folder of another, whatever it begins from.
+        resumes: whether to continue the run of ``experiment.restore_file`` in its folder; False: a new run in a new
+            folder, also if it starts from a checkpoint.
 
     Returns:
         The experiment, ready to run.
 
     Raises:
-        RequestError: if the config contradicts itself or asks for what this machine does not have.
-        RenderError: if videos are asked for and the task cannot be drawn here.
-        CheckpointError: if the run is to begin or to continue from a checkpoint that cannot be used.
+        RequestError: if options are inconsistent, or a device or package is missing.
+        RenderError: if videos are requested and the task cannot be rendered here.
+        CheckpointError: if the run's checkpoint cannot be used.
         RunLockedError: if another process writes to the folder of the run.
         OutputError: if ``experiment.save_folder`` cannot be written to.
     """
@@ -152,13 +152,13 @@ def leave_config(experiment: ResumableExperiment, cfg: DictConfig, choices: Mapp
 
 
 def check_beginning(cfg: DictConfig, resumes: bool = False) -> None:
-    """Check that the run that a new one is to begin from is there, and that one beginning is asked for."""
+    """Check that the origin of a new run exists, and that only one origin is given."""
     init_from, restore_file = cfg.init_from, cfg.experiment.restore_file
     if resumes:
         return
     if init_from is not None and restore_file is not None:
         raise RequestError(
-            "init_from begins with the weights of a run and experiment.restore_file with everything: give one of them."
+            "init_from loads only the weights of a run, experiment.restore_file its whole state: give one of them."
         )
     if init_from is not None:
         digest_of(find_checkpoint(init_from))
@@ -170,7 +170,7 @@ def check_beginning(cfg: DictConfig, resumes: bool = False) -> None:
 
 
 def _begin(experiment: ResumableExperiment, init_from: str | None, restore_file: str | None) -> None:
-    """Begin a new run from a checkpoint of another, if it is to."""
+    """Start a new run from a checkpoint of another run, if one is given."""
     try:
         if init_from is not None:
             print(describe_fit(experiment.take_weights(find_checkpoint(init_from)), init_from))
@@ -183,7 +183,7 @@ def _begin(experiment: ResumableExperiment, init_from: str | None, restore_file:
 
 
 def describe_fit(fit: Fit, init_from: str) -> str:
-    """Say which weights a run begins with, and name those that do not fit."""
+    """Describe which weights of another run were loaded, and name those that do not match."""
     n_all = len(fit.taken) + len(fit.fresh)
     lines = [f"init_from={init_from}: takes {len(fit.taken)} of {n_all} parameters"]
     lines += [f"  begins fresh: {name} ({reason})" for name, reason in fit.fresh.items()]
@@ -192,7 +192,7 @@ def describe_fit(fit: Fit, init_from: str) -> str:
 
 
 def describe_simulation(task: TaskClass) -> str:
-    """Say which simulation a task runs on."""
+    """Describe the simulation of a task."""
     if is_accelerated(task):
         return "accelerated, the same numbers as the task's own (accelerated=false takes that)"
     return "the task's own"
@@ -206,14 +206,14 @@ def train(
     Args:
         cfg: the composed config.
         choices: the file chosen for each group.
-        resumes: whether the run of ``experiment.restore_file`` goes on in its folder.
-        watch: gives the context in which the experiment runs.
+        resumes: whether to continue the run of ``experiment.restore_file`` in its folder.
+        watch: creates the context in which the experiment runs.
 
     Returns:
         The experiment, finished and closed.
 
     Raises:
-        CommandError: with one sentence, where a request cannot be met or a run has to stop.
+        CommandError: with one sentence, if the config is not supported or the run has to stop.
         KeyboardInterrupt: after Ctrl-C.
     """
     try:
@@ -237,7 +237,7 @@ def run_to_end(experiment: ResumableExperiment) -> None:
     """Run an experiment to its end.
 
     Raises:
-        CommandError: with one sentence, where NaN or a full disk stops the run, and with the last good checkpoint.
+        CommandError: if NaN or a full disk stops the run; the message names the last intact checkpoint.
         KeyboardInterrupt: after Ctrl-C.
     """
     try:
@@ -260,16 +260,16 @@ def run_to_end(experiment: ResumableExperiment) -> None:
 
 
 def _describe_last_checkpoint(experiment: ResumableExperiment) -> str:
-    """Say which checkpoint was written last, or which option to set where there is none."""
+    """Name the last checkpoint, or the option to set if there is none."""
     run = experiment.folder_name
     newest = next(iter(list_checkpoints(host_files.checkpoint_folder(run))), None)
     if newest is None:
-        return "No checkpoint had been written: experiment.checkpoint_interval=... says after how many frames one is."
+        return "No checkpoint had been written: experiment.checkpoint_interval=... sets the frames between checkpoints."
     return f"The last good checkpoint is {newest}: python -m benchmarl_himpo.resume {run} continues from there."
 
 
 def config_to_continue(run: Path, overrides: Sequence[str] = ()) -> tuple[DictConfig, dict[str, str]]:
-    """Compose what continues a run from its newest good checkpoint, or goes back to an older one.
+    """Compose the config that continues a run from its newest intact checkpoint, or from an older one.
 
     Args:
         run: the folder of the run.
@@ -280,7 +280,7 @@ def config_to_continue(run: Path, overrides: Sequence[str] = ()) -> tuple[DictCo
         The config and the file chosen for each group, for :func:`train` with ``resumes=True``.
 
     Raises:
-        CheckpointError: if there is no good checkpoint or no configuration, or another beginning is asked for.
+        CheckpointError: if there is no intact checkpoint or no configuration, or another origin is given.
     """
     cfg, choices = load_run_config(run, ["experiment.restore_file=null", *overrides])
     callbacks = _callbacks_of_program(run)
@@ -299,7 +299,7 @@ def config_to_continue(run: Path, overrides: Sequence[str] = ()) -> tuple[DictCo
 
 
 def _callbacks_of_program(run: Path) -> list[str]:
-    """Name the callbacks that a program gave to an experiment, where that can be told."""
+    """Class names of the callbacks that a program passed to an experiment, if known."""
     try:
         return own_callbacks(run / host_files.CONFIG_FILE)
     except CheckpointError:
@@ -309,13 +309,13 @@ def _callbacks_of_program(run: Path) -> list[str]:
 
 
 def continue_newest(cfg: DictConfig, run: Path) -> None:
-    """Make a config go on with the run of a folder, from its newest good checkpoint; CheckpointError: there is none."""
+    """Let a config continue the run of a folder from its newest intact checkpoint; CheckpointError if there is none."""
     checkpoint = newest_checkpoint(host_files.checkpoint_folder(run))
     cfg.experiment.restore_file, cfg.experiment.save_folder = str(checkpoint), str(run.resolve().parent)
 
 
 def n_frames_done(cfg: DictConfig) -> int:
-    """Frames that a run has when it begins: those in the file name of the checkpoint that it continues from."""
+    """Frames that a continued run has at its start, from the file name of its checkpoint."""
     restore_file = cfg.experiment.restore_file
     return 0 if restore_file is None else host_files.checkpoint_frames(Path(restore_file)) or 0
 

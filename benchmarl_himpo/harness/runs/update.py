@@ -1,4 +1,4 @@
-"""An update on a minibatch in which nothing is read back from the device, so that a CUDA graph can replay it."""
+"""An update on a minibatch without device reads, so that a CUDA graph can replay it."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from torchrl.objectives import LossModule
 from benchmarl_himpo.harness.checks import RequestError
 
 UPDATE_STEPS = ("eager", "cudagraphs")
-"""How an update is computed: as BenchMARL does, operation by operation, or all of it as one CUDA graph."""
+"""Execution of an update: operation by operation, as in BenchMARL, or as one CUDA graph."""
 
 
 def check_update_step(update_step: str, config: ExperimentConfig, on_policy: bool) -> None:
-    """Check that updates can be computed in a way.
+    """Check that an execution of updates is supported.
 
     Args:
         update_step: one of :data:`UPDATE_STEPS`.
         config: the experiment's configuration, resolved.
-        on_policy: whether the algorithm learns on-policy.
+        on_policy: whether the algorithm is on-policy.
 
     Raises:
-        RequestError: if there is no such way, or not for this algorithm, device or size of minibatches.
+        RequestError: if it is unknown, or unsupported for this algorithm, device or size of minibatches.
     """
     if update_step not in UPDATE_STEPS:
         raise RequestError(f"update_step={update_step} is unknown: choose from {', '.join(UPDATE_STEPS)}.")
@@ -50,10 +50,10 @@ def check_update_step(update_step: str, config: ExperimentConfig, on_policy: boo
 
 
 def check_fixed_loss(algorithm: Algorithm) -> None:
-    """Check that a loss stays what it was when its graph was captured.
+    """Check that a loss does not change after its graph was captured.
 
     Args:
-        algorithm: one whose ``varying_options``, where it has them, name the options that let its loss vary.
+        algorithm: the algorithm; its attribute ``varying_options``, if any, names options that change its loss.
 
     Raises:
         RequestError: if there are such options.
@@ -61,21 +61,21 @@ def check_fixed_loss(algorithm: Algorithm) -> None:
     if varying := getattr(algorithm, "varying_options", ()):
         options = " and ".join(f"algorithm.{name}" for name in varying)
         raise RequestError(
-            f"update_step=cudagraphs needs a loss that stays the same, and {options} let it vary: leave them out or "
+            f"update_step=cudagraphs needs a constant loss, but {options} change it during a run: leave them out or "
             "choose update_step=eager."
         )
 
 
 class UpdateStep:
-    """A step of all optimisers of a group, up to rounding the one of BenchMARL's on-policy algorithms.
+    """A step of all optimisers of a group, equal to that of BenchMARL's on-policy algorithms up to rounding.
 
     Losses whose optimisers share no parameter are differentiated together.
 
     Args:
         loss: the loss of the group.
-        combine: makes of what the loss returns one loss per optimiser, by name.
+        combine: combines the loss's outputs into one loss per optimiser, by name.
         optimizers: the optimisers, by the name of their loss.
-        config: says how gradients are clipped.
+        config: the experiment's configuration, for gradient clipping.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class UpdateStep:
         self.clip_norm, self.max_gradient = config.clip_grad_norm, config.clip_grad_val
 
     def __call__(self, minibatch: TensorDictBase) -> TensorDictBase:
-        """Train on a minibatch; gives losses, diagnostics and norms of gradients, detached."""
+        """Train on a minibatch; returns losses, diagnostics and gradient norms, detached."""
         losses = self.loss(minibatch)
         result = losses.detach()
         combined = self.combine(losses)
@@ -101,7 +101,7 @@ class UpdateStep:
         return result
 
     def _clip(self, optimizer: Optimizer) -> Tensor:
-        """Clip the gradients that an optimiser is to follow, and give their norm from before."""
+        """Clip the gradients of an optimiser, and return their norm before clipping."""
         params = [param for group in optimizer.param_groups for param in group["params"] if param.grad is not None]
         norm = torch.nn.utils.get_total_norm([param.grad for param in params])
         if self.max_gradient is not None and self.clip_norm:
@@ -112,7 +112,7 @@ class UpdateStep:
 
 
 def keep_as_graph(step: UpdateStep) -> CudaGraphModule:
-    """Let a step be recorded as a CUDA graph at its second call, and replayed from the third on."""
+    """Capture a step as a CUDA graph at its second call, and replay it from the third on."""
     for optimizer in step.optimizers.values():
         for group in optimizer.param_groups:
             group["capturable"] = True

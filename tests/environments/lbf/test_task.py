@@ -227,7 +227,7 @@ def test_mean_life_is_logged(make_survival: MakeExperiment) -> None:
 def test_another_number_of_agents_is_refused_with_a_sentence(make_survival: MakeExperiment) -> None:
     experiment = make_survival("algorithm=himppo", "experiment.evaluation=false")
     experiment.run()
-    with pytest.raises(CheckpointError, match=r"cannot be taken to this task: its parameter .* Sizes of observation"):
+    with pytest.raises(CheckpointError, match=r"does not fit this task: its parameter .* Sizes of observation"):
         load_trained(experiment.folder_name, 2, ["task.n_agents=5"])
 
 

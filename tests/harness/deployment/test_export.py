@@ -89,7 +89,7 @@ def test_the_command_and_its_bundle_in_a_process_with_torch_and_vmas_alone(
         (["RUN", "RUN"], "give the folder of one run"),
         (["nowhere"], "nowhere does not exist"),
         (["RUN", "output=RUN"], "exists and is no bundle"),
-        (["RUN", "output=b", "model.num_cells=[8,9]"], "cannot be taken to this task"),
+        (["RUN", "output=b", "model.num_cells=[8,9]"], "does not fit this task"),
     ],
 )
 def test_what_cannot_be_exported_ends_with_a_sentence(
