@@ -1,6 +1,6 @@
 """HiMPo, hierarchical message-passing policies, as an extension of BenchMARL.
 
-Import is cheap: nothing of torch or BenchMARL is loaded before it is used.
+Importing this package is cheap: torch and BenchMARL are imported at their first use.
 """
 
 from __future__ import annotations

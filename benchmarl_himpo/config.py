@@ -1,4 +1,4 @@
-"""Where the YAML files are, and how one is read together with the files it inherits."""
+"""Finds YAML files, and reads a file together with the files that it inherits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarl_himpo.host.benchmarl_files import conf_dir
 
 
 def _find_conf_dir() -> Path:
-    """Find the YAML files: inside the package in a wheel, beside it in a checkout."""
+    """Find the folder of YAML files: inside the package in a wheel, next to the package in a checkout."""
     package_dir = Path(__file__).resolve().parent
     inside = package_dir / "conf"
     return inside if inside.is_dir() else package_dir.parent / "conf"
@@ -24,23 +24,23 @@ _ADDED: list[Path] = []
 
 
 def added_yaml_folders() -> tuple[Path, ...]:
-    """The folders that :func:`add_yaml_folder` was given, in order."""
+    """The folders added by :func:`add_yaml_folder`, in order."""
     return tuple(_ADDED)
 
 
 def yaml_folders() -> tuple[Path, ...]:
-    """Where the YAML of a group is looked for: in our folder, in those that were added, in BenchMARL's."""
+    """Search path of YAML files: our folder, added folders, BenchMARL's folder."""
     return (CONF_DIR, *_ADDED, conf_dir())
 
 
 def add_yaml_folder(folder: str | Path) -> None:
-    """Let every command, and :func:`load_yaml`, find the YAML files of a folder, which may inherit all others.
+    """Add a folder of YAML files, which may inherit all others, to the search path of commands and :func:`load_yaml`.
 
     Args:
-        folder: what holds ``task/<environment>/<task>.yaml``, ``algorithm/<algorithm>.yaml`` and so on.
+        folder: a folder with ``task/<environment>/<task>.yaml``, ``algorithm/<algorithm>.yaml`` and so on.
 
     Raises:
-        ValueError: if there is no such folder, or one of its files would be hidden by, or hide, another of its name.
+        ValueError: if the folder does not exist, or a file of the same name exists in another folder.
     """
     added = Path(folder).resolve()
     if not added.is_dir():
@@ -56,17 +56,17 @@ def add_yaml_folder(folder: str | Path) -> None:
 
 
 def snake_case(name: str) -> str:
-    """Name of a class as YAML files have it: an underscore before each further capital, as ``himppo_2l_config``."""
+    """Name of a class in snake case, as in YAML files, such as ``himppo_2l_config`` for ``Himppo2lConfig``."""
     return re.sub(r"(?<!^)(?=[A-Z])|(?<=[a-z])(?=\d)", "_", name).lower()
 
 
 def load_yaml(group: str, name: str) -> DictConfig:
-    """Read a YAML file together with the files that its ``defaults`` list names, as Hydra merges them.
+    """Read a YAML file merged with the files of its ``defaults`` list, as in Hydra.
 
     Args:
         group: Hydra's group, such as ``algorithm``.
-        name: name of the file in its group, such as ``lbfws/easy``. Schemas, whose names end in ``_config``, are no
-            files and left out.
+        name: name of the file in its group, such as ``lbfws/easy``. Schemas in ``defaults``, whose names end in
+            ``_config``, are ignored.
 
     Returns:
         The values.

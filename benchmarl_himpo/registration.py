@@ -25,7 +25,7 @@ _loaded_plugins: set[tuple[str, str]] = set()
 
 
 class PluginError(RuntimeError):
-    """A plug-in that is installed cannot be loaded."""
+    """An installed plug-in cannot be loaded."""
 
 
 class HimpoSearchPath(SearchPathPlugin):

@@ -87,7 +87,7 @@ def check_part_options(part_options: Mapping[str, Mapping[str, Any]]) -> None:
 
 def _mapping(place: str, value: Any) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise ValueError(f"part_options: {place}={value} must be a mapping, such as {place}.<name>=...")
+        raise ValueError(f"part_options: {place} must be a mapping, such as {place}.<name>=..., got {value}")
     return value
 
 

@@ -96,7 +96,9 @@ class Hierarchy:
         _ = self.inputs  # raises if a source is malformed
         has_worker_memory = isinstance(self.memory, Sequence) and self.layout.per_level("memory", self.memory)[0]
         if has_worker_memory or (self.memory is not None and n_levels == 1):
-            raise ValueError("memory: workers have no memory: set memory=null, or [null, ...] for upper levels alone")
+            raise ValueError(
+                "memory: not available for workers: set memory=null, or [null, ...] for upper levels alone"
+            )
 
     @cached_property
     def layout(self) -> HierarchyLayout:

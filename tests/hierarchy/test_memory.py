@@ -64,8 +64,8 @@ def test_one_memory_is_that_of_every_upper_level_and_a_sequence_has_one_per_leve
 @pytest.mark.parametrize(
     ("layout", "memory", "message"),
     [
-        (THREE_LEVELS, [WindowMemory(2), None, None], "^memory: workers have no memory: set memory=null"),
-        (HierarchyLayout(5, (), ()), WindowMemory(2), "^memory: workers have no memory: set memory=null"),
+        (THREE_LEVELS, [WindowMemory(2), None, None], "^memory: not available for workers: set memory=null"),
+        (HierarchyLayout(5, (), ()), WindowMemory(2), "^memory: not available for workers: set memory=null"),
         (THREE_LEVELS, [None, WindowMemory(2)], r"^memory=.* must be one value, or one per level"),
     ],
 )

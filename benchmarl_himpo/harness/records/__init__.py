@@ -1,1 +1,1 @@
-"""Records of runs: what each run was, what it logged, and where it came from."""
+"""Records of runs: configuration, logs and provenance."""

@@ -1,4 +1,4 @@
-"""Make the record of a finished run from what it left: CSV files, its last checkpoint, its ledger."""
+"""Build the record of a finished run from its files: CSV logs, last checkpoint, ledger."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from benchmarl_himpo.host import benchmarl_files as host_files
 from benchmarl_himpo.host.torchrl import NETWORK_PARAMETERS
 
 LEVEL = re.compile(r"level_losses\.(\d+)\.")
-"""How HiMPPO's loss names the parameters of a level."""
+"""Pattern of the names of a level's parameters in HiMPPO's loss."""
 
 
 def collect_record(
     spec: RunSpec, run: Path, experiment: ResumableExperiment, metric: AbsoluteMetric | None, made_with: dict[str, Any]
 ) -> RunRecord:
-    """Put together the record of a finished run.
+    """Build the record of a finished run.
 
     Args:
-        spec: what was run.
-        run: the folder in which BenchMARL wrote.
-        experiment: what was run, trained or not.
-        metric: the absolute metric, where it was measured.
-        made_with: what :func:`benchmarl_himpo.harness.records.provenance.provenance` gave.
+        spec: the run.
+        run: BenchMARL's output folder.
+        experiment: the experiment of the run, trained or untrained.
+        metric: the absolute metric, if measured.
+        made_with: result of :func:`benchmarl_himpo.harness.records.provenance.provenance`.
 
     Returns:
         The record.
@@ -96,13 +96,13 @@ def collect_record(
 
 
 def _largest(sizes: list[int | None]) -> int | None:
-    """The largest size; None where one is not known."""
+    """The largest size; None if one is unknown."""
     known = [size for size in sizes if size is not None]
     return max(known, default=None) if len(known) == len(sizes) else None
 
 
 def _seconds(run: Path) -> tuple[dict[int, float], float]:
-    """Wall-clock of collection and training up to each iteration, and that of all evaluations."""
+    """Wall-clock of collection and training up to each iteration, and total wall-clock of evaluations."""
     collection, training = (
         read_scalars(run, metric) for metric in (host_files.COLLECTION_TIME, host_files.TRAINING_TIME)
     )
@@ -111,7 +111,7 @@ def _seconds(run: Path) -> tuple[dict[int, float], float]:
 
 
 def _evaluations(run: Path) -> dict[int, list[float]]:
-    """Returns of the episodes of each evaluation, by the frames collected at it."""
+    """Returns of the episodes of each evaluation, by collected frames."""
     file = host_files.json_file(run)
     if not file.is_file():  # BenchMARL's writer begins it with the first evaluation
         return {}

@@ -1,9 +1,9 @@
-"""The numerics fingerprint: which numbers this machine and this software compute.
+"""The numerics fingerprint: identifies the numerical results of a machine and its software.
 
-Two tiny runs, one on-policy with a hierarchy and one off-policy, from fixed seeds on one thread, and a digest of their
-parameters and returns. The same digest means that runs can be continued and compared seed by seed; a commit would
-change with every comment, and versions of packages do not tell processors apart. Other golden runs answer other
-questions, see :data:`GOLDEN_RUNS`.
+The fingerprint is a digest of parameters and returns of two tiny runs, one on-policy with a hierarchy and one
+off-policy, from fixed seeds on one thread. Runs with equal fingerprints can be continued and compared seed by seed. (A
+commit changes with every comment, and package versions do not identify processors.) For other golden runs see
+:data:`GOLDEN_RUNS`.
 
     python -m benchmarl_himpo.harness.records.fingerprint
     python -m benchmarl_himpo.harness.records.fingerprint fingerprint himppo
@@ -25,7 +25,7 @@ from benchmarl_himpo.harness.composition import compose
 from benchmarl_himpo.harness.runs.training import load_experiment
 
 OTHER_NUMERICS = "with another fingerprint"
-"""What is said of a record that was made with other versions or on another processor."""
+"""Note on records that were made with other versions or on another processor."""
 SAMPLING = "task=vmas/sampling"
 GOLDEN_RUNS: dict[str, tuple[list[str], ...]] = {
     "fingerprint": (
@@ -34,8 +34,8 @@ GOLDEN_RUNS: dict[str, tuple[list[str], ...]] = {
     ),
     "himppo": ([SAMPLING, "algorithm=himppo"],),
 }
-"""What a digest is taken of. ``fingerprint``: the frozen preset with the credit that reads most of the code, so that
-another default leaves the digest alone. ``himppo``: our default."""
+"""Runs of a digest. ``fingerprint``: the frozen preset with the credit rule that covers most code, so that a change of
+the default does not affect the digest. ``himppo``: our default."""
 GOLDEN_OVERRIDES = [
     "task.max_steps=20",
     "seed=0",
@@ -63,13 +63,13 @@ GOLDEN_OVERRIDES = [
 
 
 def compute_digest(name: str = "fingerprint") -> str:
-    """Do golden runs in this process, on one thread.
+    """Compute the digest of golden runs in this process, on one thread.
 
     Args:
-        name: which, a key of :data:`GOLDEN_RUNS`.
+        name: a key of :data:`GOLDEN_RUNS`.
 
     Returns:
-        The digest, 16 hexadecimal digits; on a machine with a GPU its name is part of it.
+        The digest, 16 hexadecimal digits; on a machine with a GPU the name of the GPU is included.
     """
     digest = hashlib.sha256()
     n_threads = torch.get_num_threads()
@@ -87,7 +87,7 @@ def compute_digest(name: str = "fingerprint") -> str:
 
 
 def take_digests(*names: str) -> dict[str, str]:
-    """Compute digests by name in a process of its own, which nothing before it can have disturbed.
+    """Compute digests by name in a new process, independent of this process's state.
 
     Raises:
         RuntimeError: if the golden runs fail.
@@ -104,7 +104,7 @@ def take_digests(*names: str) -> dict[str, str]:
 
 
 def fingerprint() -> str:
-    """Compute the fingerprint in a process of its own; see :func:`take_digests`."""
+    """Compute the fingerprint in a new process; see :func:`take_digests`."""
     return take_digests("fingerprint")["fingerprint"]
 
 

@@ -1,4 +1,4 @@
-"""Runs of BenchMARL's own, of which its JSON file tells the evaluations and nothing else."""
+"""Runs of BenchMARL's own commands, whose JSON file contains only evaluations."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ from benchmarl_himpo.harness.runs.run_config import CONFIG_FILE
 from benchmarl_himpo.host.benchmarl_files import evaluations_in, read_run_json
 
 UNKNOWN_CONFIG = "configuration unknown"
-"""What the label of a task says that only a JSON file names: its options are not in there."""
+"""Difference in the label of a task that is known only from a JSON file, which does not contain its options."""
 REPORT_FILE = "marl_eval.json"
 """Name of the file of this format that a report writes."""
 
 
 def read_json_runs(folder: Path) -> list[tuple[RunRecord, Path]]:
-    """Read the runs below a folder that BenchMARL's JSON alone tells of: a record and its file for each.
+    """Read the runs below a folder that have only BenchMARL's JSON: a record and its file for each.
 
-    Runs of this package, which leave a record or are unfinished, are left out, and so are copies of a file under the
-    same name.
+    Runs of this package, which have a record or are unfinished, and copies of a file under the same name are left out.
     """
     found: dict[str, tuple[RunRecord, Path]] = {}
     own = {file.parent.name for name in (CONFIG_FILE, RUN_RECORD_FILE) for file in folder.rglob(name)}
@@ -33,7 +32,7 @@ def read_json_runs(folder: Path) -> list[tuple[RunRecord, Path]]:
 
 
 def _read(file: Path) -> RunRecord | None:
-    """Read a file, where it is of this format and holds one run with an evaluation."""
+    """Read a file; None unless it has this format and contains one run with an evaluation."""
     try:
         content, data = read_run_json(file)
         ((environment, tasks),) = content.items()
@@ -60,7 +59,7 @@ def _read(file: Path) -> RunRecord | None:
 
 
 def _nothing_known(n_evaluations: int) -> dict[str, Any]:
-    """What a record holds of everything that is not in the file; its ``absolute_metrics`` are best single episodes."""
+    """Values of a record's fields that the file lacks; its ``absolute_metrics`` are best single episodes."""
     empty: dict[str, Any] = {name: {} for name in ("group_sizes", "config", "parameters", "timers", "provenance")}
     empty |= {name: [] for name in ("frames", "seconds", "collection_return")}
     empty |= dict.fromkeys(("fingerprint", "absolute_metric", "peak_memory", "gradient_steps", "resumed", "attempts"))

@@ -1,4 +1,4 @@
-"""Labels of variants and tasks: a name, and in brackets what differs from its plain configuration, key by key."""
+"""Labels of variants and tasks: a name, and in brackets the differences from its default configuration."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 BETWEEN = "; "
-"""What is between two differences."""
+"""Separator of two differences."""
 
 
 def split_label(label: str) -> tuple[str, list[str]]:
-    """Split a label such as ``himppo[goal_interval=10,2; gamma=0.9]`` into its name and its differences."""
+    """Split a label such as ``himppo[goal_interval=10,2; gamma=0.9]`` into name and differences."""
     name, _, differences = label.partition("[")
     return name, differences.removesuffix("]").split(BETWEEN) if differences else []
 
 
 def join_label(name: str, differences: list[str]) -> str:
-    """Put a label together."""
+    """Join name and differences to a label."""
     return f"{name}[{BETWEEN.join(differences)}]" if differences else name
 
 
 def option_of(difference: str) -> str:
-    """Give the option that a difference such as ``gamma=0.9`` is about."""
+    """Option of a difference such as ``gamma=0.9``."""
     return difference.partition("=")[0]
 
 
@@ -31,15 +31,15 @@ def strip_common(
     may_strip: Callable[[str], bool] = lambda difference: True,
     concerns: Callable[[str, str], bool] = lambda difference, label: True,
 ) -> tuple[dict[str, str], list[str]]:
-    """Take out of labels what all of them have.
+    """Remove from labels the differences that all of them share.
 
     Args:
         labels: the labels.
-        may_strip: says which differences may be taken out.
-        concerns: says whether what a difference is about exists for a label; labels without it are not asked for it.
+        may_strip: whether a difference may be removed.
+        concerns: whether the option of a difference exists for a label; labels without it are ignored.
 
     Returns:
-        The shorter label of each, as distinct as before, and what was taken out.
+        The shorter label of each, as distinct as before, and the removed differences.
     """
     parts = {label: split_label(label) for label in labels}
     found = Counter(difference for _, differences in parts.values() for difference in differences)

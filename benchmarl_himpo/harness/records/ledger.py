@@ -1,9 +1,9 @@
-"""What happened to a run, one line of JSON per event, through every attempt at it.
+"""Event log of a run over all its attempts, one line of JSON per event.
 
-Events: ``unrecorded`` (there were attempts before the ledger), ``started`` (with the ``frames`` of the checkpoint it
-goes on from, the ``provenance`` and, in a sweep, the numerics ``fingerprint``), ``trained`` (with ``peak_memory``),
-``finished``, ``failed`` (with a ``reason``), ``interrupted``, and, from whoever watches the process, ``exited`` (with
-an ``exit_code`` and a ``reason``).
+Events: ``unrecorded`` (there were attempts before the ledger), ``started`` (with the ``frames`` of the checkpoint from
+which it continues, the ``provenance`` and, in a sweep, the numerics ``fingerprint``), ``trained`` (with
+``peak_memory``), ``finished``, ``failed`` (with a ``reason``), ``interrupted``, and, from the parent process,
+``exited`` (with an ``exit_code`` and a ``reason``).
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ LEDGER_FILE = "attempts.jsonl"
 
 
 class State(Enum):
-    """Where a run is."""
+    """State of a run."""
 
     NEW = auto()
-    """Nobody has started it, as far as its ledger knows."""
+    """Not started, according to the ledger."""
     RUNNING = auto()
-    """Running, or killed without anybody's noting it."""
+    """Running, or killed without an event."""
     INTERRUPTED = auto()
     FAILED = auto()
     FINISHED = auto()
@@ -35,13 +35,13 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class Status:
-    """What the events of a run amount to.
+    """Summary of the events of a run.
 
     Args:
-        state: where it is.
-        n_attempts: how often it was started.
-        reason: why the last attempt ended, as far as anybody said; of a run that finished, why it has no record.
-        is_exit_noted: whether whoever watched the process has noted its end.
+        state: state of the run.
+        n_attempts: number of starts.
+        reason: reason for the end of the last attempt, if known; for a finished run, why it has no record.
+        is_exit_noted: whether the parent process has noted the exit.
     """
 
     state: State = State.NEW
@@ -50,7 +50,7 @@ class Status:
     is_exit_noted: bool = False
 
     def after(self, event: dict[str, Any]) -> Status:
-        """Give the status after one more event."""
+        """The status after one more event."""
         reason = str(event.get("reason", self.reason))
         match event["event"]:
             case "started":
@@ -74,21 +74,21 @@ class Ledger:
         self.file = folder / LEDGER_FILE
 
     def add(self, event: str, **content: Any) -> None:
-        """Append an event, with what is known of it, JSON."""
+        """Append an event with its content, as JSON."""
         attempt = self.status().n_attempts + (event == "started")
         line = json.dumps({"event": event, "time": now(), "attempt": attempt, **content})
         with self.file.open("a") as file:
             file.write(f"{line}\n")
 
     def add_start(self, frames: int, **content: Any) -> None:
-        """Append that an attempt starts at so many frames, and first that the last one ended where nobody said so."""
+        """Append the start of an attempt at a number of frames; adds the exit of the last attempt if it is missing."""
         if self.status().state is State.RUNNING:
             self.add("exited", exit_code=None, reason="its process was killed (no exit event)")
         self.add("started", frames=frames, pid=os.getpid(), **content)
 
     @contextmanager
     def note_failure(self) -> Iterator[None]:
-        """Append how the attempt ended, where an exception ends it; a full disk does not hide that exception."""
+        """Append the failure of the attempt if an exception ends it; a full disk does not mask that exception."""
         try:
             yield
         except KeyboardInterrupt:
@@ -101,7 +101,7 @@ class Ledger:
             raise
 
     def events(self) -> list[dict[str, Any]]:
-        """All events, oldest first; a line that was cut by a crash is left out."""
+        """All events, oldest first, without incomplete lines from a crash."""
         if not self.file.is_file():
             return []
         events = []
@@ -113,13 +113,13 @@ class Ledger:
         return events
 
     def starts(self) -> list[dict[str, Any]]:
-        """The starts of the attempts that the run consists of: those since it last began with nothing."""
+        """The starts of the attempts since the run last started from scratch."""
         starts = [event for event in self.events() if event["event"] == "started"]
         fresh = [i for i, event in enumerate(starts) if not event["frames"]]
         return starts[fresh[-1] :] if fresh else starts
 
     def status(self) -> Status:
-        """Read what the events amount to."""
+        """Compute the status from all events."""
         status = Status()
         for event in self.events():
             status = status.after(event)

@@ -1,6 +1,6 @@
-"""The life of a run from its start to its record: what a sweep and the command note in its ledger and leave behind.
+"""From the start of a run to its record: events in the ledger, and the record.
 
-A sweep's run has both in the folder that the sweep named, any other in the folder that BenchMARL writes to.
+For a run of a sweep both are in the folder that the sweep named, otherwise in BenchMARL's output folder.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from benchmarl_himpo.host.benchmarl_files import run_of
 
 
 class SingleRun:
-    """Keeps what happens to a run of no sweep, from when its folder is there, and its record at the end."""
+    """Writes ledger and record of a run outside a sweep."""
 
     def __init__(self, cfg: DictConfig, choices: Mapping[str, str]) -> None:
         self.cfg, self.choices = cfg, choices
 
     @contextmanager
     def watch(self, experiment: ResumableExperiment) -> Iterator[None]:
-        """Note that an experiment, about to run, starts, and how its training ends."""
+        """Log the start of an experiment and the end of its training."""
         self.spec = spec_of(Path(experiment.folder_name), self.cfg, self.choices)
         ledger = Ledger(self.spec.folder)
         if not ledger.events() and _goes_on_in(self.spec.folder, experiment.config):
@@ -58,18 +58,18 @@ class SingleRun:
         ledger.add("trained", peak_memory=after if after > before else None)
 
     def measure(self) -> AbsoluteMetric | None:
-        """Measure the absolute metric of the run, which is trained; None: it was configured without."""
+        """Measure the absolute metric of the trained run; None if it is not configured."""
         with Ledger(self.spec.folder).note_failure():
             return measure_absolute_metric(self.spec.folder, self.cfg, self.choices)
 
     def save_record(self, experiment: ResumableExperiment, metric: AbsoluteMetric | None) -> RunRecord | None:
-        """Leave the record of the run; None: the run has not logged what a record is made of."""
+        """Write the record of the run; None if the run's logs do not suffice."""
         with Ledger(self.spec.folder).note_failure():
             return _save_record(self.spec, self.spec.folder, self.cfg, experiment, metric, RUN_RECORD_FILE)
 
 
 def note_start(spec: RunSpec, n_frames: int, cfg: DictConfig, **content: Any) -> None:
-    """Note that an attempt starts from so many frames, and with which software and machine."""
+    """Log the start of an attempt at a number of frames, with its software and machine."""
     made_with = provenance({cfg.experiment.sampling_device, cfg.experiment.train_device})
     made_with |= {option: cfg[option] for option in COMPUTATION}
     Ledger(spec.folder).add_start(n_frames, provenance=made_with, **content)
@@ -78,12 +78,12 @@ def note_start(spec: RunSpec, n_frames: int, cfg: DictConfig, **content: Any) ->
 def finish_run(
     spec: RunSpec, run: Path, cfg: DictConfig, choices: Mapping[str, str], file: str = RUN_RECORD_FILE
 ) -> AbsoluteMetric | None:
-    """Do what is left of a run that is trained: its absolute metric and, where there is none, its record.
+    """Complete a trained run: measure its absolute metric and write its record, unless they exist.
 
     Args:
         spec: the run.
-        run: the folder that BenchMARL wrote to.
-        cfg: its composed config.
+        run: BenchMARL's output folder.
+        cfg: the run's composed config.
         choices: the file chosen for each group.
         file: name of the record, in the folder of the spec.
     """
@@ -96,12 +96,12 @@ def finish_run(
 
 
 def is_recorded(folder: Path, file: str = RUN_RECORD_FILE) -> bool:
-    """Tell whether the folder of a run has a record, and the run was not begun again since."""
+    """Whether the folder of a run has a record, and the run was not restarted since."""
     return (folder / file).is_file() and Ledger(folder).status().state in (State.NEW, State.FINISHED)
 
 
 def spec_of(run: Path, cfg: DictConfig, choices: Mapping[str, str]) -> RunSpec:
-    """Name a run by its folder, which BenchMARL named; what it began from is part of what it is."""
+    """Spec of a run outside a sweep, named by its folder; its origin is part of its identity."""
     known = add_origin(cfg, read_origin(run))
     return replace(make_spec(known, choices, [], run.parent, fingerprint=None), id=run.name)
 
@@ -129,6 +129,6 @@ def _save_record(
 
 
 def _goes_on_in(run: Path, config: ExperimentConfig) -> bool:
-    """Tell whether an experiment goes on from a checkpoint in its own folder."""
+    """Whether an experiment continues from a checkpoint in its own folder."""
     file = config.restore_file
     return file is not None and run_of(Path(file)) == run.resolve()

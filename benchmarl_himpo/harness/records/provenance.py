@@ -1,4 +1,4 @@
-"""What a run was computed with: versions, commit, processor; no host name and no path."""
+"""Provenance of a run: versions, commit, processor; without host names and paths."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from benchmarl_himpo.config import CONF_DIR
 from benchmarl_himpo.registration import describe_plugins
 
 COMPUTES = ("benchmarl_himpo", "conf", "pyproject.toml")
-"""What of the repository a run is computed by: records, reports and notes beside it make no other run."""
+"""Parts of the repository that affect a run; records, reports and notes do not."""
 PACKAGES = ("torch", "torchrl", "tensordict", "benchmarl", "vmas")
 
 
 def provenance(devices: set[str]) -> dict[str, Any]:
-    """Describe software and machine, and the GPU where a device of the run is one; None: not known."""
+    """Describe software and machine, and the GPU if the run uses one; None for unknown values."""
     status = _git("status", "--porcelain", "--", *COMPUTES)
     return {
         "python": platform.python_version(),
@@ -56,7 +56,7 @@ def source_digest(root: Path) -> str:
 
 
 def peak_memory() -> int:
-    """Largest resident memory this process has had, in bytes; 0 where the system does not tell."""
+    """Peak resident memory of this process, in bytes; 0 if unavailable."""
     try:
         import resource
     except ImportError:  # Windows
@@ -85,7 +85,7 @@ def _git(*arguments: str) -> str | None:
 
 
 def _preloaded() -> str:
-    """Names of the libraries that the dynamic linker was told to load first: they can replace numeric kernels."""
+    """Names of the libraries that the dynamic linker preloads, which can replace numeric kernels."""
     names = [Path(library).name for library in re.split(r"[\s:]+", os.environ.get("LD_PRELOAD", "")) if library]
     return ", ".join(names) or "none"
 

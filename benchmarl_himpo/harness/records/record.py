@@ -1,6 +1,6 @@
-"""The record of a finished run: one small JSON file that reports, gates and people read.
+"""The record of a finished run: one small JSON file for reports, gates and people.
 
-It holds what was run, what came out and on what, without machine paths or host names, so that it can be committed.
+A record contains configuration, results and provenance, without paths or host names, so that it can be committed.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ RECORD_FILE = "record.json"
 """Name of the record in the folder of a run of a sweep."""
 
 RUN_RECORD_FILE = "record.jsonl"
-"""Name of the record in the folder that BenchMARL writes to, where the run is of no sweep: BenchMARL's reader of a
-multirun takes every ``.json`` for results in marl-eval's format."""
+"""Name of the record in BenchMARL's output folder, for a run outside a sweep. Not ``.json``, because BenchMARL's reader
+of a multirun treats every ``.json`` as results in marl-eval's format."""
 
 
 class RecordError(ValueError):
-    """A file is no record of a run, or a record contradicts itself; the message says why."""
+    """A file is not a record of a run, or a record is inconsistent; the message gives the reason."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,7 @@ class RunRecord:
     Returns are undiscounted, per episode, and averaged over agents, then groups: BenchMARL's ``episode_reward``.
 
     Args:
-        id: see :func:`benchmarl_himpo.harness.records.spec.run_id`; of a run that is of no sweep the name of its
-            folder.
+        id: see :func:`benchmarl_himpo.harness.records.spec.run_id`; for a run outside a sweep the name of its folder.
         variant: label in reports, unique per configuration within a task: the algorithm's choice, with the overrides
             that differ from its plain configuration in brackets.
         algorithm: choice of Hydra's group, such as ``himppo``.
@@ -48,14 +47,13 @@ class RunRecord:
         task_label: the task with its overrides in brackets, such as ``vmas/sampling[n_agents=7]``.
         seed: seed of the run.
         group_sizes: number of agents by group.
-        config: the resolved configuration, without machine paths; empty where BenchMARL's JSON alone tells of the run.
+        config: the resolved configuration, without paths; empty for a run that has only BenchMARL's JSON.
         config_hash: SHA-256 of the canonical JSON of ``config`` without its seed, hex.
-        fingerprint: what tells apart machines and versions that compute other numbers, hex, see
-            :mod:`benchmarl_himpo.harness.records.fingerprint`; several with ``+`` between them, where attempts had
-            different ones; None: not taken.
+        fingerprint: numerics fingerprint, hex, see :mod:`benchmarl_himpo.harness.records.fingerprint`; joined by ``+``
+            if attempts had different ones; None: unknown.
         frames: frames collected at the end of each iteration.
         seconds: wall-clock of collection and training up to there, evaluations excluded.
-        collection_return: mean return of the episodes that ended in each iteration; None where none did.
+        collection_return: mean return of the episodes that ended in each iteration; None if none ended.
         evaluation_frames: frames collected at each evaluation.
         evaluation_seconds: wall-clock of collection and training up to there; None: not known.
         evaluation_returns: return of each episode of each evaluation.
@@ -64,17 +62,16 @@ class RunRecord:
             :data:`benchmarl_himpo.environments.metrics.METRICS`; None: not measured.
         parameters: number of parameters by ``<group>/<loss>/<network or level>``.
         timers: seconds of ``collection``, ``training`` and ``evaluation``.
-        peak_memory: resident memory, in bytes; None: not known, such as of a later job of a process that needed more
-            for an earlier one.
+        peak_memory: resident memory, in bytes; None: unknown, for example if an earlier job of the process needed more.
         gradient_steps: number of optimiser steps; None: not known.
         resumed: whether the run was continued from a checkpoint; None: not known.
-        attempts: how often it was started; None: not known.
-        provenance: versions, commit, processor, threads, start and end; what is not known is None or missing.
-        evaluation_metrics: by the name of a metric that the environment tells, its mean at each evaluation.
-        communication: ``messages`` and ``bytes`` that acting takes per agent and env step, at most, see
-            :func:`benchmarl_himpo.harness.communication.communication_of`; empty: not known.
-        origin: the checkpoint of another run that it began from, as in
-            :class:`benchmarl_himpo.harness.runs.run_config.Origin`; empty: it began from nothing.
+        attempts: number of starts; None: unknown.
+        provenance: versions, commit, processor, threads, start and end; unknown values are None or missing.
+        evaluation_metrics: mean of each metric of the environment at each evaluation, by name.
+        communication: maximal ``messages`` and ``bytes`` per agent and env step at execution, see
+            :func:`benchmarl_himpo.harness.communication.communication_of`; empty: unknown.
+        origin: the checkpoint of another run from which the run started, as in
+            :class:`benchmarl_himpo.harness.runs.run_config.Origin`; empty: none.
     """
 
     id: str
@@ -133,7 +130,7 @@ class RunRecord:
 
     @property
     def n_frames(self) -> int:
-        """Frames collected in all; of a run that only its evaluations tell of, up to the last of them."""
+        """Total frames; for a run with evaluations only, the frames up to the last one."""
         return next((counts[-1] for counts in (self.frames, self.evaluation_frames) if counts), 0)
 
     @property
@@ -160,13 +157,13 @@ class RunRecord:
         return {name: means[-1] for name, means in self.evaluation_metrics.items() if means}
 
     def save(self, path: Path) -> None:
-        """Write the record, whole or not at all.
+        """Write the record atomically.
 
         Args:
-            path: where to.
+            path: the file.
 
         Raises:
-            RecordError: if a number is not finite, which JSON cannot hold.
+            RecordError: if a number is not finite, which JSON does not support.
             OSError: if the file cannot be written.
         """
         try:
@@ -192,7 +189,7 @@ def load_record(path: Path) -> RunRecord:
         The record.
 
     Raises:
-        RecordError: if it is no record, or one of another format.
+        RecordError: if the file is not a record, or has another format.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -210,7 +207,7 @@ def load_record(path: Path) -> RunRecord:
 
 
 def _name_metrics(content: dict[str, Any]) -> None:
-    """Put the lives of a record that knew of no other metric where metrics are."""
+    """Convert the lifetimes of an older record to metrics."""
     lives, absolute = content.pop("evaluation_life", None), content.get("absolute_metric")
     if lives:
         content["evaluation_metrics"] = {"life_mean": lives}

@@ -1,9 +1,9 @@
-"""What a run of a comparison is, and the names that follow from it and from nothing else.
+"""Identity of a run in a comparison, and the names that follow from it.
 
-The *variant* is what differs between the methods of a comparison: the algorithm, with whatever its configuration has
-that the algorithm's plain one has not. The *task label* is what all methods of a comparison share: the task, its
-values, the kind of actions, the number of frames, the evaluations. Two configurations that differ in anything that
-shows in results but the seed differ in one of the two, so that nothing is averaged that should be compared.
+The *variant* identifies a method: the algorithm, with the differences from its default configuration. The *task label*
+identifies what all methods of a comparison share: the task, its values, the kind of actions, the number of frames, the
+evaluations. Two configurations that differ in an option that affects results, other than the seed, differ in one of the
+two, so results of different methods are never averaged.
 """
 
 from __future__ import annotations
@@ -48,20 +48,20 @@ SPEC_FILE = "spec.yaml"
 
 @dataclass(frozen=True)
 class RunSpec:
-    """One run, before it begins.
+    """One run, before its start.
 
     Args:
         id: name of the run and of its folder, see :func:`run_id`.
         variant: label of the method, such as ``himppo[goal_interval=10,2]``.
         task_label: label of the task, such as ``vmas/sampling[n_agents=7]``.
-        config: the resolved configuration, without what has no effect on results and without machine paths.
+        config: the resolved configuration, without paths and options that do not affect results.
         config_hash: SHA-256 of the canonical JSON of ``config`` without its seed, hex.
-        fingerprint: see :mod:`benchmarl_himpo.harness.records.fingerprint`; None: not taken.
+        fingerprint: see :mod:`benchmarl_himpo.harness.records.fingerprint`; None: unknown.
         n_frames: length of the run.
-        overrides: what the configuration is composed of again, in Hydra's syntax.
-        sweep_folder: where the run's folder is, an absolute path.
-        config_dir: folder of YAML files of the user's own, an absolute path; None: none.
-        imports: modules of the user's own task, algorithm and models, which register them.
+        overrides: overrides that compose the configuration, in Hydra's syntax.
+        sweep_folder: parent of the run's folder, an absolute path.
+        config_dir: the user's folder of YAML files, an absolute path; None: none.
+        imports: modules that register the user's task, algorithm and models.
     """
 
     id: str
@@ -78,7 +78,7 @@ class RunSpec:
 
     @property
     def folder(self) -> Path:
-        """The folder of the run: its record, its ledger and, in a folder of its own, what BenchMARL writes."""
+        """The folder of the run, with its record, its ledger and, in a subfolder, BenchMARL's output."""
         return Path(self.sweep_folder) / self.id
 
     @property
@@ -87,7 +87,7 @@ class RunSpec:
         return int(self.config["seed"])
 
     def with_seed(self, seed: int, overrides: Sequence[str]) -> RunSpec:
-        """The same run with another seed, which is composed of other overrides."""
+        """The same run with another seed and the overrides that compose it."""
         config = {**self.config, "seed": seed}
         return replace(self, id=run_id(config), config=config, overrides=list(overrides))
 
@@ -96,7 +96,7 @@ class RunSpec:
         return str(self.config["choices"][group])
 
     def save(self) -> Path:
-        """Write the spec into the folder of the run, and give the path."""
+        """Write the spec into the folder of the run, and return the path."""
         file = self.folder / SPEC_FILE
         write_whole(file, yaml.safe_dump(asdict(self), sort_keys=False))
         return file
@@ -110,14 +110,14 @@ def load_spec(file: Path) -> RunSpec:
 def make_spec(
     cfg: DictConfig, choices: Mapping[str, str], overrides: Sequence[str], sweep_folder: Path, fingerprint: str | None
 ) -> RunSpec:
-    """Name a run: the same id for the same configuration, whatever the order of its keys.
+    """Build the spec of a run; equal configurations have equal ids, independent of the order of keys.
 
     Args:
         cfg: the composed config.
         choices: the file chosen for each group.
-        overrides: what it was composed of.
-        sweep_folder: where the run's folder is to be.
-        fingerprint: the numerics fingerprint; None: not taken.
+        overrides: the overrides that compose the config.
+        sweep_folder: parent of the run's folder.
+        fingerprint: the numerics fingerprint; None: unknown.
     """
     config = comparable_config(cfg, choices)
     config_hash = hash_config(config)
@@ -153,18 +153,18 @@ def run_id(config: Mapping[str, Any]) -> str:
 
 
 def comparable_config(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, Any]:
-    """Resolve a config and keep what results depend on.
+    """Resolve a config and keep only the options that affect results.
 
     Args:
         cfg: the composed config.
         choices: the file chosen for each group.
 
     Returns:
-        Nested dicts of plain values, with the file chosen for each group under ``choices``; of a run that began from a
-        checkpoint of another, the digest of that under the option that said so.
+        Nested dicts of plain values, with the file chosen for each group under ``choices``; for a run that starts from
+        another run's checkpoint, the checkpoint's digest under the option that names it.
 
     Raises:
-        CheckpointError: if ``init_from`` names no good checkpoint.
+        CheckpointError: if ``init_from`` names no intact checkpoint.
     """
     kept = OmegaConf.masked_copy(cfg, list(NODES))
     config = cast("dict[str, Any]", OmegaConf.to_container(kept, resolve=True))
@@ -184,7 +184,7 @@ def hash_config(config: Mapping[str, Any]) -> str:
 
 
 def label(config: Mapping[str, Any]) -> tuple[str, str]:
-    """Say how a :func:`comparable_config` differs from the plain one of its algorithm on its task.
+    """Labels of the differences between a :func:`comparable_config` and the default one of its algorithm and task.
 
     Returns:
         The label of the variant, and the label of the task.
@@ -209,25 +209,25 @@ def label(config: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _known_choices(choices: Mapping[str, str]) -> dict[str, str]:
-    """The choices whose files everybody has: of a task of the user's own, a label names every value."""
+    """The choices of publicly available files; for a user's task, a label names every value."""
     return {group: name for group, name in choices.items() if group != "task" or is_known("task", name)}
 
 
 @cache
 def _plain(**choices: str) -> dict[str, Any]:
-    """The configuration that only names files."""
+    """The configuration composed of files without overrides."""
     cfg = compose([f"{group}={name}" for group, name in choices.items()], return_hydra_config=True)
     return comparable_config(cfg, cfg.hydra.runtime.choices)
 
 
 def _is_own_choice(group: str, choices: Mapping[str, str]) -> bool:
-    """Whether somebody has to choose: the layers of a model are its file's, but those of ``sequence`` are open."""
+    """Whether a group's file is a choice of the user: layers are fixed by a model's file, except for ``sequence``."""
     _, _, node = group.partition("/layers@")
     return not node or choices[MODEL_GROUPS[node.partition(".")[0]]] == "sequence"
 
 
 def _model_names(choices: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Name the models where they are not the usual ones, once where policy and critic have the same."""
+    """Names of the models unless they are the default ones; a single name if policy and critic have the same."""
     usual = _plain(**{group: name for group, name in choices.items() if group in ("algorithm", "task")})["choices"]
     names, usual_names = (
         [_model_name(node, group, chosen) for node, group in MODEL_GROUPS.items()] for chosen in (choices, usual)

@@ -1,1 +1,1 @@
-"""Sweeps: which runs a comparison has, and how they are done."""
+"""Sweeps: the runs of a comparison, and their execution."""

@@ -1,7 +1,7 @@
-"""What starts runs: processes of this machine, or Ray.
+"""Engines that execute runs: processes on this machine, or Ray.
 
-An engine takes specs, how many to run at a time and how often to start one again, and yields as runs end, or ``None``
-about twice a second so that its caller can show progress. Closing it stops what is running.
+An engine takes specs, the number of parallel runs and the number of restarts. It yields when a run ends, or ``None``
+about twice a second so that its caller can show progress. Closing the engine stops its runs.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from benchmarl_himpo.harness.sweeps.run_one import EXIT_SYSTEM, Outcome, SystemF
 LOG_FILE = "log.txt"
 POLL_SECONDS = 0.5
 SECONDS_TO_STOP = 20.0
-"""How long an interrupted run may take to close its files before it is killed."""
+"""Time that an interrupted run has to close its files before it is killed."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A run that will not be started again: whether it has a record, and why not."""
+    """A run that will not be restarted: whether it has a record, and the reason if not."""
 
     spec: RunSpec
     succeeded: bool
@@ -46,10 +46,10 @@ Engine = Callable[[Sequence[RunSpec], int | None, int], Generator[Ended | None, 
 def run_in_processes(
     specs: Sequence[RunSpec], n_workers: int | None, n_retries: int
 ) -> Generator[Ended | None, None, None]:
-    """One process a run, of one thread; output goes to ``log.txt`` in the run's folder.
+    """One process with one thread per run; its output is written to ``log.txt`` in the run's folder.
 
-    A run whose process was killed, or that the system failed, is started again ``n_retries`` times. ``n_workers``:
-    processes at a time; None: one for each core this process may use.
+    A run whose process was killed, or that failed because of the system, is restarted up to ``n_retries`` times.
+    ``n_workers``: parallel processes; None: one per core available to this process.
     """
     waiting = deque((spec, n_retries) for spec in specs)
     with closing(run_processes(waiting, lambda job: _start(job[0]), n_workers)) as processes:
@@ -71,15 +71,15 @@ def run_in_processes(
 def run_processes(
     waiting: deque[Job], start: Callable[[Job], subprocess.Popen[bytes]], n_workers: int | None
 ) -> Generator[tuple[Job, int] | None, None, None]:
-    """Run processes, some at a time; closing the generator interrupts those that are running.
+    """Run processes in parallel; closing the generator interrupts the running ones.
 
     Args:
-        waiting: what they are to do; its caller may add to it between two yields.
-        start: starts one.
-        n_workers: processes at a time; None: one for each core this process may use.
+        waiting: the jobs; the caller may add jobs between two yields.
+        start: starts the process of a job.
+        n_workers: parallel processes; None: one per core available to this process.
 
     Yields:
-        A job whose process ended with its exit code, negative for a signal, and None while nothing happens.
+        A finished job with the exit code of its process, negative for a signal, or None while no process ends.
     """
     running: dict[subprocess.Popen[bytes], Job] = {}
     try:
@@ -99,10 +99,10 @@ def run_processes(
 def run_with_ray(
     specs: Sequence[RunSpec], n_workers: int | None, n_retries: int
 ) -> Generator[Ended | None, None, None]:
-    """One Ray task a run, in a worker process of its own: on the cluster of ``RAY_ADDRESS``, or on this machine.
+    """One Ray task per run, each in a new worker process, on the cluster of ``RAY_ADDRESS`` or on this machine.
 
-    The sweep's folder has to be on a file system that all machines share. ``n_workers``: cores of a cluster that this
-    starts; None: those of this process. A cluster that is there has its own.
+    The sweep's folder has to be on a file system that all machines share. ``n_workers``: cores of a local cluster that
+    is started here; None: the cores of this process. Not used for an existing cluster.
     """
     import ray
 
@@ -147,7 +147,7 @@ def n_cores() -> int:
 
 
 def _run_on_node(spec: RunSpec, home: str) -> Outcome:
-    """Do a run on a node of a Ray cluster; one that did not take the fingerprint first shows that it has the same."""
+    """Execute a run on a node of a Ray cluster, after a check that the node has the sweep's fingerprint."""
     import ray
 
     spec.folder.mkdir(parents=True, exist_ok=True)
@@ -162,7 +162,7 @@ def _run_on_node(spec: RunSpec, home: str) -> Outcome:
 
 
 def _start(spec: RunSpec) -> subprocess.Popen[bytes]:
-    """Start a run in a session of its own: Ctrl-C reaches the sweep alone, which then stops its runs."""
+    """Start a run in a new session, so that Ctrl-C reaches only the sweep, which then stops its runs."""
     with (spec.folder / LOG_FILE).open("ab") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "benchmarl_himpo.harness.sweeps.run_one", str(spec.save())],
@@ -175,7 +175,7 @@ def _start(spec: RunSpec) -> subprocess.Popen[bytes]:
 
 
 def _search_path(spec: RunSpec) -> dict[str, str]:
-    """Let a process find the modules that a run imports where this one did."""
+    """Environment with this process's search path for the modules that a run imports."""
     return {"PYTHONPATH": os.pathsep.join(sys.path)} if spec.imports else {}
 
 
@@ -185,20 +185,20 @@ def one_thread() -> dict[str, str]:
 
 
 def _note_exit(spec: RunSpec, code: int) -> str:
-    """Write an exit code into the ledger, and say why the run ended."""
+    """Write an exit code into the ledger, and return the reason for the end of the run."""
     reason = describe_signal(-code) if code < 0 else _own_reason(spec) or last_line(spec.folder / LOG_FILE)
     Ledger(spec.folder).add("exited", exit_code=code, reason=reason)
     return reason
 
 
 def _own_reason(spec: RunSpec) -> str:
-    """Why a run ended, where it said so itself; what was noted of an attempt before does not count."""
+    """The reason that a run itself logged for its end in the last attempt."""
     status = Ledger(spec.folder).status()
     return "" if status.is_exit_noted else status.reason
 
 
 def describe_signal(number: int) -> str:
-    """Say that a process was killed, and by what."""
+    """Describe the signal that killed a process."""
     return f"killed by signal {number} ({signal.Signals(number).name})"
 
 
@@ -209,7 +209,7 @@ def last_line(log: Path) -> str:
 
 
 def _ray_reason(spec: RunSpec, error: Exception) -> str:
-    """Say why a task failed, in one line: what the run wrote, or what Ray knows of its worker."""
+    """Reason for a task's failure, in one line: the run's own, or Ray's error of its worker."""
     cause = getattr(error, "cause", None) or error  # what was raised in the task, without Ray's traceback
     reason = _own_reason(spec) or f"{type(cause).__name__}: {str(cause).strip().splitlines()[0]}"
     Ledger(spec.folder).add("exited", exit_code=None, reason=reason)

@@ -1,4 +1,4 @@
-"""Bring the runs of a sweep to their records, those that have none yet."""
+"""Execute the runs of a sweep that have no record yet."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from benchmarl_himpo.harness.sweeps.expansion import SweepError
 from benchmarl_himpo.harness.sweeps.progress import Progress
 
 States = dict[str, str]
-"""By id of a run, what came of it: ``done``, ``done before``, or why not."""
+"""State of each run by id: ``done``, ``done before``, or the reason for a failure."""
 
 
 def check_engine(engine: str, n_workers: int | None, n_retries: int) -> None:
-    """Check how runs are to be started, by options as :func:`do_missing` takes them.
+    """Check the options of :func:`do_missing`.
 
     Raises:
         SweepError: if a value is out of range or a package is missing, with the option named.
@@ -33,7 +33,7 @@ def check_engine(engine: str, n_workers: int | None, n_retries: int) -> None:
 
 
 def check_workers(n_workers: int | None, n_retries: int) -> None:
-    """Check how many runs are to be done at a time, and how often; see :func:`check_engine`."""
+    """Check the numbers of parallel runs and of restarts; see :func:`check_engine`."""
     if n_workers is not None and n_workers < 1:
         raise SweepError(f"workers={n_workers} must be 1 or more, or null for as many as there are cores")
     if n_retries < 0:
@@ -41,19 +41,19 @@ def check_workers(n_workers: int | None, n_retries: int) -> None:
 
 
 def find_done(specs: Sequence[RunSpec], results: Sequence[Path] = (), strict: bool = False) -> States:
-    """Say which runs have a record, in their folders or among results that were published.
+    """Find the runs that have a record, in their folders or among published results.
 
     Args:
         specs: all runs.
         results: folders of published records.
-        strict: whether a record with another numerics fingerprint than its run's does not count.
+        strict: whether to ignore records with another numerics fingerprint than their run's.
 
     Returns:
         The states of the runs that are done.
 
     Raises:
-        RecordError: if a file there that is named after a run holds no record.
-        SweepError: if a run was begun or finished in its folder with another fingerprint and ``strict`` is set.
+        RecordError: if a file that is named after a run is not a record.
+        SweepError: if a run was started in its folder with another fingerprint and ``strict`` is set.
     """
     published: dict[str, list[Path]] = {}
     for file in sorted(file for folder in results for file in folder.rglob("*.json")):
@@ -72,7 +72,7 @@ def find_done(specs: Sequence[RunSpec], results: Sequence[Path] = (), strict: bo
 
 
 def describe_other_numerics(states: States) -> str:
-    """Say how many runs count as done by a record with another fingerprint; nothing where there are none."""
+    """Describe the number of runs whose record has another fingerprint; empty if there are none."""
     n_others = sum(state.endswith(OTHER_NUMERICS) for state in states.values())
     if not n_others:
         return ""
@@ -83,10 +83,10 @@ def describe_other_numerics(states: States) -> str:
 
 
 def check_publish(specs: Sequence[RunSpec], states: States, folder: Path) -> None:
-    """Check that copying records to a folder replaces none of another time.
+    """Check that copying records to a folder replaces no existing record.
 
     Raises:
-        SweepError: if there is another record of a run that is still to be done, or that was done in its folder.
+        SweepError: if the folder has another record of a run of this sweep.
     """
     for spec in specs:
         file, own = folder / f"{spec.id}.json", _own_record(spec)
@@ -96,12 +96,12 @@ def check_publish(specs: Sequence[RunSpec], states: States, folder: Path) -> Non
 
 
 def _own_record(spec: RunSpec) -> list[Path]:
-    """The record in the folder of a run, if it is there."""
+    """The record in the folder of a run, if it exists."""
     return [file for file in (spec.folder / RECORD_FILE,) if file.is_file()]
 
 
 def _check_numerics(spec: RunSpec) -> None:
-    """Refuse a folder in which a run was begun or finished with another fingerprint."""
+    """Reject a folder in which a run was started with another fingerprint."""
     taken = [load_record(file).fingerprint for file in _own_record(spec)]
     taken = taken or [event.get("fingerprint") for event in Ledger(spec.folder).starts()]
     if any(fingerprint != spec.fingerprint for fingerprint in taken):
@@ -119,15 +119,15 @@ def do_missing(
     n_retries: int,
     on_done: Callable[[RunSpec], None] = lambda spec: None,
 ) -> None:
-    """Do the runs that have no state, and fill in their states as they end.
+    """Execute the runs that have no state, and add their states as they end.
 
     Args:
         specs: all runs.
-        states: what :func:`find_done` gave; filled in.
+        states: result of :func:`find_done`, extended in place.
         engine: a key of :data:`~benchmarl_himpo.harness.sweeps.engines.ENGINES`.
-        n_workers: runs at a time; None: as many as there are cores.
-        n_retries: how often a run is started again that was killed, or that the system failed.
-        on_done: called with each run as soon as it has its record.
+        n_workers: parallel runs; None: the number of cores.
+        n_retries: number of restarts of a run that was killed, or that failed because of the system.
+        on_done: called with each run as soon as it has a record.
     """
     to_do = [spec for spec in specs if spec.id not in states]
     for spec in to_do:

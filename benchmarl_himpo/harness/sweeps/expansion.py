@@ -1,4 +1,4 @@
-"""Turn overrides with several values into runs, by Hydra's own parser, and a protocol into its runs."""
+"""Expand overrides with several values, by Hydra's own parser, and protocols to runs."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from benchmarl_himpo.harness.runs.training import check_config
 
 
 class SweepError(ValueError):
-    """A sweep that cannot be started; the message says what to change."""
+    """A sweep cannot be started; the message names the fix."""
 
 
 def expand(overrides: Sequence[str]) -> list[list[str]]:
-    """Combine all values, as ``--multirun`` does; with ``protocol=...``, those of each of its grids.
+    """Combine all values, as ``--multirun`` does; with ``protocol=...``, the values of each of its grids.
 
     Args:
-        overrides: the command line in Hydra's syntax, such as ``["algorithm=himppo,ippo", "seed=range(0,5)"]``. A value
-            given here replaces that of a protocol's grids, and what the protocol has as ``tuned`` for an algorithm;
-            but algorithms choose among those of the grids, and one that no grid has takes the place of the first's.
+        overrides: the command line in Hydra's syntax, such as ``["algorithm=himppo,ippo", "seed=range(0,5)"]``. These
+            values replace the values of a protocol's grids and its ``tuned`` values; ``algorithm=`` selects among the
+            algorithms of the grids, or replaces those of the first grid by an algorithm that no grid has.
 
     Returns:
         The overrides of each run.
@@ -62,7 +62,7 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
 
 
 def _combine(overrides: Sequence[Override]) -> list[list[str]]:
-    """All combinations of the values of some overrides, the last override of a key counting."""
+    """All combinations of the values of some overrides; the last override of a key is used."""
     values: dict[str, list[str]] = {}
     for override in overrides:
         several = override.is_sweep_override()
@@ -73,7 +73,7 @@ def _combine(overrides: Sequence[Override]) -> list[list[str]]:
 
 
 def _choose_algorithms(grids: list[dict[str, Any]], given: Sequence[str]) -> list[dict[str, Any]]:
-    """Leave of each grid what the command line asks for, with algorithms of its own in the first."""
+    """Reduce each grid to the requested algorithms; algorithms that no grid has go to the first grid."""
     if not given:
         return grids
     asked = read_values("algorithm", given[-1])
@@ -84,7 +84,7 @@ def _choose_algorithms(grids: list[dict[str, Any]], given: Sequence[str]) -> lis
 
 
 def _tuned(run: Sequence[str], protocol: DictConfig) -> list[str]:
-    """What a protocol sets for the algorithm of a run; it stands before what the run sets itself, which replaces it."""
+    """A protocol's tuned overrides for the algorithm of a run; the run's own overrides take precedence."""
     algorithm = dict(line.split("=", 1) for line in run if "=" in line).get("algorithm")
     return [f"{key}={value}" for key, value in protocol.get("tuned", {}).get(algorithm, {}).items()]
 
@@ -105,15 +105,15 @@ def make_specs(
 
     Args:
         runs: the overrides of each.
-        sweep_folder: where their folders are to be.
-        fingerprint: the numerics fingerprint; None: not taken.
-        are_to_run: whether this machine has to be able to do them: it may lack a device or a package.
+        sweep_folder: parent of the runs' folders.
+        fingerprint: the numerics fingerprint; None: unknown.
+        are_to_run: whether to check that this machine can execute the runs (devices and packages).
 
     Returns:
-        The specs, lowest seeds first, so that a sweep that is stopped has something of everything.
+        The specs, lowest seeds first, so that an interrupted sweep has runs of every kind.
 
     Raises:
-        SweepError: if a run cannot be done, or two would have one name.
+        SweepError: if a run is not supported, or two runs would have the same name.
     """
     specs: list[RunSpec] = []
     plain: dict[tuple[str, ...], RunSpec] = {}
@@ -136,14 +136,14 @@ def make_specs(
 
 
 def compose_checked(overrides: list[str], is_to_run: bool = True) -> DictConfig:
-    """Compose one run of a sweep, with Hydra's node, and check that it can be done.
+    """Compose one run of a sweep, with Hydra's node, and check that it is supported.
 
     Args:
-        overrides: its overrides in Hydra's syntax.
-        is_to_run: whether this machine has to be able to do it: it may lack a device or a package.
+        overrides: the run's overrides in Hydra's syntax.
+        is_to_run: whether to check that this machine can execute the run (devices and packages).
 
     Raises:
-        SweepError: if it cannot be composed or done.
+        SweepError: if the run cannot be composed or is not supported.
     """
     try:
         cfg = compose(overrides, return_hydra_config=True)
@@ -163,7 +163,7 @@ def _read_seed(text: str) -> int:
 
 
 def _check_unique(specs: Sequence[RunSpec]) -> None:
-    """Refuse two runs that a report could not tell apart, whether or not their configurations differ."""
+    """Reject two runs with equal labels and seed, which a report could not distinguish."""
     counts = Counter((spec.variant, spec.task_label, spec.seed) for spec in specs)
     for (variant, task_label, seed), count in counts.items():
         if count > 1:

@@ -1,4 +1,4 @@
-"""The one number of a run that a sweeper of Hydra's may optimise."""
+"""The objective of a run for Hydra's optimising sweepers."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from benchmarl_himpo.harness.checks import RequestError, describe_lack_of_record
 from benchmarl_himpo.harness.records.record import RunRecord, mean
 
 BASIC_SWEEPER = "basic"
-"""Hydra's own sweeper, which runs every combination and asks for no objective."""
+"""Hydra's own sweeper, which runs every combination and uses no objective."""
 DIRECTIONS: dict[str, tuple[str, object, object]] = {
     "optuna": ("direction", "minimize", "maximize"),
     "nevergrad": ("optim.maximize", False, True),
     "ax": ("ax_config.experiment.minimize", True, False),
 }
-"""Of each sweeper of Hydra's that optimises the option that says which way, and its values for down and up."""
+"""For each optimising sweeper, its option for the direction, with the values for minimising and maximising."""
 
 
 def mean_over_frames(frames: Sequence[int], returns: Sequence[float]) -> float | None:
-    """Give the area under a curve divided by its frames, of one point its return; None: there is no point."""
+    """Area under a curve divided by its frames; for one point its return; None without points."""
     if len(frames) < 2:
         return float(returns[0]) if returns else None
     return float(trapezoid(returns, frames) / (frames[-1] - frames[0]))
@@ -47,11 +47,11 @@ OBJECTIVES: dict[str, Callable[[RunRecord], float | None]] = {
     "evaluation_auc": _evaluation_auc,
     "collection_auc": _collection_auc,
 }
-"""What ``objective`` may be, and how it is read from a record; None: the run has none."""
+"""Values of ``objective``, each with its function of a record, which returns None if the run has no such value."""
 
 
 def maximise_by_default() -> None:
-    """Let sweepers that optimise look for the highest objective, unless told otherwise: their own default is down."""
+    """Let optimising sweepers maximise by default; their own default is to minimise."""
     Plugins.instance()  # imports all plugins, which put their configs into the store
     store = ConfigStore.instance()
     for name, (option, down, up) in DIRECTIONS.items():
@@ -63,10 +63,10 @@ def maximise_by_default() -> None:
 
 
 def check_objective(cfg: DictConfig, hydra: DictConfig) -> None:
-    """Check that a run will have the objective that its sweeper asks for, and that the sweeper maximises it.
+    """Check that a run will have its sweeper's objective, and that the sweeper maximises it.
 
     Raises:
-        RequestError: if not, or if the objective does not exist.
+        RequestError: if the objective is unknown, the run will not have it, or the sweeper minimises it.
     """
     name = cfg.objective
     if name not in OBJECTIVES:
@@ -86,15 +86,15 @@ def check_objective(cfg: DictConfig, hydra: DictConfig) -> None:
 
 
 def is_optimised(hydra: DictConfig) -> bool:
-    """Tell whether a run is a job of a sweeper that may look at what it returns."""
+    """Whether a run is a job of a sweeper that may use its objective."""
     return hydra.mode == RunMode.MULTIRUN and hydra.runtime.choices["hydra/sweeper"] != BASIC_SWEEPER
 
 
 def objective_of(record: RunRecord | None, cfg: DictConfig, hydra: DictConfig) -> float | None:
-    """Give the objective of a finished run; None: it has none, and nobody asked for it.
+    """Objective of a finished run; None if the run has none and no sweeper needs it.
 
     Raises:
-        RequestError: if a sweeper asks for it.
+        RequestError: if the run has no objective but its sweeper needs one.
     """
     value = None if record is None else OBJECTIVES[cfg.objective](record)
     if value is None and is_optimised(hydra):
@@ -105,7 +105,7 @@ def objective_of(record: RunRecord | None, cfg: DictConfig, hydra: DictConfig) -
 
 
 def _check_exists(name: str, cfg: DictConfig) -> None:
-    """Check that a run logs what its objective is read from."""
+    """Check that a run logs the values of its objective."""
     lack = describe_lack_of_record(cfg.experiment)
     if lack is not None:
         raise RequestError(f"objective={name} needs the record of a run, and {lack}.")

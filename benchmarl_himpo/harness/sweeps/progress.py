@@ -1,4 +1,4 @@
-"""Show a sweep while it runs, one line a run, and what came of it as a table."""
+"""Progress of a sweep, one line per run, and its outcome as a table."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from benchmarl_himpo.harness.runs.run_logs import read_progress
 from benchmarl_himpo.harness.sweeps.engines import Ended
 
 SHARE_BETWEEN_LINES = 0.1
-"""How much of a run passes between two of its lines, where there is no terminal."""
+"""Fraction of a run between two of its lines, without a terminal."""
 
 
 class Progress:
-    """Follow the runs of a sweep that are to be done by the files they write, whatever engine runs them."""
+    """Follows the runs of a sweep by their files, for any engine."""
 
     def __init__(self, specs: Sequence[RunSpec]) -> None:
         self.view: Bars | Lines = Bars(len(specs)) if sys.stderr.isatty() else Lines(len(specs))
@@ -35,7 +35,7 @@ class Progress:
                 self.view.show(spec, *read_progress(spec.folder))
 
     def end(self, ended: Ended) -> None:
-        """Take note of a run that ended."""
+        """Show the end of a run."""
         del self._open[ended.spec.id]
         self.view.end(ended)
 
@@ -71,7 +71,7 @@ class Bars:
 
 
 class Lines:
-    """A line when a run begins, for every tenth of it, and when it ends: for files and pipes."""
+    """For files and pipes: a line when a run begins, at every tenth of it, and when it ends."""
 
     def __init__(self, n_runs: int) -> None:
         self._n_runs, self._n_ended = n_runs, 0
@@ -79,7 +79,7 @@ class Lines:
         self._said: dict[str, int] = {}  # frames at the last line
 
     def show(self, spec: RunSpec, frames: int, collection_return: float | None) -> None:
-        """Write a line if there is enough to say."""
+        """Write a line if there is enough progress."""
         started, first = self._first.setdefault(spec.id, (time.monotonic(), frames))
         if spec.id in self._said and frames - self._said[spec.id] < SHARE_BETWEEN_LINES * spec.n_frames:
             return
@@ -99,7 +99,7 @@ class Lines:
 
 
 def format_table(specs: Sequence[RunSpec], states: dict[str, str]) -> str:
-    """Lay out what came of a sweep as a Markdown table, with reasons of several lines below it."""
+    """Format the outcome of a sweep as a Markdown table, with multi-line reasons below it."""
     lines = [
         "| variant | task | seed | last evaluation | absolute metric | minutes | attempts | state |",
         "|---|---|---|---|---|---|---|---|",

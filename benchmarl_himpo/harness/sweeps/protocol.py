@@ -1,4 +1,4 @@
-"""A published comparison: what it asks, which runs answer it, and what was tried for its methods before."""
+"""A published comparison: its question, its runs, and the tuning of its methods."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Protocol:
     """A comparison of ``conf/protocol``.
 
     Args:
-        name: its file, without ``.yaml``.
-        question: what it is to answer.
-        tuning: by algorithm, settings that were tried for it before.
-        tuned: by algorithm, the values that this found better than the algorithm's own.
-        runs: the runs that it consists of.
+        name: name of the file, without ``.yaml``.
+        question: question of the comparison.
+        tuning: by algorithm, the settings tried in tuning.
+        tuned: by algorithm, the tuned values that differ from the algorithm's own.
+        runs: runs of the comparison.
     """
 
     name: str

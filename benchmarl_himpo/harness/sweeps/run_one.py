@@ -1,4 +1,4 @@
-"""One run of a sweep, from wherever it is to its record: what every engine calls.
+"""Executes one run of a sweep until it has a record; called by every engine.
 
 python -m benchmarl_himpo.harness.sweeps.run_one SWEEP_FOLDER/ID/spec.yaml
 """
@@ -37,24 +37,24 @@ from benchmarl_himpo.registration import PluginError
 Outcome = Literal["finished", "skipped"]
 
 EXIT_SYSTEM = 75
-"""Exit code where the system failed the run, not the run itself: EX_TEMPFAIL, as mail servers use it."""
+"""Exit code for a failure of the system and not of the run: EX_TEMPFAIL."""
 ABANDONED_FOLDER = "abandoned"
-"""Where attempts without a checkpoint go."""
+"""Folder of attempts without a checkpoint."""
 SECONDS_TO_CLOSE = 20.0
-"""How long an interrupted run may take before it is interrupted again."""
+"""Time until an interrupted run is interrupted again."""
 
 
 class SystemFailureError(RuntimeError):
-    """A run that failed for a reason outside of it, so that another attempt may succeed."""
+    """A run failed for an external reason, so that another attempt may succeed."""
 
 
 def run_one(spec: RunSpec) -> Outcome:
-    """Bring a run to its record: skip it when it is there, continue it when it was begun, else start it.
+    """Execute a run until it has a record: skip a recorded run, continue an interrupted one, else start it.
 
     Raises:
         SystemFailureError: if a file could not be read or written, so that another attempt may succeed.
-        CommandError: with one sentence, where the run has to stop.
-        RunLockedError: if another process is at it.
+        CommandError: with one sentence, if the run has to stop.
+        RunLockedError: if another process executes the run.
         KeyboardInterrupt: after Ctrl-C.
     """
     search_in(None if spec.config_dir is None else Path(spec.config_dir))
@@ -67,10 +67,10 @@ def run_one(spec: RunSpec) -> Outcome:
 
 
 def check_fingerprint(spec: RunSpec) -> None:
-    """Check that this machine computes the numbers of the one that started the sweep; takes some seconds.
+    """Check that this machine has the fingerprint of the machine that started the sweep; takes some seconds.
 
     Raises:
-        CommandError: if its fingerprint is another one.
+        CommandError: if the fingerprints differ.
     """
     if fingerprint() != spec.fingerprint:
         raise CommandError(
@@ -80,15 +80,15 @@ def check_fingerprint(spec: RunSpec) -> None:
 
 
 def run_composed(cfg: DictConfig, choices: Mapping[str, str], overrides: list[str]) -> RunRecord:
-    """Do the same as one job of a launcher of Hydra's, which composed the config itself.
+    """Execute a run of a sweep as a job of a Hydra launcher, which composed the config.
 
     Args:
-        cfg: the composed config; ``sweep_folder`` is where the run's folder is.
+        cfg: the composed config; ``sweep_folder`` is the parent of the run's folder.
         choices: the file chosen for each group.
-        overrides: what the config was composed of.
+        overrides: the overrides that compose the config.
 
     Raises:
-        CommandError: with one sentence, where the run cannot be done or has to stop.
+        CommandError: with one sentence, if the run is not supported or has to stop.
     """
     try:
         check_sweep(cfg.experiment)
@@ -105,7 +105,7 @@ def run_composed(cfg: DictConfig, choices: Mapping[str, str], overrides: list[st
 
 
 def _run_locked(spec: RunSpec, cfg: DictConfig, choices: Mapping[str, str]) -> Outcome:
-    """Do the run while nobody else can, and keep what happens in its ledger."""
+    """Execute the run with its folder locked, and log its events in its ledger."""
     with lock_folder(spec.folder):
         if (spec.folder / RECORD_FILE).is_file():
             return "skipped"
@@ -134,9 +134,9 @@ def _run_to_record(spec: RunSpec, cfg: DictConfig, choices: Mapping[str, str]) -
 
 
 def _place_attempt(spec: RunSpec, cfg: DictConfig) -> None:
-    """Say in the config where the run writes, and its newest good checkpoint, which it continues from.
+    """Set the run's folder and its newest intact checkpoint, from which it continues, in the config.
 
-    An attempt that left no good checkpoint is set aside, and the run starts anew.
+    An attempt without an intact checkpoint is set aside, and the run starts anew.
     """
     for run in [path for path in spec.folder.iterdir() if path.is_dir() and path.name != ABANDONED_FOLDER]:
         try:
@@ -150,7 +150,7 @@ def _place_attempt(spec: RunSpec, cfg: DictConfig) -> None:
 
 
 def _end_with_parent() -> None:
-    """Interrupt this process when the engine that holds the other end of its standard input is gone."""
+    """Interrupt this process when the engine at the other end of its standard input has exited."""
     if not stat.S_ISFIFO(os.fstat(sys.stdin.fileno()).st_mode):
         return  # started by hand
 
@@ -165,7 +165,7 @@ def _end_with_parent() -> None:
 
 
 def main() -> None:
-    """Run the spec that the command line names, for :mod:`benchmarl_himpo.harness.sweeps.engines`."""
+    """Execute the spec given on the command line, for :mod:`benchmarl_himpo.harness.sweeps.engines`."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are born deaf to it
     _end_with_parent()
     try:
