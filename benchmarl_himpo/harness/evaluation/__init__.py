@@ -1,1 +1,1 @@
-"""The return of a trained policy, how sure that is, and whether it uses its hierarchy."""
+"""Evaluation of trained policies: returns with confidence intervals, and audits of the hierarchy."""

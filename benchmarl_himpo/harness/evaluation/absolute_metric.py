@@ -1,8 +1,8 @@
-"""The absolute metric: fresh episodes of the policy that did best in an evaluation.
+"""The absolute metric: fresh episodes of the policy of the best evaluation.
 
 As in "Towards a Standardised Performance Evaluation Protocol for Cooperative MARL", Gorsane et al., 2022
 (https://arxiv.org/abs/2209.10485). BenchMARL's entry of that name is the best single episode of all evaluations, which
-rewards luck; a run that measures this replaces it.
+is biased upwards; a run that measures the absolute metric replaces that entry.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from benchmarl_himpo.harness.runs.checkpoint import newest_checkpoint, read_chec
 from benchmarl_himpo.host.benchmarl_files import checkpoint_folder, json_file, read_run_json
 
 SEED_OFFSET = 2_000_000
-"""Added to the seed of a run for its fresh episodes: runs of one seed play the same, which no training has seen."""
+"""Offset from a run's seed to the seed of its fresh episodes, which no training has used."""
 
 
 @dataclass(frozen=True)
 class AbsoluteMetric:
     """Fresh episodes of the best evaluated policy."""
 
-    frames: int  # that the policy was trained for
+    frames: int  # training frames of the policy
     seed: int  # of the episodes
     returns: Returns
 
@@ -40,9 +40,9 @@ class AbsoluteMetric:
 
 
 def measure_absolute_metric(run: Path, cfg: DictConfig, choices: Mapping[str, str]) -> AbsoluteMetric | None:
-    """Play fresh episodes with the best policy of a finished run, and put them into the run's JSON file.
+    """Run fresh episodes of the best policy of a finished run, and write them into the run's JSON file.
 
-    The same numbers whenever it is done; None: the run was configured without.
+    The result is reproducible; None if the run is configured without.
 
     Raises:
         CheckpointError: if no checkpoint holds the best policy.
@@ -69,7 +69,7 @@ def measure_absolute_metric(run: Path, cfg: DictConfig, choices: Mapping[str, st
 
 
 def _replace_in_json(file: Path, returns: Returns) -> None:
-    """Put the episodes where BenchMARL's writer has the best ones; without experiment.create_json there is no file."""
+    """Replace the best episodes in BenchMARL's JSON file, which exists unless experiment.create_json=false."""
     if not file.is_file():
         return
     content, data = read_run_json(file)

@@ -1,9 +1,9 @@
-"""Is the hierarchy used? Play the same policy on the same episodes with one part of it disturbed at a time.
+"""Audit of the hierarchy: evaluate a policy on the same episodes with one perturbation at a time.
 
-Goals of a level count as used only if the return falls whichever way their content is taken away: zeros, their mean, or
-the goals of another team in their place. A level of which one of these costs nothing is not shown to be used, however
-well the team does. Every disturbance changes what is received and nothing else: senders, clocks and carried goals stay
-as they are, but where an untrained actor sends.
+Goals of a level count as used only if the return falls for each way to remove their content: zeros, their mean, or the
+goals of another team instead. If one of these has no effect, the goals are not shown to be used, whatever the return. A
+perturbation changes only the received goals: senders, clocks and carried goals are unchanged, except for the goals of
+an untrained actor.
 """
 
 from __future__ import annotations
@@ -28,38 +28,38 @@ from benchmarl_himpo.hierarchy import StaticClustering
 from benchmarl_himpo.models import HierarchicalPolicy
 
 Change = Callable[[Tensor, Tensor], Tensor]
-"""Takes goals ``[*B, E, goal_dim]`` and the steps since reset ``[*B]``, gives what is received instead."""
+"""Takes goals ``[*B, E, goal_dim]`` and env steps since reset ``[*B]``, returns the goals received instead."""
 
 ZEROED, CONSTANT, PERMUTED = "goals zeroed", "goals constant, their mean", "goals shuffled across environments"
 TESTS = (ZEROED, CONSTANT, PERMUTED)
-"""Disturbances that take the content of goals away: each must cost return where goals are used."""
+"""Perturbations that remove the content of goals: if goals are used, each one reduces the return."""
 
 
 @dataclass(frozen=True)
 class Disturbance:
-    """One part of a hierarchy, disturbed."""
+    """A perturbation of one part of a hierarchy."""
 
-    name: str  # what is done, for the table
-    level: int | None  # whose goals are changed on their way down; None where something else is disturbed
-    build: Callable[[AuditedPolicy], HierarchicalPolicy]  # makes the disturbed policy of a group, afresh each time
+    name: str  # label in the table
+    level: int | None  # level whose goals are changed before they are received; None for other perturbations
+    build: Callable[[AuditedPolicy], HierarchicalPolicy]  # builds a new perturbed policy of a group
 
 
 @dataclass(frozen=True)
 class AuditRow:
-    """What a disturbance did to the return per agent."""
+    """Effect of a perturbation on the return per agent."""
 
     name: str
     level: int | None
-    value: Estimate  # of the disturbed policy
-    effect: Estimate  # disturbed less intact, on the same episodes
+    value: Estimate  # of the perturbed policy
+    effect: Estimate  # perturbed minus intact, on the same episodes
 
 
 class DisturbedPolicy(HierarchicalPolicy):
-    """A policy one level of which receives changed goals.
+    """A policy with changed goals of one level.
 
     Args:
         policy: the policy whose networks are used.
-        level: the level whose goals are changed on their way down.
+        level: the level whose goals are changed before they are received.
         change: the change.
     """
 
@@ -69,7 +69,7 @@ class DisturbedPolicy(HierarchicalPolicy):
         self.change = change
 
     def read(self, tensordict: TensorDictBase, level: int) -> TensorDictBase:
-        """What the actor of a level reads, with the goals changed where they come from the disturbed level."""
+        """Inputs of the actor of a level, with changed goals if the perturbed level sends them."""
         read = super().read(tensordict, level)
         if level + 1 == self.level:
             key = self.hierarchy.keys[self.level].action
@@ -85,7 +85,7 @@ class FirstGoal:
         self.goal: Tensor | None = None
 
     def __call__(self, goal: Tensor, clock: Tensor) -> Tensor:
-        """Give the first goals."""
+        """Return the first goals of the episode."""
         if self.goal is None:
             self.goal = goal
         self.goal = torch.where((clock == 0)[..., None, None], goal, self.goal)
@@ -93,14 +93,14 @@ class FirstGoal:
 
 
 class AuditedPolicy(HierarchicalPolicy):
-    """The intact policy, which keeps while it plays what goals its subordinates receive.
+    """The intact policy, which records the goals that its subordinates receive.
 
     Args:
         policy: the policy.
-        untrained: one of the same networks, untrained.
+        untrained: an untrained policy with the same networks.
 
     Attributes:
-        choices: which goals are followed, where they are chosen from a few.
+        choices: counts of received categorical goals.
     """
 
     def __init__(self, policy: HierarchicalPolicy, untrained: HierarchicalPolicy) -> None:
@@ -110,13 +110,13 @@ class AuditedPolicy(HierarchicalPolicy):
         self._received: dict[int, tuple[Tensor, int]] = {}  # by level, the sum over so many steps
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """Step the hierarchy; notes what is followed."""
+        """Run the policy; records categorical goals and actions."""
         tensordict = super().forward(tensordict)
         self.choices.watch(tensordict)
         return tensordict
 
     def read(self, tensordict: TensorDictBase, level: int) -> TensorDictBase:
-        """What the actor of a level reads; notes the goals among it."""
+        """Inputs of the actor of a level; records their goals."""
         goal = self.hierarchy.received_goal(tensordict, level)
         if goal is not None:
             rows = goal.reshape(-1, *goal.shape[-2:])
@@ -131,26 +131,26 @@ class AuditedPolicy(HierarchicalPolicy):
 
 
 class SilentPolicy(HierarchicalPolicy):
-    """A policy whose nodes receive no messages from each other, at any level."""
+    """A policy without messages between neighbours, at any level."""
 
     def __init__(self, policy: HierarchicalPolicy) -> None:
         super().__init__(policy.hierarchy, list(policy.actors))
 
     def connect(self, tensordict: TensorDictBase) -> None:
-        """Write that there are no edges."""
+        """Write empty adjacencies."""
         super().connect(tensordict)
         for key in self.edge_keys:
             tensordict.set(key, torch.zeros_like(tensordict.get(key)))
 
 
 class ForgetfulPolicy(HierarchicalPolicy):
-    """A policy whose nodes find their memories empty, at every level."""
+    """A policy with empty memories, at every level."""
 
     def __init__(self, policy: HierarchicalPolicy) -> None:
         super().__init__(policy.hierarchy, list(policy.actors))
 
     def read(self, tensordict: TensorDictBase, level: int) -> TensorDictBase:
-        """What the actor of a level reads, with nothing of earlier decisions."""
+        """Inputs of the actor of a level, with an empty memory."""
         read = super().read(tensordict, level)
         return read.update({key: torch.zeros_like(read.get(key)) for key in self.hierarchy.memory_keys(level)})
 
@@ -166,7 +166,7 @@ def hold(constant: Tensor) -> Change:
 
 
 def shuffle_edges(goal: Tensor, clock: Tensor) -> Tensor:
-    """The goal that was meant for the next subordinate."""
+    """The goal of the next subordinate."""
     return goal.roll(1, dims=-2)
 
 
@@ -176,11 +176,11 @@ def shuffle_environments(goal: Tensor, clock: Tensor) -> Tensor:
 
 
 def list_disturbances(policy: HierarchicalPolicy, has_batch: bool) -> Iterator[Disturbance]:
-    """List what can be disturbed in a policy, the workers' goals first; one edge's goals are not shuffled across edges.
+    """List the perturbations of a policy, the workers' goals first; a single edge is not shuffled across edges.
 
     Args:
         policy: the policy of one group.
-        has_batch: whether several environments are stepped together, whose goals can be exchanged.
+        has_batch: whether there are several environments, whose goals can be exchanged.
     """
     layout = policy.hierarchy.layout
     for level in range(1, layout.n_levels):
@@ -206,14 +206,14 @@ def list_disturbances(policy: HierarchicalPolicy, has_batch: bool) -> Iterator[D
 def audit(
     experiment: ResumableExperiment, seed: int, confidence: float
 ) -> tuple[Estimate, list[AuditRow], dict[str, list[GoalChoice]]]:
-    """Play the intact and every disturbed policy on the same episodes, of an experiment that ``load_trained`` gave.
+    """Evaluate the intact and every perturbed policy of a loaded experiment (``load_trained``) on the same episodes.
 
     Returns:
-        The return of the intact policy per agent, a row for each disturbance, and of every group the goals that the
-        intact policy follows, none where they are vectors.
+        The return of the intact policy per agent, a row for each perturbation, and the received categorical goals of
+        every group, empty for vector goals.
 
     Raises:
-        ValueError: if the run has no hierarchy, or its environment cannot play the same episodes again.
+        ValueError: if the run has no hierarchy, or its environment cannot repeat episodes.
     """
     groups = experiment.group_policies
     if not all(isinstance(policy, HierarchicalPolicy) for policy in groups.values()):
@@ -244,9 +244,9 @@ def audit(
 
 
 def judge(rows: list[AuditRow]) -> list[str]:
-    """Say of each level in a sentence whether its goals are used, then whether graph and messages matter.
+    """One sentence per level on whether its goals are used, then on graph, messages and memories.
 
-    Used are goals that each of :data:`TESTS` costs return; since all of them have to, none is corrected for the others.
+    Goals are used if each of :data:`TESTS` reduces the return; since all have to, multiple testing needs no correction.
     """
     verdicts = []
     for level in sorted({row.level for row in rows if row.level is not None}):
@@ -268,7 +268,7 @@ def judge(rows: list[AuditRow]) -> list[str]:
 
 
 def _untrained(experiment: ResumableExperiment, group: str, seed: int) -> HierarchicalPolicy:
-    """A policy of a group with untrained networks, the same for the same seed."""
+    """A policy of a group with untrained networks, determined by the seed."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return cast("Himppo", experiment.algorithm).untrained_policy(group)

@@ -1,4 +1,4 @@
-"""Every run under every combination of changes: what is played one after another in one call of a command."""
+"""Combinations of runs and configuration overrides for one call of a command."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BETWEEN_VALUES = re.compile(r",(?![^\[]*\])")
 
 
 def combine_changes(changes: Sequence[str]) -> list[list[str]]:
-    """Combine changes that have several values each, separated by commas: every value of one with every of another."""
+    """Expand overrides with several values, separated by commas, to all combinations."""
     pairs = [change.partition("=") for change in changes]
     values = [[f"{key}={value}" for value in BETWEEN_VALUES.split(text)] for key, _, text in pairs]
     return [list(combination) for combination in product(*values)]
@@ -27,10 +27,10 @@ def combine_changes(changes: Sequence[str]) -> list[list[str]]:
 def load_combinations(
     folders: Sequence[Path], combinations: Sequence[list[str]], n_episodes: int, with_losses: bool = False
 ) -> Iterator[tuple[str, list[str], ResumableExperiment]]:
-    """Load every run under every combination of changes, one after another; the progress goes to stderr.
+    """Load every run with every combination of overrides, one after another; progress is printed to stderr.
 
     Yields:
-        Name of the run, changes, and the experiment of
+        Name of the run, overrides, and the experiment of
         :func:`~benchmarl_himpo.harness.evaluation.episodes.load_trained`, which is closed afterwards.
     """
     runs = [find_run(folder) for folder in folders]

@@ -1,4 +1,4 @@
-"""Load the policy of a run, for its own task or a changed one, and play episodes with it."""
+"""Load the policy of a run, for its own task or a changed one, and run episodes with it."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from benchmarl_himpo.hierarchy.group_inputs import group_entry
 from benchmarl_himpo.host.benchmarl_files import checkpoint_folder, loss_key
 
 Policy: TypeAlias = TensorDictModuleBase | Callable[[TensorDictBase], TensorDictBase]
-"""Writes actions next to the observations that it is given."""
+"""Writes actions into a TensorDict with observations."""
 
 QUIET: dict[str, Any] = {"loggers": [], "create_json": False, "render": False, "restore_file": None}
-"""Options of an experiment that is only played with."""
+"""Options of an experiment that is only evaluated."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Returns:
 
     Args:
         per_group: for each group, returns of its agents. Shape ``[n_episodes, n_agents]`` each.
-        metrics: what the environment tells of each episode beside the return, by the names of
+        metrics: the environment's metrics of each episode, by the names of
             :data:`~benchmarl_himpo.environments.metrics.METRICS`: means over agents. Shape ``[n_episodes]`` each.
     """
 
@@ -61,19 +61,19 @@ class Returns:
 def load_trained(
     folder: Path, n_episodes: int, overrides: Sequence[str] = (), with_losses: bool = False
 ) -> ResumableExperiment:
-    """Rebuild what a run trained, with the policy of its newest good checkpoint; nothing is written to the run.
+    """Rebuild the experiment of a run with the policy of its newest intact checkpoint; nothing is written to the run.
 
-    The task may differ from the one trained on, where the shapes of the policy's parameters allow it: with parameters
-    shared between agents, in the number of agents.
+    The task may differ from the training task if the shapes of the policy's parameters match: with parameters shared
+    between agents, the number of agents may differ.
 
     Args:
         folder: the folder of the run, or the output folder around it.
-        n_episodes: episodes that the test environment plays side by side.
+        n_episodes: parallel episodes of the test environment.
         overrides: values to change, such as ``["task.n_agents=5"]``.
-        with_losses: whether to load the losses' parameters too: critics, beside what the policy holds.
+        with_losses: whether to load the losses' parameters too, which include the critics.
 
     Raises:
-        CheckpointError: if there is no good checkpoint or the parameters do not fit the changed task.
+        CheckpointError: if there is no intact checkpoint or the parameters do not fit the changed task.
     """
     _check_effective(overrides)
     run = find_run(folder)
@@ -90,7 +90,7 @@ def load_trained(
 
 
 def _check_effective(overrides: Sequence[str]) -> None:
-    """Refuse changes of what playing sets itself."""
+    """Reject overrides of options that the evaluation sets itself."""
     of_playing = {f"experiment.{name}" for name in (*QUIET, "save_folder", "evaluation_episodes")}
     for key in (override.partition("=")[0].lstrip("+") for override in overrides):
         if key in of_playing:
@@ -132,9 +132,9 @@ def play(experiment: ResumableExperiment, seed: int, policy: Policy | None = Non
     """Play one episode in each of the test environments, the same ones for the same seed.
 
     Args:
-        experiment: what :func:`load_trained` gave; its ``config.evaluation_episodes`` says how many are played.
-        seed: seed of the environments and, where actions are sampled, of the policy.
-        policy: what to play with; None: the experiment's own.
+        experiment: result of :func:`load_trained`; its ``config.evaluation_episodes`` is the number of episodes.
+        seed: seed of the environments and, if actions are sampled, of the policy.
+        policy: the policy; None: the experiment's own.
     """
     env = experiment.test_env
     n_rollouts = experiment.config.evaluation_episodes if env.batch_size == () else 1
@@ -157,7 +157,7 @@ def play(experiment: ResumableExperiment, seed: int, policy: Policy | None = Non
 
 @contextmanager
 def fixed_episodes(experiment: ResumableExperiment, seed: int) -> Iterator[None]:
-    """Seed everything that episodes draw from, act as evaluations do, and put other random numbers back at the end."""
+    """Seed all generators of episodes, act as in evaluations, and restore the random state at the end."""
     deterministic = experiment.config.evaluation_deterministic_actions
     how = ExplorationType.DETERMINISTIC if deterministic else ExplorationType.RANDOM
     with torch.random.fork_rng(), vmas_generators(seeded_random_state(seed)):
@@ -169,7 +169,7 @@ def fixed_episodes(experiment: ResumableExperiment, seed: int) -> Iterator[None]
 
 
 def seed_environment(experiment: ResumableExperiment, seed: int) -> bool:
-    """Seed the test environment where it can be seeded, and say whether it could."""
+    """Seed the test environment if it supports seeds, and return whether it does."""
     try:
         experiment.test_env.set_seed(seed)
     except NotImplementedError:
@@ -181,10 +181,10 @@ def seed_environment(experiment: ResumableExperiment, seed: int) -> bool:
 
 
 def read_returns(rollout: TensorDictBase, groups: Iterable[str]) -> Returns:
-    """Read the returns of episodes, each up to its environment's first end, and the metrics that this tells there.
+    """Read the returns of episodes, each up to its environment's first end, and the metrics at that step.
 
     Args:
-        rollout: what was played, an episode per environment. Shape ``[n_envs, T]``.
+        rollout: a rollout with an episode per environment. Shape ``[n_envs, T]``.
         groups: names of the agent groups.
     """
     returns: dict[str, Tensor] = {}

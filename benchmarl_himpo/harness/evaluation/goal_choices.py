@@ -1,4 +1,4 @@
-"""Which goals are followed, how often, and what workers then do: for goals that are chosen from a few."""
+"""Statistics of categorical goals: how often each is received, and the actions of the workers that receive it."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from benchmarl_himpo.hierarchy import Hierarchy
 
 @dataclass(frozen=True)
 class GoalChoice:
-    """One goal of a level, over what was played."""
+    """One categorical goal of a level, over the recorded steps."""
 
-    level: int  # who sends it
-    goal: int  # its number
-    share: float  # of the steps of all live subordinates, those that follow it
-    action: list[float] | None  # of workers that follow it: mean action, or the share of each discrete one
+    level: int  # level of the sender
+    goal: int  # index of the goal
+    share: float  # fraction of the steps of all live subordinates with this goal
+    action: list[float] | None  # of workers with this goal: mean action, or frequency of each discrete action
 
 
 class GoalChoices:
-    """Counts, while a policy plays, what its live workers and nodes follow and do; nothing where goals are vectors.
+    """Counts categorical goals and actions of live workers and nodes during a rollout; nothing for vector goals.
 
     Args:
         hierarchy: the hierarchy of the policy.
@@ -35,7 +35,7 @@ class GoalChoices:
         self._actions = torch.zeros(())  # of the workers, summed by the goal that they followed, [goal_dim, F]
 
     def watch(self, tensordict: TensorDictBase) -> None:
-        """Count one step. ``tensordict``: what the policy wrote, batch shape ``[B]``."""
+        """Count one step. ``tensordict``: output of the policy, batch shape ``[B]``."""
         graph, keys = self.hierarchy.graph(tensordict), self.hierarchy.keys
         for level in range(1, self.hierarchy.layout.n_levels):
             goal = tensordict.get(keys[level].action)
@@ -47,7 +47,7 @@ class GoalChoices:
                 self._actions = self._actions + torch.einsum("bng,bnf->gf", follows, self._action(tensordict))
 
     def _action(self, tensordict: TensorDictBase) -> Tensor:
-        """What every worker does, ones and zeros if discrete. Shape ``[B, n_agents, F]``."""
+        """Action of every worker, one-hot if discrete. Shape ``[B, n_agents, F]``."""
         group = self.hierarchy.group
         action = tensordict.get((group, "action"))
         if action.is_floating_point():
@@ -56,7 +56,7 @@ class GoalChoices:
         return torch.nn.functional.one_hot(action, n_actions).double()
 
     def __iter__(self) -> Iterator[GoalChoice]:
-        """Every goal of every level, from the workers' up, the most followed first."""
+        """Every goal of every level, from the workers' goals up, the most frequent first."""
         for level, steps in self._steps.items():
             for goal in steps.argsort(descending=True).tolist():
                 is_told = level == 1 and steps[goal] > 0

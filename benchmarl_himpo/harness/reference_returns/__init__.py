@@ -1,1 +1,1 @@
-"""Reference returns of random and scripted policies, for normalised scores."""
+"""Reference returns of random and heuristic policies, for normalised scores."""

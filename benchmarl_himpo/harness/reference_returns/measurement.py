@@ -1,4 +1,4 @@
-"""Returns of the random policy and of scripted ones, and upper bounds, measured on many episodes."""
+"""Measures returns of the random policy and of heuristic policies, and upper bounds, on many episodes."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from benchmarl_himpo.harness.statistics import Estimate, estimate_mean
 
 @dataclass(frozen=True)
 class ReferenceReturn:
-    """The return of a policy that does not learn, with intervals."""
+    """The return of a policy that does not learn, with confidence intervals."""
 
     per_agent: Estimate  # return per agent
-    metrics: dict[str, Estimate] = field(default_factory=dict)  # what the environment tells beside the return, by name
+    metrics: dict[str, Estimate] = field(default_factory=dict)  # metrics of the environment, by name
 
 
 def measure_reference_returns(
     overrides: Sequence[str], n_episodes: int, seed: int, confidence: float
 ) -> dict[str, ReferenceReturn]:
-    """Measure the reference returns of a task, with continuous actions unless it has none or is told otherwise.
+    """Measure the reference returns of a task, with continuous actions by default if the task has them.
 
     Args:
         overrides: the task, such as ``["task=vmas/sampling", "task.n_agents=5"]``.
-        n_episodes: episodes, the same for each of them.
+        n_episodes: number of episodes, the same ones for each policy.
         seed: seed of the episodes.
         confidence: coverage of the intervals, in (0, 1).
 
     Returns:
-        ``random`` for every task, then its scripted policies by name and ``upper_bound``, where they are known.
+        ``random`` for every task, then its heuristic policies by name and ``upper_bound``, if known.
     """
     cfg = compose(["algorithm=ippo", *overrides], return_hydra_config=True)
     experiment = build_quietly(cfg, cfg.hydra.runtime.choices, n_episodes)
@@ -58,7 +58,7 @@ def measure_reference_returns(
 
 
 def _bound_returns(experiment: ResumableExperiment, seed: int) -> Tensor | None:
-    """Returns that no team exceeds in the fixed episodes of a seed, ``[n_episodes]``; None where none are known."""
+    """Upper bounds of the return in the fixed episodes of a seed, ``[n_episodes]``; None if unknown."""
     if experiment.environment_name != "vmas":
         return None
     with fixed_episodes(experiment, seed):
@@ -70,7 +70,7 @@ def _bound_returns(experiment: ResumableExperiment, seed: int) -> Tensor | None:
 
 
 def _policies(experiment: ResumableExperiment) -> dict[str, Policy]:
-    """The random policy and the scripted ones of a task, by name."""
+    """The random policy and the heuristic policies of a task, by name."""
     env = experiment.test_env
     if isinstance(env.base_env, LbfEnv):
         return lbf_scripts.scripted_policies(env.base_env)

@@ -1,4 +1,4 @@
-"""Scripts for tasks of mpe2 in which everybody has a landmark to go to, and knows all that anybody observes."""
+"""Heuristic policies for tasks of mpe2 with target landmarks, which use the observations of all agents."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from torch import Tensor
 from benchmarl_himpo.harness.evaluation.episodes import Policy
 
 N_MOVES = 5
-"""Numbers in a movement: nothing, left, right, down, up."""
+"""Components of a movement: nothing, left, right, down, up."""
 
 
 def _assign(td: TensorDictBase) -> dict[str, Tensor]:
-    """Each agent of ``simple_spread`` to another landmark, so that the ways are shortest in all."""
+    """Targets for ``simple_spread``: each agent goes to another landmark, with the smallest total distance."""
     landmarks = _landmarks(td, "agent", start=4, n=len(td["agent"]))  # [n_agents, n_landmarks, 2]
     _, chosen = linear_sum_assignment(landmarks.norm(dim=-1).cpu())
     return {"agent": landmarks[torch.arange(len(landmarks)), torch.as_tensor(chosen)]}
 
 
 def _go_where_the_speaker_sees(td: TensorDictBase) -> dict[str, Tensor]:
-    """The listener of ``simple_speaker_listener`` to the landmark in the colour that the speaker sees."""
+    """Target for ``simple_speaker_listener``: the listener goes to the landmark whose colour the speaker sees."""
     landmarks = _landmarks(td, "listener", start=2, n=3)
     return {"listener": landmarks[:, td["speaker", "observation"][0].argmax()]}
 
 
 def _go_where_the_other_sees(td: TensorDictBase) -> dict[str, Tensor]:
-    """Each agent of ``simple_reference`` to the landmark in the colour that the other one sees."""
+    """Targets for ``simple_reference``: each agent goes to the landmark whose colour the other agent sees."""
     landmarks = _landmarks(td, "agent", start=2, n=3)
     colour = td["agent", "observation"][:, 8:11].argmax(-1).flip(0)
     return {"agent": landmarks[torch.arange(2), colour]}
@@ -40,11 +40,11 @@ TARGETS: dict[str, tuple[str, Callable[[TensorDictBase], dict[str, Tensor]]]] = 
     "simple_speaker_listener": ("informed", _go_where_the_speaker_sees),
     "simple_reference": ("informed", _go_where_the_other_sees),
 }
-"""Name of the script of a task, and where it sends the movers of each group, as seen from them."""
+"""For each task, the name of its heuristic, and the targets of each group's agents, relative to the agents."""
 
 
 def scripted_policies(task: str, random: Policy) -> dict[str, Policy]:
-    """Give the scripted policies of a task of mpe2, by name; the numbers that nobody moves by are random.
+    """Heuristic policies of a task of mpe2, by name; action components without effect on movement are random.
 
     Args:
         task: name of the task, lower case.
@@ -69,7 +69,7 @@ def scripted_policies(task: str, random: Policy) -> dict[str, Policy]:
 
 
 def _landmarks(td: TensorDictBase, group: str, start: int, n: int) -> Tensor:
-    """Where landmarks are, as seen from each agent. Shape ``[n_agents, n, 2]``."""
+    """Positions of landmarks relative to each agent. Shape ``[n_agents, n, 2]``."""
     return td[group, "observation"][:, start : start + 2 * n].unflatten(-1, (n, 2))
 
 

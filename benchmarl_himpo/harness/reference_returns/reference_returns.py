@@ -1,4 +1,4 @@
-"""Reference returns of tasks, between which scores are normalised."""
+"""Reference returns of tasks, by which scores are normalised."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from benchmarl_himpo.harness.records.labels import join_label, option_of, split_
 from benchmarl_himpo.harness.runs.experiment_options import OF_RUNS
 
 ACTIONS = "prefer_continuous_actions"
-"""What a label says of the kind of actions: part of the task where it has both kinds."""
+"""Difference in a label for the kind of actions, part of the task if it supports both kinds."""
 
 NOT_PLAYED = OF_RUNS | {"accelerated"}
-"""Options that the label of a task may name and that change nothing in what is played."""
+"""Options in the label of a task that do not affect its episodes."""
 
 
 @dataclass(frozen=True)
 class ReferenceReturns:
-    """Returns per agent of a task that a policy can be held against."""
+    """Reference returns per agent of a task."""
 
-    random: float  # of the random policy, uniform over the actions that may be taken
-    scripts: dict[str, float] = field(default_factory=dict)  # of scripted policies, by name
-    upper_bound: float | None = None  # no policy has a higher one
-    metrics: dict[str, dict[str, float]] = field(default_factory=dict)  # metric, policy: what is told beside the return
+    random: float  # of the random policy, uniform over the allowed actions
+    scripts: dict[str, float] = field(default_factory=dict)  # of heuristic policies, by name
+    upper_bound: float | None = None  # of any policy
+    metrics: dict[str, dict[str, float]] = field(default_factory=dict)  # by metric and policy
 
     def __post_init__(self) -> None:
         if not self.scripts and self.upper_bound is None:
@@ -38,16 +38,16 @@ class ReferenceReturns:
 
     @property
     def scripted(self) -> float | None:
-        """The return of the best scripted policy; None: there is none."""
+        """The return of the best heuristic policy; None if there is none."""
         return max(self.scripts.values(), default=None)
 
     @property
     def reference(self) -> float:
-        """What a score of 1 stands for: the best scripted policy, or the upper bound where there is none."""
+        """The return with a score of 1: of the best heuristic policy, or the upper bound if there is none."""
         return cast("float", self.upper_bound if self.scripted is None else self.scripted)
 
     def normalise(self, returns: np.ndarray) -> np.ndarray:
-        """Give the scores of returns per agent: 0 at random, 1 at the reference. Same shape."""
+        """Normalised scores of returns per agent: 0 for the random policy, 1 for the reference. Same shape."""
         return (returns - self.random) / (self.reference - self.random)
 
 
@@ -60,10 +60,10 @@ class ReferenceTable:
     tasks: dict[str, ReferenceReturns]  # by task label
 
     def of(self, task_label: str) -> ReferenceReturns | None:
-        """Give the reference returns of a label such as ``vmas/sampling[max_n_frames=960000; n_agents=7]``, if any.
+        """Reference returns of a label such as ``vmas/sampling[max_n_frames=960000; n_agents=7]``, if any.
 
-        What a label says of the length of runs and of evaluations changes none; the kind of actions does where it has
-        reference returns of its own.
+        Differences in the length of runs and in evaluations are ignored; the kind of actions matters if it has separate
+        reference returns.
         """
         task, differences = split_label(task_label)
         played = [difference for difference in differences if option_of(difference) not in NOT_PLAYED]

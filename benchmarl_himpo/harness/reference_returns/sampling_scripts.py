@@ -1,4 +1,4 @@
-"""A script for VMAS's ``sampling``, and an upper bound of its return."""
+"""A heuristic policy for VMAS's ``sampling``, and an upper bound of the return."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from torch import Tensor
 from benchmarl_himpo.environments.sampling_scenario import SamplingScenario
 
 DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1), (-1, -1), (1, -1), (-1, 1), (1, 1))
-"""Where the points lie whose values are the last eight features of an observation, in their order."""
+"""Offsets of the points whose values are the last eight features of an observation, in their order."""
 
 POINTS_PER_SIDE = 4
-"""Points along the side of a cell, its corners included, where the bound looks for the cell's largest value."""
+"""Points along the side of a cell, including corners, at which the bound evaluates the cell's value."""
 
 
 def act_greedily(td: TensorDictBase) -> TensorDictBase:
-    """Head at full speed for the best of the eight observed points. Writes an action of shape ``[*B, n_agents, 2]``."""
+    """Move at full speed to the best of the eight observed points. Writes an action of shape ``[*B, n_agents, 2]``."""
     best = td["agents", "observation"][..., -len(DIRECTIONS) :].argmax(-1)
     return td.set(("agents", "action"), torch.tensor(DIRECTIONS, dtype=torch.float, device=best.device)[best])
 
 
 def act_greedily_discrete(td: TensorDictBase) -> TensorDictBase:
-    """Do the same with discrete actions, which have a number for each of the directions.
+    """The same policy with discrete actions, one per direction.
 
-    VMAS counts none, back and forth along x, and within each along y. Writes an action of shape ``[*B, n_agents]``.
+    VMAS orders them as none, back and forth along x, and within each along y. Writes an action of shape
+    ``[*B, n_agents]``.
     """
     direction = act_greedily(td)["agents", "action"].long()
     along_x, along_y = torch.where(direction < 0, 1, 2 * direction).unbind(-1)
@@ -32,10 +33,10 @@ def act_greedily_discrete(td: TensorDictBase) -> TensorDictBase:
 
 
 def bound_returns(scenario: SamplingScenario, max_steps: int) -> Tensor:
-    """Bound the return per agent of an episode: every agent samples one cell a step, and a cell gives its reward once.
+    """Upper bound of the return per agent: every agent samples one cell per step, and a cell gives its reward once.
 
-    So no team's return exceeds the sum of the best ``n_agents * max_steps`` cells, each at the best of its points.
-    Teams cannot reach it: they would have to jump. With ``shared_rew`` the return of each agent is the whole team's.
+    No team's return exceeds the sum of the best ``n_agents * max_steps`` cells, each at its best point. The bound is
+    not attainable, because agents cannot jump. With ``shared_rew`` the return of each agent is the whole team's.
 
     Args:
         scenario: the scenario, with its Gaussians drawn.

@@ -1,4 +1,4 @@
-"""For VMAS's scenarios other than ``sampling``: VMAS's own heuristic, and upper bounds of the return."""
+"""VMAS's own heuristics and upper bounds of the return, for scenarios other than ``sampling``."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from benchmarl_himpo.harness.evaluation.episodes import Policy
 
 
 def scripted_policies(task: str, env: VmasEnv) -> dict[str, Policy]:
-    """Give the scripted policies of a scenario, by name; they act with continuous actions alone."""
+    """Heuristic policies of a scenario, by name, for continuous actions only."""
     if task != "discovery" or not env.continuous_actions:
         return {}
     heuristic = HeuristicPolicy(continuous_action=True)
 
     def act(td: TensorDictBase) -> TensorDictBase:
-        """Head for the nearest target in sight, away from teammates, else around the arena. ``[*B, n_agents, 2]``."""
+        """Move to the nearest target in sight, away from teammates, else around the arena. ``[*B, n_agents, 2]``."""
         observation = td["agents", "observation"]
         actions = [
             heuristic.compute_action(observation[..., i, :], u_range=agent.u_range)
@@ -31,16 +31,16 @@ def scripted_policies(task: str, env: VmasEnv) -> dict[str, Policy]:
 
 
 def bound_returns(task: str, scenario: BaseScenario) -> Tensor | None:
-    """Bound the return per agent of an episode that begins, where rewards are what distances to goals shrink by.
+    """Upper bound of the return per agent for scenarios whose rewards are decreases of distances to goals.
 
-    Summed over an episode they are at most the distances at its start, and falls and collisions cost.
+    Their sum over an episode is at most the initial distance; falls and collisions reduce it.
 
     Args:
         task: name of the scenario, lower case.
         scenario: the scenario, just reset.
 
     Returns:
-        Shape ``[n_envs]``; None where no bound is known.
+        Shape ``[n_envs]``; None if no bound is known.
     """
     if task == "balance":
         return scenario.global_shaping

@@ -1,1 +1,1 @@
-"""The regression gate: does this code still learn what it learned when the baseline was taken?"""
+"""The regression gate: tests whether a change of the code reduces returns."""

@@ -1,4 +1,4 @@
-"""The two states of the code that are compared: the one that runs, and a commit in a git worktree of its own."""
+"""The two compared states of the code: the running one, and a commit in a git worktree."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import benchmarl_himpo
 from benchmarl_himpo.harness.regression.verdict import InconclusiveError
 
 OWN_ROOT = Path(benchmarl_himpo.__file__).resolve().parents[1]
-"""Folder that the running package is imported from: the checkout, or site-packages."""
+"""Folder from which the running package is imported: the checkout, or site-packages."""
 
 
 def resolve_commit(base: str) -> str:
-    """Find the full hash of a commit, tag or branch of the checkout that the running package is in.
+    """Full hash of a commit, tag or branch in the checkout of the running package.
 
     Raises:
-        ValueError: if there is no such commit.
-        InconclusiveError: if the package runs from no git checkout.
+        ValueError: if the commit does not exist.
+        InconclusiveError: if the package does not run from a git checkout.
     """
     if not (OWN_ROOT / ".git").exists():
         raise InconclusiveError(
@@ -38,9 +38,9 @@ def resolve_commit(base: str) -> str:
 
 @contextmanager
 def worktree(commit: str, folder: Path) -> Iterator[Path]:
-    """Check a commit out into a folder beside the running code, and take it away at the end.
+    """Check out a commit into a git worktree, and remove the worktree at the end.
 
-    Whatever an interrupted gate left there is replaced.
+    A worktree of an interrupted gate is replaced.
 
     Yields:
         The root of the worktree, an absolute path.
@@ -61,7 +61,7 @@ def worktree(commit: str, folder: Path) -> Iterator[Path]:
 
 
 def _check_imported_from(root: Path) -> None:
-    """Make sure that a process which starts in a folder imports the package of that folder."""
+    """Check that a process started in a folder imports the package of that folder."""
     code = "import benchmarl_himpo; print(benchmarl_himpo.__file__)"
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
     if done.returncode != 0 or not Path(done.stdout.strip()).resolve().is_relative_to(root):
@@ -72,7 +72,7 @@ def _check_imported_from(root: Path) -> None:
 
 
 def _git(*arguments: str) -> str | None:
-    """Output of a git command in the running checkout; None where it failed."""
+    """Output of a git command in the running checkout; None if it failed."""
     try:
         done = subprocess.run(["git", *arguments], cwd=OWN_ROOT, capture_output=True, text=True)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The comparison with another commit, in two stages: an alarm, and its confirmation by fresh seeds."""
+"""The comparison with another commit, in two stages: a first test, and its confirmation on fresh seeds."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from benchmarl_himpo.harness.markdown import markdown_table
 from benchmarl_himpo.harness.regression.verdict import Finding, InconclusiveError, Verdict
 
 Values = Mapping[str, Mapping[int, float]]
-"""By task and seed, the value of a run: the mean return per agent of its last evaluation."""
+"""Value of a run by task and seed: the mean return per agent of its last evaluation."""
 
 N_FLIPS = 9_999
-"""Resamples of the test where there are too many for all of them: p-values are exact to 0.002 at 0.05."""
+"""Number of random permutations if there are too many to enumerate: p-values are exact to 0.002 at 0.05."""
 EXPECTED = (
     "Where nothing was lost, about 5 % of changes that alter numbers raise the alarm and under 1 % fail. A loss of a "
     "fifth is mostly caught and one of three tenths nearly always; one of a tenth is at the limit."
 )
-"""What the rule is worth, simulated in ``tests/benchmark/regression``."""
+"""Error rates of the rule, simulated in ``tests/benchmark/regression``."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """When the gate alarms, and when it fails.
+    """Decision rule of the gate: when the first stage rejects, and when the gate fails.
 
     Raises:
         ValueError: if a value is out of range.
@@ -34,7 +34,7 @@ class Rule:
 
     first_alpha: float  # level of the first stage's test
     second_alpha: float  # level of the test of both stages together
-    least_drop: float  # that these must also show, as a share of the base's return above the random policy's
+    least_drop: float  # minimal drop in both stages, as a fraction of the base's return above the random policy
 
     def __post_init__(self) -> None:
         for name, value in (("first_alpha", self.first_alpha), ("second_alpha", self.second_alpha)):
@@ -44,29 +44,29 @@ class Rule:
             raise ValueError(f"least_drop={self.least_drop:g} must lie between 0 and 1")
 
     def alarms(self, p: float) -> bool:
-        """Tell by the first stage's p-value whether its runs look worse than the base's."""
+        """Whether the first stage rejects, by its p-value."""
         return p <= self.first_alpha
 
     def fails(self, p: float, drop: float) -> bool:
-        """Tell by the p-value of both stages whether their runs are worse, and by the drop whether enough to matter."""
+        """Whether the gate fails, by the p-value and the drop of both stages."""
         return p <= self.second_alpha and drop >= self.least_drop
 
 
 def sign_flip_test(differences: Sequence[np.ndarray]) -> float:
-    """Test whether paired differences are below zero, each task a stratum of its own.
+    """Test whether paired differences are below zero, stratified by task.
 
         z = Σ_k Σ_s d_ks / rms_k,  rms_k² = mean over s of d_ks²
 
-    compared with the same sum where each d_ks has the other sign with probability one half: without a change the two
-    runs of a pair are exchangeable, whatever their distribution. A task's scale is that of its own differences, so that
-    noisy tasks do not drown the others; flips leave it alone, so the test keeps its level
-    (:func:`scipy.stats.permutation_test`; all flips for up to 13 pairs).
+    compared with the same sum under random signs of each d_ks: under the null hypothesis the two runs of a pair are
+    exchangeable, for any distribution. Each task is scaled by its own differences, so that noisy tasks do not dominate;
+    the scale is invariant to sign flips, so the test keeps its level (:func:`scipy.stats.permutation_test`; all flips
+    for up to 13 pairs).
 
     Args:
         differences: this code's value minus the base's. Shape ``[n_seeds]`` for each task.
 
     Returns:
-        The one-sided p-value, small where values are lower; 1 where no pair differs.
+        The one-sided p-value, small if values are lower; 1 if no pair differs.
     """
     scaled = [task / np.sqrt(np.mean(task**2)) if np.any(task) else task for task in differences]
     result = stats.permutation_test(
@@ -94,7 +94,7 @@ def compare(values: Values, base: Values, random: Mapping[str, float]) -> dict[s
         above the random policy's, and the values of each pair.
 
     Raises:
-        InconclusiveError: if the base learned nothing on a task, where nothing can be lost.
+        InconclusiveError: if the base did not learn on a task, so that a loss cannot be detected.
     """
     means = {name: float(np.mean(list(scores.values()))) for name, scores in base.items()}
     idle = [name for name, mean in means.items() if mean <= random[name]]
@@ -125,7 +125,7 @@ def paired_differences(values: Values, base: Values) -> list[np.ndarray]:
 
 
 def judge_first(values: Values, base: Values, random: Mapping[str, float], rule: Rule) -> tuple[bool, Finding]:
-    """Judge the first stage: whether it alarms, and what was found, which fails the gate by no means yet."""
+    """Evaluate the first stage: whether it rejects, and its finding, which does not fail the gate yet."""
     numbers = compare(values, base, random)
     is_alarm = rule.alarms(numbers["p"])
     relation = "an alarm, which fresh seeds have to confirm" if is_alarm else "no alarm"
@@ -133,7 +133,7 @@ def judge_first(values: Values, base: Values, random: Mapping[str, float], rule:
 
 
 def judge_second(values: Values, base: Values, random: Mapping[str, float], rule: Rule) -> Finding:
-    """Judge the runs of both stages together."""
+    """Evaluate the runs of both stages together."""
     numbers = compare(values, base, random)
     has_failed = rule.fails(numbers["p"], numbers["drop"])
     relation = "confirmed" if has_failed else f"not confirmed, which takes both and a drop of {rule.least_drop:.0%}"
@@ -142,7 +142,7 @@ def judge_second(values: Values, base: Values, random: Mapping[str, float], rule
 
 
 def format_comparison(finding: Finding) -> str:
-    """Lay the numbers of a stage out as a Markdown table."""
+    """Format the numbers of a stage as a Markdown table."""
     numbers = finding.numbers
     rows = [
         (

@@ -1,4 +1,4 @@
-"""One call of the gate: its checks in order, each before the next costs time."""
+"""One call of the gate: its checks, cheapest first."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MODES = ("quick", "full")
 SEED_LISTS = ("toy_seeds", "first_seeds", "second_seeds")
 RESULT_FILE = "regression.json"
 CONFIDENCE = 0.95
-"""Of the intervals that come with the random policy's returns, which the gate does not read."""
+"""Coverage of the intervals of the random policy's returns, which the gate does not use."""
 
 
 @dataclass(frozen=True)
@@ -63,14 +63,14 @@ class GateOptions:
 
 
 class Gate:
-    """The checks of one call, and what they found so far.
+    """The checks of one call, and their findings so far.
 
     Args:
         options: see ``conf/regression.yaml``.
-        overrides: changes of the runs of both sides, in Hydra's syntax.
+        overrides: overrides of the runs of both sides, in Hydra's syntax.
 
     Raises:
-        ValueError: if an option is out of range, or the mode has no runs to change.
+        ValueError: if an option is out of range, or the mode has no runs to override.
         InconclusiveError: if there is no checkout to compare.
     """
 
@@ -89,11 +89,11 @@ class Gate:
 
     @property
     def verdict(self) -> Verdict:
-        """What the checks say together."""
+        """Overall verdict of the checks."""
         return overall(self.findings)
 
     def run_quick(self) -> None:
-        """The same numbers twice, and the toy task."""
+        """Check repeatability and the toy task."""
         say("bit-equality of tiny runs")
         finding, self.digests = check_repeatability()
         self.findings.append(finding)
@@ -104,7 +104,7 @@ class Gate:
         self.findings.append(judge_toy(values, task, self.options.toy_threshold))
 
     def run_full(self) -> None:
-        """The quick part, and where it finds nothing the comparison with the base."""
+        """The quick part, and, if it passes, the comparison with the base."""
         assert self.base is not None, "the command asks for it"
         first, second = (
             plan(self.options.protocol, self.seeds[name], self.overrides) for name in ("first_seeds", "second_seeds")
@@ -115,7 +115,7 @@ class Gate:
                 self._compare(make_side("base", root, self.options.folder), first, second)
 
     def save_result(self) -> Path:
-        """Write what was found, and give the path."""
+        """Write the findings, and return the path."""
         self.own.folder.mkdir(parents=True, exist_ok=True)
         content = {
             "mode": self.options.mode,
@@ -131,7 +131,7 @@ class Gate:
         return file
 
     def _compare(self, base: Side, first: Sequence[GateRun], second: Sequence[GateRun]) -> None:
-        """Both stages; where both sides have the same code there is nothing to run."""
+        """Run both stages; without runs if both sides have the same code."""
         if base.folder == self.own.folder:
             text = f"{self.options.base} has the same code and configuration: there is nothing to compare"
             self.findings.append(Finding("comparison", Verdict.OK, text))
@@ -167,12 +167,12 @@ class Gate:
 
 
 def say(text: str) -> None:
-    """Show what is being done."""
+    """Print the current check."""
     print(text, file=sys.stderr, flush=True)
 
 
 def _read_seeds(options: GateOptions) -> dict[str, list[int]]:
-    """Read the lists of seeds; refuses a seed that is in two of them."""
+    """Read the lists of seeds; ValueError if a seed is in two of them."""
     try:
         seeds = {name: [int(seed) for seed in read_values(name, getattr(options, name))] for name in SEED_LISTS}
     except (SweepError, TypeError, ValueError) as error:

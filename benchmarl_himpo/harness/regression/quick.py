@@ -1,4 +1,4 @@
-"""The quick part: the same numbers twice, and a toy task that is learned or not."""
+"""The quick part of the gate: repeatability of tiny runs, and learning of a toy task."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarl_himpo.harness.regression.verdict import Finding, InconclusiveErro
 
 
 def check_repeatability() -> tuple[Finding, dict[str, str]]:
-    """Do all golden runs twice, in processes of their own, compare every bit, and give the first digests by name.
+    """Run all golden runs twice in new processes, compare them bitwise, and return the first digests by name.
 
     Raises:
         InconclusiveError: if a golden run fails.
@@ -32,10 +32,10 @@ def check_repeatability() -> tuple[Finding, dict[str, str]]:
 
 
 def judge_toy(values: Mapping[int, float], task: DictConfig, threshold: float) -> Finding:
-    """Say whether the toy task was learned, whose best return is 1 per step: by most of the seeds.
+    """Whether most seeds have learned the toy task, whose maximal return is 1 per step.
 
-    One seed in many ends early in a bad policy, and any change of the last bits draws anew which; code that is broken
-    fails with every seed. The median of the last evaluations must reach ``threshold``, a share of the best return.
+    Few seeds end in a bad policy, and which ones depends on rounding; broken code fails with every seed. The median of
+    the last evaluations must reach ``threshold``, a fraction of the maximal return.
     """
     shares = {seed: value / task.max_steps for seed, value in values.items()}
     median, chance = float(np.median(list(shares.values()))), 1 / task.n_targets

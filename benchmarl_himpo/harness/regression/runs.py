@@ -1,7 +1,7 @@
-"""The runs of the gate: ``python -m benchmarl_himpo.run`` in the folder of one state of the code or another.
+"""The runs of the gate: ``python -m benchmarl_himpo.run`` in the folder of a state of the code.
 
-The command and BenchMARL's JSON file are all that the gate takes for granted of the code that it judges, so that a
-commit of the past can be compared with one whose modules have other names.
+The gate uses only the command and BenchMARL's JSON file of the tested code, so that older commits with other modules
+can be compared.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from benchmarl_himpo.harness.sweeps.expansion import compose_checked, expand
 from benchmarl_himpo.host.benchmarl_files import evaluations_in, read_run_json
 
 VALUE_FILE = "value.json"
-"""What a finished run of the gate leaves beside its log."""
+"""File with the value of a finished run of the gate."""
 MACHINE = ("cpu", "cpu_capability", "preloaded", *PACKAGES)
-"""What a run's numbers depend on besides the code."""
+"""Packages and settings that affect a run's results in addition to the code."""
 
 
 @dataclass(frozen=True)
 class GateRun:
-    """One run, of whatever state of the code."""
+    """One run, independent of the state of the code."""
 
     task: str  # name of the task, such as ``vmas/sampling``
     seed: int
@@ -48,7 +48,7 @@ class GateRun:
 
     @property
     def name(self) -> str:
-        """Another one for other overrides."""
+        """Name that is unique for the overrides."""
         digest = hashlib.sha256("\n".join(self.overrides).encode()).hexdigest()[:8]
         return f"{self.task.replace('/', '_')}-s{self.seed}-{digest}"
 
@@ -57,29 +57,29 @@ class GateRun:
 class Side:
     """One of the two states of the code."""
 
-    name: str  # what progress and reasons call it
+    name: str  # name in progress and messages
     root: Path  # folder from which its package is imported
-    folder: Path  # where its runs go: of this state of the code and of the machine alone
+    folder: Path  # folder of its runs, specific to this state of the code and the machine
 
 
 Job = tuple[Side, GateRun]
 
 
 def make_side(name: str, root: Path, folder: Path) -> Side:
-    """Name a state of the code, with a folder in which finished runs are those of this state on this machine."""
+    """Build a side, with a folder of runs that is specific to its code and this machine."""
     machine = provenance({"cpu"})
     state = [source_digest(root), *(str(machine[key]) for key in MACHINE)]
     return Side(name, root, (folder / hashlib.sha256("\n".join(state).encode()).hexdigest()[:16]).resolve())
 
 
 def plan(protocol: str, seeds: Sequence[int], overrides: Sequence[str] = ()) -> list[GateRun]:
-    """Lay out the runs of a file of ``conf/protocol`` with these seeds on each task, seed by seed.
+    """List the runs of a file of ``conf/protocol`` with these seeds on each task, seed by seed.
 
-    What the protocol sets stands in the overrides, so that another state of the code runs the same whatever its own
-    protocols say, on its own defaults for the rest.
+    The protocol's values are part of the overrides, so that another state of the code uses them independently of its
+    own protocols, with its own defaults for other options.
 
     Raises:
-        SweepError: if they cannot be composed.
+        SweepError: if the runs cannot be composed.
         ValueError: if seeds are among the overrides, or two runs have one task and seed.
     """
     if any(line.lstrip("+~").startswith("seed=") for line in overrides):
@@ -92,7 +92,7 @@ def plan(protocol: str, seeds: Sequence[int], overrides: Sequence[str] = ()) -> 
 
 @cache
 def _compose_runs(protocol: str, overrides: tuple[str, ...]) -> tuple[GateRun, ...]:
-    """The runs of a protocol but for their seeds, with the same overrides in each stage: composing takes a second."""
+    """The runs of a protocol without their seeds, cached because composing takes a second."""
     lines_of_runs = expand([f"protocol={protocol}", *overrides])
     runs = []
     for lines in dict.fromkeys(tuple(line for line in run if not line.startswith("seed=")) for run in lines_of_runs):
@@ -104,12 +104,12 @@ def _compose_runs(protocol: str, overrides: tuple[str, ...]) -> tuple[GateRun, .
 
 
 def do(jobs: Sequence[Job], n_workers: int | None, n_retries: int) -> dict[Job, float]:
-    """Bring runs to their values, the mean return per agent of the last evaluation; none is done that has one already.
+    """Execute the runs that have no value yet, and return all values, the mean returns of the last evaluations.
 
     Args:
         jobs: the runs, each with its side.
-        n_workers: processes at a time, of one thread each; None: as many as there are cores.
-        n_retries: how often a run whose process was killed is started again.
+        n_workers: parallel processes with one thread each; None: the number of cores.
+        n_retries: number of restarts of a run whose process was killed.
 
     Raises:
         InconclusiveError: if runs failed, or ended without an evaluation.
@@ -133,14 +133,14 @@ def do(jobs: Sequence[Job], n_workers: int | None, n_retries: int) -> dict[Job, 
             bar.update()
     if failed:
         raise InconclusiveError(
-            f"{len(failed)} of {len(jobs)} runs are missing ({'; '.join(failed[:3])}): mend what their {LOG_FILE} in "
-            f"{jobs[0][0].folder.parent} says; the same command does these runs alone"
+            f"{len(failed)} of {len(jobs)} runs are missing ({'; '.join(failed[:3])}): fix the errors in their "
+            f"{LOG_FILE} in {jobs[0][0].folder.parent}; the same command repeats only these runs"
         )
     return {job: _read_value(job) for job in jobs}
 
 
 def _values_of(protocol: str) -> list[str]:
-    """What a protocol sets, as overrides; the part about the protocol itself is left out."""
+    """Values of a protocol, as overrides, without the definition of the comparison."""
     content = OmegaConf.load(CONF_DIR / "protocol" / f"{protocol}.yaml")
     assert isinstance(content, DictConfig)
     groups = [next(iter(entry.items())) for entry in content.pop("defaults", []) if entry != "_self_"]
@@ -151,7 +151,7 @@ def _values_of(protocol: str) -> list[str]:
 
 
 def _start(job: Job) -> subprocess.Popen[bytes]:
-    """Start a run in a session of its own, so that Ctrl-C reaches the gate alone, which then stops its runs."""
+    """Start a run in a new session, so that Ctrl-C reaches only the gate, which then stops its runs."""
     side, run = job
     folder = side.folder / run.name
     shutil.rmtree(folder, ignore_errors=True)
@@ -183,7 +183,7 @@ def _reason(job: Job, code: int) -> str:
 
 
 def _keep_value(job: Job) -> str:
-    """Write the value of a run that ended; say why if it has none."""
+    """Write the value of a run that ended; returns the reason if it has none."""
     side, run = job
     files = [file for file in (side.folder / run.name).glob("*/*.json") if file.stem == file.parent.name]
     if len(files) != 1:

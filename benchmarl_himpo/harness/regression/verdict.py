@@ -1,4 +1,4 @@
-"""What the gate found, and how that becomes an exit code."""
+"""Findings of the gate, and its exit code."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarl_himpo.harness.markdown import markdown_table
 
 
 class Verdict(IntEnum):
-    """What a check says; its number is the exit code."""
+    """Verdict of a check; its number is the exit code."""
 
     OK = 0
     REGRESSED = 1
@@ -19,17 +19,17 @@ class Verdict(IntEnum):
 
 
 class InconclusiveError(RuntimeError):
-    """The gate cannot judge; the message says what to do."""
+    """The gate cannot decide; the message says what to do."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found."""
+    """Finding of one check."""
 
     check: str  # its name
     verdict: Verdict
     text: str  # why, in a sentence
-    numbers: dict[str, Any] = field(default_factory=dict)  # what the verdict rests on, as JSON
+    numbers: dict[str, Any] = field(default_factory=dict)  # evidence for the verdict, as JSON
 
 
 def overall(findings: Sequence[Finding]) -> Verdict:
@@ -39,6 +39,6 @@ def overall(findings: Sequence[Finding]) -> Verdict:
 
 
 def format_findings(findings: Sequence[Finding]) -> str:
-    """Lay findings out as a Markdown table."""
+    """Format findings as a Markdown table."""
     rows = [(finding.check, finding.verdict.name.lower(), finding.text) for finding in findings]
     return markdown_table(["check", "verdict", ""], rows)
