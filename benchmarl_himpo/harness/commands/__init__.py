@@ -1,1 +1,1 @@
-"""The commands: what is typed after ``python -m benchmarl_himpo.`` or ``himpo``."""
+"""The commands ``python -m benchmarl_himpo.<command>`` or ``himpo <command>``."""

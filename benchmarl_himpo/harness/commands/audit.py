@@ -1,11 +1,11 @@
-"""Audit trained runs: is the hierarchy used? Goals, graph and messages are disturbed, and the effect is measured.
+"""Audit trained runs: is the hierarchy used? Measures the effect of perturbing goals, graph and messages.
 
     python -m benchmarl_himpo.audit RUN_DIR episodes=1000
 
 RUN_DIR is the folder of a run or the output folder around it. Options and their defaults are in conf/audit.yaml;
 anything with a dot changes the run's configuration, and values separated by commas are audited one after another.
 `--config-dir DIR` names a folder of YAML files of your own, as for run.
-Every disturbed policy plays the episodes of the intact one. Nothing is written to a run but the results.
+Every perturbed policy is evaluated on the episodes of the intact one. Only the results are written to a run.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from benchmarl_himpo.harness.statistics import Estimate
 
 
 def audit_runs(folders: list[Path], options: EvaluateOptions, combinations: list[list[str]], results: Results) -> None:
-    """Audit every run under every combination of changes, and print a table and verdicts for each."""
+    """Audit every run with every combination of overrides, and print a table and verdicts for each."""
     for run, changes, experiment in load_combinations(folders, combinations, options.episodes):
         intact, rows, choices = audit(experiment, options.seed, options.confidence)
         print(f"{run} {' '.join(changes)}\n\n{format_audit(intact, rows, options)}\n")
@@ -45,7 +45,7 @@ def audit_runs(folders: list[Path], options: EvaluateOptions, combinations: list
 
 
 def format_audit(intact: Estimate, rows: list[AuditRow], options: EvaluateOptions) -> str:
-    """Lay an audit out as a Markdown table, with the verdicts below it."""
+    """Format an audit as a Markdown table, with the verdicts below it."""
     lines = [
         f"return per agent over {options.episodes} episodes, {options.confidence:.0%} intervals, effects paired",
         "",
@@ -60,7 +60,7 @@ def format_audit(intact: Estimate, rows: list[AuditRow], options: EvaluateOption
 
 
 def format_choices(goals: list[GoalChoice]) -> str:
-    """Lay out as a Markdown table which goals are followed."""
+    """Format the statistics of categorical goals as a Markdown table."""
     lines = ["| level | goal | share of steps | action |", "|---|---|---|---|"]
     for goal in goals:
         action = "" if goal.action is None else ", ".join(f"{number:.2f}" for number in goal.action)

@@ -6,7 +6,7 @@
 RUN_DIR is the folder of a run or the output folder around it. Options and their defaults are in conf/evaluate.yaml;
 anything with a dot changes the run's configuration, and values separated by commas are evaluated one after another.
 `--config-dir DIR` names a folder of YAML files of your own, as for run.
-Every policy plays the same episodes. Nothing is written to a run but the results.
+All policies are evaluated on the same episodes. Only the results are written to a run.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class EvaluateOptions:
 
 
 def evaluate(folders: list[Path], options: EvaluateOptions, combinations: list[list[str]], results: Results) -> None:
-    """Play with every run under every combination of changes, and print a table."""
+    """Evaluate every run with every combination of overrides, and print a table."""
     table = []
     try:
         for run, changes, experiment in load_combinations(folders, combinations, options.episodes):
@@ -59,7 +59,7 @@ def evaluate(folders: list[Path], options: EvaluateOptions, combinations: list[l
                     "episodes": {name: values.tolist() for name, values in episodes.items()},
                 }
             )
-    finally:  # what was measured is shown whatever stops the others
+    finally:  # show the finished evaluations also after an error
         if table:
             print(format_returns(table, options))
     if len(combinations) > 1:
@@ -67,7 +67,7 @@ def evaluate(folders: list[Path], options: EvaluateOptions, combinations: list[l
 
 
 def format_returns(table: list[tuple[str, str, dict[str, Estimate]]], options: EvaluateOptions) -> str:
-    """Lay returns out as a Markdown table."""
+    """Format returns as a Markdown table."""
     heading = f"return over {options.episodes} episodes, {options.confidence:.0%} interval of the mean"
     columns = {"per_agent": "per agent", "team": "team"}
     columns |= {name: heading_of(name) for _, _, means in table for name in means if name not in columns}
@@ -78,7 +78,7 @@ def format_returns(table: list[tuple[str, str, dict[str, Estimate]]], options: E
 
 
 def format_transfer(table: list[tuple[str, str, dict[str, Estimate]]]) -> str:
-    """Lay the team returns out as a matrix: a run per row, a task per column."""
+    """Format team returns as a matrix: one run per row, one task per column."""
     runs, tasks = list(dict.fromkeys(run for run, _, _ in table)), list(dict.fromkeys(task for _, task, _ in table))
     cells = {(run, task): means["team"] for run, task, means in table}
     lines = [f"| team return | {' | '.join(tasks)} |", f"|---|{'---|' * len(tasks)}"]

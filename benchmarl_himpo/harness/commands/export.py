@@ -1,11 +1,11 @@
-"""Export a trained run as a bundle: step functions per level that need torch alone, checked against the policy.
+"""Export a trained run as a bundle: step functions per level that need only torch, checked against the policy.
 
     python -m benchmarl_himpo.export RUN_DIR
     python -m benchmarl_himpo.export RUN_DIR output=my_bundle task.n_agents=5
 
 RUN_DIR is the folder of a run or the output folder around it. Options and their defaults are in conf/export.yaml;
 anything with a dot changes the run's configuration. `--config-dir DIR` names a folder of YAML files of your own, as
-for run. Prints what each node must receive per step.
+for run. Prints the messages that each node receives per step.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Film trained runs: one episode as mp4 and GIF, with the hierarchy, its goals and its rewards drawn beside the scene.
+"""Film trained runs: one episode as mp4 and GIF, with the hierarchy drawn over the scene, and its goals and rewards.
 
     python -m benchmarl_himpo.film RUN_DIR
     python -m benchmarl_himpo.film RUN_DIR moment=20 seed=7
@@ -6,7 +6,7 @@
 RUN_DIR is the folder of a run or the output folder around it. Options and their defaults are in conf/film.yaml;
 anything with a dot changes the run's configuration, and values separated by commas are filmed one after another.
 `--config-dir DIR` names a folder of YAML files of your own, as for run.
-Needs the render extra. Nothing is written to a run but the films and a JSON file of their names and returns.
+Needs the render extra. Only the films and a JSON file of their names and returns are written to a run.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class FilmOptions:
 
 
 def film_runs(folders: list[Path], options: FilmOptions, combinations: list[list[str]], results: Results) -> None:
-    """Film one episode of every run under every combination of changes; the files lie beside that of the results."""
+    """Film one episode of every run with every combination of overrides; films are written next to the results."""
     stem, n_films = results.file.with_suffix(""), len(folders) * len(combinations)
     films = enumerate(load_combinations(folders, combinations, n_episodes=1, with_losses=True))
     for i, (run, changes, experiment) in films:

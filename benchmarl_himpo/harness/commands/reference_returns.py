@@ -1,11 +1,11 @@
-"""Measure the reference returns of a task: of the random policy, of scripted policies and an upper bound where known.
+"""Measure the reference returns of a task: of the random policy, of heuristic policies and an upper bound, if known.
 
     python -m benchmarl_himpo.reference_returns task=vmas/sampling task.n_agents=3,5,7
     python -m benchmarl_himpo.reference_returns task=lbfws/easy,lbfws/medium,lbfws/hard
 
-Anything that changes the task can stand on that line; values separated by commas are measured one after another.
-`episodes` and `seed` are those of conf/reference_returns.yaml, where the results belong: reports read them there. They
-change with the version of that file, and not by themselves.
+All overrides of the task are accepted; values separated by commas are measured one after another. `episodes` and `seed`
+default to the values in conf/reference_returns.yaml, from which reports read the results; change them only with the
+version of that file.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class ReferenceReturnsOptions:
-    """Options of ``reference_returns``; ``conf/reference_returns.yaml`` holds what was measured with them, too."""
+    """Options of ``reference_returns``; ``conf/reference_returns.yaml`` also contains the measured results."""
 
     episodes: int
     seed: int

@@ -1,12 +1,12 @@
-"""The regression gate: does this code still learn what it learned?
+"""The regression gate: does this code still learn as before?
 
-    python -m benchmarl_himpo.regression                      # the same numbers twice, and a toy task
-    python -m benchmarl_himpo.regression mode=full base=main  # then three tasks against the code of another commit
+    python -m benchmarl_himpo.regression                      # repeatability, and a toy task
+    python -m benchmarl_himpo.regression mode=full base=main  # also three tasks compared with another commit
 
 Exit code 0: no regression detected; 1: returns regressed; 2: inconclusive, with a sentence that says what to do. With
 mode=full the base is checked out into a git worktree, both sides run with the same seeds on this machine, and the pairs
-are tested. Options and their defaults are in conf/regression.yaml; everything else on the line changes the runs of both
-sides, as in a sweep. The same command again goes on where it was stopped.
+are tested. Options and their defaults are in conf/regression.yaml; other arguments override the runs of both sides, as
+in a sweep. The same command continues an interrupted gate.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from benchmarl_himpo.harness.regression.verdict import Finding, InconclusiveErro
 
 
 def run_gate(gate: Gate) -> None:
-    """Do what the mode asks for, print what was found and keep it as a file; what cannot be judged is a finding too."""
+    """Run the checks of the mode, print and save the findings; an inconclusive check is a finding too."""
     modes = {"quick": gate.run_quick, "full": gate.run_full}
     try:
         modes[gate.options.mode]()
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (ValueError, RuntimeError, OSError, OmegaConfBaseException, HydraException) as error:
         print(error, file=sys.stderr)
         sys.exit(Verdict.INCONCLUSIVE)
-    except Exception:  # Python's own exit code would say that something was lost
+    except Exception:  # Python's own exit code would mean a regression
         traceback.print_exc()
         sys.exit(Verdict.INCONCLUSIVE)
     sys.exit(gate.verdict)

@@ -4,11 +4,11 @@
     python -m benchmarl_himpo.report outputs/sweep outputs/continuous output=my_report
     python -m benchmarl_himpo.report outputs/continuous protocol=sampling_continuous
 
-RUNS are folders of sweeps, of runs (such as that of a --multirun) or of records; every record below them is read, of a
-protocol's runs alone where one is given, and what is unfinished or missing is named. Of runs of BenchMARL's own, which
-leave a JSON file of evaluations and no record, that file is read.
-Options and their defaults are in conf/report.yaml. Written are report.html (one file, nothing is fetched), report.md,
-report.json, report.csv, marl_eval.json and figures/*.svg; the same runs give the same bytes.
+RUNS are folders of sweeps, of runs (such as of a --multirun) or of records. All records below them are read, with
+protocol= only those of its runs; unfinished and missing runs are named. For BenchMARL's own runs, which have no record,
+the JSON file of evaluations is read.
+Options and their defaults are in conf/report.yaml. The output is report.html (one self-contained file), report.md,
+report.json, report.csv, marl_eval.json and figures/*.svg; equal runs give identical files.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class ReportOptions:
 
 
 def report(folders: list[Path], options: ReportOptions) -> None:
-    """Read runs, print the verdicts and warnings, write the report, and say where it is."""
+    """Read runs, print verdicts and warnings, write the report, and print its path."""
     from benchmarl_himpo.harness.reference_returns.reference_returns import load_reference_returns
     from benchmarl_himpo.harness.report.analysis import analyse
     from benchmarl_himpo.harness.report.comparison import collect

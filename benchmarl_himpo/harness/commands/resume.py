@@ -1,12 +1,12 @@
-"""Continue a run that was killed, interrupted or is to be longer.
+"""Continue a run that was killed or interrupted, or extend a finished run.
 
     python -m benchmarl_himpo.resume outputs/2026-01-01/12-00-00
     python -m benchmarl_himpo.resume RUN_DIR experiment.max_n_frames=960000
 
-RUN_DIR is the folder of the run or the output folder around it, wherever it is now. The newest checkpoint that matches
-its checksum is taken, the configuration comes from the run's own YAML, changed by what is given, and rows that were
-logged after the checkpoint are written again. Works for every algorithm. `--config-dir DIR` names a folder of YAML
-files of your own, as for run.
+RUN_DIR is the folder of the run or the output folder around it, which may have been moved. The run continues from the
+newest checkpoint that matches its checksum, with the configuration of the run's own YAML and the given overrides; rows
+that were logged after the checkpoint are written again. Works for every algorithm. `--config-dir DIR` names a folder of
+YAML files of your own, as for run.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from benchmarl_himpo.registration import register
 
 
 def resume(folder: Path, overrides: list[str]) -> None:
-    """Continue the run in a folder, or in the output folder around it, from its newest good checkpoint."""
+    """Continue the run in a folder, or in the output folder around it, from its newest intact checkpoint."""
     run = find_run(folder)
     cfg, choices = config_to_continue(run, overrides)
     n_done, n_frames = n_frames_done(cfg), n_frames_of(cfg)

@@ -2,7 +2,7 @@
 
     python -m benchmarl_himpo.run algorithm=himppo task=vmas/sampling experiment=quick seed=1
 
-Every algorithm, task and model of BenchMARL composes here too. README.md shows how to override.
+Supports every algorithm, task and model of BenchMARL too. README.md shows how to override options.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ RESUMABLE = (
 
 
 def describe_resume(experiment: ResumableExperiment) -> str:
-    """Say whether a run went on from a checkpoint, and how."""
+    """Describe whether and how a run continued from a checkpoint."""
     if not experiment.resumed:
         return "false"
     if experiment.resumed_from_benchmarl:
@@ -51,13 +51,13 @@ def describe_resume(experiment: ResumableExperiment) -> str:
 
 
 def describe_metric(metric: AbsoluteMetric) -> str:
-    """Say what the absolute metric is, and of which policy."""
+    """Describe the absolute metric and its policy."""
     n_episodes = len(metric.returns.per_agent)
     return f"{metric.mean:.3f} (mean over {n_episodes} fresh episodes of the best policy, of {metric.frames:,} frames)"
 
 
 def summarise(experiment: ResumableExperiment, wall_time: float, metric: AbsoluteMetric | None = None) -> str:
-    """Describe a finished run, which took so many seconds in all, in a few aligned lines."""
+    """Describe a finished run and its wall time, in seconds, in a few aligned lines."""
     evaluations = [
         callback.evaluation_return
         for callback in experiment.callbacks
@@ -84,18 +84,18 @@ def summarise(experiment: ResumableExperiment, wall_time: float, metric: Absolut
 
 
 def train_and_summarise(cfg: DictConfig, choices: Mapping[str, str], resumes: bool = False) -> RunRecord | None:
-    """Run an experiment to its end, measure what its config asks for, leave a record, and print what came out.
+    """Run an experiment to its end, measure its absolute metric, write its record, and print a summary.
 
     Args:
         cfg: the composed config.
         choices: the file chosen for each group.
-        resumes: whether the run of ``experiment.restore_file`` goes on in its folder.
+        resumes: whether to continue the run of ``experiment.restore_file`` in its folder.
 
     Returns:
-        The record; None: the run has not logged what a record is made of.
+        The record; None if the run's logs do not suffice.
 
     Raises:
-        CommandError: with one sentence, where a request cannot be met or a run has to stop.
+        CommandError: with one sentence, if the config is not supported or the run has to stop.
         KeyboardInterrupt: after Ctrl-C.
     """
     started = time.perf_counter()
@@ -107,7 +107,7 @@ def train_and_summarise(cfg: DictConfig, choices: Mapping[str, str], resumes: bo
         record = run.save_record(experiment, metric)
     except (ValueError, OSError) as error:
         raise CommandError(str(error)) from error
-    finally:  # what training gave is shown whatever comes of the metric and the record
+    finally:  # show the results of training even if metric or record fail
         print(f"\n{summarise(experiment, time.perf_counter() - started, metric)}")
     if record is None:
         print(f"no record for reports: {describe_lack_of_record(cfg.experiment)}")
@@ -116,11 +116,11 @@ def train_and_summarise(cfg: DictConfig, choices: Mapping[str, str], resumes: bo
 
 @hydra.main(version_base=HYDRA_VERSION_BASE, config_path=str(CONF_DIR), config_name="config")
 def _run_from_hydra(cfg: DictConfig) -> float | None:
-    """Run one experiment, one job of a ``--multirun``, and give its objective to a sweeper that optimises."""
+    """Run one experiment, or one job of a ``--multirun``, and return its objective for an optimising sweeper."""
     job = cast("DictConfig", HydraConfig.get())
     choices = job.runtime.choices
     try:
-        register()  # a job may run in a process of its own
+        register()  # a job may run in a new process
         check_objective(cfg, job)
         if cfg.sweep_folder is None:
             record = train_and_summarise(cfg, choices)

@@ -1,4 +1,4 @@
-"""Run every combination of algorithms, tasks and seeds, and lose nothing.
+"""Run every combination of algorithms, tasks and seeds; interrupted sweeps can be continued.
 
     python -m benchmarl_himpo.sweep algorithm=himppo,mappo task=vmas/sampling 'seed=range(0,5)'
     python -m benchmarl_himpo.sweep protocol=sampling_continuous folder=outputs/continuous
@@ -6,8 +6,8 @@
 Values separated by commas and ranges are combined as `--multirun` does; `protocol=` takes a published comparison from
 conf/protocol. Options of the sweep itself (folder, engine, workers, retries, results, strict, publish, dry_run) and
 their defaults are in conf/sweep.yaml; `--config-dir DIR` names a folder of YAML files of your own, as for run. Each run
-is a process of one thread with a folder named after what it is: the same command again skips what is finished and
-continues what was begun.
+is a process with one thread, in a folder named after its configuration: the same command skips finished runs and
+continues interrupted ones.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def read_arguments(arguments: Sequence[str]) -> tuple[SweepOptions, list[str]]:
 
 
 def sweep(options: SweepOptions, overrides: list[str]) -> bool:
-    """Do all runs that are not done, print what came of them, and tell whether all are done.
+    """Execute all unfinished runs, print the outcome, and return whether all runs are done.
 
     Raises:
         SweepError: if the sweep cannot be started.
@@ -121,7 +121,7 @@ def sweep(options: SweepOptions, overrides: list[str]) -> bool:
 
 
 def _publish(spec: RunSpec, folder: Path | None, unpublished: list[str]) -> None:
-    """Copy the record of a run to a folder, if there are both; what fails is noted, since other runs go on."""
+    """Copy the record of a run to a folder, if both exist; failures are collected, since other runs continue."""
     if folder is not None and (spec.folder / RECORD_FILE).is_file():
         record = load_record(spec.folder / RECORD_FILE)
         try:

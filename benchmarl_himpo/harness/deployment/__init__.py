@@ -1,4 +1,4 @@
-"""Bundles: a trained policy as step functions that need torch alone, and what its nodes have to tell each other."""
+"""Bundles: a trained policy as step functions that need only torch, and the messages between its nodes."""
 
 from benchmarl_himpo.harness.deployment.exporter import export_run
 from benchmarl_himpo.harness.deployment.messages import MessageReport

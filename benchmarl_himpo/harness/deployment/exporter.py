@@ -1,4 +1,4 @@
-"""Writes the bundles of a run: one folder per agent group, kept only if it plays like the policy it was made from."""
+"""Writes the bundles of a run: one folder per agent group, kept only if the bundle acts like the policy."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ ON_CPU = [f"experiment.{kind}_device=cpu" for kind in ("sampling", "train", "buf
 def export_run(
     run: Path, output: Path, episodes: int, seed: int, tolerance: float, overrides: Sequence[str] = ()
 ) -> dict[str, Path]:
-    """Write a bundle for every group of a trained run, after playing episodes with both it and the policy.
+    """Write a bundle for every group of a trained run, after comparing it with the policy over some episodes.
 
     Args:
         run: the folder of the run.
@@ -58,9 +58,9 @@ def export_run(
         The folder of each group's bundle.
 
     Raises:
-        CheckpointError: if there is no good checkpoint or the parameters do not fit the changed task.
-        ExportError: if the run has no hierarchy, a network cannot be exported, the bundle plays differently, or the
-            folder holds something else.
+        CheckpointError: if there is no intact checkpoint or the parameters do not fit the changed task.
+        ExportError: if the run has no hierarchy, a network cannot be exported, the bundle acts differently, or the
+            folder contains other files.
     """
     _check_replaceable(output)
     experiment = load_trained(run, episodes, [*overrides, *ON_CPU])
@@ -80,7 +80,7 @@ def export_experiment(
 ) -> dict[str, Path]:
     """Write a bundle for every group of an experiment that is on the CPU; see :func:`export_run`.
 
-    ``source`` says in ``bundle.json`` where the policy comes from.
+    ``source`` describes the origin of the policy in ``bundle.json``.
     """
     _check_replaceable(output)
     policies = dict(experiment.group_policies)
@@ -123,7 +123,7 @@ def export_experiment(
 
 
 def _check_replaceable(output: Path) -> None:
-    """Refuse to replace anything but a bundle, or a folder with a bundle for each group and nothing else."""
+    """Check that only a bundle, or a folder that contains only bundles of groups, would be replaced."""
     if not output.exists() or _is_bundle(output):
         return
     inside = list(output.iterdir()) if output.is_dir() else []
@@ -141,7 +141,7 @@ def _is_bundle_of_group(folder: Path) -> bool:
 
 
 def _example(experiment: ResumableExperiment) -> TensorDictBase:
-    """What an environment gives at its first step, of batch shape ``[B]`` with B at least 2."""
+    """Output of an environment's reset, of batch shape ``[B]`` with B at least 2."""
     td = experiment.test_env.reset()
     td = td if td.batch_dims else td.unsqueeze(0)
     return torch.cat([td, td])
@@ -180,7 +180,7 @@ def _signature(tensors: dict[str, Tensor]) -> dict[str, dict[str, Any]]:
 
 
 def _describe(experiment: ResumableExperiment, group: str) -> dict[str, Any]:
-    """What ``bundle.json`` says about group, task and distribution of actions."""
+    """Entries of ``bundle.json`` about group, task and action distribution."""
     policy = experiment.group_policies[group]
     layout, distribution = policy.hierarchy.layout, policy.actors[0][-1]
     spec = experiment.action_spec[group, "action"]
@@ -215,7 +215,7 @@ def _describe(experiment: ResumableExperiment, group: str) -> dict[str, Any]:
 
 
 def _finish(folder: Path, comparison: ComparedPolicy) -> None:
-    """Add what was measured, the code that runs the bundle and a page that explains it."""
+    """Add the measurements, the code that runs the bundle and a page that explains it."""
     info = comparison.bundle.info
     report = comparison.report
     info["verified"] = {"env_steps": comparison.n_steps, "max_difference": comparison.difference}

@@ -1,6 +1,6 @@
-"""What every node of a policy receives while it plays, counted.
+"""Counts the messages that every node of a policy receives at execution.
 
-The step functions of a bundle compute whole levels at once: this is what cutting them into nodes takes.
+The step functions of a bundle compute whole levels at once; the counts are for a deployment with separate nodes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from benchmarl_himpo.models import HierarchicalPolicy
 
 
 class MessageReport:
-    """Counts, while a policy plays, what its nodes receive.
+    """Counts the messages that a policy's nodes receive during a rollout.
 
     Args:
         policy: the policy of one group.
@@ -33,7 +33,7 @@ class MessageReport:
         self._exchanges = torch.zeros(len(self.flows), dtype=torch.double)
 
     def watch(self, tensordict: TensorDictBase) -> None:
-        """Count what one step takes. ``tensordict``: what the policy wrote, batch shape ``[B]``."""
+        """Count the messages of one step. ``tensordict``: output of the policy, batch shape ``[B]``."""
         hierarchy = self.policy.hierarchy
         counts: dict[tuple[int, str], tuple[Tensor, Tensor]] = {}
         clock = tensordict.get(hierarchy.keys.clock).squeeze(-1) if hierarchy.layout.top > 0 else None
@@ -50,7 +50,7 @@ class MessageReport:
             self._exchanges[number] += is_due.sum()
 
     def _count(self, tensordict: TensorDictBase, level: int, kind: str) -> tuple[Tensor, Tensor]:
-        """Messages at the nodes of a level, and which nodes are there: the living, and all of upper levels."""
+        """Messages at the nodes of a level, and which nodes exist: live workers, or all nodes of an upper level."""
         graph = self.policy.hierarchy.graph(tensordict)
         if kind == "alive":
             return graph.alive.sum(-1, keepdim=True), torch.ones_like(graph.alive[..., :1])
@@ -65,7 +65,7 @@ class MessageReport:
         return received, is_there
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row per flow: worst case, and the mean over the nodes and decisions that were watched."""
+        """One row per flow: worst case, and mean over the recorded nodes and decisions."""
         return [
             {
                 "receiver": flow.receiver,
@@ -81,7 +81,7 @@ class MessageReport:
         ]
 
     def totals(self) -> list[dict[str, Any]]:
-        """One row per kind of node, with ``bytes_peak``: what the worst case brings in one step where all decide."""
+        """One row per kind of node, with ``bytes_peak``: the worst case in a step at which all levels decide."""
         rows = self.rows()
         totals = []
         for receiver in dict.fromkeys(
@@ -101,7 +101,7 @@ class MessageReport:
         return totals
 
     def per_agent(self) -> dict[str, float]:
-        """What all nodes send per env step, over the number of agents: at most, and the mean over what was watched."""
+        """Messages and bytes of all nodes per env step and agent: maximum, and mean over the recorded steps."""
         n_agents = self.policy.hierarchy.layout.n_agents
         watched = [
             flow
@@ -115,7 +115,7 @@ class MessageReport:
         }
 
     def notes(self) -> list[str]:
-        """What has to be known about the graph, and who has to know it."""
+        """Notes on the information that nodes need about graph, clock and deaths."""
         policy, notes = self.policy, []
         if policy.hierarchy.layout.top > 0 and not policy.hierarchy.send_goals:
             notes.append(

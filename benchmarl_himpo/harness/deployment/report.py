@@ -1,4 +1,4 @@
-"""What a bundle says about itself, as pages that a person reads."""
+"""Readable pages about a bundle."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from benchmarl_himpo.harness.markdown import markdown_table
 
 
 def format_report(report: dict[str, Any]) -> str:
-    """Lay ``messages`` of ``bundle.json`` out as two Markdown tables with the notes below."""
+    """Format ``messages`` of ``bundle.json`` as two Markdown tables with notes below."""
     flows = [
         (
             row["receiver"],
@@ -40,7 +40,7 @@ def format_report(report: dict[str, Any]) -> str:
 
 
 def write_readme(info: dict[str, Any]) -> str:
-    """Write the page of a bundle, in Markdown, from what its ``bundle.json`` says."""
+    """Write the Markdown page of a bundle from its ``bundle.json``."""
     task, source, verified = info["task"], info["source"], info["verified"]
     functions = [
         (

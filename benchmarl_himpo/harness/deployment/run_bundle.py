@@ -1,4 +1,4 @@
-"""Runs an exported bundle. Needs torch alone; the example below needs vmas too.
+"""Runs an exported bundle. Needs only torch; the example below needs vmas too.
 
     python run_bundle.py --n-envs 32        # in the folder of a bundle: play its task in a bare VMAS loop
 
@@ -34,9 +34,9 @@ class Bundle:
         folder: the folder of the bundle.
 
     Attributes:
-        info: what ``bundle.json`` says.
-        functions: the step functions by name: ``clustering`` and ``level_0`` upwards. Each takes a dictionary of
-            tensors and gives one, with the names, shapes and dtypes of ``info["functions"]``, and keeps nothing.
+        info: content of ``bundle.json``.
+        functions: the step functions by name: ``clustering`` and ``level_0`` upwards. Each is stateless, takes and
+            returns a dictionary of tensors, with the names, shapes and dtypes of ``info["functions"]``.
 
     Raises:
         RuntimeError: if this version of torch cannot read the bundle.
@@ -56,23 +56,23 @@ class Bundle:
                 ) from error
 
     def start(self, n_envs: int) -> State:
-        """The state before the first step of ``n_envs`` teams: zeros, for clock zero starts all anew."""
+        """The initial state of ``n_envs`` teams: zeros."""
         return {
             name: torch.zeros(n_envs, *entry["shape"][1:], dtype=getattr(torch, entry["dtype"]))
             for name, entry in self.info["state"].items()
         }
 
     def restart(self, state: State, where: Tensor) -> State:
-        """The state with some teams at the start of an episode. ``where``: shape ``[B]``, bool."""
+        """Reset the state of some teams. ``where``: shape ``[B]``, bool."""
         return {name: value.masked_fill(where.reshape(-1, *[1] * (value.ndim - 1)), 0) for name, value in state.items()}
 
     @torch.no_grad()
     def step(self, entries: dict[str, Tensor], state: State) -> tuple[dict[str, Tensor], State]:
-        """Step the hierarchy, the top first; a level that decides nowhere is not called.
+        """Step the hierarchy, top level first; levels that decide in no environment are not called.
 
         Args:
-            entries: what the agents see, by name. Shape ``[B, n_agents, ...]`` each.
-            state: what was held, with the clock of this step. It is not changed.
+            entries: entries of the agents, by name. Shape ``[B, n_agents, ...]`` each.
+            state: the state before this step; it is not modified.
 
         Returns:
             The workers' most likely ``action`` with the parameters of its distribution, and the state for the next
@@ -92,7 +92,7 @@ class Bundle:
 
 
 def play_vmas(bundle: Bundle, n_envs: int, seed: int) -> Tensor:
-    """Play one episode of the bundle's VMAS task in each of ``n_envs`` environments, in a loop of torch and vmas alone.
+    """Run one episode of the bundle's VMAS task in each of ``n_envs`` environments, with only torch and vmas.
 
     Returns:
         Return of every agent up to the episode's end. Shape ``[n_envs, n_agents]``.
@@ -138,7 +138,7 @@ def play_vmas(bundle: Bundle, n_envs: int, seed: int) -> Tensor:
 
 
 def main() -> None:
-    """Play the example."""
+    """Run the example."""
     parser = argparse.ArgumentParser(description="Play an exported bundle in a bare VMAS loop.")
     parser.add_argument("folder", nargs="?", default=Path(__file__).parent, type=Path, help="the bundle; here")
     parser.add_argument("--n-envs", default=32, type=int, help="environments, one episode each")

@@ -1,7 +1,7 @@
-"""The trained networks themselves as functions of named tensors, exported with torch.export.
+"""The trained networks as functions of named tensors, exported with torch.export.
 
-Nothing is written a second time: a step function calls the policy's own actor or clustering on a TensorDict that it
-builds from its inputs, and the export keeps the tensor operations alone.
+A step function calls the policy's own actor or clustering on a TensorDict that it builds from its inputs; the export
+records only the tensor operations.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from benchmarl_himpo.models import HierarchicalPolicy
 Module = TypeVar("Module", bound=nn.Module)
 
 PORTABLE_NAMESPACES = ("aten", "prim", "prims", "higher_order")
-"""Operators that torch has by itself."""
+"""Namespaces of torch's own operators."""
 
 
 class ExportError(ValueError):
-    """A policy that cannot be exported; the message says why and what to do."""
+    """A policy cannot be exported; the message gives the reason and the fix."""
 
 
 class AgentNetworks(nn.Module):
     """A TorchRL multi-agent network, not centralised, as plain modules.
 
-    It swaps its parameters in at each call, which no export follows.
+    TorchRL's network swaps its parameters in at each call, which torch.export does not support.
     """
 
     def __init__(self, net: MultiAgentNetBase) -> None:
@@ -60,8 +60,8 @@ class StepFunction(nn.Module, ABC):
 
     Args:
         policy: the policy of one group.
-        keys: key of every input that may be read, by its name.
-        period: env steps between two calls that matter.
+        keys: key of every possible input, by name.
+        period: env steps between two calls that have an effect.
     """
 
     def __init__(self, policy: HierarchicalPolicy, keys: Mapping[str, NestedKey], period: int) -> None:
@@ -69,10 +69,10 @@ class StepFunction(nn.Module, ABC):
         self.hierarchy = policy.hierarchy
         self.keys = dict(keys)
         self.period = period
-        self.unread: dict[str, tuple[torch.Size, torch.dtype]] = {}  # of one row, of inputs that do not matter
+        self.unread: dict[str, tuple[torch.Size, torch.dtype]] = {}  # shape of one row and dtype of unused inputs
 
     def read(self, td: TensorDictBase) -> dict[str, Tensor]:
-        """The inputs that matter, of a TensorDict of batch shape ``[B]``."""
+        """The used inputs, from a TensorDict of batch shape ``[B]``."""
         return read_named(td, {name: key for name, key in self.keys.items() if name not in self.unread})
 
     def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -91,16 +91,16 @@ class StepFunction(nn.Module, ABC):
 
 
 class LevelStep(StepFunction):
-    """One level: an upper one gives the goals to hold, ``goal_<level>``, the workers (level 0) their ``action``.
+    """One level: upper levels output the goals in effect, ``goal_<level>``, the workers (level 0) their ``action``.
 
-    Beside it stand the parameters of the distribution at this moment. Upper levels take their clock and the goals held
-    and give these back where they do not decide.
+    The present parameters of the distribution are also outputs. Upper levels take their clock and previous goals, and
+    return the previous goals where they do not decide.
     """
 
     def __init__(self, policy: HierarchicalPolicy, keys: Mapping[str, NestedKey], level: int) -> None:
         actor, hierarchy = policy.actors[level], policy.hierarchy
         wanted = {unravel_key(key) for key in actor.in_keys}
-        wanted |= {unravel_key(key) for key in hierarchy.inputs.keys}  # what edges are built from
+        wanted |= {unravel_key(key) for key in hierarchy.inputs.keys}  # inputs of the edges
         held = {hierarchy.keys.clock, hierarchy.keys[level].action} if level > 0 else set()
         super().__init__(
             policy,
@@ -111,7 +111,7 @@ class LevelStep(StepFunction):
         self.actor = _as_plain_modules(copy.deepcopy(actor))
 
     def step(self, td: TensorDictBase) -> dict[str, Tensor]:
-        """Ask the actor."""
+        """Call the actor."""
         keys = self.hierarchy.keys
         self.hierarchy.connect(td, [self.level])
         asked = self.actor(td.select(*self.actor.in_keys))
@@ -132,7 +132,7 @@ class LevelStep(StepFunction):
 
 
 class ClusteringStep(StepFunction):
-    """Who follows whom: ``parent_index`` and ``centroids`` to hold, new ones where sub-managers decide."""
+    """Clustering: ``parent_index`` and ``centroids`` in effect, new ones where sub-managers decide."""
 
     def __init__(self, policy: HierarchicalPolicy, keys: Mapping[str, NestedKey]) -> None:
         hierarchy = policy.hierarchy
@@ -141,7 +141,7 @@ class ClusteringStep(StepFunction):
         super().__init__(policy, read, hierarchy.layout.periods[1])
 
     def step(self, td: TensorDictBase) -> dict[str, Tensor]:
-        """Ask the builder."""
+        """Call the clustering."""
         keys = self.hierarchy.keys
         clock = td.get(keys.clock).squeeze(-1)
         self.hierarchy.cluster(td, clock, self.hierarchy.layout.is_due(clock, 1))
@@ -149,12 +149,12 @@ class ClusteringStep(StepFunction):
 
 
 def input_keys(policy: HierarchicalPolicy) -> dict[str, NestedKey]:
-    """Name everything that step functions may read: the group's entries, and what is held under its own name.
+    """Names of all possible inputs of step functions: the group's entries, and the carried state.
 
     Names of nested entries are joined by dots.
 
     Raises:
-        ExportError: if an entry of the agents has the name of something held.
+        ExportError: if an entry of the agents has the name of a carried entry.
     """
     group, worker = policy.hierarchy.group, policy.actors[0]
     read = map(unravel_key, (*policy.hierarchy.inputs.keys, *worker.in_keys))
@@ -173,16 +173,16 @@ def read_named(td: TensorDictBase, keys: Mapping[str, NestedKey]) -> dict[str, T
 
 
 def export_step(function: StepFunction, example: TensorDictBase, path: Path) -> ExportedProgram:
-    """Export a step function for any batch size and save it; inputs that do not matter are left out.
+    """Export a step function for any batch size and save it; unused inputs are left out.
 
     Args:
         function: the step function; ``unread`` is filled.
-        example: a TensorDict of batch shape ``[B]``, B at least 2, with everything that may be read.
+        example: a TensorDict of batch shape ``[B]``, B at least 2, with all possible inputs.
         path: file to write.
 
     Raises:
-        ExportError: if torch.export cannot follow the computation, the result would need more than torch, or the file
-            cannot be written.
+        ExportError: if torch.export does not support the computation, the result would need more than torch, or the
+            file cannot be written.
     """
     inputs = function.read(example)
     program = _export(function, inputs, path.stem)
@@ -204,7 +204,7 @@ def export_step(function: StepFunction, example: TensorDictBase, path: Path) -> 
 
 
 def _find_read(program: ExportedProgram, names: list[str]) -> list[str]:
-    """Names of the inputs whose values, not their sizes alone, some output is computed from."""
+    """Names of the inputs whose values, and not only sizes, affect an output."""
     graph = copy.deepcopy(program.graph)
     graph.eliminate_dead_code()
     placeholders = [node for node in graph.nodes if node.op == "placeholder"][-len(names) :]  # after the parameters

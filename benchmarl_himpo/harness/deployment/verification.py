@@ -1,4 +1,4 @@
-"""Plays a bundle beside the policy that it was made from."""
+"""Compares a bundle with its policy during a rollout."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from benchmarl_himpo.models import HierarchicalPolicy
 
 
 class ComparedPolicy(TensorDictModuleBase):
-    """The policy of one group, with its bundle stepped on the same entries; the policy's actions are played.
+    """The policy of one group, with its bundle stepped on the same entries; the policy's actions are used.
 
     Args:
         policy: the policy.
-        bundle: its bundle.
+        bundle: the policy's bundle.
         report: counts the messages.
 
     Attributes:
-        difference: largest absolute difference of goals, distribution parameters and continuous actions; of discrete
-            actions, by how much the policy's own logits prefer its choice to the bundle's; infinite where clusterings
+        difference: largest absolute difference of goals, distribution parameters and continuous actions; for discrete
+            actions, the difference of the policy's logits between its action and the bundle's; infinite if clusterings
             differ.
         n_steps: env steps compared, of all environments.
     """
@@ -43,7 +43,7 @@ class ComparedPolicy(TensorDictModuleBase):
         tensordict = self.policy(tensordict)
         td = tensordict if tensordict.batch_dims else tensordict.unsqueeze(0)
         state = self.bundle.start(td.shape[0]) if self._state is None else self._state
-        if state:  # a carried clock of zero says that an episode begins
+        if state:  # a carried clock of zero marks the start of an episode
             keys = self.policy.hierarchy.keys
             state = self.bundle.restart(state, td.get(keys.carried(keys.clock)).squeeze(-1) == 0)
         outputs, self._state = self.bundle.step({name: td.get(key) for name, key in self.entries.items()}, state)
@@ -66,7 +66,7 @@ class ComparedPolicy(TensorDictModuleBase):
         return differences
 
     def _preference(self, td: TensorDictBase, other: Tensor) -> float:
-        """By how much the policy's logits prefer its own discrete action; a forbidden one is infinitely worse."""
+        """Difference of the policy's logits between its own discrete action and ``other``; infinite if forbidden."""
         group = self.policy.hierarchy.group
         logits = td.get((group, "logits"))
         mask = td.get((group, "action_mask"), torch.ones_like(logits, dtype=torch.bool))
@@ -76,5 +76,5 @@ class ComparedPolicy(TensorDictModuleBase):
 
 
 def _distance(own: Tensor, other: Tensor) -> float:
-    """Largest absolute difference; infinity where something is not a number."""
+    """Largest absolute difference; infinite for NaN."""
     return float((own - other).abs().nan_to_num(nan=torch.inf, posinf=torch.inf).max())

@@ -24,7 +24,7 @@ STEPS_PER_SECOND = 10
 """Playing speed: slow enough to see decisions."""
 
 Update = Callable[[int], None]
-"""Takes a step, and moves what is drawn there."""
+"""Takes a step, and updates the drawing to it."""
 
 
 def write_film(episode: Episode, stem: Path, moment: int | None) -> list[Path]:
@@ -49,12 +49,12 @@ class EpisodeFigure:
     """A figure of an episode that can be moved to any of its steps.
 
     The scene shows every worker in the colour of its sub-manager, with lines from each node to its superior. On the
-    right: per upper level, all goals of the episode in their first two principal components, those in effect in colour,
-    or, where goals are chosen from a few, which one each node follows over the episode; then the reward of each level,
-    with a tick where it decides.
+    right: per upper level, all goals of the episode in their first two principal components, those in effect in colour;
+    for categorical goals, the goal of each node over the episode; then the reward of each level, with a tick at each
+    decision.
 
     Args:
-        episode: what to draw.
+        episode: the episode.
     """
 
     def __init__(self, episode: Episode) -> None:
@@ -174,7 +174,7 @@ class _Overlay:
 
 
 def _draw_vectors(axes: Any, title: str, level: int, goals: Tensor, group: GroupEpisode, colour_offset: int) -> Update:
-    """All goals of a level as grey dots, those in effect coloured as who receives them."""
+    """All goals of a level as grey dots, those in effect in the colour of their recipient."""
     assert group.graph is not None
     graph = group.graph
     points, share = principal_components(goals)
@@ -196,7 +196,7 @@ def _draw_vectors(axes: Any, title: str, level: int, goals: Tensor, group: Group
 
 
 def _draw_choices(axes: Any, title: str, level: int, choices: Tensor, group: GroupEpisode) -> Update:
-    """Which goal every recipient follows, ``[T, E]``, a row each, with the shares of the goals sent most often."""
+    """Categorical goal of every recipient, ``[T, E]``, a row each, with the frequencies of the most frequent goals."""
     sent = choices[group.decides[level]].flatten().bincount()
     first = [goal for goal in sent.argsort(descending=True)[:3].tolist() if sent[goal] > 0]
     often = [f"{goal}: {sent[goal] / sent.sum():.0%}" for goal in first]
@@ -215,11 +215,11 @@ def _draw_choices(axes: Any, title: str, level: int, choices: Tensor, group: Gro
 
 
 def principal_components(goals: Tensor) -> tuple[Tensor, float]:
-    """Project the goals of a level, ``[T, E, goal_dim]``, on the two directions in which they vary most.
+    """Project the goals of a level, ``[T, E, goal_dim]``, on their first two principal components.
 
     Returns:
-        The projections, shape ``[T, E, 2]``, the second of them zero for goals of one number; and the share of the
-        variance that they keep, in [0, 1], 1 where nothing varies.
+        The projections, shape ``[T, E, 2]``, the second one zero for goals of size one; and the explained fraction of
+        the variance, in [0, 1], 1 for constant goals.
     """
     centred = (goals - goals.mean((0, 1))).double()
     _, scale, directions = torch.linalg.svd(centred.flatten(0, 1), full_matrices=False)
@@ -266,7 +266,7 @@ def _strip_title(level: int | None) -> str:
 
 
 def _line_colours() -> list[Any]:
-    """Colours of agents and edges, none of them that of a sub-manager."""
+    """Colours of agents and edges, different from the colours of sub-managers."""
     from matplotlib import colormaps
 
     return list(colormaps["Dark2"].colors)  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Play one episode and keep what a film shows of it."""
+"""Run one episode and record the data of its film."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GroupEpisode:
-    """One group's side of an episode of ``T`` steps, levels from the bottom up; lists are empty without hierarchy."""
+    """Data of one group in an episode of ``T`` steps, levels from the bottom up; lists are empty without hierarchy."""
 
     external_reward: Tensor  # [T, n_agents], of each agent
     reward: list[Tensor]  # [T, E] each, of each level: the sum over the interval of the step
     decides: list[Tensor]  # [T] each, bool: whether each level decides at a step
     goals: list[Tensor]  # [T, E, goal_dim] each: in effect, sent by level 1 first; whole numbers if one-hot
-    graph: HierarchyGraph | None  # who belongs to whom, batch shape [T]; None without hierarchy
+    graph: HierarchyGraph | None  # batch shape [T]; None without hierarchy
 
 
 @dataclass(frozen=True)
 class Episode:
     """One episode of one environment."""
 
-    scenes: list[Scene]  # what the environment showed after each step
-    groups: dict[str, GroupEpisode]  # every group's side of it
+    scenes: list[Scene]  # rendering after each step
+    groups: dict[str, GroupEpisode]  # data of each group
 
 
 def film_episode(experiment: ResumableExperiment, seed: int) -> Episode:
-    """Play an episode up to its first end, with what ``load_trained`` gave for one episode with losses, and keep it."""
+    """Run and record an episode up to its first end, with an experiment of ``load_trained`` (one episode, losses)."""
     scenes: list[Scene] = []
 
     def keep_scene(env: EnvBase, data: TensorDictBase) -> None:
@@ -56,7 +56,7 @@ def film_episode(experiment: ResumableExperiment, seed: int) -> Episode:
 
 
 def _read_group(experiment: ResumableExperiment, group: str, rollout: TensorDictBase) -> GroupEpisode:
-    """Read one group's side of a rollout of shape ``[1, T]``."""
+    """Read the data of one group from a rollout of shape ``[1, T]``."""
     external_reward = group_entry(rollout, group, "reward")[0].squeeze(-1).cpu()
     policy = experiment.algorithm.get_policy_for_loss(group)
     if not isinstance(policy, HierarchicalPolicy):

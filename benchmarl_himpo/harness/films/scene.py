@@ -1,4 +1,4 @@
-"""What the environment shows of itself, and where its agents stand in that picture."""
+"""Rendering of the environment, and positions of the agents in the picture."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ Extent = tuple[float, float, float, float]
 """Left, right, bottom and top edge of a picture, in the units of the agents' positions."""
 
 CORNER = (0.8, 0.2)
-"""Where a foraging agent is marked in its cell, from the upper left corner, so that its level stays visible."""
+"""Position of a foraging agent's marker in its cell, from the upper left corner, which keeps its level visible."""
 
 
 @dataclass(frozen=True)
 class Scene:
     """The first environment at one moment."""
 
-    picture: np.ndarray  # [height, width, 3], uint8: what the environment draws
-    extent: Extent | None  # where its edges are; None where that is not known
+    picture: np.ndarray  # [height, width, 3], uint8: rendering of the environment
+    extent: Extent | None  # edges of the picture; None if unknown
     positions: dict[str, Tensor]  # [n_agents, 2] each, of each group, in the extent's units; empty where none is known
 
 
 def draw_scene(experiment: ResumableExperiment, env: Any, data: TensorDictBase) -> Scene:
-    """Draw the first environment as for BenchMARL's videos; agents are placed in it on VMAS and foraging tasks."""
+    """Render the first environment as in BenchMARL's videos; agents are located on VMAS and foraging tasks."""
     picture = experiment.task.__class__.render_callback(experiment, env, data)
     picture = np.ascontiguousarray(picture.cpu().numpy() if isinstance(picture, Tensor) else picture)
     placed = _place_agents(experiment, env.base_env)
@@ -48,7 +48,7 @@ def draw_scene(experiment: ResumableExperiment, env: Any, data: TensorDictBase) 
 
 
 def _place_agents(experiment: ResumableExperiment, env: EnvBase) -> tuple[Extent, dict[str, Tensor]] | None:
-    """Where the edges of a picture and the agents in it are, by name; None on tasks where that is not known."""
+    """Edges of a picture, and positions of each group's agents; None on other tasks."""
     if isinstance(env, LbfEnv):
         n_rows, n_columns = env.config.field_size
         cell = env.state.agent_position[0].flip(-1)  # column first

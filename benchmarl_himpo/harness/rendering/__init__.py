@@ -1,1 +1,1 @@
-"""Drawing of environments, for films and evaluation videos."""
+"""Rendering of environments, for films and evaluation videos."""

@@ -1,4 +1,4 @@
-"""Whether a task can be drawn here."""
+"""Checks whether a task can be rendered on this machine."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from benchmarl.experiment import Experiment
 
 
 class RenderError(RuntimeError):
-    """A task cannot be drawn here; the message says why."""
+    """A task cannot be rendered on this machine; the message gives the reason."""
 
 
 def check_display(experiment: Experiment, asker: str, otherwise: str = "") -> None:
-    """Check that the task draws itself, and draw a VMAS task once, so that whatever is missing is known at once.
+    """Check that the task supports rendering, and render a VMAS task once to detect missing libraries.
 
-    Other environments draw only after a reset, and a reset would change the run's random numbers. In messages ``asker``
-    is the option or the command that asks for pictures, and ``otherwise`` says how to do without.
+    Other environments render only after a reset, which would change the run's random numbers. In messages ``asker`` is
+    the option or command that needs rendering, and ``otherwise`` names the alternative.
 
     Raises:
-        RenderError: if the task cannot be drawn.
+        RenderError: if the task cannot be rendered.
     """
     task = f"{experiment.environment_name}/{experiment.task_name}"
     if not experiment.task.has_render(experiment.test_env):
@@ -25,7 +25,7 @@ def check_display(experiment: Experiment, asker: str, otherwise: str = "") -> No
         return
     try:
         experiment.test_env.render(mode="rgb_array")
-    except Exception as error:  # whatever pyglet, EGL, matplotlib or the scenario raise
+    except Exception as error:  # pyglet, EGL, matplotlib or the scenario may raise anything
         raise RenderError(
             f"{asker} draws the task, which cannot be done on this machine ({error}): provide a display or EGL, and "
             "pip install 'benchmarl_himpo[render]'"

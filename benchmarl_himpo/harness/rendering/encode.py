@@ -1,4 +1,4 @@
-"""Films as files."""
+"""Encodes films and pictures to files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 def write_mp4(video: Tensor, path: Path, steps_per_second: int) -> None:
     """Encode a film with H.264. Shape ``[T, channels, height, width]``, uint8, height and width even."""
-    import av  # a dependency of BenchMARL, needed by nobody who makes no film
+    import av  # a dependency of BenchMARL, needed only for films
 
     with av.open(str(path), mode="w") as container:
         stream = container.add_stream("h264", rate=steps_per_second)
@@ -21,7 +21,7 @@ def write_mp4(video: Tensor, path: Path, steps_per_second: int) -> None:
 
 
 def write_gif(video: Tensor, path: Path, steps_per_second: int) -> None:
-    """Encode a film as an animation that repeats, at half the size. Shape ``[T, channels, height, width]``, uint8."""
+    """Encode a film as a looping GIF, at half the size. Shape ``[T, channels, height, width]``, uint8."""
     from PIL import Image  # comes with matplotlib
 
     height, width = video.shape[-2:]

@@ -1,1 +1,1 @@
-"""The report of a comparison: what follows from its runs, as a page, tables, pictures and files."""
+"""The report of a comparison: a page, tables, figures and files computed from its runs."""

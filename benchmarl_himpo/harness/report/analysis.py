@@ -1,4 +1,4 @@
-"""What follows from the runs of a comparison: estimates per task, aggregates over tasks, verdicts."""
+"""Analysis of the runs of a comparison: estimates per task, aggregates over tasks, verdicts."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ class Band:
 
     @classmethod
     def of(cls, limits: Iterable[np.ndarray]) -> Band:
-        """Take what :meth:`~benchmarl_himpo.harness.statistics.Bootstrap.limits` gives."""
+        """Build a band from the result of :meth:`~benchmarl_himpo.harness.statistics.Bootstrap.limits`."""
         return cls(*(values.tolist() for values in limits))
 
 
 @dataclass(frozen=True)
 class Row:
-    """Returns of a variant on a task; means over runs with Student's intervals."""
+    """Returns of a variant on a task: means over runs with Student's intervals."""
 
     variant: str
     seeds: list[int]
@@ -54,12 +54,12 @@ class Row:
     score: Estimate | None  # between the reference returns; None: none are known
     last_collection: Estimate | None  # per agent, sampled actions; None: no episode ended while collecting
     last_evaluation: Estimate | None  # per agent; None: there was none
-    metrics: dict[str, Estimate]  # what the environment tells beside the return, by name
+    metrics: dict[str, Estimate]  # metrics of the environment, by name
 
 
 @dataclass(frozen=True)
 class Rival:
-    """How the leader of a task stands to another variant."""
+    """Comparison of the leader of a task with another variant."""
 
     variant: str
     improvement: Estimate  # probability that a run of the leader beats one of the variant
@@ -67,23 +67,23 @@ class Rival:
 
     @property
     def is_behind(self) -> bool:
-        """Both intervals lie above equality: the bootstrap's, which is too narrow for few runs, and Welch's."""
+        """Whether both intervals exclude equality: the bootstrap's, too narrow for few runs, and Welch's."""
         return self.improvement.low > 0.5 and self.difference.low > 0.0
 
 
 @dataclass(frozen=True)
 class Control:
-    """How a hierarchy stands to a control that does without what goals say."""
+    """Comparison of a hierarchy with a control without goals."""
 
     variant: str
     control: str
-    kind: str  # what the control has
+    kind: str  # description of the control
     difference: Estimate  # of the mean returns per agent, Welch's interval
 
 
 @dataclass(frozen=True)
 class Change:
-    """What a change of one factor does."""
+    """Effect of a change of one factor."""
 
     setting: Setting
     difference: Estimate | None  # of the mean returns per agent from the default's, Welch's interval; None: single runs
@@ -91,7 +91,7 @@ class Change:
 
 @dataclass(frozen=True)
 class TaskResult:
-    """What came out on a task."""
+    """Results on a task."""
 
     label: str
     n_agents: int  # 0: not known
@@ -100,14 +100,14 @@ class TaskResult:
     improvement: dict[str, dict[str, Estimate]]  # probability that a run of the first beats one of the second
     leader: Row  # the highest mean, of variants with several runs where there are two of these
     rivals: list[Rival]  # of the leader, best first
-    not_judged: list[str]  # variants of a single run, where others have several
-    unequal: list[str]  # settings that should be equal and are not
+    not_judged: list[str]  # variants with a single run, if others have several
+    unequal: list[str]  # settings that should be equal but differ
     controls: list[Control]  # of goals, where the hierarchy and the control have several runs
     changes: list[Change]  # of one factor of an algorithm at a time, where several are changed
 
     @property
     def heading(self) -> str:
-        """The task and its number of agents, where that is known."""
+        """The task and its number of agents, if known."""
         return f"{self.label}, {self.n_agents} agents" if self.n_agents else self.label
 
 
@@ -121,15 +121,15 @@ class Aggregates:
     improvement: dict[str, dict[str, Estimate]]
     thresholds: list[float]
     profiles: dict[str, Band]
-    without_tasks: dict[str, list[str]]  # variants that are left out, and what they lack
+    without_tasks: dict[str, list[str]]  # variants that are left out, with the tasks that they lack
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """Everything that a report says of returns."""
+    """All results of a report about returns."""
 
     measure: str
-    left_out: list[str]  # ids of runs that have no such measure
+    left_out: list[str]  # ids of runs without the measure
     values: dict[str, float]  # return per agent by id
     few_runs: bool
     tasks: list[TaskResult]
@@ -148,11 +148,11 @@ MEASURES: dict[str, Callable[[RunRecord], list[float] | None]] = {
         value for value in r.collection_return[-1:] if value is not None
     ],
 }
-"""What a run is worth, the best measure first: how to say it, and the returns it is the mean of."""
+"""Measures of a run's return, best first: description, and the returns of which it is the mean."""
 
 
 def analyse(comparison: Comparison, references: ReferenceTable, settings: Bootstrap) -> Analysis:
-    """Work out everything that a report says of returns; all runs are held to the best measure that any of them has."""
+    """Compute all results about returns; all runs are compared by the best measure that any of them has."""
     measure, values = _measure(comparison.records)
     scored = replace(comparison, records=[r for r in comparison.records if r.id in values])
     tasks = [_analyse_task(scored, task, values, references.of(task), settings) for task in scored.tasks]
@@ -189,7 +189,7 @@ def _analyse_task(
     references: ReferenceReturns | None,
     settings: Bootstrap,
 ) -> TaskResult:
-    """Work out what came out on a task."""
+    """Compute the results on a task."""
     variants = comparison.variants_of(task)
     returns = {variant: _values_of(comparison, task, variant, values) for variant in variants}
     runs = {variant: comparison.runs(task, variant) for variant in variants}
@@ -262,7 +262,7 @@ def _analyse_task(
 
 
 def _improvements(scores: dict[str, list[np.ndarray]], settings: Bootstrap) -> dict[str, dict[str, Estimate]]:
-    """Probability that the first beats the second, for every pair; the other way round is what is left to 1."""
+    """Probability of improvement for every pair; the reverse pair has the complement."""
     found: dict[str, dict[str, Estimate]] = {variant: {} for variant in scores}
     names = list(scores)
     for i, first in enumerate(names):
@@ -315,9 +315,9 @@ def _aggregate(
 
 
 def balance(comparison: Comparison, tasks: Sequence[str]) -> Comparison:
-    """Keep as many runs of a variant on one task as on another: aggregates pool them, and more would weigh more.
+    """Keep equally many runs of a variant on each task, because aggregates pool runs over tasks.
 
-    Kept are the runs on the tasks with these labels whose seeds their variant has on each of them.
+    Keeps runs on the tasks with these labels whose seeds their variant has on each of the tasks.
     """
     common = {
         variant: set.intersection(*({record.seed for record in comparison.runs(task, variant)} for task in tasks))

@@ -1,4 +1,4 @@
-"""What stands behind the results, in sections: cost, configurations, provenance, runs."""
+"""Background sections of a report: cost, configurations, provenance, runs."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from benchmarl_himpo.harness.report.fairness import ABSENT, NOT_COMPARED, find_d
 from benchmarl_himpo.harness.runs.run_config import COMPUTATION
 
 UNKNOWN = "-"
-"""Stands for what is not known of a run."""
+"""Placeholder for unknown values of a run."""
 
 
 def write_background(content: Content) -> list[Section]:
-    """Write the sections on what stands behind the results."""
+    """Write the background sections."""
     return [_cost(content.comparison), _fairness(content), _provenance(content), _runs(content)]
 
 
@@ -34,7 +34,7 @@ COSTS: dict[str, Callable[[RunRecord], float | None]] = {
     "messages per agent and step": lambda r: r.communication.get("messages"),
     "bytes per agent and step": lambda r: r.communication.get("bytes"),
 }
-"""What a run cost, by column; None: not known."""
+"""Costs of a run, by column; None: unknown."""
 
 
 def _cost(comparison: Comparison) -> Section:
@@ -67,7 +67,7 @@ def _cost(comparison: Comparison) -> Section:
 
 
 def mean_and_range(runs: list[RunRecord], value_of: Callable[[RunRecord], float | None]) -> str:
-    """Write what a variant's runs cost, with the range where it is wider than a tenth of the mean."""
+    """Format the mean cost of a variant's runs, with the range if it is wider than a tenth of the mean."""
     values = [value for value in map(value_of, runs) if value is not None]
     if not values:
         return UNKNOWN
@@ -103,7 +103,7 @@ def _fairness(content: Content) -> Section:
 
 
 def _tuning_table(content: Content) -> list[Table]:
-    """What was tried for each algorithm before the comparison."""
+    """Table of the tuning of each algorithm before the comparison."""
     protocol = content.protocol
     if protocol is None:
         return []
@@ -117,7 +117,7 @@ def _tuning_table(content: Content) -> list[Table]:
 
 
 def _tables_of_differences(variants: list[str], differences: dict[str, list[str]]) -> list[Table]:
-    """Keys that variants set to other values, and apart from them those that only some variants have."""
+    """Tables of keys with different values, and of keys that only some variants have."""
     rows = [[key, *values] for key, values in differences.items()]
     differing = [row for row in rows if len({*row[1:]} - {ABSENT}) > 1]
     lacking = [row for row in rows if row not in differing]

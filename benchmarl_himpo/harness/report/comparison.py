@@ -1,4 +1,4 @@
-"""The runs of a comparison: every record and run below some folders, what is unfinished, and what is missing."""
+"""The runs of a comparison: all records and runs below some folders, including unfinished and missing runs."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from benchmarl_himpo.harness.runs.run_config import CONFIG_FILE
 from benchmarl_himpo.harness.sweeps.protocol import RunLabel
 
 RECORD_NAME = re.compile(r"-s\d+-[0-9a-f]{8}$")
-"""End of a record's id, which is its file name where records are kept without their runs."""
+"""Suffix of a record's id, which is its file name if records are kept without their runs."""
 
 
 class ComparisonError(ValueError):
-    """Runs cannot be compared; the message says why."""
+    """Runs cannot be compared; the message gives the reason."""
 
 
 @dataclass(frozen=True)
 class Absent:
-    """A run that has no record: one of a protocol or a sweep, or a seed that a task's other variants have."""
+    """A run without a record: of a protocol or a sweep, or with a seed that other variants of the task have."""
 
     task: str
     variant: str
@@ -49,7 +49,7 @@ class Absent:
 
     @property
     def label(self) -> RunLabel:
-        """What tells it from the other runs of a comparison."""
+        """Labels and seed, which identify the run in a comparison."""
         return self.task, self.variant, self.seed
 
 
@@ -57,14 +57,14 @@ class Absent:
 class Comparison:
     """Runs to compare.
 
-    Absent are runs of the protocol without a record; without a protocol unfinished runs, and seeds that other variants
-    of the task have.
+    Absent runs are runs of the protocol without a record; without a protocol, unfinished runs and missing seeds that
+    other variants of the task have.
     """
 
     records: list[RunRecord]  # sorted by task, variant and seed
-    files: dict[str, str]  # where each was found, relative to the folder that was given, by id
+    files: dict[str, str]  # path of each record, relative to the given folder, by id
     absent: list[Absent]
-    common: list[str]  # what was taken out of the labels, because all have it
+    common: list[str]  # differences removed from the labels, because all have them
 
     @property
     def tasks(self) -> list[str]:
@@ -77,7 +77,7 @@ class Comparison:
         return sorted({record.variant for record in self.records}, key=natural_order)
 
     def variants_of(self, task: str) -> list[str]:
-        """Labels of the variants that a task has runs of."""
+        """Labels of the variants with runs on a task."""
         return list(dict.fromkeys(record.variant for record in self.records if record.task_label == task))
 
     def runs(self, task: str, variant: str) -> list[RunRecord]:
@@ -86,23 +86,23 @@ class Comparison:
 
 
 def natural_order(text: str) -> list[tuple[int, str]]:
-    """Key that sorts 7 before 10."""
+    """Sort key that orders numbers by value: 7 before 10."""
     return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", text)]
 
 
 def collect(folders: Sequence[Path], planned: Set[RunLabel] | None = None) -> Comparison:
-    """Read every record below some folders, and every run of BenchMARL's own that left its JSON file.
+    """Read all records below some folders, and all JSON files of BenchMARL's own runs.
 
     Args:
         folders: folders of sweeps, of runs or of records, or files of records.
-        planned: the runs of a protocol, which alone are taken; None: all, and variants should have the same seeds.
+        planned: the runs of a protocol, which restrict the comparison; None: all runs.
 
     Returns:
         The comparison.
 
     Raises:
-        ComparisonError: if there is no record, or if two that differ claim to be the same run.
-        RecordError: if a file that should be a record is none.
+        ComparisonError: if there is no record, or two different records of the same run.
+        RecordError: if a file with the name of a record is not a record.
     """
     found: dict[RunLabel, tuple[RunRecord, str]] = {}
     begun: list[Absent] = []
@@ -146,7 +146,7 @@ def collect(folders: Sequence[Path], planned: Set[RunLabel] | None = None) -> Co
 
 
 def _shorten_labels(records: list[RunRecord], files: dict[str, str], absent: list[Absent]) -> Comparison:
-    """Take out of the labels what all variants have, and of runs and their evaluations what all tasks have."""
+    """Remove from labels the differences that all variants share, and settings of runs that all tasks share."""
     labels = [(r.variant, r.task_label) for r in records] + [(a.variant, a.task) for a in absent]
     options = {record.variant: record.config["experiment"] for record in records if record.config}
 
@@ -165,9 +165,9 @@ def _shorten_labels(records: list[RunRecord], files: dict[str, str], absent: lis
 
 
 def find_records(folder: Path) -> list[Path]:
-    """List what claims to be a record below a folder, or the file of one itself: by name, as runs leave other JSON too.
+    """List the files with names of records below a folder, or the given file itself.
 
-    Published records, those of sweeps' runs, and those of single runs that were not begun again since.
+    Includes published records, records of sweeps, and records of single runs that were not restarted since.
     """
     if folder.is_file():
         return [folder]
@@ -177,13 +177,13 @@ def find_records(folder: Path) -> list[Path]:
 
 
 def _single_runs(folder: Path) -> list[Path]:
-    """Folders of runs that are of no sweep."""
+    """Folders of runs outside sweeps."""
     runs = (file.parent for file in sorted(folder.rglob(CONFIG_FILE)))
     return [run for run in runs if not any((around / SPEC_FILE).is_file() for around in run.resolve().parents)]
 
 
 def _read_beginning(run: Path) -> Absent:
-    """Read what a run of no sweep was to be, where it has no record."""
+    """Read the identity of a run outside a sweep that has no record."""
     ledger = Ledger(run)
     started = [event for event in ledger.events() if "task_label" in event]
     if started:
@@ -200,7 +200,7 @@ def _read_beginning(run: Path) -> Absent:
 
 
 def _read_plan(spec: Path) -> Absent:
-    """Read what a run without a record was to be."""
+    """Read the identity of a run of a sweep that has no record."""
     try:
         plan = yaml.safe_load(spec.read_text(encoding="utf-8"))
         task, variant, seed = plan["task_label"], plan["variant"], int(plan["config"]["seed"])
@@ -210,7 +210,7 @@ def _read_plan(spec: Path) -> Absent:
 
 
 def _describe_state(ledger: Ledger) -> str:
-    """Say in a few words why a run has no record."""
+    """Short reason why a run has no record."""
     status = ledger.status()
     return {
         State.NEW: "not started",
@@ -222,7 +222,7 @@ def _describe_state(ledger: Ledger) -> str:
 
 
 def _missing_seeds(records: list[RunRecord], unfinished: list[Absent]) -> list[Absent]:
-    """Seeds that some variant of a task has and another has not."""
+    """Seeds that a variant of a task lacks but another variant has."""
     known = {run.label for run in unfinished}
     known |= {(record.task_label, record.variant, record.seed) for record in records}
     seeds = {task: {s for t, _, s in known if t == task} for task, _, _ in known}
@@ -235,7 +235,7 @@ def _missing_seeds(records: list[RunRecord], unfinished: list[Absent]) -> list[A
 
 
 def _check_configs(records: list[RunRecord]) -> None:
-    """Refuse one label for two configurations."""
+    """Check that runs with equal labels have equal configurations."""
     first: dict[tuple[str, str], RunRecord] = {}
     for record in records:
         other = first.setdefault((record.task_label, record.variant), record)

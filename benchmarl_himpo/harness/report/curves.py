@@ -1,4 +1,4 @@
-"""Learning curves: returns of runs over frames and over wall-clock, brought to common points."""
+"""Learning curves: returns of runs over frames and over wall-clock, interpolated to common points."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from benchmarl_himpo.harness.report.comparison import Comparison
 from benchmarl_himpo.harness.statistics import Bootstrap, estimate_mean, iqm
 
 N_TIMES = 40
-"""Points of a curve over wall-clock, where runs have no points in common."""
+"""Number of points of a curve over wall-clock, where runs have no common points."""
 
 Line = tuple[list[float], list[float]]
-"""Points of one run: where, and the return there."""
+"""Points of one run: positions and returns."""
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,14 @@ class Efficiency:
 
 
 def has_evaluations(comparison: Comparison) -> bool:
-    """Tell whether every run was evaluated while it trained; else curves show returns of collection."""
+    """Whether every run was evaluated during training; otherwise curves show returns of collection."""
     return all(record.evaluation_returns for record in comparison.records)
 
 
 def draw_from(record: RunRecord, evaluated: bool) -> tuple[list[float], list[float], list[float]]:
-    """Give the points of a run: frames, minutes of collection and training where they are known, and returns per agent.
+    """Points of a run: frames, minutes of collection and training if known, and returns per agent.
 
-    Returns are the means of evaluations, or else of the episodes that ended in each batch.
+    Returns are means over evaluations, or over the episodes that ended in each batch.
     """
     if evaluated:
         minutes = [seconds / 60 for seconds in record.evaluation_seconds if seconds is not None]
@@ -58,8 +58,8 @@ def draw_from(record: RunRecord, evaluated: bool) -> tuple[list[float], list[flo
 def task_curves(comparison: Comparison, task: str, confidence: float) -> dict[str, dict[str, Curve]]:
     """Average the curves of a task's runs, over ``frames`` and over ``minutes``, by variant.
 
-    Over frames at every point that a run has; over minutes, where they are known and all runs have some in common, at
-    equal steps up to the shortest run's end.
+    Over frames at every point of any run; over minutes, if known and overlapping, at equal steps up to the end of the
+    shortest run.
     """
     evaluated = has_evaluations(comparison)
     over: dict[str, dict[str, Curve]] = {"frames": {}, "minutes": {}}
@@ -83,7 +83,7 @@ def task_curves(comparison: Comparison, task: str, confidence: float) -> dict[st
 
 
 def interpolate(line: Line, at: Sequence[float]) -> np.ndarray:
-    """Bring a run to given points, NaN before its first and after its last. Shape ``[n_points]``."""
+    """Interpolate a run at given points, NaN before its first and after its last. Shape ``[n_points]``."""
     return np.interp(at, *line, left=np.nan, right=np.nan)
 
 
@@ -98,10 +98,10 @@ def _average(lines: dict[int, Line], at: list[float], confidence: float) -> Curv
 def sample_efficiency(
     comparison: Comparison, references: dict[str, ReferenceReturns], variants: Sequence[str], settings: Bootstrap
 ) -> Efficiency:
-    """Aggregate scores over frames, at every point that a run has and all of them reach.
+    """Aggregate scores over frames, at every point of any run that all runs reach.
 
-    ``references`` are those of the tasks to aggregate over, by label, on each of which the variants have runs; see
-    :func:`balance`.
+    ``references`` are the reference returns of the aggregated tasks by label; the variants have runs on each of them,
+    see :func:`balance`.
     """
     evaluated = has_evaluations(comparison)
     balanced = balance(comparison, list(references))

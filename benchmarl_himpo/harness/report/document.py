@@ -1,4 +1,4 @@
-"""Parts of a report: what it is written from, and what pages and Markdown are made of."""
+"""Data structures of a report: its content, and the elements of pages and Markdown."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class Section:
 
 @dataclass(frozen=True)
 class Content:
-    """Everything that a report is written from."""
+    """The content of a report."""
 
     comparison: Comparison
     analysis: Analysis
     references: ReferenceTable
     settings: Bootstrap
-    protocol: Protocol | None = None  # that the runs are of
+    protocol: Protocol | None = None  # of the runs

@@ -1,4 +1,4 @@
-"""Studies of one option at a time: the variants of an algorithm that differ from its default in a single factor."""
+"""One-factor-at-a-time studies: variants of an algorithm that differ from its default in a single factor."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from benchmarl_himpo.harness.records.labels import option_of, split_label
 
 OUTSIDE = ("experiment.", "model.", "critic_model.")
-"""Beginnings of options that are none of the algorithm: each is a factor of its own."""
+"""Prefixes of options outside the algorithm; each of these options is a separate factor."""
 
 
 @dataclass(frozen=True)
@@ -17,8 +17,8 @@ class Setting:
 
     variant: str
     default: str  # the variant of the same algorithm with the fewest differences from its plain configuration
-    factor: str  # an option, which the fields of the part that it chooses belong to
-    value: str  # what the factor is there
+    factor: str  # an option, including the fields of the part that it chooses
+    value: str  # value of the factor
 
 
 def find_settings(variants: Iterable[str]) -> list[Setting]:
@@ -28,7 +28,7 @@ def find_settings(variants: Iterable[str]) -> list[Setting]:
         variants: labels such as ``himppo[neighbours=knn; part_options.neighbours.knn.k=1]``.
 
     Returns:
-        Nothing of an algorithm that has variants of a single factor: these are a comparison, and no study of factors.
+        The settings; none for an algorithm whose variants change only one factor, which is not a study of factors.
     """
     found: list[Setting] = []
     by_algorithm: dict[str, dict[str, list[str]]] = {}

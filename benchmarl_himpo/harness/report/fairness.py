@@ -1,4 +1,4 @@
-"""Whether runs are comparable: settings that must be equal, what differs between configurations, and provenance."""
+"""Comparability of runs: settings that must be equal, differences between configurations, and provenance."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ NOT_COMPARED = ("seed",)
 """Keys of a configuration that differ between the runs of one variant."""
 
 ABSENT = "-"
-"""Stands for the value of a key that a configuration does not have."""
+"""Placeholder for the value of a key that a configuration does not have."""
 
 
 def find_unequal_settings(records: list[RunRecord]) -> list[str]:
-    """Say which settings of a task's runs differ that must not, in a sentence each.
+    """List the settings of a task's runs that differ but must be equal, in one sentence each.
 
-    The task's own configuration, evaluations, episodes and fresh episodes, and frames; of runs whose configuration is
-    not known, the frames and the episodes of evaluations.
+    These are the task's configuration, evaluations, episodes and fresh episodes, and frames; for runs with unknown
+    configuration, the frames and the episodes of evaluations.
     """
     configs = {record.id: dict(flatten(record.config)) for record in records}
     keys = {key for config in configs.values() for key in config if key.startswith("task.")} | EQUAL_SETTINGS
@@ -48,7 +48,7 @@ def find_differences(records: list[RunRecord]) -> tuple[list[str], dict[str, lis
     """Find the keys in which configurations of a task differ.
 
     Returns:
-        The variants, and for each key that differs the value of each variant as JSON, :data:`ABSENT` where it has none.
+        The variants, and for each differing key the value of each variant as JSON, or :data:`ABSENT`.
     """
     configs = {record.variant: dict(flatten(record.config)) for record in records}
     keys = sorted({key for config in configs.values() for key in config} - set(NOT_COMPARED))
@@ -57,10 +57,10 @@ def find_differences(records: list[RunRecord]) -> tuple[list[str], dict[str, lis
 
 
 def kind_of_control(config: dict[str, Any], control: dict[str, Any]) -> str | None:
-    """Say as what a configuration can show the worth of another one's goals; None: as nothing.
+    """Kind of control that a configuration is for the goals of another one; None if it is not a control.
 
-    As the same configuration with zeros in place of goals; or as a single level whose workers see the same, and
-    exchange messages with the same neighbours.
+    A control is the same configuration with zeros in place of goals, or a single level whose workers have the same
+    observations and neighbours.
     """
     own, other = config.get("algorithm", {}), control.get("algorithm", {})
     if not own.get("n_nodes") or "n_nodes" not in other or not own.get("send_goals", True):
@@ -73,20 +73,20 @@ def kind_of_control(config: dict[str, Any], control: dict[str, Any]) -> str | No
 
 
 def _without_names(config: dict[str, Any], algorithm: dict[str, Any]) -> dict[str, Any]:
-    """A configuration with these values of its algorithm, whatever file they come from."""
+    """A configuration with the given values of its algorithm, without the name of their file."""
     kept = {key: value for key, value in config.items() if key not in ("choices", *NOT_COMPARED)}
     return {**kept, "algorithm": algorithm}
 
 
 def _worker_inputs(algorithm: dict[str, Any]) -> list[Any]:
-    """What an algorithm's options say of what workers see and of whom they receive messages from."""
+    """Values of an algorithm's options for the workers' observations and neighbours."""
     of_levels = [algorithm.get("observation"), algorithm["neighbours"]]
     of_workers = [value[0] if isinstance(value, list) else value for value in of_levels]
     return [*of_workers, algorithm["n_message_rounds"], algorithm["part_options"].get("neighbours")]
 
 
 def describe_fingerprints(records: list[RunRecord]) -> list[str]:
-    """Say in a sentence, where runs have different numerics fingerprints, which variants have which."""
+    """A sentence on the numerics fingerprints of the variants, if they differ."""
     variants: dict[str, list[str]] = {}
     for record in records:
         if record.fingerprint is not None:
@@ -101,9 +101,9 @@ def describe_fingerprints(records: list[RunRecord]) -> list[str]:
 
 
 def find_provenance(records: list[RunRecord]) -> dict[str, str]:
-    """Say what runs were made with and on: one value where all agree, else each with the number of its runs.
+    """Summarise the provenance of runs: one value if all agree, else each value with its number of runs.
 
-    Times and loads are given as ranges, the runs' fingerprints as one more key.
+    Times and loads are given as ranges; the runs' fingerprints are an additional key.
     """
     ranges, found = ("started", "ended", "load_average"), {}
     keys = sorted({key for record in records for key in record.provenance})
@@ -120,7 +120,7 @@ def find_provenance(records: list[RunRecord]) -> dict[str, str]:
 
 
 def _count(values: list[Any]) -> str:
-    """Write equal values as one, others with their numbers."""
+    """Format equal values as one, different values with their counts."""
     texts = ["unknown" if value is None else str(value) for value in values]
     if len(set(texts)) == 1:
         return texts[0]

@@ -1,4 +1,4 @@
-"""Pictures of a report: matplotlib's SVG, the same to the byte every time, to stand inside a page."""
+"""Figures of a report: reproducible SVG of matplotlib, for embedding in a page."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from benchmarl_himpo.harness.report.analysis import Aggregates, Band, Row, TaskR
 from benchmarl_himpo.harness.report.curves import Curve, Efficiency
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8c6d31")
-"""Okabe and Ito's, which colour-blind readers tell apart; yellow, which does not show on white, is replaced."""
+"""Colours of Okabe and Ito, suitable for colour-blind readers; yellow, invisible on white, is replaced."""
 DASHES = ("-", "--", "-.", ":")
 SCRIPT_LINES = ("--", "-.", (0, (1, 3)), (0, (8, 3)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 1)))
-"""Lines of scripted policies, which are as grey as that of the random policy."""
+"""Line styles of heuristic policies, which are grey like the random policy."""
 SIZE = (4.4, 3.2)
-"""Inches. A picture fills the width of a phone, and stands beside others on a screen."""
+"""Size of a figure in inches; it fills the width of a phone, and a part of a screen."""
 TASK_ROW = 0.42
 """Height of a variant's row, in inches: its label may take three lines."""
 LEGEND_ROW = 0.17
@@ -40,7 +40,7 @@ SETTINGS = {
     "legend.fontsize": 8,
 }
 CURVE_AXES = {"frames": (1000, "frames (thousands)"), "minutes": (1, "collection and training (minutes)")}
-"""Unit of the axis, and its name, of the learning curves over frames and over wall-clock."""
+"""Unit and label of the axis of learning curves over frames and over wall-clock."""
 NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 
 
@@ -55,7 +55,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Style:
-    """How each variant is drawn, the same in all pictures."""
+    """Style of each variant, the same in all figures."""
 
     variants: list[str]
 
@@ -70,7 +70,7 @@ class Style:
 
 
 def draw_curves(over: str, number: int, result: TaskResult, curves: dict[str, Curve], style: Style) -> Picture:
-    """Draw the learning curves of a task over ``frames`` or ``minutes``; ``number`` is that of the task."""
+    """Draw the learning curves of a task over ``frames`` or ``minutes``; ``number`` is the index of the task."""
     scale, xlabel = CURVE_AXES[over]
 
     def draw(axes: Axes) -> None:
@@ -102,7 +102,7 @@ def draw_task(number: int, result: TaskResult, values: dict[str, list[float]], s
 
 
 def draw_factors(number: int, result: TaskResult, values: dict[str, list[float]]) -> Picture:
-    """Draw the returns of a study of factors: its default, with its interval below all, and every setting by factor."""
+    """Draw the returns of a study of factors: every setting by factor, and the default's interval as background."""
     rows = {row.variant: row for row in result.rows}
     factors = list(dict.fromkeys((change.setting.default, change.setting.factor) for change in result.changes))
     lines = [(default, default, "black") for default in dict.fromkeys(default for default, _ in factors)]
@@ -132,7 +132,7 @@ def _draw_row(axes: Axes, y: int, row: Row, values: list[float], colour: str) ->
 
 
 def draw_communication(number: int, result: TaskResult, n_bytes: dict[str, float], style: Style) -> Picture:
-    """Draw the return of each variant of a task over the bytes that acting takes, and the front of them."""
+    """Draw the return of each variant of a task over its bytes at execution, and the Pareto front."""
 
     def draw(axes: Axes) -> None:
         rows = [row for row in result.rows if row.variant in n_bytes]
@@ -153,7 +153,7 @@ def draw_communication(number: int, result: TaskResult, n_bytes: dict[str, float
 
 
 def communication_front(rows: list[Row], n_bytes: dict[str, float]) -> list[Row]:
-    """Keep the rows that no row with as many bytes or fewer is level with or above, fewest bytes first."""
+    """Pareto front of the rows, highest return for fewest bytes, sorted by bytes."""
     front: list[Row] = []
     for row in sorted(rows, key=lambda row: (n_bytes[row.variant], -row.per_agent.value)):
         if not front or row.per_agent.value > front[-1].per_agent.value:
@@ -177,7 +177,7 @@ def draw_efficiency(efficiency: Efficiency, style: Style) -> Picture:
 
 
 def _draw_bands(caption: str, at: np.ndarray, bands: dict[str, Band], style: Style, **labels: str) -> Picture:
-    """Draw a band for each variant; the picture is called as the caption up to its colon."""
+    """Draw a band for each variant; the figure is named after its caption up to the colon."""
 
     def draw(axes: Axes) -> None:
         for variant in style.sort(bands):
@@ -194,7 +194,7 @@ def _draw_band(axes: Axes, x: np.ndarray, band: Band, label: str, look: dict[str
 
 
 def _draw_references(axes: Axes, references: ReferenceReturns | None, draw_line: Callable[..., Any]) -> None:
-    """Draw the reference returns of a task; the upper bound, far from all else, as a line of the legend alone."""
+    """Draw the reference returns of a task; the upper bound, far from the data, only appears in the legend."""
     if references is None:
         return
     draw_line(references.random, color="grey", linestyle=":", linewidth=1, label="random policy")
@@ -210,7 +210,7 @@ def _wrap(label: str, width: int) -> str:
 
 
 def _render(title: str, draw: Callable[[Axes], None], height: float = SIZE[1]) -> str:
-    """Draw a picture with its title above and its legend below, and give it as SVG."""
+    """Draw a figure with its title above and its legend below, and return it as SVG."""
     with rc_context(SETTINGS):
         figure = Figure(figsize=(SIZE[0], height), layout="constrained")
         axes = figure.add_subplot()
@@ -229,7 +229,7 @@ def _render(title: str, draw: Callable[[Axes], None], height: float = SIZE[1]) -
 
 
 def inline(picture: Picture) -> str:
-    """Make a picture an ``svg`` element that fits into a page: no prologue, no size, no identifiers but its own."""
+    """Convert a figure to an ``svg`` element for a page: no prologue, no size, only unique identifiers."""
     svg = picture.svg[picture.svg.index("<svg") :]
     svg = re.sub(r'(<svg [^>]*?) width="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg [^>]*?) height="[^"]*"', r"\1", svg, count=1)

@@ -1,4 +1,4 @@
-"""What came out, in sections: returns, curves, aggregates, probabilities of improvement."""
+"""Result sections of a report: returns, curves, aggregates, probabilities of improvement."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from benchmarl_himpo.harness.report.figures import (
 from benchmarl_himpo.harness.statistics import AGGREGATES, Estimate
 
 Columns = dict[str, Callable[[Row], str]]
-"""What stands in a row of a variant, by the names of the columns."""
+"""Cells of a variant's row, by the names of the columns."""
 
 N_RUNS: Columns = {"runs": lambda row: str(len(row.seeds))}
 RETURNS: Columns = N_RUNS | {
@@ -40,7 +40,7 @@ ENDS: Columns = N_RUNS | {
 
 
 def write_results(content: Content) -> list[Section]:
-    """Write the sections on what came out."""
+    """Write the result sections."""
     style = Style(content.comparison.variants)
     return [
         _returns(content, style),
@@ -73,7 +73,7 @@ def _returns(content: Content, style: Style) -> Section:
 
 
 def _values_of(content: Content, result: TaskResult) -> dict[str, list[float]]:
-    """What the runs of each variant on a task are worth."""
+    """Returns of the runs of each variant on a task."""
     known = content.analysis.values
     return {
         row.variant: [known[r.id] for r in content.comparison.runs(result.label, row.variant) if r.id in known]
@@ -87,7 +87,7 @@ def _table(result: TaskResult, columns: Columns) -> Table:
 
 
 def _explain_references(content: Content) -> list[str]:
-    """Say what scores are measured between, and where they are not."""
+    """Explain the reference returns of scores, and name tasks without them."""
     unknown = [result.label for result in content.analysis.tasks if result.reference_returns is None]
     said = [
         "A normalised score is 0 at the return of the random policy and 1 at that of the best scripted policy, or at "
@@ -99,7 +99,7 @@ def _explain_references(content: Content) -> list[str]:
 
 
 def _reference_table(content: Content) -> list[Table]:
-    """The reference returns of the tasks that have some."""
+    """Table of the tasks' reference returns."""
     known = [
         (result.label, result.reference_returns)
         for result in content.analysis.tasks
@@ -212,7 +212,7 @@ def _improvements(content: Content) -> Section:
 
 
 def _factors(content: Content) -> list[Section]:
-    """Say what each factor does where several are changed, one at a time."""
+    """Effects of factors, if several are changed one at a time."""
     tables, pictures = [], []
     for number, result in enumerate(content.analysis.tasks):
         of_variants = {row.variant: row for row in result.rows}
@@ -241,7 +241,7 @@ def _factors(content: Content) -> list[Section]:
 
 
 def _goals(content: Content) -> list[Section]:
-    """Say whether hierarchies are ahead of what does without goals, where such controls are there."""
+    """Comparisons of hierarchies with controls without goals, if there are controls."""
     rows = [
         [result.label, found.variant, found.control, found.kind, str(found.difference), _judge(found.difference)]
         for result in content.analysis.tasks
@@ -260,7 +260,7 @@ def _goals(content: Content) -> list[Section]:
 
 
 def _communication(content: Content, style: Style) -> list[Section]:
-    """Draw what variants get for their bytes, on tasks where these are known and differ."""
+    """Returns of variants over their bytes, on tasks where these are known and differ."""
     pictures = []
     for number, result in enumerate(content.analysis.tasks):
         of_runs = {row.variant: content.comparison.runs(result.label, row.variant)[0] for row in result.rows}

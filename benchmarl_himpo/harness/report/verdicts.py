@@ -1,4 +1,4 @@
-"""What a report says first: who is ahead, as far as the runs tell, and what to know before any number."""
+"""The beginning of a report: verdicts and warnings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarl_himpo.harness.statistics import FEW_RUNS
 
 @dataclass(frozen=True)
 class Headline:
-    """Who is ahead on a task, or on all."""
+    """The verdict on a task, or on all tasks."""
 
     task: str
     outcome: Literal["ahead", "inconclusive", "none"]
@@ -22,7 +22,7 @@ class Headline:
 
 
 def judge(analysis: Analysis) -> list[Headline]:
-    """Say who is ahead: over all tasks, where there are several with scores and all are fair, and on each."""
+    """Verdicts over all tasks, if several have scores and all comparisons are fair, and on each task."""
     found = analysis.aggregates
     fair = not any(result.unequal for result in analysis.tasks)
     several = found is not None and len(found.tasks) > 1 and len(found.variants) > 1
@@ -31,7 +31,7 @@ def judge(analysis: Analysis) -> list[Headline]:
 
 
 def judge_scores(found: Aggregates) -> Headline:
-    """Say whose scores are ahead over all tasks, of two variants or more: the bootstrap's improvement decides."""
+    """Verdict over all tasks, for two variants or more, by the bootstrapped probability of improvement."""
     task = f"all {len(found.tasks)} tasks with scores"
     if found.without_tasks:
         without: dict[str, list[str]] = {}
@@ -52,10 +52,10 @@ def judge_scores(found: Aggregates) -> Headline:
 
 
 def judge_task(result: TaskResult) -> Headline:
-    """Say who is ahead on a task.
+    """Verdict on a task.
 
-    Ahead is who leads every other variant with intervals above equality, each of several runs; everything else is
-    inconclusive.
+    A variant is ahead if its intervals against every other variant exclude equality, each with several runs; otherwise
+    the verdict is inconclusive.
     """
     if result.unequal:
         return Headline(
@@ -94,7 +94,7 @@ def _compare_with_script(result: TaskResult) -> str:
 
 
 def summarise(content: Content) -> str:
-    """Say in a sentence what was compared, and how to read its numbers."""
+    """One sentence on the comparison and its intervals."""
     comparison, settings = content.comparison, content.settings
     lengths = sorted({record.n_frames for record in comparison.records if record.n_frames})
     counts = {"run": len(comparison.records), "variant": len(comparison.variants), "task": len(comparison.tasks)}
@@ -107,7 +107,7 @@ def summarise(content: Content) -> str:
 
 
 def write_warnings(content: Content) -> list[str]:
-    """Say what a reader has to know before any number."""
+    """Warnings about the comparison."""
     common = content.comparison.common
     said = [f"All runs have {', '.join(common)}, where they have the option; labels leave that out."] if common else []
     if content.analysis.few_runs:

@@ -1,4 +1,4 @@
-"""Write a report: one page that needs nothing else, Markdown with its pictures, and files for programs."""
+"""Write a report: one self-contained page, Markdown with figures, and files for programs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FIGURES = "figures"
 
 
 def write_report(content: Content, folder: Path, title: str) -> list[Path]:
-    """Write all files of a report into a folder, made where it is missing; the same content gives the same bytes."""
+    """Write all files of a report into a folder, created if missing; equal content gives identical files."""
     sections = [*write_results(content), *write_background(content)]
     data = as_data(content)
     texts = {
@@ -49,7 +49,7 @@ def write_report(content: Content, folder: Path, title: str) -> list[Path]:
 
 
 def as_data(content: Content) -> dict[str, Any]:
-    """Give everything that a report says of returns, and what each run was worth, as JSON holds it."""
+    """All results about returns, and the value of each run, as JSON data."""
     comparison, analysis = content.comparison, content.analysis
     data = {
         "format": FORMAT,
@@ -82,7 +82,7 @@ def as_data(content: Content) -> dict[str, Any]:
 
 
 def _without_nan(value: Any) -> Any:
-    """Replace what JSON cannot hold, an unknown limit, by null."""
+    """Replace NaN, which JSON does not support, by null."""
     if isinstance(value, dict):
         return {key: _without_nan(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
@@ -91,7 +91,7 @@ def _without_nan(value: Any) -> Any:
 
 
 def as_html(content: Content, sections: list[Section], data: dict[str, Any], title: str) -> str:
-    """Give the report as one page: styles, pictures and data are inside, and nothing is fetched or run."""
+    """The report as one self-contained page with styles, figures and data, without external resources and scripts."""
     environment = Environment(
         loader=PackageLoader("benchmarl_himpo.harness.report"),
         autoescape=True,
@@ -113,7 +113,7 @@ def as_html(content: Content, sections: list[Section], data: dict[str, Any], tit
 
 
 def as_markdown(content: Content, sections: list[Section], title: str) -> str:
-    """Give the report as Markdown, with its pictures beside it."""
+    """The report as Markdown, with figures in separate files."""
     lines = [f"# {_escape(title)}", "", _escape(summarise(content)), ""]
     verdicts = judge(content.analysis)
     lines += [f"- **{_escape(v.task)}**: {_escape(v.text)}" for v in verdicts]
@@ -132,13 +132,13 @@ def _write_table(table: Table) -> str:
 
 
 def _escape(text: str) -> str:
-    """Write text so that Markdown shows it as it is."""
+    """Escape text for Markdown."""
     escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace("\n", " ")
     return re.sub(r"([\\`*_|\[\]])", r"\\\1", escaped)
 
 
 def as_csv(content: Content) -> str:
-    """Give a row per run."""
+    """A CSV row per run."""
     rows = []
     for record in content.comparison.records:
         value = content.analysis.values.get(record.id)
@@ -176,12 +176,11 @@ def as_csv(content: Content) -> str:
 
 
 def as_marl_eval(content: Content) -> dict[str, Any]:
-    """Give the evaluations in the format of marl-eval: environment, task, algorithm, seed, step.
+    """The evaluations in the format of marl-eval: environment, task, algorithm, seed, step.
 
-    That format asks every run for an entry ``absolute_metrics`` after its steps, which are read in the order they
-    stand in, and allows no comma in the name of an algorithm. The entry holds the episodes behind the value that a run
-    has in this report: those of the absolute metric, or of the last evaluation where no run measured it. Runs without
-    that value, or without evaluations, are left out.
+    The format requires an entry ``absolute_metrics`` after the ordered steps of every run, and allows no comma in the
+    name of an algorithm. The entry contains the episodes behind a run's value in this report: of the absolute metric,
+    or of the last evaluation if no run measured it. Runs without that value, or without evaluations, are left out.
     """
     returns_of = MEASURES[content.analysis.measure]
     found: dict[str, Any] = {}
