@@ -1,4 +1,4 @@
-"""What is used of BenchMARL's objects beyond its documentation; its files are in ``benchmarl_files.py``."""
+"""Undocumented parts of BenchMARL's objects; its files are in ``benchmarl_files.py``."""
 
 from __future__ import annotations
 
@@ -49,47 +49,47 @@ EXPERIMENT_ATTRIBUTES = tuple(
 )
 """Attributes of ``Experiment`` that this package reads.
 
-BenchMARL documents none of them, but hands the experiment to callbacks and algorithms to read them from. Documentation
-of them would replace this list.
+BenchMARL does not document them, but passes the experiment to callbacks and algorithms for this purpose. Documentation
+would replace this list.
 """
 
 
 def experiment_loggers(experiment: Experiment) -> list[Logger]:
-    """Give TorchRL's loggers that an experiment writes to, one for each of ``config.loggers``.
+    """TorchRL's loggers of an experiment, one for each of ``config.loggers``.
 
-    Needed to find the CSV logger among them. ``Logger.loggers`` is not documented. Callbacks that are handed the
-    loggers would replace this.
+    Needed to find the CSV logger. ``Logger.loggers`` is not documented. Callbacks that receive the loggers would
+    replace this.
     """
     loggers: list[Logger] = experiment.logger.loggers
     return loggers
 
 
 def evaluations_to_write(experiment: Experiment) -> dict[str, Any] | None:
-    """Give what an experiment's JSON file will hold at the next evaluation, to be changed in place; None: no file.
+    """Content of an experiment's JSON file at the next evaluation, to be changed in place; None without a file.
 
-    Needed because a resumed experiment begins the file anew. ``JsonWriter.run_data`` is not documented. A writer that
-    goes on with the file that it finds would replace this. It is the second part of what
-    :func:`~benchmarl_himpo.host.benchmarl_files.read_run_json` reads.
+    Needed because a resumed experiment starts a new file. ``JsonWriter.run_data`` is not documented. A writer that
+    continues an existing file would replace this. The content is the second part of the result of
+    :func:`~benchmarl_himpo.host.benchmarl_files.read_run_json`.
     """
     writer = experiment.logger.json_writer
     return None if writer is None else writer.run_data
 
 
 def training_env(experiment: Experiment) -> EnvBase:
-    """Give the environment that an experiment, set up, collects in.
+    """The environment in which a set-up experiment collects.
 
-    Needed for its random numbers and its simulation. ``rollout_env`` and ``collector.env`` are not documented. A
-    ``train_env`` beside ``test_env`` would replace this.
+    Needed for its random numbers and its simulation. ``rollout_env`` and ``collector.env`` are not documented. An
+    attribute ``train_env`` like ``test_env`` would replace this.
     """
     env: EnvBase = experiment.rollout_env if experiment.config.collect_with_grad else experiment.collector.env
     return env
 
 
 def offer_type_check(task_name: str, options: type) -> None:
-    """Put the dataclass of a task's options where BenchMARL's loader looks for it, which warns where there is none.
+    """Register the dataclass of a task's options for BenchMARL's loader, which warns without one.
 
-    Needed because that is a module inside of BenchMARL's own package, called as the task on the command line. A
-    ``TaskClass`` that names its dataclass would replace this.
+    Needed because the loader looks for a module inside BenchMARL's own package, named like the task. A ``TaskClass``
+    that names its dataclass would replace this.
     """
     name = f"benchmarl.environments.{task_name.replace('/', '.')}"
     module = ModuleType(name, "Options of a task of benchmarl_himpo.")

@@ -1,7 +1,7 @@
-"""What BenchMARL has and leaves on disk: names and layout of files, and what is in them. Imports no BenchMARL.
+"""BenchMARL's files on disk: names, layout and content. Does not import BenchMARL.
 
-None of it is documented. Needed to resume, evaluate, record and compare runs, BenchMARL's own among them. A documented
-format of runs would replace this.
+The format is not documented. Needed to resume, evaluate, record and compare runs, including BenchMARL's own. A
+documented format of runs would replace this.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 CONFIG_FILE = "config.pkl"
-"""What an experiment was made of, in the folder of its run."""
+"""Arguments of an experiment, in the folder of its run."""
 CONFIG_PARTS = ("task", "task.config", "algorithm", "model", "seed", "experiment", "critic_model", "callbacks")
-"""What :data:`CONFIG_FILE` holds: so many pickles one after another, in this order."""
+"""Content of :data:`CONFIG_FILE`: consecutive pickles in this order."""
 
 FRAMES = "counters/total_frames"
 """Metric of every iteration: frames collected so far."""
@@ -30,16 +30,16 @@ EVALUATION_TIME = "timers/evaluation_time"
 def conf_dir() -> Path:
     """Folder of BenchMARL's YAML files, found without importing BenchMARL.
 
-    Needed to tell files that everybody has from the user's own, and to read what inherits them. A documented path, or
-    asking Hydra's search path, would replace this.
+    Needed to distinguish BenchMARL's files from the user's, and to read files that inherit them. A documented path, or
+    Hydra's search path, would replace this.
     """
     spec = find_spec("benchmarl")
-    assert spec is not None and spec.origin is not None  # a dependency, and no namespace
+    assert spec is not None and spec.origin is not None  # a dependency, not a namespace package
     return Path(spec.origin).parent / "conf"
 
 
 def checkpoint_folder(run: Path) -> Path:
-    """Where a run has its checkpoints."""
+    """Folder of a run's checkpoints."""
     return run / "checkpoints"
 
 
@@ -49,7 +49,7 @@ def checkpoint_name(n_frames: int) -> str:
 
 
 def checkpoint_frames(file: Path) -> int | None:
-    """Frames that a checkpoint was trained for; None: the file is not called like one."""
+    """Training frames of a checkpoint, from its name; None for other files."""
     number = file.stem.removeprefix("checkpoint_")
     return int(number) if number.isdigit() and file.name == checkpoint_name(int(number)) else None
 
@@ -60,30 +60,30 @@ def run_of(checkpoint: Path) -> Path:
 
 
 def json_file(run: Path) -> Path:
-    """The file with a run's evaluations, in the format of marl-eval; begun with the first evaluation."""
+    """The file with a run's evaluations, in the format of marl-eval; created at the first evaluation."""
     return run / f"{run.name}.json"
 
 
 def scalars_folder(run: Path) -> Path:
-    """Where the CSV logger of a run writes one file per metric, a line ``<iteration>,<value>`` at a time."""
+    """Folder of a run's CSV logger, with one file per metric and lines ``<iteration>,<value>``."""
     return run / run.name / "scalars"
 
 
 def scalars_file(run: Path, metric: str) -> Path:
-    """The file of one metric, whose name has ``/`` between its parts."""
+    """The file of one metric; parts of the metric's name are separated by ``/``."""
     return scalars_folder(run) / f"{metric.replace('/', '_')}.csv"
 
 
 def videos_folder(run: Path) -> Path:
-    """Where the CSV logger of a run writes films."""
+    """Folder of the films of a run's CSV logger."""
     return run / run.name / "videos"
 
 
 def read_run_json(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Read the JSON file of one run, which nests its data under the names of environment, task, algorithm and seed.
+    """Read the JSON file of one run, whose data are nested by environment, task, algorithm and seed.
 
     Returns:
-        All of it, and the part of it that holds the evaluations ``step_<n>`` and ``absolute_metrics``.
+        The whole content, and the part with the evaluations ``step_<n>`` and ``absolute_metrics``.
     """
     content = json.loads(file.read_text())
     (tasks,) = content.values()
@@ -94,7 +94,7 @@ def read_run_json(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def evaluations_in(data: Mapping[str, Any]) -> dict[int, list[float]]:
-    """List the evaluations in the second part of what :func:`read_run_json` gave.
+    """List the evaluations in the second result of :func:`read_run_json`.
 
     Returns:
         The return of each episode, mean over agents and groups, by the frames collected at the evaluation, in order.
@@ -104,7 +104,7 @@ def evaluations_in(data: Mapping[str, Any]) -> dict[int, list[float]]:
 
 
 def data_until(data: Mapping[str, Any], n_frames: int) -> dict[str, Any]:
-    """Leave out of the second part of what :func:`read_run_json` gave the evaluations after so many frames."""
+    """Remove the evaluations after a number of frames from the second result of :func:`read_run_json`."""
     return {name: entry for name, entry in data.items() if entry.get("step_count", n_frames) <= n_frames}
 
 
@@ -114,20 +114,20 @@ def loss_key(group: str) -> str:
 
 
 def buffer_key(group: str) -> str:
-    """Entry of a checkpoint with the state of a group's replay buffer; None in it where the buffer is left out."""
+    """Entry of a checkpoint with the state of a group's replay buffer; its value is None if the buffer is left out."""
     return f"buffer_{group}"
 
 
 def is_checkpoint(state: object) -> bool:
-    """Whether an experiment, of BenchMARL's own or a subclass, may have written what was loaded."""
+    """Whether the loaded state is a checkpoint of BenchMARL's experiment or a subclass."""
     return isinstance(state, dict) and "state" in state
 
 
 def total_frames_in(state: Mapping[str, Any]) -> int:
-    """Frames that a checkpoint was trained for, as its content says."""
+    """Training frames of a checkpoint, from its content."""
     return int(state["state"]["total_frames"])
 
 
 def policy_state_in(state: Mapping[str, Any]) -> Any:
-    """State of the policy as the collector has it; None: there is no collector, or it has none."""
+    """State of the collector's policy; None if the checkpoint has none."""
     return (state.get("collector") or {}).get("policy_state_dict")

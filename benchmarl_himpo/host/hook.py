@@ -1,4 +1,4 @@
-"""Overridden methods of hosts, which no function can wrap."""
+"""Overridden methods of hosts."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Hook:
-    """A private name of a host's class that a class of this package overrides."""
+    """A private method or class of a host's class that a class of this package overrides."""
 
     owner: type  # the class of the host
     name: str  # the method, or the class inside ``owner``
-    parameters: tuple[str, ...]  # their names, without ``self``
+    parameters: tuple[str, ...]  # parameter names, without ``self``
     purpose: str  # why it is overridden
-    replacement: str  # what would replace the override
+    replacement: str  # documented feature that would replace the override

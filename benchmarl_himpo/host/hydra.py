@@ -1,4 +1,4 @@
-"""What is used of Hydra beyond its documentation."""
+"""Undocumented parts of Hydra."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from hydra.core.global_hydra import GlobalHydra
 
 @contextmanager
 def set_aside_hydra() -> Iterator[None]:
-    """Take away Hydra's global instance, if there is one, and put it back afterwards.
+    """Remove Hydra's global instance, if there is one, inside the block, and restore it afterwards.
 
-    Needed to compose a config inside a program that runs under ``@hydra.main``: ``initialize_config_dir`` refuses to
-    begin a second time, and puts back what it found only after ``clear``. The attribute ``GlobalHydra.hydra`` is not
-    documented. An ``initialize_config_dir`` that nests would replace this.
+    Needed to compose a config inside a program that runs under ``@hydra.main``: ``initialize_config_dir`` cannot be
+    nested, and restores the old instance only after ``clear``. The attribute ``GlobalHydra.hydra`` is not documented. A
+    nestable ``initialize_config_dir`` would replace this.
     """
     running = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()

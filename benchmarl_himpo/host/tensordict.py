@@ -1,13 +1,13 @@
-"""What is used of tensordict beyond its documentation."""
+"""Undocumented parts of tensordict."""
 
 from __future__ import annotations
 
 
 def comes_from_interrupt(error: BaseException | None) -> bool:
-    """Tell whether a KeyboardInterrupt is among the errors that an error came from.
+    """Whether a KeyboardInterrupt is among the causes of an error.
 
-    Needed because tensordict's context managers, such as ``to_module``, answer any exception in their block with a
-    RuntimeError, also a KeyboardInterrupt. An interrupt that passes through them would replace this.
+    Needed because tensordict's context managers, such as ``to_module``, convert any exception in their block to a
+    RuntimeError, also a KeyboardInterrupt. Context managers that let interrupts pass would replace this.
     """
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__

@@ -1,4 +1,4 @@
-"""What is used of torch beyond its documentation."""
+"""Undocumented parts of torch."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from torch.export import ExportedProgram
 
 
 def operators_of(program: ExportedProgram) -> dict[str, str]:
-    """Give the namespace of each operator that an exported program calls, such as ``{"aten.add.Tensor": "aten"}``.
+    """Namespace of each operator that an exported program calls, such as ``{"aten.add.Tensor": "aten"}``.
 
-    Needed to refuse, before it is shipped, a program that torch alone cannot run. The class of an operator is private
+    Needed to reject programs that torch alone cannot run. The class of an operator is private
     (``torch._ops.OpOverload``). A documented list of a program's operators would replace this.
     """
     targets = [node.target for node in program.graph.nodes]

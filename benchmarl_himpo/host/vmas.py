@@ -1,4 +1,4 @@
-"""What is used of VMAS beyond its documentation."""
+"""Undocumented parts of VMAS."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import sys
 from typing import Any
 
 SIMULATION = ("world", "scenario", "steps")
-"""Attributes of VMAS's ``Environment`` that change from step to step, the others being options and spaces.
+"""Attributes of VMAS's ``Environment`` that change from step to step; the others are options and spaces.
 
-Needed to write down a simulation in the middle of episodes and to go on with it. A ``state_dict`` of VMAS's environment
-would replace this.
+Needed to save a simulation in the middle of episodes and to continue it. A ``state_dict`` of VMAS's environment would
+replace this.
 """
 
 SAMPLING_ATTRIBUTES = (
@@ -34,29 +34,29 @@ SAMPLING_ATTRIBUTES = (
 )
 """Attributes and methods of the scenario ``sampling`` that the accelerated one reads, fills or overrides.
 
-Needed because that one is a subclass, so that options, drawing and ``info`` stay VMAS's own. Scenarios document none of
-their attributes. A faster ``sampling`` in VMAS would replace this and the subclass.
+Needed because the accelerated scenario is a subclass, so that options, rendering and ``info`` stay VMAS's own.
+Scenarios do not document their attributes. A faster ``sampling`` in VMAS would replace this and the subclass.
 """
 
 
 def shared_generators() -> list[Any] | None:
-    """Give the random states of PyTorch, NumPy and Python that all of VMAS's environments share and write to.
+    """The random states of PyTorch, NumPy and Python that all VMAS environments share.
 
-    Needed for exact resumption, and to let evaluations draw without changing training. The attribute
-    ``Environment.vmas_random_state`` is not documented. A generator of each environment's own would replace this.
+    Needed for exact resuming, and so that evaluations do not affect training. The attribute
+    ``Environment.vmas_random_state`` is not documented. A separate generator per environment would replace this.
 
     Returns:
-        VMAS's own list of three states, to be read and changed in place; None where VMAS is not in use.
+        VMAS's own list of three states, to be read and changed in place; None if VMAS is not in use.
     """
     module = sys.modules.get("vmas.simulator.environment")
     return None if module is None else module.Environment.vmas_random_state
 
 
 def picture_bounds(environment: Any) -> tuple[float, float, float, float]:
-    """Give the edges of the picture that VMAS's environment rendered last: left, right, bottom and top, in world units.
+    """Edges of the last picture that a VMAS environment rendered: left, right, bottom and top, in world units.
 
-    Needed to draw over pictures. The attribute ``viewer`` of VMAS's ``Environment`` is not documented, nor are its
-    ``bounds``. A documented camera would replace this.
+    Needed to draw over pictures. The attribute ``viewer`` of VMAS's ``Environment`` and its ``bounds`` are not
+    documented. A documented camera would replace this.
     """
     left, right, bottom, top = environment.viewer.bounds.tolist()
     return left, right, bottom, top

@@ -95,15 +95,15 @@ def _check_effective(overrides: Sequence[str]) -> None:
     for key in (override.partition("=")[0].lstrip("+") for override in overrides):
         if key in of_playing:
             raise CheckpointError(
-                f"{key} has no effect here: leave it out; options of the command itself, such as episodes=..., say how "
-                "many episodes are played and where results go"
+                f"{key} has no effect here: leave it out; options of the command itself, such as episodes=..., set the "
+                "number of episodes and the output"
             )
 
 
 def load_policy(
     cfg: DictConfig, choices: Mapping[str, str], n_episodes: int, parameters: dict[str, Tensor]
 ) -> ResumableExperiment:
-    """Build an experiment to play with, away from the folder of any run, with the parameters of a policy.
+    """Build an experiment for evaluation, outside the folder of any run, with the parameters of a policy.
 
     Raises:
         CheckpointError: if the parameters do not fit the task.
@@ -118,9 +118,9 @@ def load_policy(
 
 
 def build_quietly(cfg: DictConfig, choices: Mapping[str, str], n_episodes: int) -> ResumableExperiment:
-    """Build an experiment to play ``n_episodes`` side by side with.
+    """Build an experiment for evaluation with ``n_episodes`` parallel episodes.
 
-    It has an untrained policy, logs nothing and leaves no files.
+    The experiment has an untrained policy and writes no logs and files.
     """
     with tempfile.TemporaryDirectory() as scratch:
         quiet = {**QUIET, "save_folder": scratch, "evaluation_episodes": n_episodes}
@@ -129,7 +129,7 @@ def build_quietly(cfg: DictConfig, choices: Mapping[str, str], n_episodes: int) 
 
 
 def play(experiment: ResumableExperiment, seed: int, policy: Policy | None = None) -> Returns:
-    """Play one episode in each of the test environments, the same ones for the same seed.
+    """Run one episode in each of the test environments; equal seeds give equal episodes.
 
     Args:
         experiment: result of :func:`load_trained`; its ``config.evaluation_episodes`` is the number of episodes.
