@@ -63,7 +63,7 @@ def test_every_command_takes_what_an_installed_plugin_has(site: Path, overrides:
     assert (saved.choices.algorithm, saved.choices.task) == ("himppo_chain", "escort/pair")
     assert (saved.algorithm.neighbours, saved.algorithm.goal_interval) == ("chain", [5])  # its own, and inherited
     assert saved.task == {"n_guards": 3, "max_steps": 10}
-    assert "true, as if it had not been interrupted" in said
+    assert "true, bitwise identical to an uninterrupted run" in said
     assert len(json.loads((run / "evaluation.json").read_text())["results"]) == 2
     assert {file.parent.name for file in run.glob("bundle/*/bundle.json")} == {"porter", "guard"}
     (file,) = Path(sweep).glob("*/record.json")
@@ -117,7 +117,7 @@ def test_the_commands_of_the_page_on_own_tasks_do_what_it_says(site: Path, tmp_p
         done = run_python(tmp_path, [site], "-m", "benchmarl_himpo", command, *given)
         assert done.returncode == 0, done.stdout + done.stderr
         if command == "resume":
-            assert "true, as if it had not been interrupted" in done.stdout
+            assert "true, bitwise identical to an uninterrupted run" in done.stdout
     assert len(list((tmp_path / "outputs" / "escort").glob("*/record.json"))) == 3
     (report,) = tmp_path.rglob("report.json")
     assert "escort/pair" in report.read_text()

@@ -42,7 +42,7 @@ def describe_resume(experiment: ResumableExperiment) -> str:
     if experiment.resumed_from_benchmarl:
         return "true, from a checkpoint of BenchMARL's own experiment: optimisers and random numbers began anew"
     if experiment.resumed_exactly:
-        return "true, as if it had not been interrupted"
+        return "true, bitwise identical to an uninterrupted run"
     if experiment.resumed_with_changes:
         return "true, with changed options"
     if experiment.resumed_without_buffers:

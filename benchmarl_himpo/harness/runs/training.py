@@ -186,15 +186,15 @@ def describe_fit(fit: Fit, init_from: str) -> str:
     """Describe which weights of another run were loaded, and name those that do not match."""
     n_all = len(fit.taken) + len(fit.fresh)
     lines = [f"init_from={init_from}: takes {len(fit.taken)} of {n_all} parameters"]
-    lines += [f"  begins fresh: {name} ({reason})" for name, reason in fit.fresh.items()]
-    lines += [f"  has no place here: {name}" for name in fit.unused]
+    lines += [f"  keeps its initialisation: {name} ({reason})" for name, reason in fit.fresh.items()]
+    lines += [f"  not in these networks: {name}" for name in fit.unused]
     return "\n".join(lines)
 
 
 def describe_simulation(task: TaskClass) -> str:
     """Describe the simulation of a task."""
     if is_accelerated(task):
-        return "accelerated, the same numbers as the task's own (accelerated=false takes that)"
+        return "accelerated, with the results of the task's own (accelerated=false uses that)"
     return "the task's own"
 
 

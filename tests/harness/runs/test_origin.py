@@ -159,10 +159,10 @@ def test_what_does_not_fit_is_named_and_begins_fresh(
     for name, value in networks_of(experiment).items():
         fits = name in trained and trained[name].shape == value.shape
         assert torch.equal(value, trained[name] if fits else untouched[name])
-        assert (f"begins fresh: agents/{name} (" in said) == (not fits)
+        assert (f"keeps its initialisation: agents/{name} (" in said) == (not fits)
     assert fresh <= {name for name in untouched if f"agents/{name} (" in said}
     unused = trained.keys() - untouched.keys()
-    assert all(f"has no place here: agents/{name}\n" in f"{said}\n" for name in unused)
+    assert all(f"not in these networks: agents/{name}\n" in f"{said}\n" for name in unused)
     assert bool(unused) == (new == "himppo_2l")
     experiment.close()
 
