@@ -115,7 +115,7 @@ def write_api(package: str) -> None:
 
 
 def write_harness_api() -> None:
-    """Write a page per package of the harness, with what each of its modules defines, and put them into the navigation."""
+    """Write a page per package of the harness with what its modules define, and put them into the navigation."""
     section = next(entry["API"] for entry in mkdocs_gen_files.config.nav if "API" in entry)
     pages: list[dict[str, str]] = []
     harness = ROOT / "benchmarl_himpo" / "harness"

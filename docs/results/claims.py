@@ -310,7 +310,8 @@ def document(claims: list[Claim]) -> str:
 
 def _summary(claims: list[Claim]) -> str:
     rows = (
-        [f"[{claim.claim}](#{_anchor(claim)})", *(_cell(*claim.verdict(method)) for method in METHODS)] for claim in claims
+        [f"[{claim.claim}](#{_anchor(claim)})", *(_cell(*claim.verdict(method)) for method in METHODS)]
+        for claim in claims
     )
     return markdown_table(("claim", *map(escape, METHODS)), rows)
 
@@ -333,7 +334,8 @@ def _section(claim: Claim) -> str:
     columns = ("task", "compared with", "runs", MEASURES[claim.measure].heading, "verdict")
     for test in claim.tests:
         folder = test.folder.name
-        records = f"[{folder}](../../benchmarks/reports/{folder}/report.md)" if (REPORTS / folder).is_dir() else f"`{folder}`"
+        report = f"[{folder}](../../benchmarks/reports/{folder}/report.md)"
+        records = report if (REPORTS / folder).is_dir() else f"`{folder}`"
         rows = (_row(finding) for finding in claim.findings if finding.test is test)
         parts += [f"**`{test.variant}`** in {records}:", markdown_table(columns, rows)]
     commands = dict.fromkeys(test.command for test in claim.tests)

@@ -1,4 +1,4 @@
-"""Links between the pages of the repository lead somewhere, where it is read as files; mkdocs checks those of the site."""
+"""Links between pages lead somewhere where the repository is read as files; mkdocs checks those of the site."""
 
 from __future__ import annotations
 
