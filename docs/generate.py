@@ -114,10 +114,36 @@ def write_api(package: str) -> None:
         page.write("\n".join(lines))
 
 
+def write_harness_api() -> None:
+    """Write a page per package of the harness with what its modules define, and put them into the navigation."""
+    section = next(entry["API"] for entry in mkdocs_gen_files.config.nav if "API" in entry)
+    pages: list[dict[str, str]] = []
+    harness = ROOT / "benchmarl_himpo" / "harness"
+    for folder in [harness, *sorted(init.parent for init in harness.glob("*/__init__.py"))]:
+        modules = [file for file in sorted(folder.glob("*.py")) if file.stem != "__init__" and _has_public_names(file)]
+        introduction = ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8")))
+        title = folder.name.replace("_", " ").capitalize()
+        lines = [f"# {title}", "", introduction or "", ""]
+        for module in modules:
+            lines += [f"::: {'.'.join(module.relative_to(ROOT).with_suffix('').parts)}", ""]
+        name = f"api/harness/{'index' if folder == harness else folder.name}.md"
+        with mkdocs_gen_files.open(name, "w") as page:
+            page.write("\n".join(lines))
+        pages.append({title: name})
+    section.append({"Harness": pages})
+
+
+def _has_public_names(file: Path) -> bool:
+    """Whether a module defines a class or a function that others may use."""
+    defined = ast.parse(file.read_text(encoding="utf-8")).body
+    return any(isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_") for node in defined)
+
+
 copy_results()
 write_results()
 write_options()
 for package in ("hierarchy", "models", "objectives", "algorithms", "environments"):
     write_api(package)
+write_harness_api()
 copy_page("CHANGELOG.md", "changelog.md")
 copy_page("CONTRIBUTING.md", "contributing.md")

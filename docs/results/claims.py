@@ -8,6 +8,7 @@ claim without runs has a verdict as soon as its records are published.
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -309,7 +310,8 @@ def document(claims: list[Claim]) -> str:
 
 def _summary(claims: list[Claim]) -> str:
     rows = (
-        [f"[{claim.claim}](#{claim.name})", *(_cell(*claim.verdict(method)) for method in METHODS)] for claim in claims
+        [f"[{claim.claim}](#{_anchor(claim)})", *(_cell(*claim.verdict(method)) for method in METHODS)]
+        for claim in claims
     )
     return markdown_table(("claim", *map(escape, METHODS)), rows)
 
@@ -322,12 +324,18 @@ def _cell(verdict: Verdict | None, found: Counter[Verdict]) -> str:
     return f"**{verdict}**" + (f" ({', '.join(said)})" if verdict in TESTED else "")
 
 
+def _anchor(claim: Claim) -> str:
+    """Where the heading of a claim is found, on the site as on a forge."""
+    return re.sub(r"[^\w\- ]", "", claim.claim.lower()).replace(" ", "-")
+
+
 def _section(claim: Claim) -> str:
-    parts = [f"## {claim.claim.rstrip('.')} {{ #{claim.name} }}", claim.remark]
+    parts = [f"## {claim.claim.rstrip('.')}", claim.remark]
     columns = ("task", "compared with", "runs", MEASURES[claim.measure].heading, "verdict")
     for test in claim.tests:
         folder = test.folder.name
-        records = f"[{folder}]({folder}.md)" if (REPORTS / folder).is_dir() else f"`{folder}`"
+        report = f"[{folder}](../../benchmarks/reports/{folder}/report.md)"
+        records = report if (REPORTS / folder).is_dir() else f"`{folder}`"
         rows = (_row(finding) for finding in claim.findings if finding.test is test)
         parts += [f"**`{test.variant}`** in {records}:", markdown_table(columns, rows)]
     commands = dict.fromkeys(test.command for test in claim.tests)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -47,6 +49,29 @@ WITHOUT_THE_PAPERS = ("goals", "robustness_foraging", "robustness_sampling", "sh
 OF_THE_GATE = {"regression": 3, "regression_cue": 3}
 
 
+def each_value_once(runs: Iterable[list[str]]) -> Iterator[list[str]]:
+    """The first runs that have a value which no run before them has."""
+    found: set[str] = set()
+    for run in runs:
+        if not found.issuperset(run):
+            found.update(run)
+            yield run
+
+
+@cache
+def specs_with_each_value(protocol: str) -> list[RunSpec]:
+    """Runs of a protocol with every value of it, not every combination: composing takes half a second a run."""
+    runs = expand([f"protocol={protocol}", "seed=0"])
+    return make_specs(list(each_value_once(runs)), Path("sweep"), FINGERPRINT)
+
+
+def check_machine(protocol: str) -> None:
+    """Skip where the runs of a protocol need a package that is not here."""
+    package = {"sampling_ablations": "torch_geometric", "smax": "jaxmarl", "traffic": "sumo_rl"}.get(protocol)
+    if package is not None and find_spec(package) is None:
+        pytest.skip(f"its runs need {package}")
+
+
 def test_every_protocol_is_tested() -> None:
     assert {file.stem for file in (CONF_DIR / "protocol").iterdir()} == {*PROTOCOLS, *OF_THE_GATE}
 
@@ -68,13 +93,9 @@ def test_runs_of_the_gate_are_the_same_with_and_without_a_gpu_and_evaluated_at_t
 
 @pytest.mark.parametrize(("protocol", "n_runs"), PROTOCOLS.items())
 def test_protocols_can_be_done_and_say_how_all_was_tuned(protocol: str, n_runs: int) -> None:
-    if protocol == "sampling_ablations":
-        pytest.importorskip("torch_geometric", reason="one of its methods needs the gnn extra")
-    extra = {"smax": "jaxmarl", "traffic": "sumo_rl"}.get(protocol)
-    if extra is not None and find_spec(extra) is None:
-        pytest.skip(f"its task needs the {protocol} extra")
+    check_machine(protocol)
     assert len(expand([f"protocol={protocol}"])) == n_runs
-    specs = specs_of(f"protocol={protocol}", "seed=0")  # seeds differ in nothing else
+    specs = specs_with_each_value(protocol)
     algorithms = {spec.choice("algorithm") for spec in specs}
     assert ("himppo_paper" in algorithms) == (protocol not in WITHOUT_THE_PAPERS)
     assert algorithms <= set(compose([f"protocol={protocol}"]).protocol.tuning)
@@ -86,9 +107,17 @@ def test_protocols_can_be_done_and_say_how_all_was_tuned(protocol: str, n_runs: 
     assert len({spec.n_frames for spec in specs}) == 1
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("protocol", "n_runs"), PROTOCOLS.items())
+def test_every_run_of_a_protocol_can_be_done(protocol: str, n_runs: int) -> None:
+    check_machine(protocol)
+    assert len({spec.id for spec in specs_of(f"protocol={protocol}")}) == n_runs
+
+
 @pytest.mark.parametrize("protocol", ["robustness_foraging", "robustness_sampling"])
 def test_runs_of_a_robustness_study_differ_from_the_default_in_one_factor(protocol: str) -> None:
-    plain, *others = (spec.config["algorithm"] for spec in specs_of(f"protocol={protocol}", "seed=0"))
+    plain, *others = (spec.config["algorithm"] for spec in specs_with_each_value(protocol))
+    assert len(others) == 21
     fields = "part_options"
     for other in others:
         options = {name for name in plain if name != fields and other[name] != plain[name]}
