@@ -21,7 +21,7 @@ EXPECTED = (
     "Where nothing was lost, about 5 % of changes that alter numbers raise the alarm and under 1 % fail. A loss of a "
     "fifth is mostly caught and one of three tenths nearly always; one of a tenth is at the limit."
 )
-"""Error rates of the rule, simulated in ``tests/benchmark/regression``."""
+"""Error rates of the rule, simulated in ``tests/harness/regression``."""
 
 
 @dataclass(frozen=True)
