@@ -103,8 +103,8 @@ def page_blocks(kind: str) -> list[str]:
 def test_the_commands_of_the_page_on_own_tasks_do_what_it_says(site: Path, tmp_path: Path) -> None:
     """On tiny runs of one seed; the first line is what the fixture has done."""
     (block,) = page_blocks("bash")
-    install, *lines = [shlex.split(line)[1:] for line in block.splitlines()]
-    assert install == ["install", "./himpo_escort"]
+    install, *lines = [shlex.split(line, comments=True)[1:] for line in block.splitlines()]
+    assert install == ["install", "."]
     small = [*SMALL, "task.max_steps=10"]
     for command, *arguments in lines:
         run = next((str(file.parent) for file in tmp_path.glob("outputs/*/*/himppo_*/run.yaml")), "")

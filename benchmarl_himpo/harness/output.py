@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -92,6 +94,8 @@ class Results:
         """Add a result; a failed write is not an error, since the next result rewrites the file."""
         self._results.append(result)
         try:
+            if len(self._results) == 1 and self.file.is_file():
+                shutil.copyfile(self.file, _name_of_older(self.file))
             write_whole(self.file, json.dumps({"settings": self._settings, "results": self._results}, indent=1) + "\n")
             self._error = None
         except OSError as error:
@@ -104,6 +108,12 @@ class Results:
                 f"output={self.file} could not be written ({self._error}): what is printed is all there is"
             )
         print(f"\nresults: {self.file}")
+
+
+def _name_of_older(file: Path) -> Path:
+    """First free name among ``evaluation.1.json``, ``evaluation.2.json``, ... for an older ``evaluation.json``."""
+    names = (file.with_name(f"{file.stem}.{number}{file.suffix}") for number in itertools.count(1))
+    return next(name for name in names if not name.exists())
 
 
 def _check_folder(problem: str, other: str, folder: Path) -> None:

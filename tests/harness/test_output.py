@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from benchmarl_himpo.harness.commands import audit, evaluate, export, film, repo
 from benchmarl_himpo.harness.commands.run import train_and_summarise
 from benchmarl_himpo.harness.composition import compose
 from benchmarl_himpo.harness.evaluation import combinations
-from benchmarl_himpo.harness.output import OutputError, check_output_file, check_output_folder, write_whole
+from benchmarl_himpo.harness.output import OutputError, Results, check_output_file, check_output_folder, write_whole
 from benchmarl_himpo.harness.report import comparison
 from benchmarl_himpo.harness.runs import checkpoint
 from benchmarl_himpo.harness.runs.training import CommandError
@@ -240,6 +241,16 @@ def test_an_old_result_stays_until_the_new_one_is_complete(
     with pytest.raises(SystemExit, match="No space left"):
         evaluate.main([str(run), "episodes=3", f"output={output}"])
     assert output.read_bytes() == old
+
+
+def test_an_older_result_is_kept_beside_the_newest(tmp_path: Path) -> None:
+    file = tmp_path / "evaluation.json"
+    for episodes in (1, 2, 3):
+        results = Results(file, {"episodes": episodes})
+        results.keep({"run": "a"})
+        results.keep({"run": "b"})
+    kept = {path.name: json.loads(path.read_text())["settings"]["episodes"] for path in tmp_path.iterdir()}
+    assert kept == {"evaluation.json": 3, "evaluation.1.json": 1, "evaluation.2.json": 2}
 
 
 def test_every_command_with_an_option_for_its_results_is_in_these_tests(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ Supports every algorithm, task and model of BenchMARL too. README.md shows how t
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import cast
 
 import hydra
@@ -24,14 +25,15 @@ from benchmarl_himpo.harness.evaluation.absolute_metric import AbsoluteMetric
 from benchmarl_himpo.harness.records.lifecycle import SingleRun
 from benchmarl_himpo.harness.records.record import RunRecord
 from benchmarl_himpo.harness.runs import ResumableExperiment
+from benchmarl_himpo.harness.runs.interrupts import checkpoint_on_interrupt
 from benchmarl_himpo.harness.runs.training import CommandError, describe_simulation, train
 from benchmarl_himpo.harness.sweeps.objective import check_objective, maximise_by_default, objective_of
 from benchmarl_himpo.harness.sweeps.run_one import run_composed
 from benchmarl_himpo.registration import PluginError, register
 
 RESUMABLE = (
-    "Interrupted: what was logged is in the folder of the run, and python -m benchmarl_himpo.resume continues it from "
-    "its last checkpoint, if it has one yet (experiment.checkpoint_interval)."
+    "Interrupted: python -m benchmarl_himpo.resume continues the run from its last checkpoint. A run that was stopped "
+    "at once, before its first (experiment.checkpoint_interval), has none."
 )
 
 
@@ -76,7 +78,7 @@ def summarise(experiment: ResumableExperiment, wall_time: float, metric: Absolut
         **({} if experiment.origin is None else {"begun from": str(experiment.origin)}),
         "resumed": describe_resume(experiment),
         "frames": f"{experiment.total_frames:,} at {speed:,.0f} per second",
-        "wall time": f"{wall_time:.0f} s",
+        "wall time": f"{wall_time:.0f} s{' since it was resumed' if experiment.resumed else ''}",
         "results": str(experiment.folder_name),
     }
     width = max(map(len, lines))
@@ -100,7 +102,13 @@ def train_and_summarise(cfg: DictConfig, choices: Mapping[str, str], resumes: bo
     """
     started = time.perf_counter()
     run = SingleRun(cfg, choices)
-    experiment = train(cfg, choices, resumes, run.watch)
+
+    @contextmanager
+    def watch(experiment: ResumableExperiment) -> Iterator[None]:
+        with run.watch(experiment), checkpoint_on_interrupt(experiment):
+            yield
+
+    experiment = train(cfg, choices, resumes, watch)
     metric = record = None
     try:
         metric = run.measure()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
-from benchmarl_himpo.harness.report.analysis import Aggregates, Analysis, TaskResult
+from benchmarl_himpo.harness.report.analysis import Aggregates, Analysis, Rival, TaskResult
 from benchmarl_himpo.harness.report.comparison import Absent
 from benchmarl_himpo.harness.report.document import Content
 from benchmarl_himpo.harness.report.fairness import describe_fingerprints
@@ -77,17 +78,25 @@ def judge_task(result: TaskResult) -> Headline:
             f"probability of improvement {nearest.improvement}.{rest}"
         )
         return Headline(result.label, "ahead", text)
-    against = [f"{r.variant} (difference {r.difference}, probability {r.improvement})" for r in open_]
+    against = [f"{rival.variant} ({_describe_difference(rival)})" for rival in open_]
     against += [f"{variant}, of which there is one run" for variant in result.not_judged]
     rest = (f" It is ahead of {', '.join(behind)}." if behind else "") + rest
     text = f"Inconclusive. {lead}, but equality is not excluded against {'; '.join(against)}.{rest}"
     return Headline(result.label, "inconclusive", text)
 
 
+def _describe_difference(rival: Rival) -> str:
+    if math.isnan(rival.difference.low):
+        return f"difference {rival.difference}, between single runs, which have no interval"
+    return f"difference {rival.difference}, probability {rival.improvement}"
+
+
 def _compare_with_script(result: TaskResult) -> str:
     if result.reference_returns is None or result.reference_returns.scripted is None:
         return ""
     first, script = result.leader.per_agent, result.reference_returns.scripted
+    if math.isnan(first.low):  # a single run
+        return f" The scripted policy's return is {script:.2f}."
     if not first.excludes(script):
         return f" Its interval contains the return of the scripted policy ({script:.2f})."
     return f" Its return is {'above' if first.value > script else 'below'} the scripted policy's ({script:.2f})."

@@ -125,7 +125,7 @@ def newest_checkpoint(folder: Path) -> Path:
             faults.append(str(error))
             continue
         return path
-    why = ". ".join(faults) or "the run was stopped before its first (experiment.checkpoint_interval)"
+    why = ". ".join(faults) or "the run was stopped before its first (experiment.checkpoint_interval); start it again"
     raise CheckpointError(f"{folder} holds no good checkpoint: {why}")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields
@@ -103,6 +104,7 @@ class ResumableExperiment(Experiment):
     origin: Origin | None = None
     """The checkpoint of another run from which this run started in this process."""
     _episodes_go_on: bool = False
+    _is_to_stop: bool = False
 
     def __init__(
         self, *arguments: Any, matmul_precision: str = "highest", update_step: str = "eager", **named_arguments: Any
@@ -217,6 +219,11 @@ class ResumableExperiment(Experiment):
         self.origin = make_origin(INIT_FROM, checkpoint, state)
         return fit
 
+    def stop_after_iteration(self) -> None:
+        """Let :meth:`run` write a checkpoint at the end of the current iteration and raise KeyboardInterrupt."""
+        self._is_to_stop = True
+        self.config.checkpoint_interval = 1
+
     def close(self) -> None:
         """Close the experiment and release the lock of its folder."""
         super().close()
@@ -270,7 +277,9 @@ class ResumableExperiment(Experiment):
         return result
 
     def _setup_collector(self) -> None:
-        super()._setup_collector()
+        with warnings.catch_warnings():  # of the name that BenchMARL uses
+            warnings.filterwarnings("ignore", "SyncDataCollector has been deprecated", DeprecationWarning)
+            super()._setup_collector()
         if self._seeds_apart:
             self._begin_episodes(self.seed)
         self._simulation, self._test_simulation = SimulationState(training_env(self)), SimulationState(self.test_env)
@@ -295,6 +304,8 @@ class ResumableExperiment(Experiment):
         write_checkpoint(self.state_dict(), folder / checkpoint_name(self.total_frames))
         if self.config.keep_checkpoints_num is not None:
             prune_checkpoints(folder, self.config.keep_checkpoints_num)
+        if self._is_to_stop:
+            raise KeyboardInterrupt
 
     def _load_experiment(self) -> Experiment:
         path = Path(self.config.restore_file)

@@ -249,6 +249,9 @@ def run_to_end(experiment: ResumableExperiment) -> None:
             f"{error}. The run stopped in iteration {experiment.n_iters_performed} with a mean return of "
             f"{experiment.mean_return:.3f} in the last batch. {_describe_last_checkpoint(experiment)}"
         ) from error
+    except KeyboardInterrupt:
+        print(_describe_last_checkpoint(experiment), file=sys.stderr)
+        raise
     except Exception as error:
         if comes_from_interrupt(error):
             raise KeyboardInterrupt from error

@@ -192,6 +192,14 @@ def test_a_variant_of_one_run_leads_nobody_and_is_behind_nobody(write: Write) ->
     assert "not excluded against ippo, of which there is one run. It is ahead of mappo." in verdict.text
 
 
+def test_single_runs_are_said_to_have_no_interval(write: Write) -> None:
+    _, analysis = analyse_runs(write(*with_returns("himppo", [20.0]), *with_returns("ippo", [10.0])))
+    (verdict,) = judge(analysis)
+    script = analysis.tasks[0].reference_returns.scripted
+    assert "ippo (difference 10.00, between single runs, which have no interval)" in verdict.text
+    assert verdict.text.endswith(f"The scripted policy's return is {script:.2f}.")
+
+
 def test_aggregates_weigh_every_task_the_same_for_every_variant(write: Write) -> None:
     """Else the better of two on each task could be the worse over all, having more runs on the task that pays less."""
     runs = [*with_returns("himppo", [24.0] * 5), *with_returns("ippo", [25.0] * 2)]
