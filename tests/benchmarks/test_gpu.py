@@ -14,6 +14,7 @@ from support.scripts import load_script
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_it_checks_and_measures_and_says_what_it_left_out(tmp_path: Path) -> None:
     given = ["--device", "cpu", "--envs", "1", "--algorithms", "himppo", "--minutes", "20"]
     done = subprocess.run(
