@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from benchmarl.experiment import Experiment, ExperimentConfig
 
 ROOT = Path(__file__).parent.parent
-TINY_TASK = "vmas/balance"
+TINY_TASK = "vmas/dropout"
 
 # In CI the same examples every time; elsewhere new ones. No deadline: machines are noisy
 settings.register_profile("ci", derandomize=True, deadline=None)

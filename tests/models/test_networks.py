@@ -143,7 +143,7 @@ def test_a_model_that_cannot_encode_the_observation_is_named_with_what_agents_se
         mlp_activation_class=nn.Tanh,
     )
     cnn.is_critic = is_critic
-    with pytest.raises(ValueError, match=rf"^{option} cannot encode .* 'agents' sees \(observation \[4\]\)"):
+    with pytest.raises(ValueError, match=rf"^{option} cannot encode .* 'agents' \(observation \[4\]\)"):
         _build(**{option: cnn})
 
 

@@ -69,7 +69,7 @@ def evaluate(folders: list[Path], options: EvaluateOptions, combinations: list[l
 def format_returns(table: list[tuple[str, str, dict[str, Estimate]]], options: EvaluateOptions) -> str:
     """Format returns as a Markdown table."""
     heading = f"return over {options.episodes} episodes, {options.confidence:.0%} interval of the mean"
-    columns = {"per_agent": "per agent", "team": "team"}
+    columns = {"per_agent": "per agent", "team": "sum over agents"}
     columns |= {name: heading_of(name) for _, _, means in table for name in means if name not in columns}
     lines = [heading, "", f"| run | task | {' | '.join(columns.values())} |", f"|---|---|{'---|' * len(columns)}"]
     for run, task, means in table:
@@ -78,10 +78,10 @@ def format_returns(table: list[tuple[str, str, dict[str, Estimate]]], options: E
 
 
 def format_transfer(table: list[tuple[str, str, dict[str, Estimate]]]) -> str:
-    """Format team returns as a matrix: one run per row, one task per column."""
+    """Format sums of returns over agents as a matrix: one run per row, one task per column."""
     runs, tasks = list(dict.fromkeys(run for run, _, _ in table)), list(dict.fromkeys(task for _, task, _ in table))
     cells = {(run, task): means["team"] for run, task, means in table}
-    lines = [f"| team return | {' | '.join(tasks)} |", f"|---|{'---|' * len(tasks)}"]
+    lines = [f"| sum over agents | {' | '.join(tasks)} |", f"|---|{'---|' * len(tasks)}"]
     return "\n".join(
         [*lines, *(f"| {run} | {' | '.join(f'{cells[run, task].value:.2f}' for task in tasks)} |" for run in runs)]
     )

@@ -29,7 +29,7 @@ Columns = dict[str, Callable[[Row], str]]
 N_RUNS: Columns = {"runs": lambda row: str(len(row.seeds))}
 RETURNS: Columns = N_RUNS | {
     "return per agent": lambda row: str(row.per_agent),
-    "team return": lambda row: _text(row.team),
+    "sum over agents": lambda row: _text(row.team),
     "share of the upper bound": lambda row: _percent(row.fraction),
     "score": lambda row: _text(row.score),
 }
@@ -64,7 +64,8 @@ def _returns(content: Content, style: Style) -> Section:
     return Section(
         "Returns per task",
         [
-            f"Each run has one value, its {content.analysis.measure}. Means over runs, Student's {coverage} intervals.",
+            f"Each run has one value, its {content.analysis.measure}. Means over runs, Student's {coverage} intervals. "
+            "The sum over agents counts a shared reward once per agent.",
             *_explain_references(content),
         ],
         [*tables, *_reference_table(content)],
@@ -208,7 +209,7 @@ def _improvements(content: Content) -> Section:
     if analysis.aggregates is not None and len(analysis.aggregates.tasks) > 1 and len(analysis.aggregates.variants) > 1:
         tables.insert(0, _matrix("all tasks", analysis.aggregates.improvement))
     text = "The probability that a run of the row's variant beats one of the column's; a tie is half a win. Best first."
-    return Section("Probability of improvement", [text] if tables else ["One variant alone beats nobody."], tables)
+    return Section("Probability of improvement", [text] if tables else ["There is one variant only."], tables)
 
 
 def _factors(content: Content) -> list[Section]:

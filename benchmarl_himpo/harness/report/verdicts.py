@@ -39,7 +39,7 @@ def judge_scores(found: Aggregates) -> Headline:
         for variant, tasks in found.without_tasks.items():
             without.setdefault(", ".join(tasks), []).append(variant)
         lacking = "; ".join(f"{' and '.join(of)} lack{'s'[len(of) > 1 :]} {tasks}" for tasks, of in without.items())
-        return Headline(task, "none", f"No verdict: whoever has no runs on one of them might be ahead. {lacking}.")
+        return Headline(task, "none", f"No verdict, because some variants lack runs on some tasks: {lacking}.")
     leader, *others = found.variants
     chances = {other: found.improvement[leader][other] for other in others}
     lead = f"{leader} has the highest IQM of scores, {found.variants[leader]['iqm']}"
@@ -129,7 +129,7 @@ def write_warnings(content: Content) -> list[str]:
     if n_json:
         said.append(
             f"BenchMARL's JSON file alone tells of {n_json} run{'s' if n_json > 1 else ''}. It holds evaluations, but "
-            "no configuration, so that there are no scores and nobody can check that variants were run alike, no "
+            "no configuration, so that there are no scores and equal conditions cannot be checked, no "
             "returns of collection, no wall-clock, no cost, and not whether the run finished. Its absolute_metrics, "
             "the best single evaluation episode, is not used."
         )

@@ -84,7 +84,7 @@ def test_the_transfer_matrix(himppo_run: Path, qmix_run: Path, tmp_path: Path, c
     runs = [str(himppo_run.parent), str(qmix_run)]
     evaluate.main([*runs, "task.n_agents=3,5", "episodes=3", f"output={output}"])
     said = capsys.readouterr().out
-    assert "| team return | task.n_agents=3 | task.n_agents=5 |" in said
+    assert "| sum over agents | task.n_agents=3 | task.n_agents=5 |" in said
     results = json.loads(output.read_text())["results"]
     assert [(r["run"], r["overrides"]) for r in results] == [
         (run.name, [f"task.n_agents={n}"]) for run in (himppo_run, qmix_run) for n in (3, 5)

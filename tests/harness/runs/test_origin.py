@@ -179,7 +179,7 @@ def test_bad_beginnings_end_before_training_with_one_sentence(runs, tmp_path: Pa
     checkpoint = folder / "checkpoints" / "checkpoint_80.pt"
     with pytest.raises(CheckpointError, match=r"init_from=nowhere: nowhere does not exist"):
         runs.build("init_from=nowhere")
-    with pytest.raises(RequestError, match=r"init_from .* and experiment\.restore_file .*: give one of them"):
+    with pytest.raises(RequestError, match=r"init_from .*, experiment\.restore_file .*: give one of them"):
         runs.build(f"init_from={folder}", f"experiment.restore_file={checkpoint}")
     with pytest.raises(CheckpointError, match=r"init_from: nothing in .* fits the networks of qmix on vmas/sampling"):
         runs.build("algorithm=qmix", f"init_from={folder}")
