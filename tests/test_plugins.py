@@ -210,9 +210,9 @@ class OtherTask(OwnTask):
 
 def test_what_has_the_name_of_another_is_refused_and_replaces_nothing() -> None:
     ippo, cue = host_registry["ippo"], task_config_registry["toy/cue"]
-    with pytest.raises(ValueError, match=r"algorithm=ippo is benchmarl\.algorithms\.ippo\.IppoConfig already"):
+    with pytest.raises(ValueError, match=r"algorithm=ippo is already benchmarl\.algorithms\.ippo\.IppoConfig"):
         register_algorithm(OtherConfig)
-    with pytest.raises(ValueError, match=r"task=toy/cue is benchmarl_himpo\.environments\.cue\.CueTask already"):
+    with pytest.raises(ValueError, match=r"task=toy/cue is already benchmarl_himpo\.environments\.cue\.CueTask"):
         register_task(OtherTask.CUE)
     assert host_registry["ippo"] is ippo
     assert task_config_registry["toy/cue"] is cue
