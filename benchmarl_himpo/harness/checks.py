@@ -228,9 +228,10 @@ def _unmet(need: Need) -> str:
 
 def _is_installed(module: str) -> bool:
     try:
-        return find_spec(module) is not None
+        spec = find_spec(module)
     except ModuleNotFoundError:  # nor is the package that it is in
         return False
+    return spec is not None and spec.origin is not None  # and no folder of that name
 
 
 def _check_batches(config: ExperimentConfig, on_policy: bool) -> None:

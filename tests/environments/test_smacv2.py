@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -45,7 +46,8 @@ WORKERS = HierarchyKeys("agents")[0]
 def install_protobuf(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the checks see protobuf in a version, with its own implementation."""
     find_spec, version_of = checks.find_spec, checks.version
-    monkeypatch.setattr(checks, "find_spec", lambda name: name == "google.protobuf" or find_spec(name))
+    spec = ModuleSpec("google.protobuf", None, origin="made up")
+    monkeypatch.setattr(checks, "find_spec", lambda name: spec if name == spec.name else find_spec(name))
     monkeypatch.setattr(checks, "version", lambda name: version if name == "protobuf" else version_of(name))
     monkeypatch.delenv("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", raising=False)
 

@@ -71,7 +71,9 @@ def test_more_processes_than_a_machine_holds_are_refused_before_any_starts(
     for name in NEEDED:
         monkeypatch.setitem(sys.modules, name, sys)  # whether SUMO is there or not
     cfg = compose(["task=traffic/grid4x4", *overrides], return_hydra_config=True)
-    with pytest.raises(RequestError, match=rf"^{re.escape(option)} is too many environments.*choose 64 at most, .*experiment=traffic"):
+    with pytest.raises(
+        RequestError, match=rf"^{re.escape(option)} is too many environments.*choose 64 at most, .*experiment=traffic"
+    ):
         check_config(cfg, cfg.hydra.runtime.choices)
 
 

@@ -7,6 +7,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
+from importlib.machinery import ModuleSpec
 from importlib.metadata import PackageNotFoundError
 from importlib.util import find_spec
 from pathlib import Path
@@ -245,7 +247,8 @@ def test_missing_torch_geometric_names_what_to_install(
 
 def _fake_packages(monkeypatch: pytest.MonkeyPatch, installed: dict[str, str]) -> None:
     """Let the checks see these packages and no others."""
-    monkeypatch.setattr(checks, "find_spec", lambda name: object() if name in installed else None)
+    spec = partial(ModuleSpec, loader=None, origin="made up")
+    monkeypatch.setattr(checks, "find_spec", lambda name: spec(name) if name in installed else None)
     monkeypatch.setattr(checks, "version", installed.__getitem__)
 
 
@@ -333,6 +336,14 @@ def test_a_package_under_another_name_is_taken_as_it_is(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(checks, "version", version_of_pettingzoo)
     checks._check_task("pettingzoo/multiwalker")
+
+
+def test_a_folder_with_the_name_of_a_package_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "pettingzoo_of_mine").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert find_spec("pettingzoo_of_mine") is not None
+    assert not checks._is_installed("pettingzoo_of_mine")
+    assert checks._is_installed("benchmarl")
 
 
 def test_tasks_of_users_need_nothing_that_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
