@@ -33,10 +33,11 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_published_records_have_the_names_that_this_version_gives() -> None:
+@pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.slow)])
+def test_published_records_have_the_names_that_this_version_gives(every: int) -> None:
     files = sorted((BENCHMARKS / "results").rglob("*-s0-*.json"))
     assert len(files) > 40
-    assert script.plan(files) == []
+    assert script.plan(files[::every]) == []
 
 
 def test_a_record_and_what_is_named_after_it_are_renamed_once(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
 from omegaconf import DictConfig
 
 from benchmarl_himpo.harness.records.fingerprint import GOLDEN_RUNS, take_digests
@@ -31,18 +30,29 @@ def check_repeatability() -> tuple[Finding, dict[str, str]]:
     return Finding("bit-equality", verdict, text, {"first": first, "second": second}), first
 
 
-def judge_toy(values: Mapping[int, float], task: DictConfig, threshold: float) -> Finding:
+def judge_toy(values: Mapping[int, float], n_seeds: int, task: DictConfig, threshold: float) -> Finding | None:
     """Whether most seeds have learned the toy task, whose maximal return is 1 per step.
 
-    Few seeds end in a bad policy, and which ones depends on rounding; broken code fails with every seed. The median of
-    the last evaluations must reach ``threshold``, a fraction of the maximal return.
+    Few seeds end in a bad policy, and which ones depends on rounding; broken code fails with every seed. The last
+    evaluation of most seeds must reach ``threshold``, a fraction of the maximal return.
+
+    Args:
+        values: return of the last evaluation by seed, of the seeds that were run.
+        n_seeds: number of all seeds.
+        task: options of the toy task.
+        threshold: the fraction.
+
+    Returns:
+        The finding; None while the seeds that were not run decide.
     """
     shares = {seed: value / task.max_steps for seed, value in values.items()}
-    median, chance = float(np.median(list(shares.values()))), 1 / task.n_targets
-    verdict = Verdict.OK if median >= threshold else Verdict.REGRESSED
-    relation = "reaches" if verdict is Verdict.OK else "misses"
-    seeds = ", ".join(f"{share:.3f}" for share in shares.values())
-    text = f"the median of {seeds} of the best return {relation} {threshold}; chance is {chance:.2f}"
-    return Finding(
-        "toy task", verdict, text, {"shares": shares, "median": median, "threshold": threshold, "chance": chance}
+    n_learned, n_needed = sum(share >= threshold for share in shares.values()), n_seeds // 2 + 1
+    if n_learned < n_needed <= n_learned + n_seeds - len(shares):
+        return None
+    seeds, chance = ", ".join(f"{share:.3f}" for share in shares.values()), 1 / task.n_targets
+    text = (
+        f"{seeds} of the best return: {n_learned} of {n_seeds} seeds reach {threshold}, and {n_needed} must; chance is "
+        f"{chance:.2f}"
     )
+    numbers = {"shares": shares, "n_learned": n_learned, "threshold": threshold, "chance": chance}
+    return Finding("toy task", Verdict.OK if n_learned >= n_needed else Verdict.REGRESSED, text, numbers)

@@ -73,6 +73,7 @@ def test_a_missing_extra_is_named_before_anything_is_written(
     assert not list(tmp_path.rglob("checkpoints"))
 
 
+@needs_smax
 def test_importing_the_tasks_imports_no_jax() -> None:
     code = "import sys, benchmarl_himpo.environments.tasks; sys.exit('jax' in sys.modules or 'jaxmarl' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -43,23 +43,24 @@ def test_the_quick_part_passes_where_nothing_is_lost(
 ) -> None:
     assert run_gate() == 0
     said = capsys.readouterr().out
-    assert "| bit-equality | ok |" in said and "| toy task | ok | the median of 1.000, 1.000, 1.000" in said
+    assert "| bit-equality | ok |" in said and "| toy task | ok | 1.000, 1.000 of the best return: 2 of 3" in said
     (result,) = results(tmp_path)
     assert (result["verdict"], result["exit_code"], result["mode"], result["base"]) == ("ok", 0, "quick", None)
     assert [finding["verdict"] for finding in result["findings"]] == ["ok", "ok"]
     assert str(tmp_path) not in json.dumps(result)
-    assert sorted(project.done) == [f"project toy/cue {seed}" for seed in range(3)]
+    assert sorted(project.done) == ["project toy/cue 0", "project toy/cue 1"]  # the third seed decides nothing
 
 
-@pytest.mark.parametrize(("n_failed", "code"), [(1, 0), (2, 1), (3, 1)])
+@pytest.mark.parametrize(("n_failed", "n_runs", "code"), [(0, 2, 0), (1, 3, 0), (2, 2, 1)])
 def test_the_toy_task_may_be_missed_by_one_seed_of_three(
-    n_failed: int, code: int, run_gate, project, tmp_path: Path
+    n_failed: int, n_runs: int, code: int, run_gate, project, tmp_path: Path
 ) -> None:
+    """The third seed is run where the first two disagree."""
     project.change(value(f"17.9 if seed < {n_failed} else 20.0"))
     assert run_gate() == code
     numbers = results(tmp_path)[0]["findings"][1]["numbers"]
-    assert numbers["shares"] == {str(seed): pytest.approx(0.895 if seed < n_failed else 1.0) for seed in range(3)}
-    assert numbers["median"] == pytest.approx(1.0 if code == 0 else 0.895)
+    assert numbers["shares"] == {str(seed): pytest.approx(0.895 if seed < n_failed else 1.0) for seed in range(n_runs)}
+    assert numbers["n_learned"] == n_runs - n_failed
 
 
 def test_other_numbers_the_second_time_are_a_regression(
@@ -94,17 +95,17 @@ def test_a_run_that_fails_is_inconclusive_with_its_last_words_and_done_alone_the
     project.change(code)
     assert run_gate() == 2
     said = capsys.readouterr().out
-    assert "1 of 3 runs are missing" in said and "ZeroDivisionError" in said and "log.txt" in said
+    assert "1 of 2 runs are missing" in said and "ZeroDivisionError" in said and "log.txt" in said
     Path(f"{project.log}.mended").touch()
     assert run_gate() == 0
-    assert sorted(project.done) == [f"project toy/cue {seed}" for seed in range(3)]
+    assert sorted(project.done) == ["project toy/cue 0", "project toy/cue 1"]  # the third seed decides nothing
 
 
 def test_a_run_that_is_killed_is_started_once_more(run_gate, project, capsys: pytest.CaptureFixture[str]) -> None:
     tries = "pathlib.Path(f\"{os.environ['RUNS_DONE']}.{seed}\")"
     project.change(value(f"20.0 if {tries}.exists() else ({tries}.touch(), os.kill(os.getpid(), signal.SIGKILL))"))
     assert run_gate() == 0
-    assert len(project.done) == 3
+    assert len(project.done) == 2
     for file in project.log.parent.glob("done.txt.*"):
         file.unlink()
     project.change(value(f"20.0 if {tries}.exists() else ({tries}.touch(), os.kill(os.getpid(), signal.SIGKILL))  #"))
@@ -129,7 +130,7 @@ def test_ctrl_c_ends_the_runs_and_has_the_exit_code_of_shells(run_gate, project)
     )
 
     def interrupt() -> None:
-        while not pids.is_file() or len(pids.read_text().split()) < 3:
+        while not pids.is_file() or len(pids.read_text().split()) < 2:
             time.sleep(0.05)
         os.kill(os.getpid(), signal.SIGINT)
 
@@ -168,7 +169,7 @@ def test_the_same_code_has_nothing_to_compare_and_a_change_without_a_loss_passes
 ) -> None:
     assert run_gate(*FULL) == 0
     assert "| comparison | ok | main has the same code and configuration" in capsys.readouterr().out
-    assert len(project.done) == 3
+    assert len(project.done) == 2
     project.change(value(f"{TOY} u + 0.01 * (-1) ** seed"))  # not committed: the working copy is what is judged
     assert run_gate(*FULL) == 0
     (finding,) = (f for f in results(tmp_path)[-1]["findings"] if f["check"] == "first stage")
@@ -178,7 +179,7 @@ def test_the_same_code_has_nothing_to_compare_and_a_change_without_a_loss_passes
     assert all(pair["now"] - pair["base"] == pytest.approx(0.01 * (-1) ** pair["seed"]) for pair in task["pairs"])
     assert results(tmp_path)[-1]["base"] == {"name": "main", "commit": project.git("rev-parse", "main")}
     n_runs = len(project.done)
-    assert n_runs == 3 + 3 + 10
+    assert n_runs == 2 + 2 + 10
     assert sum(line.startswith("base-") for line in project.done) == 5
     assert run_gate(*FULL) == 0
     assert len(project.done) == n_runs  # what is done is not done again
@@ -215,7 +216,7 @@ def test_a_drop_too_small_to_matter_passes(run_gate, project) -> None:
 def test_code_that_misses_the_toy_task_is_not_compared(run_gate, project) -> None:
     project.change(value("5.0"))
     assert run_gate(*FULL) == 1
-    assert len(project.done) == 3
+    assert len(project.done) == 2
 
 
 def test_what_a_killed_gate_left_of_the_base_is_replaced(run_gate, project, tmp_path: Path) -> None:
