@@ -7,6 +7,7 @@ import re
 import sys
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import mkdocs_gen_files
 
@@ -43,6 +44,11 @@ def _without_dead_links(file: Path) -> str:
     return re.sub(r"(?<!!)\[([^\]]*)\]\(([^)]*)\)", replace, file.read_text(encoding="utf-8"))
 
 
+def find_section(title: str) -> list[Any]:
+    """Find a section of the navigation, to add pages to."""
+    return next(entry[title] for entry in mkdocs_gen_files.config.nav if title in entry)
+
+
 def write_results() -> None:
     """Write a page per published comparison and their index, and put them into the navigation."""
     sys.path.append(str(ROOT / "docs" / "results"))
@@ -50,8 +56,9 @@ def write_results() -> None:
     for name, text in pages.items():
         with mkdocs_gen_files.open(f"results/{name}", "w") as page:
             page.write(text)
-    section = next(entry["Results"] for entry in mkdocs_gen_files.config.nav if "Results" in entry)
-    section[2:2] = [{name.removesuffix(".md"): f"results/{name}"} for name in pages if name != "index.md"]
+    find_section("Results")[2:2] = [
+        {name.removesuffix(".md"): f"results/{name}"} for name in pages if name != "index.md"
+    ]
 
 
 def write_options() -> None:
@@ -116,7 +123,6 @@ def write_api(package: str) -> None:
 
 def write_harness_api() -> None:
     """Write a page per package of the harness with what its modules define, and put them into the navigation."""
-    section = next(entry["API"] for entry in mkdocs_gen_files.config.nav if "API" in entry)
     pages: list[dict[str, str]] = []
     harness = ROOT / "benchmarl_himpo" / "harness"
     for folder in [harness, *sorted(init.parent for init in harness.glob("*/__init__.py"))]:
@@ -131,7 +137,7 @@ def write_harness_api() -> None:
         with mkdocs_gen_files.open(target, "w") as page:
             page.write("\n".join(lines))
         pages.append({title: target})
-    section.append({"Harness": pages})
+    find_section("API").append({"Harness": pages})
 
 
 def _has_public_names(file: Path) -> bool:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +14,7 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
+from support.commands import run_python
 from support.tiny_overrides import SMALL
 
 from benchmarl_himpo import register
@@ -26,8 +24,6 @@ from benchmarl_himpo.environments.tasks import TASKS
 from benchmarl_himpo.harness.composition import compose
 from benchmarl_himpo.host.benchmarl_files import conf_dir
 from benchmarl_himpo.registration import HimpoSearchPath
-
-ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
@@ -76,15 +72,9 @@ def test_registering_twice_leaves_one_search_path() -> None:
     assert Plugins.instance().discover(SearchPathPlugin).count(HimpoSearchPath) == 1
 
 
-def _run_python(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, *arguments]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
-
-
 def test_benchmarls_own_command_trains_ours_without_being_told(tmp_path: Path) -> None:
     overrides = ["algorithm=himppo", "task=lbf/foraging_8x8_2p_1f", *SMALL, "experiment.loggers=[]"]
-    done = _run_python("-m", "benchmarl.run", *overrides, cwd=tmp_path)
+    done = run_python(tmp_path, [], "-m", "benchmarl.run", *overrides)
     assert done.returncode == 0, done.stderr
     assert "without type checks" not in done.stderr
     assert len(list(tmp_path.rglob("himppo_foraging_8x8_2p_1f_*/checkpoints/checkpoint_80.pt"))) == 1
@@ -102,5 +92,5 @@ with initialize_config_dir(config_dir=sys.argv[1], version_base="1.3"):
 print([plugin.__name__ for plugin in Plugins.instance().discover(SearchPathPlugin)].count("HimpoSearchPath"))
 print([source.provider for source in cfg.hydra.runtime.config_sources], "torch" in sys.modules)
 """
-    done = _run_python("-c", program, str(tmp_path), cwd=tmp_path)
+    done = run_python(tmp_path, [], "-c", program, str(tmp_path))
     assert done.stdout.splitlines() == ["1", "['hydra', 'main', 'schema'] False"], done.stderr

@@ -9,5 +9,5 @@ if "OMP_WAIT_POLICY" not in os.environ:
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     os.environ.setdefault("GOMP_SPINCOUNT", "300")
 
-# TorchRL tells at this level of the storages that it makes
+# TorchRL logs every storage that it creates at level INFO
 os.environ.setdefault("RL_LOGGING_LEVEL", "WARNING")

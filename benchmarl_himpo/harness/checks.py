@@ -107,12 +107,12 @@ def check_request(config: ExperimentConfig, on_policy: bool, task_name: str, mod
     for logger in config.loggers:
         _check_logger(logger)
     # wandb and TensorBoard encode films with moviepy; TensorBoard drops them where it lacks a module that 2.0 removed
-    if config.render and {"wandb", "tensorboard"} & set(config.loggers) and not _has_moviepy():
+    if config.render and {"wandb", "tensorboard"} & set(config.loggers) and not _is_installed("moviepy.editor"):
         raise RequestError(
             "experiment.render=true needs moviepy below 2 for the loggers wandb and tensorboard: pip install "
             "'benchmarl_himpo[render]', or choose experiment.render=false."
         )
-    if "gnn" in model_names and find_spec("torch_geometric") is None:
+    if "gnn" in model_names and not _is_installed("torch_geometric"):
         raise RequestError(
             "a gnn in model or critic_model needs torch_geometric, which is not installed: pip install "
             "'benchmarl_himpo[gnn]', or choose model=layers/mlp."
@@ -227,11 +227,12 @@ def _unmet(need: Need) -> str:
 
 
 def _is_installed(module: str) -> bool:
+    """Whether a module can be imported; a folder of its name, such as the ``wandb`` that wandb leaves, is none."""
     try:
         spec = find_spec(module)
     except ModuleNotFoundError:  # nor is the package that it is in
         return False
-    return spec is not None and spec.origin is not None  # and no folder of that name
+    return spec is not None and spec.origin is not None
 
 
 def _check_batches(config: ExperimentConfig, on_policy: bool) -> None:
@@ -277,13 +278,8 @@ def _check_logger(name: str) -> None:
     if name not in LOGGERS:
         raise RequestError(f"experiment.loggers has the unknown logger {name!r}: choose from {', '.join(LOGGERS)}.")
     install = LOGGERS[name]
-    if install is not None and find_spec(name) is None:
+    if install is not None and not _is_installed(name):
         raise RequestError(
             f"experiment.loggers asks for {name}, which is not installed: {install}, "
             f"or leave it out with experiment.loggers=[csv]."
         )
-
-
-def _has_moviepy() -> bool:
-    """Tell whether a moviepy that TensorBoard's writer can use is installed."""
-    return find_spec("moviepy") is not None and find_spec("moviepy.editor") is not None

@@ -249,16 +249,12 @@ def run_to_end(experiment: ResumableExperiment) -> None:
             f"{error}. The run stopped in iteration {experiment.n_iters_performed} with a mean return of "
             f"{experiment.mean_return:.3f} in the last batch. {_describe_last_checkpoint(experiment)}"
         ) from error
-    except KeyboardInterrupt:
-        print(_describe_last_checkpoint(experiment), file=sys.stderr)
-        raise
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
+        checkpoint = _describe_last_checkpoint(experiment)
         if comes_from_interrupt(error):
+            print(checkpoint, file=sys.stderr)
             raise KeyboardInterrupt from error
-        print(
-            f"The run stopped in iteration {experiment.n_iters_performed}. {_describe_last_checkpoint(experiment)}",
-            file=sys.stderr,
-        )
+        print(f"The run stopped in iteration {experiment.n_iters_performed}. {checkpoint}", file=sys.stderr)
         raise
 
 

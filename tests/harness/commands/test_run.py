@@ -231,7 +231,7 @@ def test_missing_matplotlib_names_what_to_install(
 def test_missing_moviepy_names_what_to_install(
     tiny_experiment_config: ExperimentConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checks, "find_spec", lambda name: object() if name == "wandb" else None)
+    _fake_packages(monkeypatch, {"wandb": "0.19"})
     tiny_experiment_config.render, tiny_experiment_config.loggers = True, ["wandb"]
     with pytest.raises(checks.RequestError, match=r"render=true needs moviepy.*\[render\]"):
         checks.check_request(tiny_experiment_config, True, "vmas/balance", {"mlp"})

@@ -69,13 +69,14 @@ def test_a_second_interrupt_stops_the_run_at_once(interrupted) -> None:
     assert list_checkpoints(Path(experiment.folder_name) / "checkpoints") == []
 
 
-def test_a_background_job_that_ignores_ctrl_c_goes_on(runs) -> None:
+@pytest.mark.parametrize("handler", [signal.SIG_IGN, lambda number, frame: None], ids=["ignored", "of its own"])
+def test_what_a_process_does_with_a_signal_itself_stays(handler, runs) -> None:
     experiment = runs.build("algorithm=ippo")
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = signal.signal(signal.SIGINT, handler)
     try:
         with checkpoint_on_interrupt(experiment):
             os.kill(os.getpid(), signal.SIGINT)
-            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+            assert signal.getsignal(signal.SIGINT) is handler
     finally:
         signal.signal(signal.SIGINT, before)
         experiment.close()
