@@ -257,7 +257,7 @@ def run_all(settings: argparse.Namespace) -> dict[str, Any]:
                 keep(f"{name}: left out, {error}")
                 continue
             except Exception as error:  # nor a row
-                results["left_out"].append({"name": name, "reason": f"failed: {error!r}"[:2000]})
+                results["left_out"].append({"name": name, "reason": f"failed: {error!r}"[:2000], "failed": True})
                 keep(f"{name}: FAILED, {error!r}"[:2000])
                 continue
             budget.lasted[task["n_envs"]] = time.monotonic() - started
@@ -281,7 +281,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Check, measure and print the table; exits with 1 if a check failed."""
+    """Check, measure and print the table; exits with 1 if a check or a row failed."""
     settings = parse_arguments()
     try:
         check_output_file("--output", Path(settings.output))
@@ -290,7 +290,8 @@ def main() -> None:
     benchmarl_himpo.register()
     results = run_all(settings)
     print(format_tables(results))
-    sys.exit(any(not check["passed"] for check in results["checks"]))
+    has_failed = [not check["passed"] for check in results["checks"]] + ["failed" in row for row in results["left_out"]]
+    sys.exit(any(has_failed))
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ TASK_NEEDS: dict[type[Task] | Task, tuple[Need, ...]] = {
     MpeTask: (_PETTINGZOO, Need("mpe2", "", _EXTRA)),
     SislTask: (_PETTINGZOO, Need("pygame", "", _EXTRA), Need("Box2D", "", _EXTRA)),
     OwnParallelTask: (_PETTINGZOO,),
-    SmaxTask: (Need("jaxmarl", ">=0.2,<0.3", "benchmarl_himpo[smax]"),),
+    SmaxTask: (Need("jaxmarl", ">=0.2,<0.3", "benchmarl_himpo[smax]"), Need("jax", "", "benchmarl_himpo[smax]")),
     TrafficTask: tuple(Need(module, "", "benchmarl_himpo[traffic]") for module in TRAFFIC_MODULES),
 }
 """Requirements of tasks, by task or environment: of ours, and of BenchMARL's whose own errors are unclear."""
@@ -196,11 +196,16 @@ def model_names_of(model: DictConfig) -> Iterator[str]:
         yield layer["name"]
 
 
+def needs_of_task(name: str) -> tuple[Need, ...]:
+    """Packages that a task needs in addition to this package's dependencies; none for unknown tasks."""
+    task = task_config_registry.get(name)
+    return TASK_NEEDS.get(task, TASK_NEEDS.get(type(task), ()))
+
+
 def _check_task(name: str) -> None:
     """Check that a task's packages, in supported versions, and its game are installed."""
     task = task_config_registry.get(name)
-    needs = TASK_NEEDS.get(task, TASK_NEEDS.get(type(task), ()))
-    unmet = {need: found for need in needs if (found := _unmet(need))}
+    unmet = {need: found for need in needs_of_task(name) if (found := _unmet(need))}
     lacks = [f"{need.distribution or need.module}{need.fits} ({found})" for need, found in unmet.items()]
     install = " ".join(dict.fromkeys(f"'{need.install}'" for need in unmet))
     instead = "".join(f" (or set {'='.join(need.unless)} instead of {need.install})" for need in unmet if need.unless)

@@ -18,6 +18,7 @@ from benchmarl_himpo.harness.checks import describe_lack_of_record
 from benchmarl_himpo.harness.evaluation.absolute_metric import AbsoluteMetric, measure_absolute_metric
 from benchmarl_himpo.harness.evaluation.episodes import build_quietly
 from benchmarl_himpo.harness.records.collect import collect_record, gradient_steps_of_iteration
+from benchmarl_himpo.harness.records.labels import split_label
 from benchmarl_himpo.harness.records.ledger import Ledger, State
 from benchmarl_himpo.harness.records.provenance import peak_memory, provenance
 from benchmarl_himpo.harness.records.record import RUN_RECORD_FILE, RunRecord
@@ -70,7 +71,8 @@ class SingleRun:
 
 def note_start(spec: RunSpec, n_frames: int, cfg: DictConfig, **content: Any) -> None:
     """Log the start of an attempt at a number of frames, with its software and machine."""
-    made_with = provenance({cfg.experiment.sampling_device, cfg.experiment.train_device})
+    task, _ = split_label(spec.task_label)
+    made_with = provenance({cfg.experiment.sampling_device, cfg.experiment.train_device}, task)
     made_with |= {option: cfg[option] for option in COMPUTATION}
     Ledger(spec.folder).add_start(n_frames, provenance=made_with, **content)
 

@@ -16,6 +16,7 @@ import torch
 
 from benchmarl_himpo import __version__
 from benchmarl_himpo.config import CONF_DIR
+from benchmarl_himpo.harness.checks import needs_of_task
 from benchmarl_himpo.registration import describe_plugins
 
 COMPUTES = ("benchmarl_himpo", "conf", "pyproject.toml")
@@ -23,12 +24,18 @@ COMPUTES = ("benchmarl_himpo", "conf", "pyproject.toml")
 PACKAGES = ("torch", "torchrl", "tensordict", "benchmarl", "vmas")
 
 
-def provenance(devices: set[str]) -> dict[str, Any]:
-    """Describe software and machine, and the GPU if the run uses one; None for unknown values."""
+def provenance(devices: set[str], task: str = "") -> dict[str, Any]:
+    """Describe software and machine; None for unknown values.
+
+    Args:
+        devices: those that the run uses; a GPU is described if it is one of them.
+        task: the run's task, whose own packages are named too; empty: none.
+    """
+    simulators = [need.distribution or need.module for need in needs_of_task(task)]
     status = _git("status", "--porcelain", "--", *COMPUTES)
     return {
         "python": platform.python_version(),
-        **{package: _version(package) for package in PACKAGES},
+        **{package: _version(package) for package in (*PACKAGES, *simulators)},
         "benchmarl_himpo": __version__,
         "git_commit": _git("rev-parse", "HEAD"),
         "git_dirty": None if status is None else bool(status),

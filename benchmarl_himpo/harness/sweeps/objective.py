@@ -9,7 +9,6 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from scipy.integrate import trapezoid
 
 from benchmarl_himpo.harness.checks import RequestError, describe_lack_of_record
 from benchmarl_himpo.harness.records.record import RunRecord, mean
@@ -28,6 +27,8 @@ def mean_over_frames(frames: Sequence[int], returns: Sequence[float]) -> float |
     """Area under a curve divided by its frames; for one point its return; None without points."""
     if len(frames) < 2:
         return float(returns[0]) if returns else None
+    from scipy.integrate import trapezoid  # a twelfth of the time in which a run starts, and few runs need it
+
     return float(trapezoid(returns, frames) / (frames[-1] - frames[0]))
 
 

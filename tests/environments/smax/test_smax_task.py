@@ -65,10 +65,12 @@ def test_what_cannot_be_played_is_named(changes: dict, message: str) -> None:
 def test_a_missing_extra_is_named_before_anything_is_written(
     call_command: Callable[..., subprocess.CompletedProcess[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setitem(sys.modules, "jaxmarl", None)
+    for module in ("jaxmarl", "jax"):
+        monkeypatch.setitem(sys.modules, module, None)
     done = call_command(TASK, f"hydra.run.dir={tmp_path / 'run'}", cwd=tmp_path)
     assert done.returncode == 1
-    assert f"{TASK} needs jaxmarl>=0.2,<0.3 (not installed): pip install 'benchmarl_himpo[smax]'." in done.stderr
+    needs = "jaxmarl>=0.2,<0.3 (not installed), jax (not installed)"
+    assert f"{TASK} needs {needs}: pip install 'benchmarl_himpo[smax]'." in done.stderr
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.rglob("checkpoints"))
 

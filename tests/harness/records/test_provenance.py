@@ -21,6 +21,11 @@ def test_libraries_that_are_loaded_first_are_named_without_their_paths(
     assert provenance({"cpu"})["preloaded"] == told
 
 
+def test_packages_of_the_task_are_named() -> None:
+    of_task = provenance({"cpu"}, "mpe/simple_spread").keys() - provenance({"cpu"}, "vmas/sampling").keys()
+    assert of_task == {"mpe2", "pettingzoo"}
+
+
 @pytest.mark.parametrize(("changed", "is_dirty"), [(" M conf/config.yaml", True), ("", False)])
 def test_a_checkout_is_dirty_where_what_computes_was_changed(
     changed: str, is_dirty: bool, monkeypatch: pytest.MonkeyPatch

@@ -55,7 +55,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
     folder = tmp_path_factory.mktemp("undisturbed")
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(sweep, "fingerprint", lambda: FINGERPRINT)
-        run_sweep(folder, "algorithm=himppo", LONG)
+        monkeypatch.setitem(ENGINES, "here", run_here)
+        run_sweep(folder, "algorithm=himppo", LONG, "engine=here")
     (record,) = records(folder)
     return record
 
