@@ -56,7 +56,7 @@ def write_results() -> None:
     for name, text in pages.items():
         with mkdocs_gen_files.open(f"results/{name}", "w") as page:
             page.write(text)
-    find_section("Results")[2:2] = [
+    find_section("Results")[3:3] = [
         {name.removesuffix(".md"): f"results/{name}"} for name in pages if name != "index.md"
     ]
 

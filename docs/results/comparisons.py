@@ -9,7 +9,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
+from benchmarl_himpo.algorithms import algorithm_config_registry
 from benchmarl_himpo.config import CONF_DIR
 from benchmarl_himpo.environments.metrics import heading_of
 from benchmarl_himpo.harness.markdown import markdown_table
@@ -30,8 +31,16 @@ BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 REPORTS, RECORDS = BENCHMARKS / "reports", BENCHMARKS / "results"
 PROTOCOLS = CONF_DIR / "protocol"
 
+OURS = frozenset(algorithm_config_registry)
+"""Algorithms of this package."""
+CONTROL = "himppo_flat"
+"""The same networks without a hierarchy."""
+
 BEHIND, EQUAL, AHEAD, SINGLE = "behind", "no significant difference", "ahead", "not judged: a single run"
 """What an interval of a difference says, losses first."""
+
+SCRIPTED = "scripted policy"
+"""What stands before the name of one."""
 
 FIGURES = {
     "curves_{}_frames": "mean return over frames",
@@ -53,7 +62,7 @@ def read_protocol(name: str) -> DictConfig:
 class Standing:
     """How the method that a comparison is about stands to another one on a task."""
 
-    other: str  # in Markdown
+    other: str  # the label of its variant, or what plays instead
     difference: Estimate  # of mean returns per agent, the other's taken off
 
     @property
@@ -131,17 +140,29 @@ class Published:
         own = returns.pop(row["variant"])
         confidence = self.report["settings"]["confidence"]
         found = [
-            Standing(escape(other), estimate_unpaired_difference(own, values, confidence))
-            for other, values in returns.items()
+            Standing(other, estimate_unpaired_difference(own, values, confidence)) for other, values in returns.items()
         ]
         scripts = (task["reference_returns"] or {}).get("scripts")
         if scripts:
             best = max(scripts, key=scripts.__getitem__)
             mean = _estimate(row["per_agent"])
             limits = (value - scripts[best] for value in (mean.value, mean.low, mean.high))
-            found.append(Standing(escape(f"scripted policy {best}"), Estimate(*limits)))
+            found.append(Standing(f"{SCRIPTED} {best}", Estimate(*limits)))
         order = (BEHIND, EQUAL, AHEAD, SINGLE)
         return sorted(found, key=lambda standing: (order.index(standing.outcome), standing.difference.value))
+
+    def control(self, task: dict[str, Any]) -> Standing | None:
+        """How the subject stands on a task to the best of its flat controls."""
+        return self._closest(task, lambda algorithm: algorithm == CONTROL)
+
+    def rival(self, task: dict[str, Any]) -> Standing | None:
+        """How the subject stands on a task to the best method of others."""
+        return self._closest(task, lambda algorithm: algorithm not in OURS)
+
+    def _closest(self, task: dict[str, Any], accepts: Callable[[str], bool]) -> Standing | None:
+        trained = [standing for standing in self.standings(task) if not standing.other.startswith(SCRIPTED)]
+        found = [standing for standing in trained if accepts(split_label(standing.other)[0])]
+        return min(found, key=lambda standing: standing.difference.value, default=None)
 
     def counts(self) -> Counter[str]:
         """How often each outcome occurs over all tasks."""
@@ -183,7 +204,7 @@ class Published:
             if found := self.standings(task):
                 yield markdown_table(
                     (escape(self.subject), "compared with", "difference"),
-                    ((standing.outcome, standing.other, standing.difference) for standing in found),
+                    ((standing.outcome, escape(standing.other), standing.difference) for standing in found),
                 )
             for name, shown in FIGURES.items():
                 file = f"figures/{name.format(number)}.svg"
@@ -279,6 +300,24 @@ def published() -> list[Published]:
     return [Published(file.parent) for file in sorted(REPORTS.glob("*/report.json"))]
 
 
+def task_by_task() -> str:
+    """Table of all tasks: how a comparison's subject stands to its flat control and to the best of the others."""
+    order, rows = (BEHIND, EQUAL, AHEAD, SINGLE), []
+    for comparison in published():
+        for task in comparison.tasks:
+            control, rival = comparison.control(task), comparison.rival(task)
+            found = [standing for standing in (control, rival) if standing is not None]
+            if found:
+                row = comparison.subject_on(task)
+                assert row is not None  # it stands to another
+                where = f"{_heading(task)} ([{comparison.name}]({comparison.name}.md))"
+                method = f"{escape(row['variant'])}, {_estimate(row['per_agent'])}"
+                worst = min(order.index(standing.outcome) for standing in found)
+                rows.append((worst, [where, method, _judged(control, name=False), _judged(rival)]))
+    header = ("task", "method and its return per agent", "to its flat control", "to the best of the other methods")
+    return markdown_table(header, (row for _, row in sorted(rows, key=lambda entry: entry[0])))
+
+
 def index() -> str:
     """The page that leads to all others."""
     comparisons = published()
@@ -305,6 +344,12 @@ def index() -> str:
         "## Published comparisons",
         markdown_table(["comparison", "method", f"how often it is {BEHIND}, {EQUAL}, {AHEAD}", "runs"], rows),
         *([f"Begun, without a report: {', '.join(begun)}."] if begun else []),
+        "## Task by task",
+        "Every task of every comparison, with the method that it is about. *Flat control*: `himppo_flat`, the same "
+        "networks without a hierarchy; of several, the one with the highest return. *Other methods*: BenchMARL's, of "
+        "which the one with the highest return is named. Differences as above; tasks stand in the order of their worst "
+        "verdict. [Where HiMPPO is ahead, and where not](where.md) says what we make of them.",
+        task_by_task(),
         "## More",
         "- [Benchmarks](../benchmarks/README.md): what the results say and do not say, audits of goals, scripted "
         "policies, the regression gate\n"
@@ -331,6 +376,13 @@ def _cell(limits: dict[str, float | None] | None) -> str:
 def _estimate(limits: dict[str, float | None]) -> Estimate:
     """Read an estimate, of which JSON cannot hold an unknown limit."""
     return Estimate(*(math.nan if (value := limits[key]) is None else value for key in ("value", "low", "high")))
+
+
+def _judged(standing: Standing | None, *, name: bool = True) -> str:
+    """A verdict with its difference, and with what was compared."""
+    if standing is None:
+        return "-"
+    return f"**{standing.outcome}**, {standing.difference}" + (f" ({escape(standing.other)})" if name else "")
 
 
 def _heading(task: dict[str, Any]) -> str:

@@ -239,7 +239,7 @@ def test_a_page_has_the_question_every_estimate_and_every_variant_with_losses_fi
             assert len(found) == len(task["rows"]) - 1 + bool((task["reference_returns"] or {}).get("scripts"))
         assert sorted(found, key=lambda standing: order.index(standing.outcome)) == found
         for standing in found:
-            assert f"| {standing.outcome} | {standing.other} | {standing.difference} |" in page
+            assert f"| {standing.outcome} | {comparisons.escape(standing.other)} | {standing.difference} |" in page
         if comparison.subject_on(task) == task["leader"]:  # the report has the same differences
             for rival in task["rivals"]:
                 assert f"| {comparisons.escape(rival['variant'])} | {estimate(rival['difference'])} |" in page
@@ -251,11 +251,30 @@ def test_a_page_has_the_question_every_estimate_and_every_variant_with_losses_fi
         assert record.provenance["benchmarl_himpo"] in page and str(record.fingerprint) in page
 
 
+def test_the_index_shows_every_task_with_its_control_and_its_best_rival_losses_first() -> None:
+    order = [comparisons.BEHIND, comparisons.EQUAL, comparisons.AHEAD, comparisons.SINGLE]
+    rows = [line.split(" | ") for line in comparisons.task_by_task().splitlines()[2:]]
+    worst = [min(order.index(outcome) for outcome in re.findall(r"\*\*(.*?)\*\*", " ".join(row))) for row in rows]
+    assert worst == sorted(worst)
+    (row,) = [row for row in rows if row[0].startswith("| `lbfws/hard`, 6 agents ([foraging]")]
+    (foraging,) = [comparison for comparison in comparisons.published() if comparison.name == "foraging"]
+    task = next(task for task in foraging.tasks if task["label"] == "lbfws/hard")
+    found = {standing.other: standing for standing in foraging.standings(task)}
+    means = {row["variant"]: row["per_agent"]["value"] for row in task["rows"]}
+    control = found["himppo_flat[hidden_dim=128]"]
+    assert row[2] == f"**{control.outcome}**, {control.difference}"
+    best = max(("ippo", "mappo", "qmix[experiment.lr=0.0003]"), key=lambda other: means.get(other, -1.0))
+    assert row[3] == f"**{found[best].outcome}**, {found[best].difference} ({best}) |"
+
+
 def test_pages_link_to_what_is_there() -> None:
     for name, text in PAGES.items():
         for target in re.findall(r"\]\(([^)#]+)\)", text):
             if "://" not in target:
-                assert target in (*PAGES, "claims.md") or (ROOT / target.removeprefix("../")).is_file(), (name, target)
+                assert target in (*PAGES, "claims.md", "where.md") or (ROOT / target.removeprefix("../")).is_file(), (
+                    name,
+                    target,
+                )
 
 
 def test_the_commands_of_a_page_name_its_protocol() -> None:
