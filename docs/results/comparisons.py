@@ -187,7 +187,7 @@ class Published:
             f"In {counts[BEHIND] + counts[EQUAL] + counts[AHEAD]} comparisons over {_count(len(self.tasks), 'task')}, "
             f"`{self.subject}` is behind in {counts[BEHIND]}, shows no significant difference in {counts[EQUAL]} and "
             f"is ahead in {counts[AHEAD]}{single}. Differences are of mean returns per agent, with Welch's {coverage} "
-            "intervals (to scripted policies, Student's), not corrected for their number. Losses stand first."
+            "CI (to scripted policies, Student's), not corrected for multiple comparisons. Losses stand first."
         )
         for warning in self.report["warnings"]:
             yield f"> {escape(warning)}"
@@ -214,7 +214,7 @@ class Published:
     def _returns(self) -> Iterator[str]:
         yield "## Returns"
         yield (
-            f"Per agent, means over runs with Student's intervals. *Return*: {self.report['analysis']['measure']}. "
+            f"Per agent, means over runs with Student's CI. *Return*: {self.report['analysis']['measure']}. "
             f"*End of training*: episodes of the last {LAST_ITERATIONS} batches, actions and goals sampled. Scores are "
             "0 at the random policy and 1 at the best scripted one. Probabilities of improvement, aggregates over "
             "tasks, every configuration key that differs and every run are in the "

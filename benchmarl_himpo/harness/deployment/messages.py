@@ -119,30 +119,30 @@ class MessageReport:
         policy, notes = self.policy, []
         if policy.hierarchy.layout.top > 0 and not policy.hierarchy.send_goals:
             notes.append(
-                "Goals are not received: nodes of upper levels have nothing to do, and nothing is sent to them."
+                "Subordinates receive no goals: upper levels are unused at execution, and no message is sent to them."
             )
         elif policy.hierarchy.layout.top > 0:
             if policy.hierarchy.level_observation is not None:
                 notes.append(
-                    "What a level sees that its workers do not reaches it in the encodings that agents send up."
+                    "Upper levels receive observations that workers do not use in the encodings that agents send them."
                 )
-            notes.append("All nodes keep the same clock and restart it together; no message does that here.")
+            notes.append("All nodes share a clock and restart it together; its synchronisation is not counted.")
             notes.append(_describe_clustering(policy.hierarchy.clustering))
         for level in policy.remembering:
             memory = policy.hierarchy.memory_at(level)
             assert memory is not None
             notes.append(
-                f"Nodes of {name_of(level)} keep the mean encodings of their last {memory.decisions} decisions, which "
-                "takes no message; the step functions hold the observations instead, and encode them again."
+                f"Nodes of {name_of(level)} store the mean encodings of their last {memory.decisions} decisions, "
+                "without messages; the step functions store the observations instead, and encode them again."
             )
         neighbours = policy.hierarchy.neighbours_at(0)
         if isinstance(neighbours, RadiusNeighbours):
-            notes.append("Neighbours are those within a radius: a radio's range does that, without knowing positions.")
-        if not neighbours.is_local:
             notes.append(
-                "Neighbours follow from positions: every worker has to know those of all others, or to measure them."
+                "Neighbours are those within a radius: the range of a radio suffices, no positions are needed."
             )
-        notes.append("A worker that is not alive sends nothing, which has to be told from a message that is lost.")
+        if not neighbours.is_local:
+            notes.append("Neighbours depend on positions: every worker has to know or measure those of all others.")
+        notes.append("A dead worker sends nothing; receivers have to distinguish a death from a lost message.")
         return notes
 
     def _mean(self, number: int) -> float:
@@ -154,10 +154,12 @@ class MessageReport:
 
 def _describe_clustering(clustering: Clustering) -> str:
     if not clustering.is_moving:
-        return "The clustering is static: every worker knows its sub-manager from the start, and nothing is central."
+        return (
+            "The clustering is static: every worker knows its sub-manager from the start, and nothing is centralised."
+        )
     if clustering.is_local:
         return "The clustering is local: every worker finds its sub-manager from what it observes itself."
     return (
-        "The clustering is central in this implementation: one place receives the positions of all workers whenever "
-        "sub-managers decide, keeps the centroids and tells each worker its sub-manager."
+        "The clustering is centralised in this implementation: one node receives the positions of all workers whenever "
+        "sub-managers decide, stores the centroids and sends each worker its sub-manager."
     )

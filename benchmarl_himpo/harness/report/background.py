@@ -58,10 +58,10 @@ def _cost(comparison: Comparison) -> Section:
         if counts:
             tables.append(Table(f"{task}: parameters", ["group, loss, level", *runs], counts))
     text = (
-        "Mean over runs, and in brackets the range where it is wider than a tenth of the mean; a dash where nothing is "
-        "known. Frames per second of collection and training. Ratios mean something only where the machine, its load "
-        "and the runs beside it were the same. Messages and bytes are what acting takes if every agent, and every node "
-        "of an upper level, is a machine of its own: what all of them send, at most, over agents and env steps."
+        "Mean over runs, and in brackets the range where it is wider than a tenth of the mean; a dash where it is "
+        "unknown. Frames per second of collection and training: compare only runs on the same machine with the same "
+        "load. Messages and bytes are those of execution if every agent, and every node of an upper level, is a "
+        "separate machine: the maximum that all of them send, per agent and env step."
     )
     return Section("Cost", [text], tables)
 
@@ -93,7 +93,7 @@ def _fairness(content: Content) -> Section:
             shown = {key: value for key, value in config.items() if key not in NOT_COMPARED}
             if shown:
                 folded.append((f"configuration of {variant} on {task}", yaml.safe_dump(shown, sort_keys=True)))
-    text = "Resolved configurations; what is not listed is the same for all variants of a task."
+    text = "Resolved configurations; keys that are not listed have the same value for all variants of a task."
     named = [
         replace(table, caption=f"{', '.join(tasks[said])}: {table.caption}")
         for said, of in tables.items()

@@ -64,7 +64,7 @@ def _returns(content: Content, style: Style) -> Section:
     return Section(
         "Returns per task",
         [
-            f"Each run has one value, its {content.analysis.measure}. Means over runs, Student's {coverage} intervals. "
+            f"Each run has one value, its {content.analysis.measure}. Means over runs with Student's {coverage} CI. "
             "The sum over agents counts a shared reward once per agent.",
             *_explain_references(content),
         ],
@@ -141,8 +141,8 @@ def _curves(content: Content, style: Style) -> Section:
         "of each evaluation" if has_evaluations(content.comparison) else "of the episodes that ended in each batch"
     )
     text = (
-        f"Mean returns {evaluated}. Wall-clock, where it is known, is that of collection and training, without "
-        "evaluations, and as good as the machines were free: see the load average below."
+        f"Mean returns {evaluated}. Wall-clock time, where it is known, is that of collection and training, without "
+        "evaluations; it depends on what else the machine did: see the load average below."
     )
     return Section("Learning curves", [text], pictures=pictures)
 
@@ -150,8 +150,8 @@ def _curves(content: Content, style: Style) -> Section:
 def _ends(content: Content) -> Section:
     tables = [_table(result, ENDS) for result in content.analysis.tasks]
     text = (
-        "Mean returns per agent where curves end: of the episodes that ended in the last batches, collected with "
-        "sampled actions, and of the last evaluation."
+        "Mean returns per agent at the end of the curves: of the episodes that ended in the last batches, with sampled "
+        "actions, and of the last evaluation."
     )
     return Section("The end of training", [text], tables)
 
@@ -182,9 +182,9 @@ def _aggregates(content: Content, style: Style) -> Section:
     efficiency = sample_efficiency(scored, references, list(found.variants), settings)
     text = [
         f"Intervals are stratified percentile bootstraps over runs and tasks, {settings.repetitions:,} resamples, seed "
-        f"{settings.seed}. The optimality gap is what scores lack to 1; lower is better. Min-max scores lie between "
-        "the lowest and the highest run of each task in this report: they change with the variants in it. Runs with "
-        "seeds that their variant does not have on every task are left out.",
+        f"{settings.seed}. The optimality gap is the mean amount by which scores are below 1; lower is better. Min-max "
+        "scores lie between the lowest and the highest run of each task in this report: they change with the variants "
+        "in it. Runs with seeds that their variant does not have on every task are left out.",
         *_explain_left_out(found),
     ]
     pictures = [draw_profiles(found, style)] if found.profiles else []
@@ -208,7 +208,10 @@ def _improvements(content: Content) -> Section:
     tables = [_matrix(result.label, result.improvement) for result in analysis.tasks if len(result.rows) > 1]
     if analysis.aggregates is not None and len(analysis.aggregates.tasks) > 1 and len(analysis.aggregates.variants) > 1:
         tables.insert(0, _matrix("all tasks", analysis.aggregates.improvement))
-    text = "The probability that a run of the row's variant beats one of the column's; a tie is half a win. Best first."
+    text = (
+        "The probability that a run of the row's variant has a higher return than one of the column's; a tie counts "
+        "half. Best first."
+    )
     return Section("Probability of improvement", [text] if tables else ["There is one variant only."], tables)
 
 
@@ -235,8 +238,8 @@ def _factors(content: Content) -> list[Section]:
         return []
     text = (
         "Variants that differ from the default of their algorithm in one option, or in fields of the part that it "
-        f"chooses. Differences of mean returns per agent, Welch's {content.settings.confidence:.0%} intervals, not "
-        "corrected for their number."
+        f"chooses. Differences of mean returns per agent with Welch's {content.settings.confidence:.0%} CI, not "
+        "corrected for multiple comparisons."
     )
     return [Section("Return by factor", [text], tables, pictures)]
 
@@ -252,12 +255,12 @@ def _goals(content: Content) -> list[Section]:
         return []
     coverage = f"{content.settings.confidence:.0%}"
     text = (
-        f"Differences of mean returns per agent between hierarchies and their controls, Welch's {coverage} intervals. "
-        "Goals are shown to be of use where both controls are behind and an audit of the trained policies sees their "
-        "goals used (python -m benchmarl_himpo.audit)."
+        f"Differences of mean returns per agent between hierarchies and their controls, with Welch's {coverage} CI. "
+        "Goals are shown to help where both controls are behind and an audit of the trained policies finds that they "
+        "use their goals (python -m benchmarl_himpo.audit)."
     )
     columns = ["task", "variant", "control", "what the control is", "difference", "verdict"]
-    return [Section("Are goals of use?", [text], [Table("Hierarchies and their controls", columns, rows)])]
+    return [Section("Do goals help?", [text], [Table("Hierarchies and their controls", columns, rows)])]
 
 
 def _communication(content: Content, style: Style) -> list[Section]:
@@ -271,8 +274,8 @@ def _communication(content: Content, style: Style) -> list[Section]:
     if not pictures:
         return []
     text = (
-        "Mean returns per agent over the bytes per agent and step that acting takes (see Cost). The grey line is the "
-        "front: it goes through the variants that none with as few bytes is ahead of, by their means."
+        "Mean returns per agent over the bytes per agent and step at execution (see Cost). The grey line is the Pareto "
+        "front of the means: no other variant has a higher return with as few bytes."
     )
     return [Section("Return against communication", [text], pictures=pictures)]
 

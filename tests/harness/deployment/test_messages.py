@@ -198,11 +198,11 @@ def test_the_report_says_what_is_central(tiny_experiment: TinyExperiment) -> Non
     report, _ = watch(tiny_experiment(algorithm_config("himppo"), ToyTask()), 1)
     parts = {"flows": report.rows(), "totals": report.totals(), "per_agent": report.per_agent()}
     text = format_report({**parts, "notes": report.notes()})
-    assert "The clustering is central in this implementation" in text
+    assert "The clustering is centralised in this implementation" in text
     assert "| worker | neighbours' states, round 1 | 2 (2.00) | 32 | 1 steps | 64.0 (64.0) |" in text
     assert "| all nodes, per agent | 3.17 (3.17) | 85.6 (85.6) |" in text  # 9.5 and 256.8 over three
     static, _ = watch(tiny_experiment(algorithm_config("himppo_sg"), ToyTask()), 1)
-    assert any("nothing is central" in note for note in static.notes())
+    assert any("nothing is centralised" in note for note in static.notes())
 
 
 def test_memories_take_no_message_and_are_noted(tiny_experiment: TinyExperiment) -> None:
@@ -228,7 +228,7 @@ def test_a_builder_that_says_nothing_of_itself_needs_the_positions_of_all(
     assert rows["worker", "positions of the others"]["messages_worst"] == 4
     assert rows["worker", "neighbours' states"]["messages_worst"] == 4
     assert rows["level 1", "encodings from subordinates"]["messages_worst"] == 5
-    assert any("is central" in note for note in report.notes())
+    assert any("is centralised" in note for note in report.notes())
 
 
 @dataclass(frozen=True)

@@ -774,7 +774,7 @@ def test_hierarchies_are_compared_with_what_does_without_goals(write: Write) -> 
     half = stats.t.ppf(0.975, 4) * math.sqrt(2 * 4 / 3)
     difference = found["nogoal"].difference
     assert (difference.value, difference.low, difference.high) == pytest.approx((10, 10 - half, 10 + half))
-    (section,) = (section for section in write_results(content) if section.title == "Are goals of use?")
+    (section,) = (section for section in write_results(content) if section.title == "Do goals help?")
     assert {row[2]: row[-1] for row in section.tables[0].rows} == {
         "nogoal": "ahead",
         "flat": "no significant difference",
@@ -786,4 +786,4 @@ def test_without_controls_nothing_is_said_of_goals(write: Write) -> None:
     content, _ = analyse_runs(
         write(*with_algorithm("himppo", [1.0, 2.0], **HIERARCHY), *with_returns("ippo", [1.0, 2.0]))
     )
-    assert "Are goals of use?" not in [section.title for section in write_results(content)]
+    assert "Do goals help?" not in [section.title for section in write_results(content)]

@@ -40,7 +40,7 @@ PROTOCOLS = {
     "goals": 20,
     "sampling_width": 40,
     "shared_reward": 36,
-    "suite": 126,
+    "suite": 108,
     "suite_discrete": 63,
     "smax": 15,
     "traffic": 12,
