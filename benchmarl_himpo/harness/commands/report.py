@@ -3,9 +3,11 @@
     python -m benchmarl_himpo.report RUNS
     python -m benchmarl_himpo.report outputs/sweep outputs/continuous output=my_report
     python -m benchmarl_himpo.report outputs/continuous protocol=sampling_continuous
+    python -m benchmarl_himpo.report benchmarks/results protocol=[smax,traffic] output=my_report
 
 RUNS are folders of sweeps, of runs (such as of a --multirun) or of records. All records below them are read, with
-protocol= only those of its runs; unfinished and missing runs are named. For BenchMARL's own runs, which have no record,
+protocol= only those of its runs; unfinished and missing runs are named. With several protocols, methods are named after
+their algorithms, so that each is one over the tasks of all. For BenchMARL's own runs, which have no record,
 the JSON file of evaluations is read.
 Options and their defaults are in conf/report.yaml. The output is report.html (one self-contained file), report.md,
 report.json, report.csv, marl_eval.json and figures/*.svg; equal runs give identical files.
@@ -28,7 +30,7 @@ class ReportOptions:
 
     output: Path | None
     title: str
-    protocol: str | None
+    protocol: list[str]
     confidence: float
     repetitions: int
     seed: int
@@ -49,14 +51,16 @@ def report(folders: list[Path], options: ReportOptions) -> None:
     from benchmarl_himpo.harness.report.verdicts import judge, write_warnings
     from benchmarl_himpo.harness.report.writers import write_report
     from benchmarl_himpo.harness.statistics import Bootstrap
-    from benchmarl_himpo.harness.sweeps.protocol import load_protocol
+    from benchmarl_himpo.harness.sweeps.protocol import load_protocol, name_by_algorithm
 
     output = options.output or folders[0] / "report"
     check_output_folder("output", output)
     settings = Bootstrap(options.confidence, options.repetitions, options.seed)
-    protocol = load_protocol(options.protocol) if options.protocol else None
-    comparison, references = collect(folders, protocol.runs if protocol else None), load_reference_returns()
-    content = Content(comparison, analyse(comparison, references, settings), references, settings, protocol)
+    protocols = [load_protocol(name) for name in options.protocol]
+    planned = frozenset().union(*(protocol.runs for protocol in protocols)) if protocols else None
+    names = name_by_algorithm(protocols) if len(protocols) > 1 else {}
+    comparison, references = collect(folders, planned, names), load_reference_returns()
+    content = Content(comparison, analyse(comparison, references, settings), references, settings, protocols)
     verdicts = [f"{verdict.task}: {verdict.text}" for verdict in judge(content.analysis)]
     print("\n\n".join([*verdicts, *write_warnings(content)]))
     try:

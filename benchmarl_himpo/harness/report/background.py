@@ -99,21 +99,23 @@ def _fairness(content: Content) -> Section:
         for said, of in tables.items()
         for table in of
     ]
-    return Section("What differs", [text], [*_tuning_table(content), *named], folded=folded)
+    return Section("What differs", [text], [*_tuning_tables(content), *named], folded=folded)
 
 
-def _tuning_table(content: Content) -> list[Table]:
-    """Table of the tuning of each algorithm before the comparison."""
-    protocol = content.protocol
-    if protocol is None:
-        return []
+def _tuning_tables(content: Content) -> list[Table]:
+    """Table of the tuning of each algorithm before a comparison."""
     algorithms = {record.algorithm for record in content.comparison.records}
-    rows = [
-        [algorithm, tried, ", ".join(f"{k}={v}" for k, v in protocol.tuned.get(algorithm, {}).items()) or "-"]
-        for algorithm, tried in protocol.tuning.items()
-        if algorithm in algorithms
-    ]
-    return [Table("Tuning before the comparison", ["algorithm", "what was tried", "taken, where not its own"], rows)]
+    tables = []
+    for protocol in content.protocols:
+        rows = [
+            [algorithm, tried, ", ".join(f"{k}={v}" for k, v in protocol.tuned.get(algorithm, {}).items()) or "-"]
+            for algorithm, tried in protocol.tuning.items()
+            if algorithm in algorithms
+        ]
+        of = f": {protocol.name}" if len(content.protocols) > 1 else ""
+        columns = ["algorithm", "what was tried", "taken, where not its own"]
+        tables.append(Table(f"Tuning before the comparison{of}", columns, rows))
+    return tables
 
 
 def _tables_of_differences(variants: list[str], differences: dict[str, list[str]]) -> list[Table]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import yaml
 
@@ -90,12 +91,17 @@ def natural_order(text: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", text)]
 
 
-def collect(folders: Sequence[Path], planned: Set[RunLabel] | None = None) -> Comparison:
+def collect(
+    folders: Sequence[Path],
+    planned: Set[RunLabel] | None = None,
+    names: Mapping[tuple[str, str], str] = MappingProxyType({}),
+) -> Comparison:
     """Read all records below some folders, and all JSON files of BenchMARL's own runs.
 
     Args:
         folders: folders of sweeps, of runs or of records, or files of records.
-        planned: the runs of a protocol, which restrict the comparison; None: all runs.
+        planned: the runs of protocols, which restrict the comparison; None: all runs.
+        names: other names of variants, by the labels of task and variant.
 
     Returns:
         The comparison.
@@ -133,7 +139,7 @@ def collect(folders: Sequence[Path], planned: Set[RunLabel] | None = None) -> Co
             f"no record of a finished run{of_protocol} below {where}"
             f"{f', where these are unfinished: {named}' if named else ': give folders of runs, sweeps or records'}"
         )
-    records = [record for record, _ in found.values()]
+    records = [replace(r, variant=names.get((r.task_label, r.variant), r.variant)) for r, _ in found.values()]
     records.sort(key=lambda r: (natural_order(r.task_label), natural_order(r.variant), r.seed))
     _check_configs(records)
     unfinished = {run.label: run for run in begun if run.label not in found}
@@ -141,6 +147,7 @@ def collect(folders: Sequence[Path], planned: Set[RunLabel] | None = None) -> Co
         absent = [*unfinished.values(), *_missing_seeds(records, list(unfinished.values()))]
     else:
         absent = [unfinished.get(key, Absent(*key, "no record", planned=True)) for key in planned - found.keys()]
+    absent = [replace(run, variant=names.get((run.task, run.variant), run.variant)) for run in absent]
     files = {record.id: name for record, name in found.values()}
     return _shorten_labels(records, files, sorted(absent, key=lambda a: natural_order(str(a))))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from benchmarl_himpo.harness.reference_returns.reference_returns import ReferenceTable
@@ -40,4 +41,4 @@ class Content:
     analysis: Analysis
     references: ReferenceTable
     settings: Bootstrap
-    protocol: Protocol | None = None  # of the runs
+    protocols: Sequence[Protocol] = ()  # of the runs

@@ -112,7 +112,7 @@ def summarise(content: Content) -> str:
     said = (
         f"{runs} of {frames} frames: {variants} on {tasks}. Brackets are {settings.confidence:.0%} intervals over runs."
     )
-    return f"{content.protocol.question} {said}" if content.protocol else said
+    return " ".join([*(protocol.question for protocol in content.protocols), said])
 
 
 def write_warnings(content: Content) -> list[str]:

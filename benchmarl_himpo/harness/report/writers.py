@@ -55,7 +55,7 @@ def as_data(content: Content) -> dict[str, Any]:
         "format": FORMAT,
         "settings": asdict(content.settings),
         "reference_returns": {"version": content.references.version, "sha256": content.references.digest},
-        "protocol": content.protocol and content.protocol.name,
+        "protocol": ", ".join(protocol.name for protocol in content.protocols) or None,
         "verdicts": [asdict(verdict) for verdict in judge(analysis)],
         "warnings": write_warnings(content),
         "analysis": asdict(analysis),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,7 @@ class Protocol:
         question: question of the comparison.
         tuning: by algorithm, the settings tried in tuning.
         tuned: by algorithm, the tuned values that differ from the algorithm's own.
+        algorithms: algorithm of each method, by the labels of its task and its variant.
         runs: runs of the comparison.
     """
 
@@ -30,6 +32,7 @@ class Protocol:
     question: str
     tuning: dict[str, str]
     tuned: dict[str, dict[str, object]]
+    algorithms: dict[tuple[str, str], str]
     runs: frozenset[RunLabel]
 
 
@@ -47,5 +50,29 @@ def load_protocol(name: str) -> Protocol:
         question=content["question"],
         tuning=content["tuning"],
         tuned=content.get("tuned", {}),
+        algorithms={(spec.task_label, spec.variant): spec.choice("algorithm") for spec in specs},
         runs=frozenset((spec.task_label, spec.variant, spec.seed) for spec in specs),
     )
+
+
+def name_by_algorithm(protocols: Iterable[Protocol]) -> dict[tuple[str, str], str]:
+    """Name methods after their algorithms, whatever each comparison sets for them.
+
+    If tuned values differ, an algorithm has one variant with discrete actions and another one with continuous actions;
+    in a comparison over the tasks of both it is one method.
+
+    Args:
+        protocols: the comparisons.
+
+    Returns:
+        The algorithm by the labels of task and variant, where the task's comparison has no other variant of it.
+    """
+    names: dict[tuple[str, str], str] = {}
+    for protocol in protocols:
+        methods = [(task, algorithm) for (task, _), algorithm in protocol.algorithms.items()]
+        names |= {
+            labels: algorithm
+            for labels, algorithm in protocol.algorithms.items()
+            if methods.count((labels[0], algorithm)) == 1
+        }
+    return names

@@ -46,6 +46,18 @@ def test_the_runs_of_a_protocol_are_taken_alone_and_named_where_they_are_missing
         collect([tmp_path], {("vmas/balance", "himppo", 0)})
 
 
+def test_variants_of_several_protocols_have_the_names_that_they_are_given(tmp_path: Path) -> None:
+    tuned = "ippo[entropy_coef=0.01]"
+    keep(make_record(tuned), tmp_path)
+    keep(make_record("ippo", "vmas/balance"), tmp_path)
+    planned = {("vmas/sampling", tuned, 0), ("vmas/sampling", tuned, 1), ("vmas/balance", "ippo", 0)}
+    comparison = collect([tmp_path], planned, {("vmas/sampling", tuned): "ippo", ("vmas/balance", "ippo"): "ippo"})
+    assert comparison.variants == ["ippo"]
+    assert [(absent.task, absent.variant, absent.seed) for absent in comparison.absent] == [
+        ("vmas/sampling", "ippo", 1)
+    ]
+
+
 def test_tasks_are_sorted_by_their_numbers(tmp_path: Path) -> None:
     for n_agents in (10, 7):
         keep(make_record(task_label=f"vmas/sampling[n_agents={n_agents}]"), tmp_path)

@@ -433,6 +433,21 @@ def test_a_protocol_says_what_was_asked_and_tuned_and_which_runs_are_missing(wri
     assert protocol.tuning["himppo_flat"] not in page  # which has no runs here
 
 
+def test_several_protocols_are_one_comparison_of_algorithms(write: Write) -> None:
+    protocols = [load_protocol("sampling_discrete"), load_protocol("smax")]
+    planned = [run for protocol in protocols for run in sorted(protocol.runs) if "qmix" in run[1] or "flat" in run[1]]
+    records = [make_record(v, t, s, algorithm=v.partition("[")[0]) for t, v, s in planned]
+    folder = write(*records)
+    page = page_of(folder, "protocol=[sampling_discrete,smax]")
+    report = json.loads((folder / "report" / "report.json").read_text())
+    assert report["protocol"] == "sampling_discrete, smax"
+    assert {run["variant"] for run in report["runs"]} == {"himppo_flat", "qmix"}
+    assert set(report["analysis"]["aggregates"]["variants"]) == {"himppo_flat", "qmix"}
+    for protocol in protocols:
+        assert protocol.question in page
+        assert f"Tuning before the comparison: {protocol.name}" in page
+
+
 def test_a_protocol_that_does_not_exist_is_refused(ragged: Path) -> None:
     with pytest.raises(SystemExit) as exit_info:
         command.main([str(ragged), "protocol=nonesuch"])
