@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from itertools import takewhile
 from pathlib import Path
 
 import claims
@@ -265,6 +266,40 @@ def test_the_index_shows_every_task_with_its_control_and_its_best_rival_losses_f
     assert row[2] == f"**{control.outcome}**, {control.difference}"
     best = max(("ippo", "mappo", "qmix[experiment.lr=0.0003]"), key=lambda other: means.get(other, -1.0))
     assert row[3] == f"**{found[best].outcome}**, {found[best].difference} ({best}) |"
+
+
+NAMES = {"`himppo_flat`, its flat control": "himppo_flat", "IPPO": "ippo", "MAPPO": "mappo"}
+"""Methods of tables that are typed, by what stands in their first column."""
+
+
+def typed_rows(file: str, header: str) -> dict[str, list[str]]:
+    """Rows of the table with a header, by their method."""
+    lines = (ROOT / file).read_text(encoding="utf-8").partition(header)[2].splitlines()[2:]
+    rows = [line.strip("| ").split(" | ") for line in takewhile(lambda line: line.startswith("|"), lines)]
+    return {NAMES.get(name, name.partition(",")[0].strip("`")): cells for name, *cells in rows}
+
+
+@pytest.mark.parametrize(
+    ("file", "header", "measures"),
+    [
+        ("README.md", "| | 3 agents | 5 agents | 7 agents |", ["per_agent"]),
+        (
+            "benchmarks/README.md",
+            "| | 3 agents, batches | fresh | 5 agents, batches | fresh | 7 agents, batches | fresh |",
+            ["last_collection", "per_agent"],
+        ),
+    ],
+)
+def test_typed_tables_of_the_main_comparison_have_the_numbers_of_its_report(
+    file: str, header: str, measures: list[str]
+) -> None:
+    (main,) = [comparison for comparison in comparisons.published() if comparison.name == "sampling_continuous"]
+    typed = typed_rows(file, header)
+    for method in ("himppo", "himppo_flat", "ippo", "mappo", "himppo_paper"):
+        rows = [row for task in main.tasks for row in task["rows"] if row["variant"].partition("[")[0] == method]
+        found = [row[measure][limit] for row in rows for measure in measures for limit in ("value", "low", "high")]
+        numbers = [float(number) for number in re.findall(r"[\d.]+", " ".join(typed[method]))]
+        assert numbers == pytest.approx(found, abs=0.056)  # one decimal, of a report's two
 
 
 def test_pages_link_to_what_is_there() -> None:
