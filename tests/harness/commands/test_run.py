@@ -22,7 +22,6 @@ from benchmarl.experiment import Callback, Experiment, ExperimentConfig
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
-from support.tiny_overrides import SMALL
 from tensordict import TensorDictBase
 
 from benchmarl_himpo import register
@@ -126,14 +125,14 @@ def test_one_option_chooses_the_simulation(accelerated: bool, make_experiment: M
 
 
 def test_multirun_trains_several_algorithms(call_command: RunCommand, tmp_path: Path) -> None:
-    overrides = ["algorithm=himppo,qmix", "task=vmas/balance", "task.max_steps=10", *SMALL]
+    overrides = ["algorithm=himppo,qmix", "task=vmas/balance", "task.max_steps=10", "experiment=tiny"]
     done = call_command("--multirun", *overrides, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for algorithm in ("himppo", "qmix"):
         assert f"{algorithm} on vmas/balance, seed 0" in done.stdout
         (folder,) = tmp_path.glob(f"multirun/*/*/*/{algorithm}_balance_mlp_*")
         assert f"results             {folder}" in done.stdout
-        assert (folder / "checkpoints" / "checkpoint_80.pt").is_file()
+        assert (folder / "checkpoints" / "checkpoint_800.pt").is_file()
         assert (folder / folder.name / "scalars" / "eval_reward_episode_reward_mean.csv").is_file()
         assert "vmas" in json.loads((folder / f"{folder.name}.json").read_text())
 
