@@ -37,7 +37,9 @@ CONTROL = "himppo_flat"
 """The same networks without a hierarchy."""
 
 BEHIND, EQUAL, AHEAD, SINGLE = "behind", "no significant difference", "ahead", "not judged: a single run"
-"""What an interval of a difference says, losses first."""
+"""What an interval of a difference says."""
+OUTCOMES = (BEHIND, EQUAL, AHEAD, SINGLE)
+"""In the order of tables, losses first."""
 
 SCRIPTED = "scripted policy"
 """What stands before the name of one."""
@@ -148,8 +150,7 @@ class Published:
             mean = _estimate(row["per_agent"])
             limits = (value - scripts[best] for value in (mean.value, mean.low, mean.high))
             found.append(Standing(f"{SCRIPTED} {best}", Estimate(*limits)))
-        order = (BEHIND, EQUAL, AHEAD, SINGLE)
-        return sorted(found, key=lambda standing: (order.index(standing.outcome), standing.difference.value))
+        return sorted(found, key=lambda standing: (OUTCOMES.index(standing.outcome), standing.difference.value))
 
     def control(self, task: dict[str, Any]) -> Standing | None:
         """How the subject stands on a task to the best of its flat controls."""
@@ -302,7 +303,7 @@ def published() -> list[Published]:
 
 def task_by_task() -> str:
     """Table of all tasks: how a comparison's subject stands to its flat control and to the best of the others."""
-    order, rows = (BEHIND, EQUAL, AHEAD, SINGLE), []
+    rows = []
     for comparison in published():
         for task in comparison.tasks:
             control, rival = comparison.control(task), comparison.rival(task)
@@ -312,7 +313,7 @@ def task_by_task() -> str:
                 assert row is not None  # it stands to another
                 where = f"{_heading(task)} ([{comparison.name}]({comparison.name}.md))"
                 method = f"{escape(row['variant'])}, {_estimate(row['per_agent'])}"
-                worst = min(order.index(standing.outcome) for standing in found)
+                worst = min(OUTCOMES.index(standing.outcome) for standing in found)
                 rows.append((worst, [where, method, _judged(control, name=False), _judged(rival)]))
     header = ("task", "method and its return per agent", "to its flat control", "to the best of the other methods")
     return markdown_table(header, (row for _, row in sorted(rows, key=lambda entry: entry[0])))

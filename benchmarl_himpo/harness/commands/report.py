@@ -3,7 +3,7 @@
     python -m benchmarl_himpo.report RUNS
     python -m benchmarl_himpo.report outputs/sweep outputs/continuous output=my_report
     python -m benchmarl_himpo.report outputs/continuous protocol=sampling_continuous
-    python -m benchmarl_himpo.report benchmarks/results protocol=[smax,traffic] output=my_report
+    python -m benchmarl_himpo.report benchmarks/results 'protocol=[smax,traffic]' output=my_report
 
 RUNS are folders of sweeps, of runs (such as of a --multirun) or of records. All records below them are read, with
 protocol= only those of its runs; unfinished and missing runs are named. With several protocols, methods are named after

@@ -124,7 +124,7 @@ class MessageReport:
         elif policy.hierarchy.layout.top > 0:
             if policy.hierarchy.level_observation is not None:
                 notes.append(
-                    "Upper levels receive observations that workers do not use in the encodings that agents send them."
+                    "The encodings that agents send up contain what only upper levels use of the observations."
                 )
             notes.append("All nodes share a clock and restart it together; its synchronisation is not counted.")
             notes.append(_describe_clustering(policy.hierarchy.clustering))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from benchmarl_himpo.harness.composition import compose
+from benchmarl_himpo.harness.records.labels import split_label
 from benchmarl_himpo.harness.sweeps.expansion import expand, make_specs
 
 RunLabel = tuple[str, str, int]
@@ -24,7 +26,6 @@ class Protocol:
         question: question of the comparison.
         tuning: by algorithm, the settings tried in tuning.
         tuned: by algorithm, the tuned values that differ from the algorithm's own.
-        algorithms: algorithm of each method, by the labels of its task and its variant.
         runs: runs of the comparison.
     """
 
@@ -32,7 +33,6 @@ class Protocol:
     question: str
     tuning: dict[str, str]
     tuned: dict[str, dict[str, object]]
-    algorithms: dict[tuple[str, str], str]
     runs: frozenset[RunLabel]
 
 
@@ -50,7 +50,6 @@ def load_protocol(name: str) -> Protocol:
         question=content["question"],
         tuning=content["tuning"],
         tuned=content.get("tuned", {}),
-        algorithms={(spec.task_label, spec.variant): spec.choice("algorithm") for spec in specs},
         runs=frozenset((spec.task_label, spec.variant, spec.seed) for spec in specs),
     )
 
@@ -69,10 +68,7 @@ def name_by_algorithm(protocols: Iterable[Protocol]) -> dict[tuple[str, str], st
     """
     names: dict[tuple[str, str], str] = {}
     for protocol in protocols:
-        methods = [(task, algorithm) for (task, _), algorithm in protocol.algorithms.items()]
-        names |= {
-            labels: algorithm
-            for labels, algorithm in protocol.algorithms.items()
-            if methods.count((labels[0], algorithm)) == 1
-        }
+        algorithms = {(task, variant): split_label(variant)[0] for task, variant, _ in protocol.runs}
+        n_variants = Counter((task, algorithm) for (task, _), algorithm in algorithms.items())
+        names |= {(task, variant): a for (task, variant), a in algorithms.items() if n_variants[task, a] == 1}
     return names

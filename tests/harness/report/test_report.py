@@ -31,7 +31,8 @@ from benchmarl_himpo.harness.report.results import write_results
 from benchmarl_himpo.harness.report.verdicts import judge, write_warnings
 from benchmarl_himpo.harness.report.writers import as_csv
 from benchmarl_himpo.harness.statistics import Bootstrap
-from benchmarl_himpo.harness.sweeps.protocol import load_protocol
+from benchmarl_himpo.harness.sweeps import protocol as protocol_module
+from benchmarl_himpo.harness.sweeps.protocol import Protocol, load_protocol
 
 SETTINGS = Bootstrap(confidence=0.95, repetitions=500, seed=0)
 SEVEN = "vmas/sampling[n_agents=7]"
@@ -433,19 +434,27 @@ def test_a_protocol_says_what_was_asked_and_tuned_and_which_runs_are_missing(wri
     assert protocol.tuning["himppo_flat"] not in page  # which has no runs here
 
 
-def test_several_protocols_are_one_comparison_of_algorithms(write: Write) -> None:
-    protocols = [load_protocol("sampling_discrete"), load_protocol("smax")]
-    planned = [run for protocol in protocols for run in sorted(protocol.runs) if "qmix" in run[1] or "flat" in run[1]]
-    records = [make_record(v, t, s, algorithm=v.partition("[")[0]) for t, v, s in planned]
-    folder = write(*records)
-    page = page_of(folder, "protocol=[sampling_discrete,smax]")
+def test_several_protocols_are_one_comparison_of_algorithms(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    def protocol_of(name: str, task: str, *variants: str) -> Protocol:
+        tuning = {algorithm: f"{algorithm} as {name} tuned it" for algorithm in ("himppo_flat", "qmix")}
+        runs = frozenset((task, variant, seed) for variant in variants for seed in range(3))
+        return Protocol(name, f"What of {name}?", tuning, tuned={}, runs=runs)
+
+    sampling = protocol_of("first", "vmas/sampling", "himppo_flat", "qmix")
+    battles = protocol_of("second", "smax/smacv2_5_units", "himppo_flat[hidden_dim=128]", "qmix[experiment.lr=0.0003]")
+    protocols = [sampling, battles]
+    monkeypatch.setattr(protocol_module, "load_protocol", {p.name: p for p in protocols}.__getitem__)
+    planned = [run for protocol in protocols for run in sorted(protocol.runs)]
+    folder = write(*(make_record(v, t, s, algorithm=v.partition("[")[0]) for t, v, s in planned))
+    page = page_of(folder, "protocol=[first,second]")
     report = json.loads((folder / "report" / "report.json").read_text())
-    assert report["protocol"] == "sampling_discrete, smax"
+    assert report["protocol"] == "first, second"
     assert {run["variant"] for run in report["runs"]} == {"himppo_flat", "qmix"}
     assert set(report["analysis"]["aggregates"]["variants"]) == {"himppo_flat", "qmix"}
     for protocol in protocols:
         assert protocol.question in page
         assert f"Tuning before the comparison: {protocol.name}" in page
+        assert protocol.tuning["qmix"] in page
 
 
 def test_a_protocol_that_does_not_exist_is_refused(ragged: Path) -> None:
