@@ -46,7 +46,8 @@ Options = TypeVar("Options")
 def read_options(command: str, options: type[Options], given: Sequence[str], beside: str = "") -> Options:
     """Read the options of a command: ``conf/<command>.yaml``, overridden by the command line.
 
-    Text and paths are not parsed as YAML; a list option accepts a single value; an optional option accepts ``null``.
+    Text and paths are not parsed as YAML; a list option accepts a single value, and is empty as ``[]``; an optional option
+    accepts ``null``.
 
     Args:
         command: name of the command.
@@ -178,16 +179,20 @@ def _plain(text: str, hint: Any) -> object:
     """Give what OmegaConf converts to the type of an option."""
     if get_origin(hint) is not list:
         return None if type(None) in get_args(hint) and text in NULL else text
+    if not text:
+        return []
+    if text in NULL:
+        return text  # which OmegaConf refuses: no value is []
     if not text.startswith("["):
-        return [text] if text else []
+        return [text]
     try:
         return [str(item) for item in yaml.safe_load(text)]
     except yaml.YAMLError:
-        return text  # which OmegaConf refuses
+        return text
 
 
 def _describe(hint: Any) -> str:
     """Say what an option of a type can be."""
     if get_origin(hint) is list:
-        return "a list such as [a,b]"
+        return "a list such as [a,b], or [] for none"
     return " or ".join(WORDS[kind] for kind in get_args(hint) or (hint,))
