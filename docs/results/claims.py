@@ -282,8 +282,8 @@ to be edited.
 
 **Two methods, two verdicts.** `himppo_paper` is what the paper states, with our choices where it is silent; it is
 frozen and was not tuned. `himppo` is our default, which distributes advantages in another way and gives every level a
-horizon of its own: what it shows is no evidence for what the paper states. No code or numbers of the paper are public,
-and tasks, sizes and budgets are ours, so that *not reproduced* means *not here*.
+horizon of its own: what it shows is no evidence for what the paper states. The paper's code is not public, and tasks,
+sizes and budgets are ours, so that *not reproduced* refers to our setting only.
 
 **The rule.** A comparison is judged by Welch's {CONFIDENCE:.0%} interval of a difference of means over runs (fresh
 episodes of the policy that was best in an evaluation), not corrected for the number of comparisons: *reproduced* where
