@@ -77,7 +77,8 @@ def load_yaml(group: str, name: str) -> DictConfig:
     files = [folder / group / f"{name}.yaml" for folder in yaml_folders()]
     content = cast("DictConfig", OmegaConf.load(next(filter(Path.is_file, files), files[0])))
     merged = OmegaConf.create()
-    for entry in content.pop("defaults", ["_self_"]):
+    defaults = content.pop("defaults", [])
+    for entry in defaults if "_self_" in defaults else [*defaults, "_self_"]:
         parent = str(entry).partition("@")[0].removeprefix(f"/{group}/")
         if parent == "_self_":
             merged.merge_with(content)

@@ -233,6 +233,9 @@ def test_files_of_a_folder_inherit_ours_and_a_folder_is_added_once(folder: Path)
     assert config.added_yaml_folders() == (folder,)
     expected = {**config.load_yaml("algorithm", "himppo_2l"), "hidden_dim": 7}
     assert config.load_yaml("algorithm", "mine") == expected
+    # Where _self_ is missing, it is the last, as in Hydra
+    (folder / "algorithm" / "mine.yaml").write_text("defaults:\n- himppo_2l\nhidden_dim: 7\n")
+    assert config.load_yaml("algorithm", "mine") == expected
 
 
 @pytest.mark.parametrize("name", ["himppo", "mappo"])

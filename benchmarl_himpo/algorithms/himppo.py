@@ -17,7 +17,13 @@ from tensordict.nn import TensorDictModule
 from torch import nn
 from torchrl.envs import EnvBase
 
-from benchmarl_himpo.algorithms.options import as_options, build_hierarchy, check_model, check_part_options
+from benchmarl_himpo.algorithms.options import (
+    as_options,
+    build_hierarchy,
+    check_model,
+    check_options,
+    check_part_options,
+)
 from benchmarl_himpo.config import load_yaml, snake_case
 from benchmarl_himpo.hierarchy import GoalSpace, Hierarchy, IntervalAnnealing, build_part, goal_registry
 from benchmarl_himpo.hierarchy.parts import Part
@@ -198,6 +204,8 @@ class Himppo(Ippo):
         layout = self.hierarchies[group].layout
         with as_options(HimppoConfig):
             rates = layout.per_level("lr", self.lr)
+            if any(rate is not None and rate <= 0 for rate in rates):
+                raise ValueError(f"lr={self.lr} must be above 0")
         return {
             "loss_objective": _with_rates(loss.actor_params(), rates),
             "loss_critic": _with_rates(loss.critic_params(), rates),
@@ -251,9 +259,20 @@ class Himppo(Ippo):
         if self.minibatch_advantage:
             minibatch_size = self.experiment.config.train_minibatch_size(self.on_policy)
             n_envs = min(n_envs, -(-minibatch_size // batch.shape[1]))
-        parts = [self._process_envs(group, part) for part in batch.split(n_envs, dim=0)]
-        self._log_diagnostics(group, [diagnostics for _, diagnostics in parts])
-        return parts[0][0] if len(parts) == 1 else torch.cat([part for part, _ in parts], dim=0)
+        advantage, loss = self.advantage(group), self.get_loss_and_updater(group)[0]
+        parts = batch.split(n_envs, dim=0)
+        try:
+            found = [advantage.targets(part) for part in parts]
+        except FloatingPointError as error:
+            self._stop(str(error))
+        advantage.update_norms([targets for _, targets in found])
+        layout = self.hierarchies[group].layout
+        self._log_diagnostics(group, [level_diagnostics(layout, *of_part) for of_part in found])
+        used = dict.fromkeys([*loss.in_keys, *loss.mask_keys])
+        written = [
+            advantage.write(part, targets).select(*used) for part, (_, targets) in zip(parts, found, strict=True)
+        ]
+        return written[0] if len(written) == 1 else torch.cat(written, dim=0)
 
     def process_loss_vals(self, group: str, loss_vals: TensorDictBase) -> TensorDictBase:
         """Add the entropy bonus to the objective, as IPPO does, after checking that every level's loss is finite."""
@@ -292,16 +311,6 @@ class Himppo(Ippo):
     def untrained_policy(self, group: str) -> HierarchicalPolicy:
         """An untrained policy of the group: the same networks with new initial weights."""
         return self._make_networks(group, self.model_config).policy
-
-    def _process_envs(self, group: str, batch: TensorDictBase) -> tuple[TensorDictBase, dict[str, float]]:
-        advantage, loss = self.advantage(group), self.get_loss_and_updater(group)[0]
-        try:
-            trajectories, targets = advantage.targets(batch, update_norms=True)
-        except FloatingPointError as error:
-            self._stop(str(error))
-        advantage.write(batch, targets)
-        diagnostics = level_diagnostics(self.hierarchies[group].layout, trajectories, targets)
-        return batch.select(*dict.fromkeys([*loss.in_keys, *loss.mask_keys])), diagnostics
 
     def _choose_levels(self, group: str) -> None:
         """Select the levels that train in the next minibatch: those with epochs left."""
@@ -439,6 +448,11 @@ class HimppoConfig(IppoConfig):
     reward_norm: bool
     value_norm: bool
     norm_decay: float
+
+    def __post_init__(self) -> None:
+        """Check the options that depend on no task."""
+        with as_options(type(self)):
+            check_options(self)
 
     @staticmethod
     def associated_class() -> type[Algorithm]:

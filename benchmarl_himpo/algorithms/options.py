@@ -16,7 +16,9 @@ from torchrl.data import Composite
 
 from benchmarl_himpo.environments import known_alive, known_position, observes_no_position
 from benchmarl_himpo.hierarchy import (
+    Clustering,
     Hierarchy,
+    HierarchyLayout,
     IntervalAnnealing,
     Memory,
     Neighbours,
@@ -27,7 +29,7 @@ from benchmarl_himpo.hierarchy import (
     neighbours_registry,
 )
 from benchmarl_himpo.hierarchy.group_inputs import AliveSource, PositionSource
-from benchmarl_himpo.objectives import credit_registry
+from benchmarl_himpo.objectives import RewardScheme, credit_registry
 
 PARTS: dict[str, Mapping[str, type]] = {
     "goal": goal_registry,
@@ -62,6 +64,36 @@ def as_options(config: type) -> Iterator[None]:
     except ValueError as error:
         message = re.sub(rf"(?<![\w.])(?:level_(?=observation))?({names})(?==|: )", r"algorithm.\1", str(error))
         raise ValueError(message) from error
+
+
+def check_options(config: Any) -> None:
+    """Check the options of an algorithm that depend on no task: parts, intervals, reward scheme.
+
+    Args:
+        config: the algorithm's configuration, with the options of :class:`~benchmarl_himpo.algorithms.Himppo`.
+
+    Raises:
+        ValueError: if an option is unknown, out of range, or incompatible with another one.
+    """
+    check_part_options(config.part_options)
+    layout = HierarchyLayout(1, tuple(config.n_nodes), tuple(config.goal_interval))
+    if config.initial_goal_interval is not None:
+        IntervalAnnealing(config.initial_goal_interval, config.goal_interval, n_frames=1)
+    build_part("goal", config.goal, goal_registry, config.part_options.get("goal"), dim=config.goal_dim)
+    _build_clustering(config.clustering, config.part_options)
+    _build_neighbours(config.neighbours, config.part_options)
+    _build_memory(config.memory, config.part_options)
+    for option in ("hidden_dim", "objective_coef", "lr", "entropy_coef", "n_epochs"):
+        layout.per_level(option, getattr(config, option))
+    RewardScheme(
+        layout=layout,
+        credit=build_part("credit", config.credit, credit_registry, config.part_options.get("credit")),
+        local_reward=config.local_reward,
+        worker_external_reward=config.worker_external_reward,
+        gamma=tuple(1.0 if value is None else value for value in config.gamma),
+        lmbda=tuple(config.lmbda),
+        critic_rows=config.critic_rows,
+    )
 
 
 def check_part_options(part_options: Mapping[str, Mapping[str, Any]]) -> None:
@@ -140,11 +172,9 @@ def build_hierarchy(
     """
     if n_agents < 1:
         raise ValueError(f"group {group!r} has no agents, but a hierarchy needs at least one: raise task.n_agents")
-    cluster = build_part("clustering", clustering, clustering_registry, part_options.get("clustering"))
-    several = isinstance(neighbours, Sequence) and not isinstance(neighbours, str)
-    chosen = list(neighbours) if several else [neighbours]
-    fields_of = part_options.get("neighbours")
-    builders: list[Neighbours] = [build_part("neighbours", part, neighbours_registry, fields_of) for part in chosen]
+    cluster = _build_clustering(clustering, part_options)
+    built = _build_neighbours(neighbours, part_options)
+    builders = built if isinstance(built, list) else [built]
     needed_by = {}
     if n_nodes and cluster.needs_position:
         needed_by["clustering"] = clustering
@@ -156,21 +186,36 @@ def build_hierarchy(
         n_nodes=tuple(n_nodes),
         goal_interval=tuple(goal_interval),
         clustering=cluster,
-        neighbours=builders if several else builders[0],
+        neighbours=built,
         observation=observed,
         position=find_position(position, task, task_options, entries, needed_by),
         alive=find_alive(alive, task, entries),
         edges=find_edges_key(task, entries) if any(builder.needs_edges for builder in builders) else None,
         level_observation=observation,
         send_goals=send_goals,
-        memory=_build_memory(memory, part_options.get("memory")),
+        memory=_build_memory(memory, part_options),
         annealing=annealing,
     )
 
 
-def _build_memory(memory: Any, fields_of: Mapping[str, Any] | None) -> Memory | list[Memory | None] | None:
+def _build_clustering(clustering: Any, part_options: Mapping[str, Mapping[str, Any]]) -> Clustering:
+    return build_part("clustering", clustering, clustering_registry, part_options.get("clustering"))
+
+
+def _build_neighbours(neighbours: Any, part_options: Mapping[str, Mapping[str, Any]]) -> Neighbours | list[Neighbours]:
+    """One builder, or a list with one per level, as the option has it."""
+    if isinstance(neighbours, Sequence) and not isinstance(neighbours, str):
+        return [
+            build_part("neighbours", part, neighbours_registry, part_options.get("neighbours")) for part in neighbours
+        ]
+    return build_part("neighbours", neighbours, neighbours_registry, part_options.get("neighbours"))
+
+
+def _build_memory(memory: Any, part_options: Mapping[str, Mapping[str, Any]]) -> Memory | list[Memory | None] | None:
+    """One memory, or a list with one per level, as the option has it; None for none."""
     if memory is None:
         return None
+    fields_of = part_options.get("memory")
     if isinstance(memory, Sequence) and not isinstance(memory, str):
         return [None if part is None else build_part("memory", part, memory_registry, fields_of) for part in memory]
     return build_part("memory", memory, memory_registry, fields_of)

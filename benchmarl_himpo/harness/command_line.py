@@ -46,7 +46,7 @@ Options = TypeVar("Options")
 def read_options(command: str, options: type[Options], given: Sequence[str], beside: str = "") -> Options:
     """Read the options of a command: ``conf/<command>.yaml``, overridden by the command line.
 
-    Text and paths are not parsed as YAML; a list option accepts a single value, and is empty as ``[]``; an optional option
+    Text and paths are not parsed as YAML; a list option accepts a single value, and ``[]`` for none; an optional option
     accepts ``null``.
 
     Args:

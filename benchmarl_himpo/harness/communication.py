@@ -10,11 +10,12 @@ execution.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from benchmarl.models import Gnn
 
 from benchmarl_himpo.harness.runs import ResumableExperiment
+from benchmarl_himpo.hierarchy import HierarchyLayout
 from benchmarl_himpo.models import HierarchicalPolicy, LevelNetwork
 
 FLOAT_BYTES, INDEX_BYTES = 4, 8
@@ -40,16 +41,22 @@ class Flow:
     counted: tuple[int, str] | None = None
 
 
-def list_flows(policy: HierarchicalPolicy, goal_dim: int) -> Iterator[Flow]:
-    """List the messages that the nodes of a group's policy receive, workers first; ``goal_dim`` is a goal's size."""
-    layout = policy.hierarchy.layout
+def list_flows(policy: HierarchicalPolicy, goal_dim: int, layout: HierarchyLayout | None = None) -> Iterator[Flow]:
+    """List the messages that the nodes of a group's policy receive, workers first.
+
+    Args:
+        policy: the policy.
+        goal_dim: size of a goal.
+        layout: sizes and clocks; None: those in effect, which differ from the final ones during annealing.
+    """
+    layout = policy.hierarchy.layout if layout is None else layout
     if not policy.hierarchy.send_goals:
-        yield from _neighbour_flows(policy, 0)
+        yield from _neighbour_flows(policy, layout, 0)
         return
     for level in range(layout.n_levels):
-        yield from _neighbour_flows(policy, level)
+        yield from _neighbour_flows(policy, layout, level)
         if level > 0:
-            yield from _subordinate_flows(policy, level)
+            yield from _subordinate_flows(policy, layout, level)
         if level < layout.top:
             period = layout.periods[level + 1]
             n_bytes = FLOAT_BYTES * goal_dim
@@ -60,8 +67,8 @@ def list_flows(policy: HierarchicalPolicy, goal_dim: int) -> Iterator[Flow]:
         yield Flow(CENTRE, "positions of the workers", 2 * FLOAT_BYTES, period, n, n, (0, "alive"))
 
 
-def _neighbour_flows(policy: HierarchicalPolicy, level: int) -> Iterator[Flow]:
-    network, layout, name = _network(policy, level), policy.hierarchy.layout, name_of(level)
+def _neighbour_flows(policy: HierarchicalPolicy, layout: HierarchyLayout, level: int) -> Iterator[Flow]:
+    network, name = _network(policy, level), name_of(level)
     n, every = layout.nodes_at(level), layout.periods[level]
     n_others = n - 1
     if network is None or n_others == 0:
@@ -81,9 +88,9 @@ def _neighbour_flows(policy: HierarchicalPolicy, level: int) -> Iterator[Flow]:
         yield Flow(name, what, n_bytes, every, n_others, n * n_others, (0, "others"))
 
 
-def _subordinate_flows(policy: HierarchicalPolicy, level: int) -> Iterator[Flow]:
+def _subordinate_flows(policy: HierarchicalPolicy, layout: HierarchyLayout, level: int) -> Iterator[Flow]:
     """Encodings for the level itself and for forwarding to higher levels; positions, if these need them."""
-    hierarchy, layout = policy.hierarchy, policy.hierarchy.layout
+    hierarchy = policy.hierarchy
     senders = layout.nodes_at(level - 1)
     if level == 1 and hierarchy.clustering.is_moving:
         worst = layout.n_agents  # all workers in one cluster
@@ -124,7 +131,7 @@ def count_per_agent(flows: Iterable[Flow], n_agents: int) -> dict[str, float]:
 
 
 def communication_of(experiment: ResumableExperiment) -> dict[str, float]:
-    """Communication of all groups at execution, see :func:`count_per_agent`.
+    """Communication of all groups at execution after training, see :func:`count_per_agent`.
 
     Zero for algorithms without levels, which exchange no messages at execution; empty for policies that are graph
     networks, whose messages are not counted.
@@ -132,7 +139,10 @@ def communication_of(experiment: ResumableExperiment) -> dict[str, float]:
     flows: list[Flow] = []
     for policy in experiment.group_policies.values():
         if isinstance(policy, HierarchicalPolicy):
-            flows += list_flows(policy, experiment.algorithm.goal_dim)
+            final = replace(
+                policy.hierarchy.layout, annealing=None
+            )  # an untrained experiment has the initial intervals
+            flows += list_flows(policy, experiment.algorithm.goal_dim, final)
         elif any(isinstance(module, Gnn) for module in policy.modules()):
             return {}
     return count_per_agent(flows, sum(map(len, experiment.group_map.values())))

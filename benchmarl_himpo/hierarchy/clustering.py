@@ -83,8 +83,11 @@ class RegionsClustering(Clustering):
 
     def __post_init__(self) -> None:
         """Refuse an empty arena."""
-        if len(self.arena) != 2 or not self.arena[0] < self.arena[1]:
-            raise ValueError(f"clustering: arena={list(self.arena)} must be [low, high] with low below high")
+        are_numbers = all(isinstance(end, int | float) for end in self.arena)
+        if len(self.arena) != 2 or not are_numbers or not self.arena[0] < self.arena[1]:
+            raise ValueError(
+                f"clustering: arena={list(self.arena)} must be two numbers [low, high] with low below high"
+            )
 
     def __call__(self, position: Tensor, alive: Tensor, centroids: Tensor, is_fresh: Tensor) -> tuple[Tensor, Tensor]:
         """Cell of the arena by position; centroids are unchanged."""

@@ -34,8 +34,11 @@ class IntervalAnnealing(nn.Module):
                 f"initial_goal_interval={list(initial)} must have one entry per upper level, bottom first, like "
                 f"goal_interval={list(final)}: give {len(final)} entries"
             )
-        if any(value < 1 for value in initial):
-            raise ValueError(f"initial_goal_interval={list(initial)} has an entry below 1: give every level 1 or more")
+        if any(int(value) != value or value < 1 for value in initial):
+            raise ValueError(
+                f"initial_goal_interval={list(initial)} has an entry that is no whole number, or below 1: give every "
+                "level a whole number of 1 or more"
+            )
         if n_frames < 1:
             raise ValueError(f"n_frames={n_frames} must be at least 1")
         self.n_frames = n_frames

@@ -91,8 +91,10 @@ class HimppoNetworks:
         self._observation_spec = observation_spec
         self._action_spec = action_spec
         self._hidden_dim = hierarchy.layout.per_level("hidden_dim", hidden_dim)
-        if min(self._hidden_dim) < 1:
-            raise ValueError(f"hidden_dim={hidden_dim} must be 1 or more")
+        if any(int(size) != size or size < 1 for size in self._hidden_dim):
+            raise ValueError(
+                f"hidden_dim={hidden_dim} must be a whole number of 1 or more, or one such number per level"
+            )
         self._n_message_rounds = n_message_rounds
         self._gnn = (gnn_class, dict(gnn_kwargs or {}))
         self._team_state = team_state

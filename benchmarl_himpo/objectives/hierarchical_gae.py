@@ -88,17 +88,16 @@ class HierarchicalGAE(TensorDictModuleBase):
         Raises:
             FloatingPointError: if a value or an advantage is NaN or infinite, with its level.
         """
-        return self.write(tensordict, self.targets(tensordict, update_norms=True)[1])
+        targets = self.targets(tensordict)[1]
+        self.update_norms([targets])
+        return self.write(tensordict, targets)
 
     @torch.no_grad()
-    def targets(
-        self, tensordict: TensorDictBase, update_norms: bool = False
-    ) -> tuple[Trajectories, list[LevelTargets]]:
+    def targets(self, tensordict: TensorDictBase) -> tuple[Trajectories, list[LevelTargets]]:
         """Compute the training targets of every level without writing them.
 
         Args:
             tensordict: collected data. Shape ``[B, T]``.
-            update_norms: whether to update the running statistics of the levels with the batch.
 
         Returns:
             The trajectories with their values, and the targets, workers first; both in return units.
@@ -119,9 +118,12 @@ class HierarchicalGAE(TensorDictModuleBase):
         targets = self.scheme(trajectories)
         for level, target in enumerate(targets):
             self._check_finite(level, "advantage", target.advantage)
-            if update_norms:
-                self.norms[level].update(target)
         return trajectories, targets
+
+    def update_norms(self, parts: Sequence[Sequence[LevelTargets]]) -> None:
+        """Update the running statistics of every level once, with the targets of all parts of a batch."""
+        for norm, *targets in zip(self.norms, *parts, strict=True):
+            norm.update(targets)
 
     def write(self, tensordict: TensorDictBase, targets: Sequence[LevelTargets]) -> TensorDictBase:
         """Write the targets into the batch from which they were computed, and return the batch."""

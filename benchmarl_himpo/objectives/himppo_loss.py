@@ -35,6 +35,8 @@ FIXED_OPTIONS: dict[str, Any] = {
     "log_explained_variance": False,
 }
 """Options of TorchRL's PPO losses that are fixed here, each with its value."""
+CRITIC_LOSSES = ("l1", "l2", "smooth_l1")
+"""Distances of TorchRL between a value and its target."""
 _COEFFICIENTS = ("entropy_coef", "critic_coef")  # TorchRL keeps them under names with one f more
 _LEVEL_OPTIONS = (
     "objective_coef",
@@ -93,7 +95,7 @@ class LevelPPOLoss(_NothingIgnored, ClipPPOLoss):
         critic_coef: weight of the critic loss.
         loss_critic_type: ``"l1"``, ``"l2"`` or ``"smooth_l1"``.
         objective_coef: weight of the clipped surrogate, in [0, 1].
-        listening_coef: weight of :meth:`listening`, which is maximised, at least 0; with 0 it is not computed.
+        listening_coef: weight of :meth:`listening`, which is maximised, at least 0; if 0 here, it is never computed.
         received_goal: key of the goals that the level receives; None for a level without goals, which has no listening.
 
     Raises:
@@ -145,6 +147,14 @@ class LevelPPOLoss(_NothingIgnored, ClipPPOLoss):
             loss_critic_type=loss_critic_type,
             log_explained_variance=False,
         )
+        if not 0 < clip_epsilon < 1:
+            raise ValueError(f"clip_epsilon={clip_epsilon} must be above 0 and below 1, such as 0.2")
+        if critic_coef < 0:
+            raise ValueError(f"critic_coef={critic_coef} must be at least 0")
+        if loss_critic_type not in CRITIC_LOSSES:
+            raise ValueError(
+                f"loss_critic_type={loss_critic_type} is unknown: choose one of {', '.join(CRITIC_LOSSES)}"
+            )
         if not 0 <= objective_coef <= 1:
             raise ValueError(f"objective_coef={objective_coef} must be in [0, 1]")
         if listening_coef < 0:
@@ -461,7 +471,11 @@ class HimppoLoss(_NothingIgnored, LossModule):
         if self.goal_gradient is None:
             return None
         rows = tensordict if tensordict.ndim else tensordict.unsqueeze(0)
-        return self.goal_gradient(rows, [level_loss.actor_network_params for level_loss in self._levels])
+        params = [level_loss.actor_network_params for level_loss in self._levels]
+        trained = [
+            of_level if trains else of_level.detach() for of_level, trains in zip(params, self.trains, strict=True)
+        ]
+        return self.goal_gradient(rows, trained)
 
     def actor_params(self) -> list[list[nn.Parameter]]:
         """Parameters of the actor of each level, workers first."""

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from benchmarl_himpo.objectives.reward_scheme import LevelTargets
 
-MIN_VARIANCE = 1e-8
-"""Lower bound of the variance in a division, so that nearly constant quantities stay finite."""
+MIN_VARIANCE = 1e-4
+"""Variance below which a quantity counts as constant and is not scaled: 0.01 squared."""
 
 
 class RunningNorm(nn.Module):
     """Exponential moving mean and standard deviation of a quantity, with the methods of TorchRL's value norms.
 
     Both are debiased, as in PopArt (https://arxiv.org/abs/1809.04474), but without its correction of the output layer.
-    Before the first update, values are unchanged. The statistics are buffers, so checkpoints include them.
+    Before the first update, and while the quantity is constant, its scale is unchanged. The statistics are buffers, so
+    checkpoints include them, in float64, because the variance is a difference of large numbers.
 
     Args:
         decay: weight of the past at each update, in [0, 1).
@@ -34,13 +37,14 @@ class RunningNorm(nn.Module):
             raise ValueError(f"norm_decay={decay} must be at least 0 and below 1")
         self.decay = decay
         for name in ("mean", "mean_square", "weight"):
-            self.register_buffer(name, torch.zeros(()))
+            self.register_buffer(name, torch.zeros((), dtype=torch.float64))
 
     @torch.no_grad()
     def update(self, x: Tensor) -> None:
         """Update the statistics with values of any shape; an empty tensor changes nothing."""
         if x.numel() == 0:
             return
+        x = x.double()
         for past, now in ((self.mean, x.mean()), (self.mean_square, x.square().mean()), (self.weight, 1.0)):
             past.mul_(self.decay).add_((1 - self.decay) * now)
 
@@ -51,9 +55,9 @@ class RunningNorm(nn.Module):
 
     @property
     def deviation(self) -> Tensor:
-        """The standard deviation, 1 before the first update. A scalar."""
+        """The standard deviation; 1 before the first update and below 0.01. A scalar."""
         variance = self.mean_square / self.weight - self.location.square()
-        return torch.where(self.weight > 0, variance.clamp(min=MIN_VARIANCE).sqrt(), 1.0)
+        return torch.where(variance > MIN_VARIANCE, variance.sqrt(), 1.0)
 
     def normalize(self, x: Tensor) -> Tensor:
         """Scale to mean 0 and standard deviation 1."""
@@ -81,12 +85,13 @@ class LevelNorm(nn.Module):
         self.reward = RunningNorm(decay) if reward else None
         self.value = RunningNorm(decay) if value else None
 
-    def update(self, target: LevelTargets) -> None:
-        """Update the statistics with the level's targets, in return units."""
+    def update(self, targets: Sequence[LevelTargets]) -> None:
+        """Update the statistics once with the level's targets, in return units, of all parts of a batch."""
         if self.reward is not None:
-            self.reward.update(target.intervals.to_steps(target.intervals.sum(target.reward))[target.actor_mask])
+            sums = (target.intervals.to_steps(target.intervals.sum(target.reward)) for target in targets)
+            self.reward.update(torch.cat([x[target.actor_mask] for x, target in zip(sums, targets, strict=True)]))
         if self.value is not None:
-            self.value.update(target.value_target[target.critic_mask])
+            self.value.update(torch.cat([target.value_target[target.critic_mask] for target in targets]))
 
     def scale_advantage(self, advantage: Tensor) -> Tensor:
         """Normalise an advantage, given in return units, for the actor."""

@@ -64,6 +64,16 @@ def shift(params: Sequence[Tensor], size: float, seed: int = 3) -> None:
             param += size * torch.randn(param.shape, dtype=param.dtype, generator=generator)
 
 
+def test_a_level_without_epochs_left_is_not_trained_through_its_goals() -> None:
+    tiny, _, advantage, loss = make(LAYOUTS["three levels"])
+    batch = advantage(tiny.roll_out(N_STEPS, resets=RESETS))
+    loss.trains = [True, True, False]
+    loss(batch.flatten())["loss_objective"].backward()
+    workers, middle, top = loss.actor_params()
+    assert all(param.grad is not None for param in (*workers, *middle))
+    assert all(param.grad is None or not param.grad.any() for param in top)
+
+
 def goals_again(tiny: TinyHierarchy, gradient: GoalGradient, loss: HimppoLoss, rows: TensorDict) -> list[Tensor]:
     """The goals of all upper levels, computed again from the loss's parameters."""
     again = gradient(rows, [level.actor_network_params for level in loss.level_losses])

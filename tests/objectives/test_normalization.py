@@ -42,6 +42,27 @@ def test_statistics_are_the_debiased_moving_moments():
     assert norm.location.item() == pytest.approx(mean)
 
 
+def test_a_constant_is_not_scaled_and_a_large_mean_hides_no_deviation():
+    norm = RunningNorm(0.5)
+    norm.update(torch.zeros(100))
+    assert norm.deviation == 1
+    norm = RunningNorm(0.5)
+    norm.update(1000 + torch.tensor([-0.08, 0.08]))
+    assert norm.deviation.item() == pytest.approx(0.08, rel=1e-2)
+    assert norm.normalize(torch.tensor([1.0])).dtype == torch.float32
+
+
+def test_the_parts_of_a_batch_update_the_statistics_once():
+    tiny, norms = TinyHierarchy(LAYOUT), _norms(value=True)
+    module = _advantage(tiny, norms)
+    parts = [module.targets(part)[1] for part in tiny.roll_out(12).split(1)]
+    module.update_norms(parts)
+    for level, norm in enumerate(norms):
+        of_level = [part[level] for part in parts]
+        learned = torch.cat([target.value_target[target.critic_mask] for target in of_level])
+        assert norm.value.deviation.item() == pytest.approx(learned.std(correction=0).item())
+
+
 @pytest.mark.parametrize("decay", [-0.1, 1.0])
 def test_a_decay_that_forgets_nothing_or_too_much_is_refused(decay):
     with pytest.raises(ValueError, match="norm_decay"):
@@ -55,7 +76,8 @@ def test_a_level_learns_in_deviations_of_its_reward_and_hands_down_return_units(
     torch.manual_seed(0)  # of goals behind cuts
     _, plain = _advantage(tiny, None, credit).targets(batch)
     torch.manual_seed(0)
-    _, targets = module.targets(batch, update_norms=True)
+    _, targets = module.targets(batch)
+    module.update_norms([targets])
     module.write(batch, targets)
     for level, (target, norm) in enumerate(zip(plain, norms, strict=True)):
         torch.testing.assert_close(targets[level].reward, target.reward)

@@ -71,7 +71,7 @@ def collect_record(
         seconds=list(seconds_at.values()),
         collection_return=[_finite(collection_return.get(i)) for i in frames],
         evaluation_frames=list(evaluations),
-        evaluation_seconds=[seconds_at[n_frames] for n_frames in evaluations],
+        evaluation_seconds=[seconds_at.get(n_frames) for n_frames in evaluations],  # None: of an origin without logs
         evaluation_returns=list(evaluations.values()),
         absolute_metric=None if metric is None else _describe(metric),
         parameters=_count_parameters(experiment),

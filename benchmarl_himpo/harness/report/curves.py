@@ -43,12 +43,13 @@ def has_evaluations(comparison: Comparison) -> bool:
 
 
 def draw_from(record: RunRecord, evaluated: bool) -> tuple[list[float], list[float], list[float]]:
-    """Points of a run: frames, minutes of collection and training if known, and returns per agent.
+    """Points of a run: frames, minutes of collection and training if all are known, and returns per agent.
 
     Returns are means over evaluations, or over the episodes that ended in each batch.
     """
     if evaluated:
-        minutes = [seconds / 60 for seconds in record.evaluation_seconds if seconds is not None]
+        seconds = record.evaluation_seconds
+        minutes = [] if None in seconds else [value / 60 for value in seconds if value is not None]
         return list(record.evaluation_frames), minutes, [float(np.mean(r)) for r in record.evaluation_returns]
     kept = [i for i, value in enumerate(record.collection_return) if value is not None]
     returns = [value for value in record.collection_return if value is not None]

@@ -21,6 +21,7 @@ from benchmarl_himpo.harness.report.figures import (
     draw_profiles,
     draw_task,
 )
+from benchmarl_himpo.harness.report.verdicts import describe_lack
 from benchmarl_himpo.harness.statistics import AGGREGATES, Estimate
 
 Columns = dict[str, Callable[[Row], str]]
@@ -198,8 +199,7 @@ def _aggregates(content: Content, style: Style) -> Section:
 
 def _explain_left_out(found: Aggregates) -> list[str]:
     return [
-        f"{variant} is left out: it has no runs on {', '.join(lacking)}."
-        for variant, lacking in found.without_tasks.items()
+        f"{variant} is left out: it lacks {describe_lack(lacking)}." for variant, lacking in found.without_tasks.items()
     ]
 
 

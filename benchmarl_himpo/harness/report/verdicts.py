@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,8 +38,8 @@ def judge_scores(found: Aggregates) -> Headline:
     if found.without_tasks:
         without: dict[str, list[str]] = {}
         for variant, tasks in found.without_tasks.items():
-            without.setdefault(", ".join(tasks), []).append(variant)
-        lacking = "; ".join(f"{' and '.join(of)} lack{'s'[len(of) > 1 :]} {tasks}" for tasks, of in without.items())
+            without.setdefault(describe_lack(tasks), []).append(variant)
+        lacking = "; ".join(f"{' and '.join(of)} lack{'s'[len(of) > 1 :]} {lack}" for lack, of in without.items())
         return Headline(task, "none", f"No verdict, because some variants lack runs on some tasks: {lacking}.")
     leader, *others = found.variants
     chances = {other: found.improvement[leader][other] for other in others}
@@ -50,6 +51,11 @@ def judge_scores(found: Aggregates) -> Headline:
     nearest = min(others, key=lambda other: chances[other].value)
     text = f"{lead}, and is ahead of every other variant. Nearest is {nearest}: probability {chances[nearest]}."
     return Headline(task, "ahead", text)
+
+
+def describe_lack(tasks: Sequence[str]) -> str:
+    """Say what a variant without scores over all tasks lacks: runs on some, or a seed that is the same on each."""
+    return f"runs on {', '.join(tasks)}" if tasks else "a seed with runs on every task"
 
 
 def judge_task(result: TaskResult) -> Headline:

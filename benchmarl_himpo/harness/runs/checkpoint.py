@@ -29,7 +29,7 @@ class CheckpointError(ValueError):
 
 
 def write_checkpoint(state: Any, path: Path) -> None:
-    """Write a state atomically: after a crash the files are the old or the new ones.
+    """Write a state and its checksum: after a crash the file is the old or the new one, or does not fit its checksum.
 
     Args:
         state: tensors, numbers and strings in dicts and lists.

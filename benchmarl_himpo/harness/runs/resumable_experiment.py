@@ -151,6 +151,7 @@ class ResumableExperiment(Experiment):
             self._drop_later_rows()
             self.resumed = self.resumed_from_benchmarl = True
             return
+        self.policy.load_state_dict(state_dict["policy"])  # buffers that neither losses nor a copying collector hold
         for group, buffer in self.replay_buffers.items():
             buffer.sampler.load_state_dict(state_dict["samplers"][group])
         for group, optimizers in self.optimizers.items():

@@ -281,6 +281,11 @@ def config_to_continue(run: Path, overrides: Sequence[str] = ()) -> tuple[DictCo
     Raises:
         CheckpointError: if there is no intact checkpoint or no configuration, or another origin is given.
     """
+    if any(override.lstrip("+~").startswith("experiment.save_folder") for override in overrides):
+        raise CheckpointError(
+            "experiment.save_folder: a run continues in its own folder. To begin a new one from a checkpoint, give it "
+            "as experiment.restore_file to python -m benchmarl_himpo.run"
+        )
     cfg, choices = load_run_config(run, ["experiment.restore_file=null", *overrides])
     callbacks = _callbacks_of_program(run)
     if callbacks:

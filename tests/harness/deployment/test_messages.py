@@ -144,6 +144,15 @@ def test_what_acting_takes_per_agent_and_step_by_hand(
             assert report.per_agent()[f"{what}_per_step_mean"] == pytest.approx(value)
 
 
+def test_intervals_that_change_count_as_they_are_after_training(tiny_experiment: TinyExperiment) -> None:
+    annealed, constant = (
+        tiny_experiment(algorithm_config("himppo", goal_interval=[5, 2], initial_goal_interval=initial), ToyTask())
+        for initial in ([1, 1], None)
+    )
+    assert annealed.algorithm.hierarchies["agents"].layout.periods == (1, 1, 1)
+    assert communication_of(annealed) == communication_of(constant)
+
+
 def test_the_dead_send_nothing(tiny_experiment: TinyExperiment) -> None:
     """Agents of five die one by one: the mean over the steps of messages between those who live."""
     experiment = tiny_experiment(algorithm_config("himppo_flat", team_state=False), ToyTask(n_agents=5, has_alive=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from benchmarl_himpo.harness.records import lifecycle
 from benchmarl_himpo.harness.records.ledger import LEDGER_FILE, Ledger
 from benchmarl_himpo.harness.records.record import RUN_RECORD_FILE, RunRecord, load_record
 from benchmarl_himpo.harness.report.comparison import ComparisonError, collect
+from benchmarl_himpo.harness.report.curves import draw_from
 from benchmarl_himpo.harness.runs.checkpoint import newest_checkpoint
 from benchmarl_himpo.harness.runs.run_config import find_run
 from benchmarl_himpo.harness.runs.training import CommandError
@@ -120,6 +122,19 @@ def test_a_run_that_began_from_another_is_another_variant_and_stays_it(run: Run,
     longer = load_record(find_run(tmp_path / "1") / RUN_RECORD_FILE)
     assert (longer.variant, longer.attempts) == (branch.variant, 2)
     assert str(tmp_path) not in (find_run(tmp_path / "1") / RUN_RECORD_FILE).read_text()
+
+
+def test_times_of_an_origin_without_logs_are_not_known(run: Run, tmp_path: Path) -> None:
+    run("0", "algorithm=ippo")
+    (tmp_path / "copy").mkdir()
+    for file in (find_run(tmp_path / "0") / "checkpoints").glob("checkpoint_160.pt*"):
+        shutil.copy(file, tmp_path / "copy")
+    record = run("1", "algorithm=ippo", f"experiment.restore_file={tmp_path / 'copy' / 'checkpoint_160.pt'}")
+    assert record is not None
+    assert (record.evaluation_frames, record.frames) == ([80, 160, 320], [240, 320])
+    assert [seconds is None for seconds in record.evaluation_seconds] == [True, True, False]
+    frames, minutes, _ = draw_from(record, evaluated=True)
+    assert (frames, minutes) == ([80, 160, 320], [])
 
 
 def test_of_a_run_that_went_on_with_other_batches_gradient_steps_are_not_known(run: Run, tmp_path: Path) -> None:

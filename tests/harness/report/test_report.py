@@ -268,7 +268,15 @@ def test_aggregates_are_over_the_tasks_that_all_have(write: Write) -> None:
     verdict = judge(analysis)[0]
     assert verdict.task == "all 2 tasks with scores"
     assert verdict.outcome == "none"  # mappo might be ahead of both
-    assert f"mappo lacks {SEVEN}" in verdict.text
+    assert f"mappo lacks runs on {SEVEN}" in verdict.text
+
+
+def test_a_variant_without_a_seed_on_every_task_is_said_to_lack_it(write: Write) -> None:
+    full = [make_runs(v, level, range(4), t) for v, level in VARIANTS.items() for t in ("vmas/sampling", SEVEN)]
+    apart = [make_runs("qmix", 20, [0, 1], "vmas/sampling"), make_runs("qmix", 20, [2, 3], SEVEN)]
+    folder = write(*[run for runs in (*full, *apart) for run in runs])
+    assert "qmix lacks a seed with runs on every task." in judge(analyse_runs(folder)[1])[0].text
+    assert "qmix is left out: it lacks a seed with runs on every task." in page_of(folder)
 
 
 def test_a_verdict_over_tasks_is_of_variants_that_have_runs_on_each(write: Write) -> None:

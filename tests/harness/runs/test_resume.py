@@ -24,7 +24,8 @@ from benchmarl_himpo.environments.lbf.placement import new_boards
 from benchmarl_himpo.environments.sampling_scenario import SamplingScenario
 from benchmarl_himpo.harness.callbacks import SummaryCallback
 from benchmarl_himpo.harness.runs import ResumableExperiment
-from benchmarl_himpo.harness.runs.checkpoint import newest_checkpoint, read_checkpoint
+from benchmarl_himpo.harness.runs.checkpoint import CheckpointError, newest_checkpoint, read_checkpoint
+from benchmarl_himpo.harness.runs.training import config_to_continue
 
 N_FRAMES = 320
 
@@ -96,6 +97,21 @@ def test_goal_intervals_that_shorten_resume_where_they_were(runs) -> None:
     assert not longer.resumed_exactly
     assert longer.policy[0].hierarchy.layout.periods == (1, 10, 20)
     longer.close()
+
+
+def test_goal_intervals_are_kept_if_the_collector_has_no_policy_of_its_own(runs) -> None:
+    folder = runs.trained(
+        "algorithm=himppo", "algorithm.initial_goal_interval=[15,2]", "experiment.collect_with_grad=true"
+    )
+    resumed = runs.build_resumed(folder)
+    assert resumed.policy[0].hierarchy.layout.periods == (1, 5, 10)
+    resumed.close()
+
+
+def test_a_run_continues_in_its_own_folder(runs, tmp_path: Path) -> None:
+    folder = runs.trained("algorithm=himppo")
+    with pytest.raises(CheckpointError, match="continues in its own folder"):
+        config_to_continue(folder, [f"experiment.save_folder={tmp_path}"])
 
 
 @pytest.mark.parametrize("task", ["lbf", "lbfws"])

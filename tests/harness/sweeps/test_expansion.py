@@ -31,8 +31,8 @@ def test_values_are_combined_and_low_seeds_come_first() -> None:
 
 PROTOCOLS = {
     "foraging": 28,
-    "robustness_foraging": 66,
-    "robustness_sampling": 66,
+    "robustness_foraging": 69,
+    "robustness_sampling": 69,
     "sampling_ablations": 39,
     "sampling_continuous": 75,
     "sampling_discrete": 18,
@@ -117,9 +117,11 @@ def test_every_run_of_a_protocol_can_be_done(protocol: str, n_runs: int) -> None
 @pytest.mark.parametrize("protocol", ["robustness_foraging", "robustness_sampling"])
 def test_runs_of_a_robustness_study_differ_from_the_default_in_one_factor(protocol: str) -> None:
     plain, *others = (spec.config["algorithm"] for spec in specs_with_each_value(protocol))
-    assert len(others) == 21
+    (uniform,) = (other for other in others if other["credit"] == "uniform" and other["lmbda"] == plain["lmbda"])
+    assert len(others) == 22
     fields = "part_options"
     for other in others:
+        plain = uniform if other["lmbda"] != plain["lmbda"] else plain  # lambda above the workers needs this rule
         options = {name for name in plain if name != fields and other[name] != plain[name]}
         parts = {name for name in plain[fields] if other[fields][name] != plain[fields][name]}
         assert len(options | parts) == 1
@@ -130,6 +132,11 @@ def test_a_machine_that_cannot_do_the_runs_of_a_protocol_can_report_them(monkeyp
     assert len(load_protocol("sampling_ablations").runs) == PROTOCOLS["sampling_ablations"]
     with pytest.raises(SweepError, match="needs torch_geometric"):
         specs_of("protocol=sampling_ablations", "algorithm=ippo")
+
+
+def test_options_that_cannot_work_on_any_task_end_a_sweep_before_its_first_run() -> None:
+    with pytest.raises(SweepError, match=r"lmbda=\[0.95,0.5,0.5\]: algorithm.credit=telescoped"):
+        specs_of("algorithm=himppo", "algorithm.lmbda=[0.95,0.5,0.5]")
 
 
 def test_a_value_on_the_command_line_replaces_that_of_a_protocol() -> None:
