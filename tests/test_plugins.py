@@ -46,6 +46,21 @@ def overrides() -> list[str]:
     return [*SMALL, *OWN]
 
 
+def test_an_installed_plugin_trains_is_evaluated_and_reported(site: Path, overrides: list[str], tmp_path: Path) -> None:
+    runs = str(tmp_path / "runs")
+    run_commands(
+        tmp_path,
+        [site],
+        ["run", *overrides, f"experiment.save_folder={runs}"],
+        ["evaluate", runs, "episodes=2"],
+        ["report", runs, f"output={tmp_path / 'report'}"],
+    )
+    (file,) = Path(runs).glob("*/evaluation.json")
+    assert len(json.loads(file.read_text())["results"]) == 1
+    assert "himppo_chain" in (tmp_path / "report" / "report.json").read_text()
+
+
+@pytest.mark.slow
 def test_every_command_takes_what_an_installed_plugin_has(site: Path, overrides: list[str], tmp_path: Path) -> None:
     runs, sweep, report = (str(tmp_path / name) for name in ("runs", "sweep", "report"))
     said = run_commands(
@@ -123,6 +138,7 @@ def test_the_commands_of_the_page_on_own_tasks_do_what_it_says(site: Path, tmp_p
     assert "escort/pair" in report.read_text()
 
 
+@pytest.mark.slow
 def test_the_environment_of_the_page_keeps_its_specs(site: Path, tmp_path: Path) -> None:
     done = run_python(tmp_path, [site], "-W", "error::UserWarning:torchrl", "-c", page_blocks("python")[-1])
     assert done.returncode == 0, done.stderr

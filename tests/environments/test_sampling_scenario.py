@@ -53,6 +53,7 @@ OPTIONS: list[Any] = [
     pytest.param(
         {"n_agents": 2, "xdim": 2, "ydim": 1, "cov": [0.05, 0.1], "n_gaussians": 2, "norm": False, "lidar_range": 0.5},
         id="other options",
+        marks=pytest.mark.slow,
     ),
     *(
         pytest.param({"n_agents": n, "shared_rew": s}, id=f"{n} agents, shared {s}", marks=pytest.mark.slow)

@@ -28,7 +28,9 @@ N_ENVS = [48, pytest.param(256, marks=pytest.mark.slow)]
 
 
 @pytest.mark.parametrize("n_envs", N_ENVS)
-@pytest.mark.parametrize(("task", "low", "high"), [("easy", 0.9, 1.0), ("hard", 0.1, 0.5)])
+@pytest.mark.parametrize(
+    ("task", "low", "high"), [pytest.param("easy", 0.9, 1.0, marks=pytest.mark.slow), ("hard", 0.1, 0.5)]
+)
 def test_greed_is_enough_on_easy_and_coordination_is_needed_on_hard(
     task: str, low: float, high: float, n_envs: int
 ) -> None:

@@ -110,6 +110,7 @@ def test_an_algorithm_without_levels_is_refused(tmp_path: Path) -> None:
     assert not (run / "bundle").exists()
 
 
+@pytest.mark.slow
 def test_a_policy_whose_clustering_is_random_is_exported_without_the_noise_alone(tmp_path: Path) -> None:
     noise = "algorithm.part_options.clustering.kmeans.position_noise"
     run = train(tmp_path, "algorithm=himppo_2l", f"{noise}=0.2")

@@ -145,8 +145,8 @@ def test_nodes_stand_at_the_mean_of_their_workers(make_run: MakeRun) -> None:
     "overrides",
     [
         ["algorithm=ippo"],
-        ["algorithm=himppo_flat"],
-        ["algorithm=himppo_2l", "task.shared_rew=true"],
+        pytest.param(["algorithm=himppo_flat"], marks=pytest.mark.slow),
+        pytest.param(["algorithm=himppo_2l", "task.shared_rew=true"], marks=pytest.mark.slow),
         ["algorithm=himppo", "algorithm.clustering=static", "task=vmas/simple_tag"],  # two groups
         [
             *("algorithm=himppo", "algorithm.n_nodes=[4,2,1]", "algorithm.goal_interval=[2,2,2]"),

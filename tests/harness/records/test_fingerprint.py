@@ -10,6 +10,7 @@ from benchmarl_himpo.harness.records import fingerprint
 from benchmarl_himpo.objectives import HimppoLoss
 
 
+@pytest.mark.slow
 def test_digests_are_taken_by_name_and_the_fingerprint_changes_with_the_numbers_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

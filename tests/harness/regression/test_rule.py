@@ -128,7 +128,10 @@ def test_false_alarms_are_as_rare_as_it_is_said(rule: Rule, failing: float) -> N
     assert failures < 0.02
 
 
-@pytest.mark.parametrize(("failing", "least_power"), [(0.0, 0.85), (0.15, 0.45)], ids=["normal", "with failed seeds"])
+@pytest.mark.parametrize(
+    ("failing", "least_power"),
+    [pytest.param(0.0, 0.85, id="normal", marks=pytest.mark.slow), pytest.param(0.15, 0.45, id="with failed seeds")],
+)
 def test_a_loss_of_a_fifth_is_mostly_seen_and_one_of_a_tenth_mostly_not(
     rule: Rule, failing: float, least_power: float
 ) -> None:

@@ -44,8 +44,8 @@ BROKEN = RuntimeError("the environment broke")
     ("where", "error"),
     [
         pytest.param(COLLECTION, BROKEN, id="error in collection"),
-        pytest.param(TRAINING, BROKEN, id="error in training"),
-        pytest.param(EVALUATION, BROKEN, id="error in evaluation"),
+        pytest.param(TRAINING, BROKEN, id="error in training", marks=pytest.mark.slow),
+        pytest.param(EVALUATION, BROKEN, id="error in evaluation", marks=pytest.mark.slow),
         pytest.param(COLLECTION, KeyboardInterrupt(), id="Ctrl-C in collection", marks=pytest.mark.slow),
         pytest.param(TRAINING, KeyboardInterrupt(), id="Ctrl-C in training"),
         pytest.param(EVALUATION, KeyboardInterrupt(), id="Ctrl-C in evaluation", marks=pytest.mark.slow),

@@ -73,6 +73,7 @@ def trained(conf: Path, overrides: list[str], runs, tmp_path: Path) -> Path:
     return run
 
 
+@pytest.mark.slow
 def test_every_command_takes_its_run_without_the_folder_of_its_file(trained: Path, capsys) -> None:
     evaluate.main([str(trained), "episodes=2"])
     export.main([str(trained), "episodes=2"])

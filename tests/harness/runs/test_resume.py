@@ -62,12 +62,14 @@ MID_EPISODE = {
 """Tasks of which a checkpoint of 160 frames, 40 steps, falls in the middle of episodes."""
 OF_IQL = ("lbfws", "sampling")
 """One with generators of its own and masks, one of VMAS: the others keep their state as one of these does."""
+SLOW = ("lbf", "stock sampling")
+"""Tasks whose state is kept as that of another one."""
 
 
 @pytest.mark.parametrize(
     ("task", "algorithm"),
     [
-        pytest.param(t, a, marks=pytest.mark.slow if t == "stock sampling" or (a == "iql" and t not in OF_IQL) else ())
+        pytest.param(t, a, marks=pytest.mark.slow if t in SLOW or (a == "iql" and t not in OF_IQL) else ())
         for t in MID_EPISODE
         for a in ("himppo", "iql")
     ],
@@ -76,7 +78,7 @@ def test_a_run_resumes_exactly_in_the_middle_of_episodes(task, algorithm, runs) 
     check_resumes_exactly(runs, f"algorithm={algorithm}", *MID_EPISODE[task])
 
 
-@pytest.mark.parametrize("memory", ["window", "gru"])
+@pytest.mark.parametrize("memory", [pytest.param("window", marks=pytest.mark.slow), "gru"])
 def test_memories_resume_in_the_middle_of_episodes(memory, runs) -> None:
     check_resumes_exactly(runs, "algorithm=himppo", f"algorithm.memory={memory}", *MID_EPISODE["toy"])
 
@@ -124,7 +126,7 @@ def test_episodes_that_end_at_different_times_go_on(task, runs) -> None:
     experiment.close()
 
 
-@pytest.mark.parametrize("task", ["give_way", "simple_reference"])
+@pytest.mark.parametrize("task", [pytest.param("give_way", marks=pytest.mark.slow), "simple_reference"])
 def test_vmas_tasks_resume_exactly_in_the_middle_of_episodes(task, runs) -> None:
     """One with controllers that integrate errors, one that draws which landmark an agent's goal is."""
     check_resumes_exactly(runs, "algorithm=ippo", f"task=vmas/{task}", "task.max_steps=30")

@@ -121,9 +121,9 @@ def test_runs_of_a_robustness_study_differ_from_the_default_in_one_factor(protoc
     assert len(others) == 22
     fields = "part_options"
     for other in others:
-        plain = uniform if other["lmbda"] != plain["lmbda"] else plain  # lambda above the workers needs this rule
-        options = {name for name in plain if name != fields and other[name] != plain[name]}
-        parts = {name for name in plain[fields] if other[fields][name] != plain[fields][name]}
+        base = plain if other["lmbda"] == plain["lmbda"] else uniform  # lambda above the workers needs this rule
+        options = {name for name in base if name != fields and other[name] != base[name]}
+        parts = {name for name in base[fields] if other[fields][name] != base[fields][name]}
         assert len(options | parts) == 1
 
 

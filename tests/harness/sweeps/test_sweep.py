@@ -254,6 +254,7 @@ def test_a_record_that_cannot_be_published_stops_no_run_and_is_named(
 # Runs that are killed, stopped or fail
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_one_retry_and_no_result(
     undisturbed: RunRecord, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
