@@ -24,14 +24,14 @@ from benchmarl_himpo.environments import accelerate
 from benchmarl_himpo.harness.markdown import markdown_table
 
 DOCUMENT = Path(__file__).with_suffix(".md")
-COLUMNS = ("`task=`", "group: agents, features observed, actions", "position", "graph", "why, and what else")
+COLUMNS = ("`task=`", "group: agents, features observed, actions", "position", "graph", "remarks")
 TEXT = """# VMAS tasks
 
-Every VMAS task that BenchMARL lists, with BenchMARL's options. Written by `python docs/tasks/vmas.py` from the tasks as
-they are built and from what the package answers to `algorithm=himppo`; not to be edited.
+Every VMAS task that BenchMARL lists, with BenchMARL's options. Generated from the built tasks by
+`python docs/tasks/vmas.py`; do not edit.
 
-HiMPPO trains on all of them, with continuous and with discrete actions (three iterations of each task are what
-`python -m pytest -m slow tests/docs` makes). Where the graph is dynamic it trains as it is, with
+HiMPPO trains on all of them, with continuous and with discrete actions (`python -m pytest -m slow tests/docs` trains
+three iterations of each). Where the graph is dynamic it trains as it is, with
 `algorithm.clustering=kmeans`; where it is static, `algorithm.clustering=static` is needed, and `algorithm.neighbours`
 can be neither `knn` nor `radius`, for the reason in the last column. Every group of agents has a hierarchy of its own,
 and groups exchange no messages. Actions `2 / 9` are two numbers, or with
@@ -86,7 +86,7 @@ class Facts:
         alone = [f"`{group}`" for group, agents in self.groups.items() if len(agents) == 1]
         remarks = [refusal] if refusal else []
         if alone:
-            remarks.append(f"one agent each, so that a hierarchy has nobody to cluster: {', '.join(alone)}")
+            remarks.append(f"one agent each, so there is nothing to cluster: {', '.join(alone)}")
         return [
             f"`{self.name}`",
             "; ".join(self._describe_group(group) for group in self.groups),
