@@ -204,8 +204,8 @@ class Himppo(Ippo):
         layout = self.hierarchies[group].layout
         with as_options(HimppoConfig):
             rates = layout.per_level("lr", self.lr)
-            if any(rate is not None and rate <= 0 for rate in rates):
-                raise ValueError(f"lr={self.lr} must be above 0")
+            if any(rate is not None and rate < 0 for rate in rates):
+                raise ValueError(f"lr={self.lr} must be 0 or more")
         return {
             "loss_objective": _with_rates(loss.actor_params(), rates),
             "loss_critic": _with_rates(loss.critic_params(), rates),

@@ -93,7 +93,7 @@ class HimppoNetworks:
         self._hidden_dim = hierarchy.layout.per_level("hidden_dim", hidden_dim)
         if any(int(size) != size or size < 1 for size in self._hidden_dim):
             raise ValueError(
-                f"hidden_dim={hidden_dim} must be a whole number of 1 or more, or one such number per level"
+                f"hidden_dim={hidden_dim} must be 1 or more, a whole number for all levels or one for each"
             )
         self._n_message_rounds = n_message_rounds
         self._gnn = (gnn_class, dict(gnn_kwargs or {}))

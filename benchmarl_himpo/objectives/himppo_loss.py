@@ -90,7 +90,7 @@ class LevelPPOLoss(_NothingIgnored, ClipPPOLoss):
         actor: policy of the level, with ``get_dist``.
         critic: value network of the level.
         keys: initial keys of the level's data.
-        clip_epsilon: PPO's clip, in (0, 1).
+        clip_epsilon: PPO's clip, in (0, 1].
         entropy_coef: weight of the entropy bonus.
         critic_coef: weight of the critic loss.
         loss_critic_type: ``"l1"``, ``"l2"`` or ``"smooth_l1"``.
@@ -147,8 +147,8 @@ class LevelPPOLoss(_NothingIgnored, ClipPPOLoss):
             loss_critic_type=loss_critic_type,
             log_explained_variance=False,
         )
-        if not 0 < clip_epsilon < 1:
-            raise ValueError(f"clip_epsilon={clip_epsilon} must be above 0 and below 1, such as 0.2")
+        if not 0 < clip_epsilon <= 1:
+            raise ValueError(f"clip_epsilon={clip_epsilon} must be above 0 and at most 1, such as 0.2")
         if critic_coef < 0:
             raise ValueError(f"critic_coef={critic_coef} must be at least 0")
         if loss_critic_type not in CRITIC_LOSSES:
@@ -342,7 +342,7 @@ class HimppoLoss(_NothingIgnored, LossModule):
     Args:
         policy: the policy, with one actor per level.
         critics: value networks, workers first.
-        clip_epsilon: PPO's clip, in (0, 1).
+        clip_epsilon: PPO's clip, in (0, 1].
         entropy_coef: weight of the entropy bonus, one number or one per level, workers first.
         critic_coef: weight of the critic loss.
         loss_critic_type: ``"l1"``, ``"l2"`` or ``"smooth_l1"``.

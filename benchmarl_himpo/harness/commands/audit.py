@@ -19,6 +19,7 @@ from benchmarl_himpo.harness.commands.evaluate import INTERRUPTED, EvaluateOptio
 from benchmarl_himpo.harness.evaluation.audit import AuditRow, audit, judge
 from benchmarl_himpo.harness.evaluation.combinations import combine_changes, load_combinations
 from benchmarl_himpo.harness.evaluation.goal_choices import GoalChoice
+from benchmarl_himpo.harness.markdown import markdown_table
 from benchmarl_himpo.harness.output import Results
 from benchmarl_himpo.harness.runs.run_config import find_run
 from benchmarl_himpo.harness.statistics import Estimate
@@ -46,26 +47,21 @@ def audit_runs(folders: list[Path], options: EvaluateOptions, combinations: list
 
 def format_audit(intact: Estimate, rows: list[AuditRow], options: EvaluateOptions) -> str:
     """Format an audit as a Markdown table, with the verdicts below it."""
-    lines = [
-        f"return per agent over {options.episodes} episodes, {options.confidence:.0%} intervals, effects paired",
-        "",
-        "| level | what is disturbed | return | effect |",
-        "|---|---|---|---|",
-        f"| | nothing | {intact} | |",
-        *(f"| {'' if row.level is None else row.level} | {row.name} | {row.value} | {row.effect} |" for row in rows),
-        "",
-        *judge(rows),
-    ]
-    return "\n".join(lines)
+    heading = f"return per agent over {options.episodes} episodes, {options.confidence:.0%} intervals, effects paired"
+    perturbed = (("" if row.level is None else row.level, row.name, row.value, row.effect) for row in rows)
+    table = markdown_table(
+        ["level", "what is disturbed", "return", "effect"], [("", "nothing", intact, ""), *perturbed]
+    )
+    return "\n".join([heading, "", table, "", *judge(rows)])
 
 
 def format_choices(goals: list[GoalChoice]) -> str:
     """Format the statistics of categorical goals as a Markdown table."""
-    lines = ["| level | goal | share of steps | action |", "|---|---|---|---|"]
+    rows = []
     for goal in goals:
         action = "" if goal.action is None else ", ".join(f"{number:.2f}" for number in goal.action)
-        lines.append(f"| {goal.level} | {goal.goal} | {goal.share:.0%} | {action} |")
-    return "\n".join(lines)
+        rows.append((goal.level, goal.goal, f"{goal.share:.0%}", action))
+    return markdown_table(["level", "goal", "share of steps", "action"], rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -19,6 +19,7 @@ from benchmarl_himpo.environments.metrics import heading_of
 from benchmarl_himpo.harness.command_line import exit_with_a_sentence, given_arguments, read_for_trained_runs
 from benchmarl_himpo.harness.evaluation.combinations import combine_changes, load_combinations
 from benchmarl_himpo.harness.evaluation.episodes import play
+from benchmarl_himpo.harness.markdown import markdown_table
 from benchmarl_himpo.harness.output import Results
 from benchmarl_himpo.harness.runs.run_config import find_run
 from benchmarl_himpo.harness.statistics import Estimate, estimate_mean
@@ -71,20 +72,16 @@ def format_returns(table: list[tuple[str, str, dict[str, Estimate]]], options: E
     heading = f"return over {options.episodes} episodes, {options.confidence:.0%} interval of the mean"
     columns = {"per_agent": "per agent", "team": "sum over agents"}
     columns |= {name: heading_of(name) for _, _, means in table for name in means if name not in columns}
-    lines = [heading, "", f"| run | task | {' | '.join(columns.values())} |", f"|---|---|{'---|' * len(columns)}"]
-    for run, task, means in table:
-        lines.append(f"| {run} | {task} | {' | '.join(str(means.get(column, '-')) for column in columns)} |")
-    return "\n".join(lines)
+    rows = [[run, task, *(means.get(column, "-") for column in columns)] for run, task, means in table]
+    return f"{heading}\n\n{markdown_table(['run', 'task', *columns.values()], rows)}"
 
 
 def format_transfer(table: list[tuple[str, str, dict[str, Estimate]]]) -> str:
     """Format sums of returns over agents as a matrix: one run per row, one task per column."""
     runs, tasks = list(dict.fromkeys(run for run, _, _ in table)), list(dict.fromkeys(task for _, task, _ in table))
     cells = {(run, task): means["team"] for run, task, means in table}
-    lines = [f"| sum over agents | {' | '.join(tasks)} |", f"|---|{'---|' * len(tasks)}"]
-    return "\n".join(
-        [*lines, *(f"| {run} | {' | '.join(f'{cells[run, task].value:.2f}' for task in tasks)} |" for run in runs)]
-    )
+    rows = [[run, *(f"{cells[run, task].value:.2f}" for task in tasks)] for run in runs]
+    return markdown_table(["sum over agents", *tasks], rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

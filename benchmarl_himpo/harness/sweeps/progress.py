@@ -9,6 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from benchmarl_himpo.harness.markdown import markdown_table
 from benchmarl_himpo.harness.records.ledger import Ledger, State
 from benchmarl_himpo.harness.records.record import RECORD_FILE, load_record
 from benchmarl_himpo.harness.records.spec import RunSpec
@@ -100,29 +101,27 @@ class Lines:
 
 def format_table(specs: Sequence[RunSpec], states: dict[str, str]) -> str:
     """Format the outcome of a sweep as a Markdown table, with multi-line reasons below it."""
-    lines = [
-        "| variant | task | seed | last evaluation | absolute metric | minutes | attempts | state |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    columns = ["variant", "task", "seed", "last evaluation", "absolute metric", "minutes", "attempts", "state"]
+    rows = []
     for spec in sorted(specs, key=lambda spec: (spec.task_label, spec.variant, spec.seed)):
-        numbers = _numbers(spec)
         state = states[spec.id].partition("\n")[0].replace("|", "\\|")
-        lines.append(f"| {spec.variant} | {spec.task_label} | {spec.seed} | {numbers} | {state} |")
-    lines += [f"\n{spec.id}: {states[spec.id]}" for spec in specs if "\n" in states[spec.id]]
-    return "\n".join(lines)
+        rows.append([spec.variant, spec.task_label, spec.seed, *_numbers(spec), state])
+    reasons = [f"\n{spec.id}: {states[spec.id]}" for spec in specs if "\n" in states[spec.id]]
+    return "\n".join([markdown_table(columns, rows), *reasons])
 
 
-def _numbers(spec: RunSpec) -> str:
+def _numbers(spec: RunSpec) -> list[object]:
+    """Last evaluation, absolute metric, minutes and attempts of a run, as far as they are known."""
     file = spec.folder / RECORD_FILE
     if not file.is_file():
         frames, value = read_progress(spec.folder)
         attempts = Ledger(spec.folder).status().n_attempts
         said = f"{_describe_return(value)} in training at {frames:,} frames" if frames else ""
-        return f"{said} | | | {attempts or ''}"
+        return [said, "", "", attempts or ""]
     record = load_record(file)
     evaluation = "" if record.last_evaluation is None else f"{record.last_evaluation:.2f}"
     metric = "" if record.best_evaluated is None else f"{record.best_evaluated:.2f}"
-    return f"{evaluation} | {metric} | {sum(record.timers.values()) / 60:.1f} | {record.attempts}"
+    return [evaluation, metric, f"{sum(record.timers.values()) / 60:.1f}", record.attempts]
 
 
 def _describe_return(value: float | None) -> str:
