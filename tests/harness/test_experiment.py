@@ -113,6 +113,7 @@ def test_python_resumes_it_too(whole: Path, tmp_path: Path) -> None:
     assert load_record(run / RUN_RECORD_FILE).frames == [64, 128, 192]
 
 
+@pytest.mark.slow
 def test_every_command_takes_its_folder(whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     evaluate.main([str(whole), "episodes=3", "task.n_agents=3,4", f"output={tmp_path / 'evaluation.json'}"])
     results = json.loads((tmp_path / "evaluation.json").read_text())["results"]

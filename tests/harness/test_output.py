@@ -210,6 +210,7 @@ def test_a_disk_that_is_full_at_the_end_of_training_loses_neither_numbers_nor_ch
         train_and_summarise(cfg, cfg.hydra.runtime.choices)
 
 
+@pytest.mark.slow
 def test_an_export_that_cannot_be_kept_leaves_the_old_bundle(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

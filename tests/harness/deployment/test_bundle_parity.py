@@ -169,6 +169,7 @@ def test_workers_of_a_bundle_without_goals_read_none(
     assert {row["bytes_per_step_worst"] for row in bundle.info["messages"]["totals"]} == {0}
 
 
+@pytest.mark.slow
 def test_a_vmas_task_with_two_groups_has_two_bundles(tiny_experiment: TinyExperiment, tmp_path: Path) -> None:
     task = vmas_task("simple_tag", num_adversaries=3, num_good_agents=2)
     experiment = tiny_experiment(algorithm_config("himppo_2l"), task)

@@ -41,6 +41,7 @@ def parameters(experiment: Experiment) -> list[torch.Tensor]:
     return [value for loss in experiment.losses.values() for value in loss.parameters()]
 
 
+@pytest.mark.slow
 def test_it_is_evaluated_and_exported(trained: Experiment, capsys: pytest.CaptureFixture[str]) -> None:
     run = Path(trained.folder_name)
     again = load_trained(run, 2, with_losses=True)

@@ -298,6 +298,7 @@ def test_ctrl_c_stops_the_runs_and_the_same_command_goes_on(undisturbed: RunReco
     assert results(record) == results(undisturbed)
 
 
+@pytest.mark.slow
 def test_a_run_dies_with_its_sweep(tmp_path: Path) -> None:
     imports = "import sys; from benchmarl_himpo.harness.commands import sweep"
     code = f"{imports}; sweep.fingerprint = str; sweep.main(sys.argv[1:])"
