@@ -11,7 +11,7 @@ from himpo_escort.task import EscortTask
 
 @dataclass(frozen=True)
 class ChainNeighbours(Neighbours):  # algorithm.neighbours=chain: messages come from the agent before
-    is_local = True  # nobody has to be told positions
+    is_local = True  # an agent needs no positions of others
 
     def _restrict(self, position, allowed):
         return allowed & torch.ones_like(allowed).tril(-1).triu(-1)

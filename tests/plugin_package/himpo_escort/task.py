@@ -19,7 +19,7 @@ class EscortConfig:
 
 
 class EscortEnv(EnvBase):
-    simulation = ("position", "step_count")  # all that a step or a reset reads and another one wrote, for checkpoints
+    simulation = ("position", "step_count")  # state that persists between steps, for checkpoints
 
     def __init__(self, config, n_envs, is_continuous, seed, device):
         super().__init__(device=device, batch_size=[n_envs])
