@@ -39,7 +39,7 @@ PROTOCOLS = {
     "sampling_long": 50,
     "goals": 20,
     "sampling_width": 40,
-    "shared_reward": 36,
+    "shared_reward": 48,
     "suite": 108,
     "suite_discrete": 63,
     "smax": 15,
