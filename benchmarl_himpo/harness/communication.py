@@ -139,9 +139,8 @@ def communication_of(experiment: ResumableExperiment) -> dict[str, float]:
     flows: list[Flow] = []
     for policy in experiment.group_policies.values():
         if isinstance(policy, HierarchicalPolicy):
-            final = replace(
-                policy.hierarchy.layout, annealing=None
-            )  # an untrained experiment has the initial intervals
+            # The final intervals, which an untrained experiment does not have yet
+            final = replace(policy.hierarchy.layout, annealing=None)
             flows += list_flows(policy, experiment.algorithm.goal_dim, final)
         elif any(isinstance(module, Gnn) for module in policy.modules()):
             return {}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import ClassVar
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.errors import MissingConfigException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
@@ -84,6 +86,27 @@ def compose(overrides: Sequence[str] = (), *, return_hydra_config: bool = False)
                 raise
             message = f"{file.replace('/', '=', 1)} does not exist: choose from {', '.join(known)}"
             raise MissingConfigException(message, file, known) from error
+
+
+def combine_values(overrides: Sequence[str]) -> list[list[str]]:
+    """Expand overrides with several values, such as ``task.n_agents=3,5``, to all combinations.
+
+    Args:
+        overrides: overrides in Hydra's syntax; the last one of a key is used.
+
+    Returns:
+        The overrides of each combination.
+
+    Raises:
+        HydraException: if an override cannot be parsed.
+    """
+    values: dict[str, list[str]] = {}
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    for override, text in zip(parsed, overrides, strict=True):
+        key = override.get_key_element()
+        several = override.is_sweep_override()
+        values[key] = [f"{key}={value}" for value in override.sweep_string_iterator()] if several else [text]
+    return [list(combination) for combination in product(*values.values())]
 
 
 def check_changes(changes: Sequence[str]) -> None:

@@ -34,7 +34,7 @@ class IntervalAnnealing(nn.Module):
                 f"initial_goal_interval={list(initial)} must have one entry per upper level, bottom first, like "
                 f"goal_interval={list(final)}: give {len(final)} entries"
             )
-        if any(int(value) != value or value < 1 for value in initial):
+        if any(not isinstance(value, int) or value < 1 for value in initial):
             raise ValueError(
                 f"initial_goal_interval={list(initial)} has an entry that is no whole number, or below 1: give every "
                 "level a whole number of 1 or more"

@@ -91,7 +91,7 @@ class HimppoNetworks:
         self._observation_spec = observation_spec
         self._action_spec = action_spec
         self._hidden_dim = hierarchy.layout.per_level("hidden_dim", hidden_dim)
-        if any(int(size) != size or size < 1 for size in self._hidden_dim):
+        if any(not isinstance(size, int) or size < 1 for size in self._hidden_dim):
             raise ValueError(
                 f"hidden_dim={hidden_dim} must be 1 or more, a whole number for all levels or one for each"
             )

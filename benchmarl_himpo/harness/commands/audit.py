@@ -16,8 +16,9 @@ from pathlib import Path
 
 from benchmarl_himpo.harness.command_line import exit_with_a_sentence, given_arguments, read_for_trained_runs
 from benchmarl_himpo.harness.commands.evaluate import INTERRUPTED, EvaluateOptions
+from benchmarl_himpo.harness.composition import combine_values
 from benchmarl_himpo.harness.evaluation.audit import AuditRow, audit, judge
-from benchmarl_himpo.harness.evaluation.combinations import combine_changes, load_combinations
+from benchmarl_himpo.harness.evaluation.combinations import load_combinations
 from benchmarl_himpo.harness.evaluation.goal_choices import GoalChoice
 from benchmarl_himpo.harness.markdown import markdown_table
 from benchmarl_himpo.harness.output import Results
@@ -70,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with exit_with_a_sentence(INTERRUPTED):
         folders, options, changes = read_for_trained_runs("audit", EvaluateOptions, given)
         results = Results(options.output or find_run(folders[0]) / "audit.json", asdict(options))
-        audit_runs(folders, options, combine_changes(changes), results)
+        audit_runs(folders, options, combine_values(changes), results)
         results.finish()
 
 

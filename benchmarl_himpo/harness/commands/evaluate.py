@@ -17,7 +17,8 @@ from pathlib import Path
 
 from benchmarl_himpo.environments.metrics import heading_of
 from benchmarl_himpo.harness.command_line import exit_with_a_sentence, given_arguments, read_for_trained_runs
-from benchmarl_himpo.harness.evaluation.combinations import combine_changes, load_combinations
+from benchmarl_himpo.harness.composition import combine_values
+from benchmarl_himpo.harness.evaluation.combinations import load_combinations
 from benchmarl_himpo.harness.evaluation.episodes import play
 from benchmarl_himpo.harness.markdown import markdown_table
 from benchmarl_himpo.harness.output import Results
@@ -90,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with exit_with_a_sentence(INTERRUPTED):
         folders, options, changes = read_for_trained_runs("evaluate", EvaluateOptions, given)
         results = Results(options.output or find_run(folders[0]) / "evaluation.json", asdict(options))
-        evaluate(folders, options, combine_changes(changes), results)
+        evaluate(folders, options, combine_values(changes), results)
         results.finish()
 
 

@@ -23,7 +23,8 @@ from benchmarl_himpo.harness.command_line import (
     read_for_trained_runs,
 )
 from benchmarl_himpo.harness.commands.evaluate import INTERRUPTED
-from benchmarl_himpo.harness.evaluation.combinations import combine_changes, load_combinations
+from benchmarl_himpo.harness.composition import combine_values
+from benchmarl_himpo.harness.evaluation.combinations import load_combinations
 from benchmarl_himpo.harness.films.drawing import write_film
 from benchmarl_himpo.harness.films.episode import film_episode
 from benchmarl_himpo.harness.output import OutputError, Results
@@ -70,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if find_spec("matplotlib") is None:
             raise ValueError("film needs matplotlib, which is not installed: pip install 'benchmarl_himpo[render]'")
         results = Results(options.output or find_run(folders[0]) / "video.json", asdict(options))
-        film_runs(folders, options, combine_changes(changes), results)
+        film_runs(folders, options, combine_values(changes), results)
         results.finish()
 
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from benchmarl_himpo.environments.metrics import heading_of
 from benchmarl_himpo.harness.command_line import exit_with_a_sentence, given_arguments, read_for_new_runs
-from benchmarl_himpo.harness.evaluation.combinations import combine_changes
+from benchmarl_himpo.harness.composition import combine_values
 from benchmarl_himpo.harness.reference_returns.measurement import measure_reference_returns
 
 CONFIDENCE = 0.95
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options, overrides = read_for_new_runs("reference_returns", ReferenceReturnsOptions, given)
         print(f"{options.episodes} episodes, seed {options.seed}, {CONFIDENCE:.0%} intervals\n")
         print("| task | reference | return per agent | beside it |\n|---|---|---|---|")
-        for task in tqdm(combine_changes(overrides)):
+        for task in tqdm(combine_values(overrides)):
             found = measure_reference_returns(task, options.episodes, options.seed, CONFIDENCE)
             for name, reference in found.items():
                 beside = "; ".join(f"{heading_of(metric)} {mean}" for metric, mean in reference.metrics.items())

@@ -6,28 +6,11 @@ from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from tqdm import tqdm
 
 from benchmarl_himpo.harness.evaluation.episodes import load_trained
 from benchmarl_himpo.harness.runs import ResumableExperiment
 from benchmarl_himpo.harness.runs.run_config import find_run
-
-
-def combine_changes(changes: Sequence[str]) -> list[list[str]]:
-    """Expand overrides with several values in Hydra's syntax, such as ``task.n_agents=3,5``, to all combinations.
-
-    Raises:
-        HydraException: if an override cannot be parsed.
-    """
-    parsed = OverridesParser.create().parse_overrides(list(changes))
-    values = [
-        [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
-        if override.is_sweep_override()
-        else [change]
-        for change, override in zip(changes, parsed, strict=True)
-    ]
-    return [list(combination) for combination in product(*values)]
 
 
 def load_combinations(

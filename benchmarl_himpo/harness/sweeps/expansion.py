@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from benchmarl_himpo.harness.checks import RequestError, check_sweep
-from benchmarl_himpo.harness.composition import compose
+from benchmarl_himpo.harness.composition import combine_values, compose
 from benchmarl_himpo.harness.records.spec import RunSpec, make_spec
 from benchmarl_himpo.harness.runs.training import check_config
 
@@ -53,23 +51,12 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
         runs = []
         for grid in grids:
             lines = [f"{key}={values}" for key, values in grid.items()]
-            runs += _combine(parser.parse_overrides([*lines, *others]))
+            runs += combine_values([*lines, *others])
         if protocol is not None:
             runs = [[*_tuned(run, protocol), *run] for run in runs]
     except (HydraException, OmegaConfBaseException) as error:
         raise SweepError(str(error)) from error
     return runs
-
-
-def _combine(overrides: Sequence[Override]) -> list[list[str]]:
-    """All combinations of the values of some overrides; the last override of a key is used."""
-    values: dict[str, list[str]] = {}
-    for override in overrides:
-        several = override.is_sweep_override()
-        texts = override.sweep_string_iterator() if several else [override.get_value_element_as_str()]
-        key = override.get_key_element()
-        values[key] = [f"{key}={text}" for text in texts]
-    return [list(run) for run in product(*values.values())]
 
 
 def _choose_algorithms(grids: list[dict[str, Any]], given: Sequence[str]) -> list[dict[str, Any]]:
