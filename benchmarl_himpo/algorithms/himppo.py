@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn, cast
@@ -19,16 +19,16 @@ from torchrl.envs import EnvBase
 
 from benchmarl_himpo.algorithms.options import (
     as_options,
+    build_goal_space,
     build_hierarchy,
+    build_reward_scheme,
     check_model,
     check_options,
-    check_part_options,
 )
 from benchmarl_himpo.config import load_yaml, snake_case
-from benchmarl_himpo.hierarchy import GoalSpace, Hierarchy, IntervalAnnealing, build_part, goal_registry
-from benchmarl_himpo.hierarchy.parts import Part
+from benchmarl_himpo.hierarchy import GoalSpace, Hierarchy, IntervalAnnealing
 from benchmarl_himpo.models import HierarchicalPolicy, HimppoNetworks
-from benchmarl_himpo.objectives import GoalGradient, HierarchicalGAE, HimppoLoss, RewardScheme, credit_registry
+from benchmarl_himpo.objectives import GoalGradient, HierarchicalGAE, HimppoLoss
 from benchmarl_himpo.objectives.diagnostics import level_diagnostics
 from benchmarl_himpo.objectives.functional import is_recorded
 from benchmarl_himpo.objectives.normalization import LevelNorm
@@ -163,10 +163,13 @@ class Himppo(Ippo):
         for option, config in (("model", self.model_config), ("critic_model", self.critic_model_config)):
             check_model(option, config)
         with as_options(HimppoConfig):
-            check_part_options(part_options)
-            self.goal_space: GoalSpace = self._build_part("goal", goal_registry, dim=goal_dim)
+            check_options(self)
+            self.goal_space = build_goal_space(self)
             self.hierarchies = {group: self._get_hierarchy(group) for group in self.group_map}
-            self._schemes = {group: self._get_reward_scheme(h) for group, h in self.hierarchies.items()}
+            self._schemes = {
+                group: build_reward_scheme(self, hierarchy.layout, self.experiment_config.gamma)
+                for group, hierarchy in self.hierarchies.items()
+            }
             self._epochs = {group: self._get_epochs(h) for group, h in self.hierarchies.items()}
         self._networks: dict[str, HimppoNetworks] = {}
         self._advantages: dict[str, HierarchicalGAE] = {}
@@ -204,8 +207,6 @@ class Himppo(Ippo):
         layout = self.hierarchies[group].layout
         with as_options(HimppoConfig):
             rates = layout.per_level("lr", self.lr)
-            if any(rate is not None and rate < 0 for rate in rates):
-                raise ValueError(f"lr={self.lr} must be 0 or more")
         return {
             "loss_objective": _with_rates(loss.actor_params(), rates),
             "loss_critic": _with_rates(loss.critic_params(), rates),
@@ -336,9 +337,6 @@ class Himppo(Ippo):
             "hold NaN or infinity too, check the environment; else lower experiment.lr or experiment.clip_grad_val."
         )
 
-    def _build_part(self, option: str, registry: Mapping[str, type[Part]], **given: Any) -> Part:
-        return build_part(option, getattr(self, option), registry, self.part_options.get(option), **given)
-
     def _get_hierarchy(self, group: str) -> Hierarchy:
         return build_hierarchy(
             group=group,
@@ -377,17 +375,6 @@ class Himppo(Ippo):
                 "largest entry must be that number: set experiment.on_policy_n_minibatch_iters to the largest"
             )
         return epochs
-
-    def _get_reward_scheme(self, hierarchy: Hierarchy) -> RewardScheme:
-        return RewardScheme(
-            layout=hierarchy.layout,
-            credit=self._build_part("credit", credit_registry),
-            local_reward=self.local_reward,
-            worker_external_reward=self.worker_external_reward,
-            gamma=tuple(self.experiment_config.gamma if value is None else value for value in self.gamma),
-            lmbda=tuple(self.lmbda),
-            critic_rows=self.critic_rows,
-        )
 
 
 def _make_carrying_env(

@@ -17,6 +17,7 @@ from torchrl.data import Composite
 from benchmarl_himpo.environments import known_alive, known_position, observes_no_position
 from benchmarl_himpo.hierarchy import (
     Clustering,
+    GoalSpace,
     Hierarchy,
     HierarchyLayout,
     IntervalAnnealing,
@@ -66,33 +67,60 @@ def as_options(config: type) -> Iterator[None]:
         raise ValueError(message) from error
 
 
-def check_options(config: Any) -> None:
+def check_options(options: Any) -> None:
     """Check the options of an algorithm that depend on no task: parts, intervals, reward scheme.
 
     Args:
-        config: the algorithm's configuration, with the options of :class:`~benchmarl_himpo.algorithms.Himppo`.
+        options: what has the options of :class:`~benchmarl_himpo.algorithms.Himppo` as attributes: the algorithm, or its
+            configuration.
 
     Raises:
         ValueError: if an option is unknown, out of range, or incompatible with another one.
     """
-    check_part_options(config.part_options)
-    layout = HierarchyLayout(1, tuple(config.n_nodes), tuple(config.goal_interval))
-    if config.initial_goal_interval is not None:
-        IntervalAnnealing(config.initial_goal_interval, config.goal_interval, n_frames=1)
-    build_part("goal", config.goal, goal_registry, config.part_options.get("goal"), dim=config.goal_dim)
-    _build_clustering(config.clustering, config.part_options)
-    _build_neighbours(config.neighbours, config.part_options)
-    _build_memory(config.memory, config.part_options)
-    for option in ("hidden_dim", "objective_coef", "lr", "entropy_coef", "n_epochs"):
-        layout.per_level(option, getattr(config, option))
-    RewardScheme(
+    check_part_options(options.part_options)
+    layout = HierarchyLayout(1, tuple(options.n_nodes), tuple(options.goal_interval))
+    if options.initial_goal_interval is not None:
+        IntervalAnnealing(options.initial_goal_interval, options.goal_interval, n_frames=1)
+    build_goal_space(options)
+    _build_clustering(options.clustering, options.part_options)
+    _build_neighbours(options.neighbours, options.part_options)
+    _build_memory(options.memory, options.part_options)
+    for name in ("hidden_dim", "objective_coef", "lr", "entropy_coef", "n_epochs"):
+        layout.per_level(name, getattr(options, name))
+    if any(rate is not None and rate < 0 for rate in layout.per_level("lr", options.lr)):
+        raise ValueError(f"lr={options.lr} must be 0 or more")
+    build_reward_scheme(options, layout, gamma=1.0)
+
+
+def build_goal_space(options: Any) -> GoalSpace:
+    """Build the goal space from the options of an algorithm, or of its configuration."""
+    fields_of = options.part_options.get("goal")
+    space: GoalSpace = build_part("goal", options.goal, goal_registry, fields_of, dim=options.goal_dim)
+    return space
+
+
+def build_reward_scheme(options: Any, layout: HierarchyLayout, gamma: float) -> RewardScheme:
+    """Build the reward scheme from the options of an algorithm, or of its configuration.
+
+    Args:
+        options: what has the options of :class:`~benchmarl_himpo.algorithms.Himppo` as attributes.
+        layout: sizes and clocks of the hierarchy.
+        gamma: discount per decision of levels for which the option ``gamma`` has None.
+
+    Returns:
+        The reward scheme.
+
+    Raises:
+        ValueError: as :class:`RewardScheme`, or if the credit rule is unknown.
+    """
+    return RewardScheme(
         layout=layout,
-        credit=build_part("credit", config.credit, credit_registry, config.part_options.get("credit")),
-        local_reward=config.local_reward,
-        worker_external_reward=config.worker_external_reward,
-        gamma=tuple(1.0 if value is None else value for value in config.gamma),
-        lmbda=tuple(config.lmbda),
-        critic_rows=config.critic_rows,
+        credit=build_part("credit", options.credit, credit_registry, options.part_options.get("credit")),
+        local_reward=options.local_reward,
+        worker_external_reward=options.worker_external_reward,
+        gamma=tuple(gamma if value is None else value for value in options.gamma),
+        lmbda=tuple(options.lmbda),
+        critic_rows=options.critic_rows,
     )
 
 
