@@ -28,7 +28,7 @@ from benchmarl_himpo.algorithms.options import (
 from benchmarl_himpo.config import load_yaml, snake_case
 from benchmarl_himpo.hierarchy import GoalSpace, Hierarchy, IntervalAnnealing
 from benchmarl_himpo.models import HierarchicalPolicy, HimppoNetworks
-from benchmarl_himpo.objectives import GoalGradient, HierarchicalGAE, HimppoLoss
+from benchmarl_himpo.objectives import GoalGradient, HierarchicalGAE, HimppoLoss, RewardScheme
 from benchmarl_himpo.objectives.diagnostics import level_diagnostics
 from benchmarl_himpo.objectives.functional import is_recorded
 from benchmarl_himpo.objectives.normalization import LevelNorm
@@ -166,10 +166,7 @@ class Himppo(Ippo):
             check_options(self)
             self.goal_space = build_goal_space(self)
             self.hierarchies = {group: self._get_hierarchy(group) for group in self.group_map}
-            self._schemes = {
-                group: build_reward_scheme(self, hierarchy.layout, self.experiment_config.gamma)
-                for group, hierarchy in self.hierarchies.items()
-            }
+            self._schemes = {group: self._get_reward_scheme(h) for group, h in self.hierarchies.items()}
             self._epochs = {group: self._get_epochs(h) for group, h in self.hierarchies.items()}
         self._networks: dict[str, HimppoNetworks] = {}
         self._advantages: dict[str, HierarchicalGAE] = {}
@@ -375,6 +372,9 @@ class Himppo(Ippo):
                 "largest entry must be that number: set experiment.on_policy_n_minibatch_iters to the largest"
             )
         return epochs
+
+    def _get_reward_scheme(self, hierarchy: Hierarchy) -> RewardScheme:
+        return build_reward_scheme(self, hierarchy.layout, self.experiment_config.gamma)
 
 
 def _make_carrying_env(

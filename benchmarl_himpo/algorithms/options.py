@@ -71,8 +71,8 @@ def check_options(options: Any) -> None:
     """Check the options of an algorithm that depend on no task: parts, intervals, reward scheme.
 
     Args:
-        options: what has the options of :class:`~benchmarl_himpo.algorithms.Himppo` as attributes: the algorithm, or its
-            configuration.
+        options: what has the options of :class:`~benchmarl_himpo.algorithms.Himppo` as attributes: an algorithm or
+            its configuration.
 
     Raises:
         ValueError: if an option is unknown, out of range, or incompatible with another one.
