@@ -18,6 +18,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 script = load_script(DOCS / "tasks" / "vmas.py", "vmas_tasks")
 
 
+@pytest.mark.slow
 def test_the_table_that_is_published_is_the_one_that_the_script_writes() -> None:
     assert script.DOCUMENT.read_text(encoding="utf-8") == script.document()
 

@@ -47,7 +47,7 @@ def play(scenario: Scenario, n_agents: int, **kwargs: Any) -> dict[Any, torch.Te
 
 
 OPTIONS: list[Any] = [
-    pytest.param({"n_agents": 3, "shared_rew": False}, id="3 agents"),
+    pytest.param({"n_agents": 3, "shared_rew": False}, id="3 agents", marks=pytest.mark.slow),
     pytest.param({"n_agents": 1, "shared_rew": True}, id="1 agent, shared"),
     pytest.param({"n_agents": 7, "shared_rew": True}, id="7 agents, shared"),
     pytest.param(
@@ -144,6 +144,7 @@ def test_rays_that_graze_are_those_of_vmas(spread: float, twins: tuple[VmasEnv, 
     assert n_hits > 1_000
 
 
+@pytest.mark.slow
 def test_the_plotted_density_is_that_of_vmas() -> None:
     points = torch.rand(50, 2) * 2.4 - 1.2  # also out of bounds
     densities = []

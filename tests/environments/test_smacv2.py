@@ -243,7 +243,7 @@ def test_dead_units_of_the_fake_neither_train_nor_speak(name: str, make_fake: Ca
         pytest.param("zerg_10_vs_10", "himppo", marks=pytest.mark.slow),
         pytest.param("protoss_10_vs_11", "himppo", marks=pytest.mark.slow),
         pytest.param("protoss_5_vs_5", "himppo_flat", marks=pytest.mark.slow),
-        ("protoss_5_vs_5", "mappo"),
+        pytest.param("protoss_5_vs_5", "mappo", marks=pytest.mark.slow),
         pytest.param("protoss_5_vs_5", "ippo", marks=pytest.mark.slow),
         ("protoss_5_vs_5", "qmix"),
     ],

@@ -147,7 +147,10 @@ def test_values_take_the_types_that_their_options_have_in_yaml(tmp_path: Path) -
     assert [type(value) for value in resumed.algorithm_config.gamma] == [float, float]
 
 
-@pytest.mark.parametrize("name", ["own task", "sequence with a GNN", "off-policy", "registered by enum"])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param("own task", marks=pytest.mark.slow), "sequence with a GNN", "off-policy", "registered by enum"],
+)
 def test_tasks_models_and_algorithms_of_every_kind_are_found_again(name: str, tmp_path: Path) -> None:
     task, algorithm, model = vmas_task("balance"), MappoConfig.get_from_yaml(), mlp_config()
     if name == "own task":

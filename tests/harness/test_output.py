@@ -166,7 +166,7 @@ def test_the_throughput_measurement_looks_where_its_results_go_before_it_measure
 
 
 @needs_full_disk
-@pytest.mark.parametrize("command", [evaluate, audit])
+@pytest.mark.parametrize("command", [evaluate, pytest.param(audit, marks=pytest.mark.slow)])
 def test_an_evaluation_that_cannot_be_kept_is_printed(
     command: ModuleType, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

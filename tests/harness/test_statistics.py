@@ -164,7 +164,7 @@ RLIABLE_NAMES = {
 
 
 @pytest.mark.parametrize("name", AGGREGATES)
-@pytest.mark.parametrize(("n_runs", "n_tasks"), [(10, 5), (5, 3), (3, 1)])
+@pytest.mark.parametrize(("n_runs", "n_tasks"), [pytest.param(10, 5, marks=pytest.mark.slow), (5, 3), (3, 1)])
 def test_aggregates_are_rliables(name: str, n_runs: int, n_tasks: int, rliable) -> None:
     library, metrics = rliable
     scores = random_scores(n_runs, n_tasks, 0.7)

@@ -190,9 +190,11 @@ def label(config: Mapping[str, Any]) -> tuple[str, str]:
         The label of the variant, and the label of the task.
     """
     choices = _known_choices(config["choices"])
-    plain = _plain(**{group: name for group, name in choices.items() if _is_own_choice(group, choices)})
+    own = {group: name for group, name in choices.items() if _is_own_choice(group, choices)}
+    usual = _plain(**{group: name for group, name in own.items() if group in ("algorithm", "task")})
+    plain = usual if own.items() <= usual["choices"].items() else _plain(**own)  # composing takes half a second
     plain_task = plain["task"] if "task" in choices else {}
-    variant = [f"{node}={name}" for node, name in _model_names(choices)]
+    variant = [f"{node}={name}" for node, name in _model_names(choices, usual["choices"])]
     variant += [f"{key}={value}" for key, value in _differences(config["algorithm"], plain["algorithm"])]
     variant += [f"{option}={config[option]}" for option in COMPUTATION if config[option] != plain[option]]
     for node in ("model", "critic_model"):
@@ -226,9 +228,8 @@ def _is_own_choice(group: str, choices: Mapping[str, str]) -> bool:
     return not node or choices[MODEL_GROUPS[node.partition(".")[0]]] == "sequence"
 
 
-def _model_names(choices: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Names of the models unless they are the default ones; a single name if policy and critic have the same."""
-    usual = _plain(**{group: name for group, name in choices.items() if group in ("algorithm", "task")})["choices"]
+def _model_names(choices: Mapping[str, str], usual: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Names of the models unless they are the usual ones; a single name if policy and critic have the same."""
     names, usual_names = (
         [_model_name(node, group, chosen) for node, group in MODEL_GROUPS.items()] for chosen in (choices, usual)
     )

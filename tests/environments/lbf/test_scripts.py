@@ -27,6 +27,7 @@ def return_of(script: str, task: str, n_envs: int) -> float:
 N_ENVS = [48, pytest.param(256, marks=pytest.mark.slow)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_envs", N_ENVS)
 @pytest.mark.parametrize(
     ("task", "low", "high"), [pytest.param("easy", 0.9, 1.0, marks=pytest.mark.slow), ("hard", 0.1, 0.5)]

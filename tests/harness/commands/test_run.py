@@ -114,7 +114,7 @@ def test_every_preset_is_valid_on_and_off_policy(preset: str, on_policy: bool) -
 # The command as a user runs it
 
 
-@pytest.mark.parametrize("accelerated", [True, False])
+@pytest.mark.parametrize("accelerated", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_one_option_chooses_the_simulation(accelerated: bool, make_experiment: MakeExperiment) -> None:
     overrides = ["task=vmas/sampling", "algorithm=ippo", f"accelerated={accelerated}", "experiment.evaluation=false"]
     experiment = make_experiment(*overrides, "experiment.on_policy_n_envs_per_worker=1")
@@ -124,6 +124,7 @@ def test_one_option_chooses_the_simulation(accelerated: bool, make_experiment: M
     experiment.close()
 
 
+@pytest.mark.slow
 def test_multirun_trains_several_algorithms(call_command: RunCommand, tmp_path: Path) -> None:
     overrides = ["algorithm=himppo,qmix", "task=vmas/balance", "task.max_steps=10", "experiment=tiny"]
     done = call_command("--multirun", *overrides, cwd=tmp_path)

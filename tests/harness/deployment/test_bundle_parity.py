@@ -109,7 +109,6 @@ VARIANTS: dict[str, tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] 
 QUICK = (
     "flat",
     "nearest neighbours, deaths",
-    "masked, deaths",
     "no goals",
 )
 
@@ -181,6 +180,7 @@ def test_a_vmas_task_with_two_groups_has_two_bundles(tiny_experiment: TinyExperi
         assert_same(Bundle(path), rollout, group=group)
 
 
+@pytest.mark.slow
 def test_an_environment_without_batch_dimension(tiny_experiment: TinyExperiment, tmp_path: Path) -> None:
     experiment = tiny_experiment(algorithm_config("himppo_2l", **IN_OBSERVATION), ToyTask(is_vectorised=False))
     bundle = export(experiment, tmp_path / "bundle")
@@ -240,6 +240,7 @@ def test_a_file_holds_the_parameters_of_its_level_alone(exported: tuple[Experime
     assert not list(bundle.functions["clustering"].parameters())
 
 
+@pytest.mark.slow
 def test_a_bundle_that_disagrees_is_not_kept(
     tiny_experiment: TinyExperiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

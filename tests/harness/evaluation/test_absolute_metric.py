@@ -46,7 +46,7 @@ def build(folder: Path, *overrides: str) -> ResumableExperiment:
     return load_experiment(cfg, cfg.hydra.runtime.choices)
 
 
-@pytest.mark.parametrize("algorithm", ["himppo", "qmix"])
+@pytest.mark.parametrize("algorithm", ["himppo", pytest.param("qmix", marks=pytest.mark.slow)])
 def test_it_is_that_of_the_best_evaluated_policy(algorithm: str, tmp_path: Path) -> None:
     overrides = [f"algorithm={algorithm}", f"absolute_metric_episodes={N_EPISODES}", "experiment.max_n_frames=480"]
     experiment = build(tmp_path, *overrides, "experiment.lr=0.05", "seed=3")  # far from the best at the end

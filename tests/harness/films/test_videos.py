@@ -148,10 +148,13 @@ def test_nodes_stand_at_the_mean_of_their_workers(make_run: MakeRun) -> None:
         pytest.param(["algorithm=himppo_flat"], marks=pytest.mark.slow),
         pytest.param(["algorithm=himppo_2l", "task.shared_rew=true"], marks=pytest.mark.slow),
         ["algorithm=himppo", "algorithm.clustering=static", "task=vmas/simple_tag"],  # two groups
-        [
-            *("algorithm=himppo", "algorithm.n_nodes=[4,2,1]", "algorithm.goal_interval=[2,2,2]"),
-            *("algorithm.goal_dim=1", "algorithm.gamma=[null,0,0,0]", "algorithm.lmbda=[0.9,0,0,0]"),
-        ],
+        pytest.param(
+            [
+                *("algorithm=himppo", "algorithm.n_nodes=[4,2,1]", "algorithm.goal_interval=[2,2,2]"),
+                *("algorithm.goal_dim=1", "algorithm.gamma=[null,0,0,0]", "algorithm.lmbda=[0.9,0,0,0]"),
+            ],
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_every_algorithm_is_drawn(overrides: list[str], make_run: MakeRun) -> None:
@@ -159,6 +162,7 @@ def test_every_algorithm_is_drawn(overrides: list[str], make_run: MakeRun) -> No
     assert figure.draw(0).shape == (3, 720, 1280)
 
 
+@pytest.mark.slow
 def test_goals_from_a_few_are_shown_as_who_follows_which(make_run: MakeRun) -> None:
     """A picture of goals over steps, a row for each recipient, named after the goal in effect."""
     episode = film(make_run("algorithm=himppo", "algorithm.goal=categorical", "task.max_steps=12"))
@@ -172,6 +176,7 @@ def test_goals_from_a_few_are_shown_as_who_follows_which(make_run: MakeRun) -> N
         assert labels == [f"{i}: goal {goal}" for i, goal in enumerate(choices[7].tolist())]
 
 
+@pytest.mark.slow
 def test_foraging_agents_stand_on_their_cells(make_run: MakeRun) -> None:
     episode = film(make_run("algorithm=himppo", "task=lbfws/easy"))
     scene = episode.scenes[3]

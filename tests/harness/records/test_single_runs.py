@@ -57,6 +57,7 @@ def test_a_record_says_what_the_run_left(run: Run, tmp_path: Path) -> None:
     assert str(tmp_path) not in (folder / RUN_RECORD_FILE).read_text()
 
 
+@pytest.mark.slow
 def test_benchmarls_reader_of_a_multirun_takes_the_results_alone(run: Run, tmp_path: Path) -> None:
     run("0", "algorithm=ippo", "seed=0")
     run("1", "algorithm=ippo", "seed=1")
@@ -137,6 +138,7 @@ def test_times_of_an_origin_without_logs_are_not_known(run: Run, tmp_path: Path)
     assert (frames, minutes) == ([80, 160, 320], [])
 
 
+@pytest.mark.slow
 def test_of_a_run_that_went_on_with_other_batches_gradient_steps_are_not_known(run: Run, tmp_path: Path) -> None:
     run("0", "algorithm=ippo", f"experiment.max_n_frames={N_FRAMES // 2}")
     change = "experiment.on_policy_n_minibatch_iters=4"
@@ -145,6 +147,7 @@ def test_of_a_run_that_went_on_with_other_batches_gradient_steps_are_not_known(r
     assert (record.attempts, record.gradient_steps) == (2, None)
 
 
+@pytest.mark.slow
 def test_what_is_older_than_the_ledger_is_not_known(run: Run, tmp_path: Path) -> None:
     run("0", "algorithm=ippo", f"experiment.max_n_frames={N_FRAMES // 2}", "seed=0")
     run("1", "algorithm=ippo", "seed=1")
@@ -199,6 +202,7 @@ def test_a_record_that_cannot_be_written_ends_with_a_sentence_and_what_the_run_g
     assert re.search(r"^absolute metric .* 5 fresh episodes", capsys.readouterr().out, flags=re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_a_process_that_needed_more_before_does_not_give_a_runs_memory(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -122,11 +122,10 @@ NEEDS_MPE = pytest.mark.skipif(find_spec("mpe2") is None, reason="needs the extr
     "task",
     [
         "vmas/sampling",
-        "lbfws/easy",
         "vmas/balance",
         pytest.param("lbf/foraging_2s_10x10_3p_3f", marks=pytest.mark.slow),
         *(pytest.param(f"vmas/{name}", marks=pytest.mark.slow) for name in ("navigation", "discovery", "transport")),
-        *(pytest.param(f"lbfws/{name}", marks=pytest.mark.slow) for name in ("medium", "hard")),
+        *(pytest.param(f"lbfws/{name}", marks=pytest.mark.slow) for name in ("easy", "medium", "hard")),
         *(pytest.param(f"mpe/{name}", marks=[pytest.mark.slow, NEEDS_MPE]) for name in mpe_scripts.TARGETS),
         *(pytest.param(f"smax/smacv2_{n}_units", marks=[pytest.mark.slow, needs_smax]) for n in (5, 10)),
         pytest.param("traffic/grid4x4", marks=pytest.mark.slow),
@@ -176,6 +175,7 @@ def test_the_script_of_reference_goes_where_the_other_one_sees_and_says_what_is_
     assert action.tolist() == [7 * 5 + 1, 9 * 5 + 3]  # left, down
 
 
+@pytest.mark.slow
 def test_the_script_does_the_same_with_discrete_actions() -> None:
     actions = "experiment.prefer_continuous_actions"
     continuous, discrete = (

@@ -580,6 +580,7 @@ def test_files_for_programs(ragged: Path) -> None:
     assert len(data["absent"]) == 4
 
 
+@pytest.mark.slow
 def test_a_report_that_cannot_be_written_prints_its_verdicts_and_leaves_the_old_one(
     ragged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -47,7 +47,7 @@ BROKEN = RuntimeError("the environment broke")
         pytest.param(TRAINING, BROKEN, id="error in training", marks=pytest.mark.slow),
         pytest.param(EVALUATION, BROKEN, id="error in evaluation", marks=pytest.mark.slow),
         pytest.param(COLLECTION, KeyboardInterrupt(), id="Ctrl-C in collection", marks=pytest.mark.slow),
-        pytest.param(TRAINING, KeyboardInterrupt(), id="Ctrl-C in training"),
+        pytest.param(TRAINING, KeyboardInterrupt(), id="Ctrl-C in training", marks=pytest.mark.slow),
         pytest.param(EVALUATION, KeyboardInterrupt(), id="Ctrl-C in evaluation", marks=pytest.mark.slow),
     ],
 )

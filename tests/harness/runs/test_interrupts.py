@@ -51,7 +51,7 @@ def interrupted(runs, capsys: pytest.CaptureFixture[str]):
         signal.signal(number, handler)
 
 
-@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_the_iteration_ends_with_a_checkpoint_that_resumes_exactly(number: int, interrupted, runs) -> None:
     experiment = interrupted(Interrupt(number))
     folder = Path(experiment.folder_name)

@@ -41,7 +41,7 @@ def networks(folder: Path, n_frames: int) -> dict[str, torch.Tensor]:
 # Everything
 
 
-@pytest.mark.parametrize("beside", [False, True])
+@pytest.mark.parametrize("beside", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_branch_is_a_run_of_its_own_and_leaves_the_old_one_alone(beside: bool, runs, tmp_path: Path) -> None:
     old = runs.trained("algorithm=himppo")
     before = contents(old)
@@ -67,6 +67,7 @@ def test_a_branch_is_a_run_of_its_own_and_leaves_the_old_one_alone(beside: bool,
     assert last_state(new, 320)["loss_agents"]["level_losses.0.clip_epsilon"] == pytest.approx(0.5)
 
 
+@pytest.mark.slow
 def test_a_branch_without_changes_is_the_run_it_came_from_and_goes_on_itself(runs, tmp_path: Path) -> None:
     old = runs.trained("algorithm=himppo")
     branch = [f"experiment.restore_file={old / 'checkpoints' / 'checkpoint_160.pt'}", "experiment.max_n_frames=240"]
@@ -89,6 +90,7 @@ def test_only_what_is_asked_of_resume_goes_back_in_a_run(runs) -> None:
     assert cfg.experiment.restore_file == str(older)
 
 
+@pytest.mark.slow
 def test_the_record_of_a_branch_is_not_that_of_the_run_it_came_from(runs, tmp_path: Path) -> None:
     old = runs.trained("algorithm=ippo")
     checkpoint = old / "checkpoints" / "checkpoint_160.pt"
@@ -140,7 +142,7 @@ def networks_of(experiment) -> dict[str, torch.Tensor]:
     [
         ("himppo", "himppo_2l", {"level_losses.0.critic_network_params.head.0.weight"}),
         ("mappo", "mappo", {"critic_network_params.module.0.mlp.params.0.weight"}),
-        ("qmix", "qmix", set()),
+        pytest.param("qmix", "qmix", set(), marks=pytest.mark.slow),
     ],
 )
 def test_what_does_not_fit_is_named_and_begins_fresh(

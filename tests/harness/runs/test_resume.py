@@ -30,7 +30,9 @@ from benchmarl_himpo.harness.runs.training import config_to_continue
 N_FRAMES = 320
 
 
-@pytest.mark.parametrize("algorithm", ["himppo", pytest.param("himppo_paper", marks=pytest.mark.slow), "mappo", "qmix"])
+@pytest.mark.parametrize(
+    "algorithm", ["himppo", *(pytest.param(name, marks=pytest.mark.slow) for name in ("himppo_paper", "mappo")), "qmix"]
+)
 def test_half_a_run_resumed_is_the_whole_run(algorithm, runs) -> None:
     """Weights, Adam states, random numbers, buffers, counters and evaluations, to the last bit."""
     resumed = check_resumes_exactly(runs, f"algorithm={algorithm}")
@@ -60,9 +62,9 @@ MID_EPISODE = {
     ],
 }
 """Tasks of which a checkpoint of 160 frames, 40 steps, falls in the middle of episodes."""
-OF_IQL = ("lbfws", "sampling")
-"""One with generators of its own and masks, one of VMAS: the others keep their state as one of these does."""
-SLOW = ("lbf", "stock sampling")
+OF_IQL = ("lbfws",)
+"""Generators of its own and masks."""
+SLOW = ("lbf", "stock sampling", "toy")
 """Tasks whose state is kept as that of another one."""
 
 
@@ -78,11 +80,13 @@ def test_a_run_resumes_exactly_in_the_middle_of_episodes(task, algorithm, runs) 
     check_resumes_exactly(runs, f"algorithm={algorithm}", *MID_EPISODE[task])
 
 
-@pytest.mark.parametrize("memory", [pytest.param("window", marks=pytest.mark.slow), "gru"])
+@pytest.mark.slow
+@pytest.mark.parametrize("memory", ["window", "gru"])
 def test_memories_resume_in_the_middle_of_episodes(memory, runs) -> None:
     check_resumes_exactly(runs, "algorithm=himppo", f"algorithm.memory={memory}", *MID_EPISODE["toy"])
 
 
+@pytest.mark.slow
 def test_goal_intervals_that_shorten_resume_where_they_were(runs) -> None:
     """Without the last two checkpoints, as if killed; with another length the run is another."""
     overrides = ("algorithm=himppo", "algorithm.initial_goal_interval=[15,2]", "experiment.keep_checkpoints_num=null")
@@ -126,7 +130,8 @@ def test_episodes_that_end_at_different_times_go_on(task, runs) -> None:
     experiment.close()
 
 
-@pytest.mark.parametrize("task", [pytest.param("give_way", marks=pytest.mark.slow), "simple_reference"])
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["give_way", "simple_reference"])
 def test_vmas_tasks_resume_exactly_in_the_middle_of_episodes(task, runs) -> None:
     """One with controllers that integrate errors, one that draws which landmark an agent's goal is."""
     check_resumes_exactly(runs, "algorithm=ippo", f"task=vmas/{task}", "task.max_steps=30")
@@ -156,6 +161,7 @@ def test_tasks_with_random_numbers_of_their_own_evaluate_on_others(runs) -> None
     assert not torch.equal(state["random_state"]["environment"], state["test_environment_random_state"])
 
 
+@pytest.mark.slow
 def test_a_scenario_whose_state_cannot_be_read_begins_new_episodes_and_the_run_says_so(runs, monkeypatch) -> None:
     def make_world(scenario: SamplingScenario, *args: Any, **kwargs: Any) -> World:
         scenario.stream = iter(range(3))
@@ -186,6 +192,7 @@ def test_agents_of_a_group_that_observe_differently_begin_new_episodes(runs) -> 
     experiment.close()
 
 
+@pytest.mark.slow
 def test_with_another_number_of_environments_new_episodes_begin_on_boards_that_come_next(runs) -> None:
     """On those that the generator would have given next."""
 
@@ -244,7 +251,13 @@ def test_fused_adam_takes_the_same_steps_up_to_rounding(runs) -> None:
         torch.testing.assert_close(value, states[1][name], rtol=0, atol=1e-6, msg=name)
 
 
-@pytest.mark.parametrize("begun_with", ["null", "[0.001,0.002,0.003]"], ids=["one rate", "rates of levels"])
+@pytest.mark.parametrize(
+    "begun_with",
+    [
+        pytest.param("null", id="one rate", marks=pytest.mark.slow),
+        pytest.param("[0.001,0.002,0.003]", id="rates of levels"),
+    ],
+)
 def test_every_level_resumes_with_the_learning_rate_that_is_asked_for(begun_with, runs) -> None:
     """Whatever rates the checkpoint was written with; what Adam has averaged is the checkpoint's."""
     half = runs.run("algorithm=himppo", f"algorithm.lr={begun_with}", "experiment.max_n_frames=160")

@@ -157,6 +157,7 @@ def test_records_with_another_fingerprint_count_and_are_counted(
     assert capsys.readouterr().out.count("| done before, in results, with another fingerprint |") == 2
 
 
+@pytest.mark.slow
 def test_a_strict_sweep_does_runs_again_and_keeps_their_old_records(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -330,6 +331,7 @@ def test_a_run_that_fails_keeps_the_reason_and_harms_no_other(
     assert "| failed: " in table and "NaN or infinite values" in table and "| 1 | done |" in table
 
 
+@pytest.mark.slow
 def test_an_attempt_without_a_checkpoint_is_set_aside(finished: Path, tmp_path: Path) -> None:
     (folder,) = finished.glob("himppo-*")
     begun = tmp_path / folder.name
