@@ -34,7 +34,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         from benchmarl_himpo.harness import checks
 
         try:
-            checks._check_task("smacv2/protoss_5_vs_5")
+            checks.check_task("smacv2/protoss_5_vs_5")
         except checks.RequestError as error:
             pytest.skip(str(error))
 

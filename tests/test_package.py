@@ -95,7 +95,11 @@ def test_wheel_trains_outside_the_checkout(
 ) -> None:
     site, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
     elsewhere.mkdir()
-    pip("wheel", str(ROOT), "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path))
+    build = [sys.executable, "-m", "hatchling", "build", "--target", "sdist", "--directory", str(tmp_path)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True, timeout=300)
+    (source,) = tmp_path.glob("*.tar.gz")
+    assert source.stat().st_size < 2e6  # without results
+    pip("wheel", str(source), "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path))
     (wheel,) = tmp_path.glob("*.whl")
     pip("install", "--no-deps", "--no-index", "--target", str(site), str(wheel))
     package = site / "benchmarl_himpo"
@@ -104,6 +108,7 @@ def test_wheel_trains_outside_the_checkout(
     assert (package / "py.typed").is_file()
     assert [file.name for file in (site / "hydra_plugins").glob("*.py")] == ["benchmarl_himpo.py"]  # a namespace
     assert not (site / "tests").exists()
+    assert len([*site.glob("*.dist-info/**/LICENSE")]) == 1
 
     # PYTHONPATH comes before an installed checkout.
     done = run_command("algorithm=himppo", *tiny_overrides, cwd=elsewhere, PYTHONPATH=str(site))

@@ -30,6 +30,7 @@ from benchmarl_himpo.hierarchy import (
     neighbours_registry,
 )
 from benchmarl_himpo.hierarchy.group_inputs import AliveSource, PositionSource
+from benchmarl_himpo.hierarchy.keys import dotted
 from benchmarl_himpo.objectives import RewardScheme, credit_registry
 
 PARTS: dict[str, Mapping[str, type]] = {
@@ -355,7 +356,7 @@ def find_alive(alive: str | None, task: str, entries: Composite) -> str | None:
 
 def _names_of(entries: Composite) -> dict[str, NestedKey]:
     """Keys of a group's entries by name, with dots for nesting."""
-    return {".".join(key) if isinstance(key, tuple) else key: key for key in entries.keys(True, True)}
+    return {dotted(key): key for key in entries.keys(True, True)}
 
 
 def find_edges_key(task: str, entries: Composite) -> str:

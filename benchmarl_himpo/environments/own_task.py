@@ -85,10 +85,16 @@ class OwnTaskClass(TaskClass):
 
     @staticmethod
     def log_info(batch: TensorDictBase) -> dict[str, float]:
-        """Mean of each metric over the episodes that ended in a batch; empty if none ended."""
-        metrics = find_metrics(batch, GROUP)
-        ended = {name: entry[batch.get(("next", "done")).squeeze(-1)] for name, entry in metrics.items()}
-        return {f"collection/{GROUP}/{name}": entry.mean().item() for name, entry in ended.items() if len(entry)}
+        """Mean of each metric of each group over the episodes that ended in a batch; empty if none ended."""
+        has_ended = batch.get(("next", "done")).squeeze(-1)
+        if not has_ended.any():
+            return {}
+        groups = [name for name, entries in batch.get("next").items() if isinstance(entries, TensorDictBase)]
+        return {
+            f"collection/{group}/{name}": entry[has_ended].mean().item()
+            for group in groups
+            for name, entry in find_metrics(batch, group).items()
+        }
 
 
 def check_option_names(config_class: type, env_name: str, config: dict[str, Any]) -> None:

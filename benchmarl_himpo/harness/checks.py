@@ -100,19 +100,19 @@ def check_request(config: ExperimentConfig, on_policy: bool, task_name: str, mod
     Raises:
         RequestError: if options disagree, or a device or a package is missing.
     """
-    _check_task(task_name)
+    check_task(task_name)
     _check_batches(config, on_policy)
     for option in ("sampling_device", "train_device", "buffer_device"):
         _check_device(option, getattr(config, option))
     for logger in config.loggers:
         _check_logger(logger)
     # wandb and TensorBoard encode films with moviepy; TensorBoard drops them where it lacks a module that 2.0 removed
-    if config.render and {"wandb", "tensorboard"} & set(config.loggers) and not _is_installed("moviepy.editor"):
+    if config.render and {"wandb", "tensorboard"} & set(config.loggers) and not is_installed("moviepy.editor"):
         raise RequestError(
             "experiment.render=true needs moviepy below 2 for the loggers wandb and tensorboard: pip install "
             "'benchmarl_himpo[render]', or choose experiment.render=false."
         )
-    if "gnn" in model_names and not _is_installed("torch_geometric"):
+    if "gnn" in model_names and not is_installed("torch_geometric"):
         raise RequestError(
             "a gnn in model or critic_model needs torch_geometric, which is not installed: pip install "
             "'benchmarl_himpo[gnn]', or choose model=layers/mlp."
@@ -202,8 +202,15 @@ def needs_of_task(name: str) -> tuple[Need, ...]:
     return TASK_NEEDS.get(task, TASK_NEEDS.get(type(task), ()))
 
 
-def _check_task(name: str) -> None:
-    """Check that a task's packages, in supported versions, and its game are installed."""
+def check_task(name: str) -> None:
+    """Check that a task's packages, in supported versions, and its game are installed.
+
+    Args:
+        name: name of the task, such as ``"pettingzoo/multiwalker"``.
+
+    Raises:
+        RequestError: if one is missing; the message names what to install.
+    """
     task = task_config_registry.get(name)
     unmet = {need: found for need in needs_of_task(name) if (found := _unmet(need))}
     lacks = [f"{need.distribution or need.module}{need.fits} ({found})" for need, found in unmet.items()]
@@ -222,7 +229,7 @@ def _unmet(need: Need) -> str:
     """Problem with a required package; empty if it is installed in a supported version."""
     if need.unless is not None and os.environ.get(need.unless[0]) == need.unless[1]:
         return ""
-    if not _is_installed(need.module):
+    if not is_installed(need.module):
         return "not installed"
     try:
         found = version(need.distribution or need.module)
@@ -231,7 +238,7 @@ def _unmet(need: Need) -> str:
     return "" if SpecifierSet(need.fits).contains(found, prereleases=True) else f"{found} is installed"
 
 
-def _is_installed(module: str) -> bool:
+def is_installed(module: str) -> bool:
     """Whether a module can be imported; a folder of its name, such as the ``wandb`` that wandb leaves, is none."""
     try:
         spec = find_spec(module)
@@ -283,7 +290,7 @@ def _check_logger(name: str) -> None:
     if name not in LOGGERS:
         raise RequestError(f"experiment.loggers has the unknown logger {name!r}: choose from {', '.join(LOGGERS)}.")
     install = LOGGERS[name]
-    if install is not None and not _is_installed(name):
+    if install is not None and not is_installed(name):
         raise RequestError(
             f"experiment.loggers asks for {name}, which is not installed: {install}, "
             f"or leave it out with experiment.loggers=[csv]."

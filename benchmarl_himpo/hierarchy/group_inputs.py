@@ -13,6 +13,8 @@ from tensordict.utils import NestedKey, unravel_key
 from torch import Tensor
 from torchrl.data import Composite, Unbounded
 
+from benchmarl_himpo.hierarchy.keys import dotted
+
 SOURCE = re.compile(r"([\w.]+)(?:\[(-?\d+):(-?\d*)\])?")
 """Syntax of a source: an entry of a group (dots for nesting), or consecutive features of an entry."""
 View: TypeAlias = Mapping[NestedKey, tuple[slice, ...]]
@@ -29,7 +31,7 @@ def parse_view(sources: Sequence[str], entries: Sequence[NestedKey]) -> View:
     Raises:
         ValueError: if ``sources`` is empty, or a source is malformed or names no entry.
     """
-    known = {".".join(key) if isinstance(key, tuple) else key: key for key in entries}
+    known = {dotted(key): key for key in entries}
     example = f"such as [{next(iter(known))}], or null for all"
     if isinstance(sources, str) or not sources:
         shown = sources if isinstance(sources, str) else "[]"
@@ -56,7 +58,7 @@ def n_seen(features: slice, key: NestedKey, n: int) -> int:
     first, last = (0 if features.start is None else features.start), (n if features.stop is None else features.stop)
     first, last = (value + n if value < 0 else value for value in (first, last))
     if not 0 <= first < last <= n:
-        name = ".".join(key) if isinstance(key, tuple) else key
+        name = dotted(key)
         text = f"{name}[{features.start}:{'' if features.stop is None else features.stop}]"
         raise ValueError(
             f"level_observation: {text} is out of range, because {name} has {n} features: choose a range such as "

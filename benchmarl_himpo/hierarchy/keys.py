@@ -12,6 +12,11 @@ from dataclasses import dataclass
 from tensordict.utils import NestedKey
 
 
+def dotted(key: NestedKey) -> str:
+    """Name of a key in options and messages, with dots for nesting."""
+    return ".".join(key) if isinstance(key, tuple) else key
+
+
 @dataclass(frozen=True)
 class LevelKeys:
     """Keys of one level; ``E`` is its number of recipients: the workers at level 0, else the nodes one level down."""

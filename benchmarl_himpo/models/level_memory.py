@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from tensordict import TensorDict, TensorDictBase
+from tensordict.utils import expand_as_right
 from torch import Tensor, nn
 
 from benchmarl_himpo.hierarchy import Hierarchy, Memory
@@ -74,7 +75,7 @@ class LevelMemory(nn.Module):
             oldest, is_known = self._encode_past(tensordict, encode, 1)
             state = self.network.absorb(oldest[..., 0, :], is_known[..., 0], self._state(tensordict, oldest))
             renewed[keys.memory_state(self.level)] = state.detach()
-        return {key: torch.where(_expand(is_due, x), x, tensordict.get(key)) for key, x in renewed.items()}
+        return {key: torch.where(expand_as_right(is_due, x), x, tensordict.get(key)) for key, x in renewed.items()}
 
     def _encode_past(self, tensordict: TensorDictBase, encode: Encode, n: int) -> tuple[Tensor, Tensor]:
         """Mean encodings below every node at the ``n`` oldest decisions, and whether it had a live worker then."""
@@ -92,7 +93,3 @@ class LevelMemory(nn.Module):
         if self.has_state:
             return tensordict.get(self.hierarchy.keys.memory_state(self.level))
         return like.new_zeros(*like.shape[:-2], 0)
-
-
-def _expand(is_due: Tensor, like: Tensor) -> Tensor:
-    return is_due.reshape(*is_due.shape, *[1] * (like.ndim - is_due.ndim))

@@ -13,6 +13,7 @@ from torch import nn
 from torchrl.data import Composite, Unbounded
 
 from benchmarl_himpo.hierarchy import GoalSpace, Hierarchy
+from benchmarl_himpo.hierarchy.keys import dotted
 from benchmarl_himpo.models.hierarchical_policy import HierarchicalPolicy
 from benchmarl_himpo.models.level_network import HIDDEN_KEY, RECEIVED_GOAL_KEY, LevelNetwork, PlainWorkerNetwork
 from benchmarl_himpo.models.message_passing import MessagePassing
@@ -122,9 +123,8 @@ class HimppoNetworks:
     ) -> TensorDictModuleBase:
         """Network of the workers; the unchanged BenchMARL model if it needs no messages and no further inputs."""
         out_key = (self.hierarchy.group, out_name)
-        exchanges = not self.hierarchy.neighbours_at(0).is_silent and self._n_message_rounds > 0
         has_phase = phase and self.hierarchy.layout.top > 0
-        if exchanges or self._team_state or has_phase:
+        if self._exchanges(0) or self._team_state or has_phase:
             return self._level_network(0, config, share_params, out_features, out_key, phase=phase)
         encoder = self._encoder(0, config, share_params, out_features)
         return PlainWorkerNetwork(self.hierarchy, encoder, out_key).to(self._device)
@@ -155,13 +155,12 @@ class HimppoNetworks:
         per_edge: bool = False,
         phase: bool = False,
     ) -> LevelNetwork:
-        exchanges = self.hierarchy.exchanges(level) and self._n_message_rounds > 0
         hidden_dim = self._hidden_dim[level]
         network = LevelNetwork(
             level=level,
             hierarchy=self.hierarchy,
             encoder=self._encoder(level, config, share_params, hidden_dim),
-            messages=MessagePassing(hidden_dim, self._n_message_rounds, *self._gnn) if exchanges else None,
+            messages=MessagePassing(hidden_dim, self._n_message_rounds, *self._gnn) if self._exchanges(level) else None,
             hidden_dim=hidden_dim,
             goal_dim=self.goal.dim,
             out_features=out_features,
@@ -171,6 +170,9 @@ class HimppoNetworks:
             team_state=self._team_state and level == 0,
         )
         return network.to(self._device)
+
+    def _exchanges(self, level: int) -> bool:
+        return self.hierarchy.exchanges(level) and self._n_message_rounds > 0
 
     def _encoder(self, level: int, config: ModelConfig, share_params: bool, out_features: int) -> nn.Module:
         """The run's model from a level's view (and the goal, for workers) to ``out_features`` per agent."""
@@ -205,7 +207,4 @@ class HimppoNetworks:
 
 def _describe(observation_spec: Composite) -> str:
     """List the entries of a group and their shapes per agent."""
-    entries = (
-        (key if isinstance(key, str) else ".".join(key), spec) for key, spec in observation_spec.items(True, True)
-    )
-    return ", ".join(f"{name} {list(spec.shape[1:])}" for name, spec in entries)
+    return ", ".join(f"{dotted(key)} {list(spec.shape[1:])}" for key, spec in observation_spec.items(True, True))

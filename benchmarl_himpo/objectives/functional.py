@@ -150,7 +150,7 @@ def clipped_surrogate(log_weight: Tensor, advantage: Tensor, clip_epsilon: float
     Args:
         log_weight: log π(a) - log π_old(a). Shape ``[*B, E, 1]``.
         advantage: shape ``[*B, E, 1]``.
-        clip_epsilon: ε, in (0, 1).
+        clip_epsilon: ε, in (0, 1].
 
     Returns:
         Objective per element, and whether the ratio was clipped (bool). Shape ``[*B, E, 1]`` each.

@@ -264,7 +264,7 @@ class Published:
         yield "## Tuning"
         yield "What was tried before ([trials](../benchmarks/trials.md)), and taken beside an algorithm's own values."
         yield markdown_table(
-            ["algorithm", "what was tried", "taken"],
+            ["algorithm", "settings tried", "tuned values"],
             (
                 [
                     escape(algorithm),

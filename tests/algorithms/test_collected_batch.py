@@ -266,7 +266,7 @@ def test_an_interval_that_began_in_the_batch_before_trains_no_upper_actor(
     for level in (1, 2):
         assert not processed.get(KEYS[level].actor_mask)[:, 0].any()
         assert processed.get(KEYS[level].critic_mask)[:, 0].all() == (critic_rows == "all")
-        # The workers are paid for the cut interval all the same
+        # The workers receive the intrinsic reward of the cut interval all the same
         assert processed.get(KEYS[level].advantage)[:, 0].any()
     assert processed.get(KEYS[0].actor_mask).all()
     assert processed.get(KEYS[0].advantage)[:, 0].any()

@@ -129,7 +129,7 @@ def test_shares_kept_are_compared_seed_by_seed(publish) -> None:
     ("clustering", "verdict"),
     [("kmeans", Verdict.NOT_REPRODUCED), ("static", Verdict.REPRODUCED), ({"name": "regions"}, Verdict.REPRODUCED)],
 )
-def test_a_clustering_that_hears_all_positions_is_a_centre(publish, clustering, verdict) -> None:
+def test_a_clustering_that_receives_all_positions_is_a_centre(publish, clustering, verdict) -> None:
     counts = {"communication": {"messages": 3.25, "bytes": 331.6}, "config": {"algorithm": {"clustering": clustering}}}
     publish("himppo", 20.0, **counts)
     (finding,) = claim_of(ClaimTest(["vmas/sampling"], "himppo", records="study"), measure="centre").findings

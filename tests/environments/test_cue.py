@@ -1,8 +1,8 @@
 """The hierarchy learns: a cue that only agent 0 sees reaches agent 1 as a goal, and by no other way.
 
-Neighbours exchange nothing, so what agent 1 knows of its target stands in the goal it receives. The best policy earns 1
-per step, chance 1 / 4. Everything is default HiMPPO but for the neighbours and the size of networks, batches and
-learning rate. The regression gate trains the default, seed 0; other seeds and variants are trained here.
+Neighbours exchange nothing, so what agent 1 knows of its target stands in the goal it receives. The best policy has a
+return of 1 per step, a random one 1 / 4. Everything is default HiMPPO but for the neighbours and the size of networks,
+batches and learning rate. The regression gate trains the default, seed 0; other seeds and variants are trained here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torchrl.envs.utils import ExplorationType, check_env_specs, set_exploration
 
 from benchmarl_himpo.algorithms import algorithm_config_registry
 from benchmarl_himpo.environments.cue import LISTENER, SPEAKER, CueConfig, CueEnv, CueTask
-from benchmarl_himpo.harness.evaluation.audit import Change, DisturbedPolicy, shuffle_environments, zero
+from benchmarl_himpo.harness.evaluation.audit import Change, PerturbedPolicy, shuffle_environments, zero
 
 OPTIMUM, CHANCE = 1.0, 0.25
 N_EPISODES = 1_000  # standard error of a score at chance: 0.014
@@ -113,7 +113,7 @@ def score(experiment: Experiment, change: Change | None = None, since: int = 0) 
 
     ``since`` leaves out the steps before it.
     """
-    policy = experiment.policy if change is None else DisturbedPolicy(experiment.policy[0], level=1, change=change)
+    policy = experiment.policy if change is None else PerturbedPolicy(experiment.policy[0], level=1, change=change)
     with torch.no_grad(), set_exploration_type(ExplorationType.DETERMINISTIC):
         episode = experiment.test_env.rollout(experiment.max_steps, policy)
     assert episode.shape[0] == N_EPISODES
@@ -165,7 +165,7 @@ def test_two_level_variants_bring_a_cue_that_lasts_as_long_as_their_goals(name: 
 
 @pytest.mark.slow
 def test_the_flat_control_reads_the_cue_from_the_team_state(tmp_path: Path) -> None:
-    # The same information without a hierarchy: the task is solvable, and chance is what a lack of information earns
+    # The same information without a hierarchy solves the task; without the information the return is that of chance
     experiment = train(himppo_config("himppo_flat"), seed=0, folder=tmp_path)
     assert score(experiment) >= 0.9 * OPTIMUM
     blind = himppo_config("himppo_flat")

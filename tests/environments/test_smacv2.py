@@ -363,7 +363,7 @@ def test_what_alone_is_missing_is_named_alone(
     fake_folder: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    checks._check_task(TASK)  # all is there
+    checks.check_task(TASK)  # all is there
     if missing == "smacv2":
         monkeypatch.setitem(sys.modules, "smacv2", None)
     elif missing == "protobuf":
@@ -371,7 +371,7 @@ def test_what_alone_is_missing_is_named_alone(
     else:
         (fake_folder / missing).rename(fake_folder / "elsewhere")
     with pytest.raises(checks.RequestError) as error:
-        checks._check_task(TASK)
+        checks.check_task(TASK)
     assert [name for name in named if name not in str(error.value)] == []
     assert [name for name in not_named if name in str(error.value).replace(str(fake_folder), "")] == []
 

@@ -78,6 +78,13 @@ def test_workers_without_messages_or_team_state_are_the_model_alone(options, is_
     assert isinstance(shown.critics[0], LevelNetwork)
 
 
+def test_a_single_agent_is_the_model_alone():
+    """There is nobody to exchange messages with."""
+    tiny = TinyHierarchy(HierarchyLayout(1, (1,), (3,)), critic_phase=False, neighbours=NEIGHBOURS["full"])
+    for network in (tiny.actors[0], tiny.critics[0]):
+        assert any(isinstance(module, PlainWorkerNetwork) for module in network.modules())
+
+
 def test_critics_have_a_value_per_edge_at_the_levels_that_were_named_and_nowhere_else():
     """Level 1 of three, with workers 0, 1, 2 under one sub-manager."""
     tiny = TinyHierarchy(HierarchyLayout(4, (2, 2), (3, 2)))

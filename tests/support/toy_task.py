@@ -51,7 +51,7 @@ class ToyOptions:
 
 
 class ToyEnv(EnvBase):
-    """Agents random-walk; each is paid for an action that fits its first feature, and all for the mean of it.
+    """Agents random-walk; each receives a reward for an action that fits its first feature, and all of them the mean.
 
     Args:
         options: what the task does.

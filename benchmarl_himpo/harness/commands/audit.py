@@ -50,9 +50,7 @@ def format_audit(intact: Estimate, rows: list[AuditRow], options: EvaluateOption
     """Format an audit as a Markdown table, with the verdicts below it."""
     heading = f"return per agent over {options.episodes} episodes, {options.confidence:.0%} intervals, effects paired"
     perturbed = (("" if row.level is None else row.level, row.name, row.value, row.effect) for row in rows)
-    table = markdown_table(
-        ["level", "what is disturbed", "return", "effect"], [("", "nothing", intact, ""), *perturbed]
-    )
+    table = markdown_table(["level", "perturbation", "return", "effect"], [("", "none", intact, ""), *perturbed])
     return "\n".join([heading, "", table, "", *judge(rows)])
 
 
@@ -73,7 +71,3 @@ def main(arguments: Sequence[str] | None = None) -> None:
         results = Results(options.output or find_run(folders[0]) / "audit.json", asdict(options))
         audit_runs(folders, options, combine_values(changes), results)
         results.finish()
-
-
-if __name__ == "__main__":
-    main()

@@ -93,7 +93,3 @@ def main(arguments: Sequence[str] | None = None) -> None:
         results = Results(options.output or find_run(folders[0]) / "evaluation.json", asdict(options))
         evaluate(folders, options, combine_values(changes), results)
         results.finish()
-
-
-if __name__ == "__main__":
-    main()

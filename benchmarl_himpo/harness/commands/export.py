@@ -56,7 +56,3 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 f"{group}: largest difference to the policy {verified['max_difference']:.1e} on "
                 f"{verified['env_steps']} env steps\n\n{format_report(info['messages'])}\n\nbundle: {bundle}\n"
             )
-
-
-if __name__ == "__main__":
-    main()

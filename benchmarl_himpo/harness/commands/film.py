@@ -73,7 +73,3 @@ def main(arguments: Sequence[str] | None = None) -> None:
         results = Results(options.output or find_run(folders[0]) / "video.json", asdict(options))
         film_runs(folders, options, combine_values(changes), results)
         results.finish()
-
-
-if __name__ == "__main__":
-    main()

@@ -18,9 +18,7 @@ from tqdm import tqdm
 from benchmarl_himpo.environments.metrics import heading_of
 from benchmarl_himpo.harness.command_line import exit_with_a_sentence, given_arguments, read_for_new_runs
 from benchmarl_himpo.harness.composition import combine_values
-from benchmarl_himpo.harness.reference_returns.measurement import measure_reference_returns
-
-CONFIDENCE = 0.95
+from benchmarl_himpo.harness.reference_returns.measurement import CONFIDENCE, measure_reference_returns
 
 
 @dataclass(frozen=True)
@@ -41,14 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with exit_with_a_sentence("Interrupted: the rows above are whole."):
         options, overrides = read_for_new_runs("reference_returns", ReferenceReturnsOptions, given)
         print(f"{options.episodes} episodes, seed {options.seed}, {CONFIDENCE:.0%} intervals\n")
-        print("| task | reference | return per agent | beside it |\n|---|---|---|---|")
+        print("| task | reference | return per agent | other metrics |\n|---|---|---|---|")
         for task in tqdm(combine_values(overrides)):
-            found = measure_reference_returns(task, options.episodes, options.seed, CONFIDENCE)
+            found = measure_reference_returns(task, options.episodes, options.seed)
             for name, reference in found.items():
-                beside = "; ".join(f"{heading_of(metric)} {mean}" for metric, mean in reference.metrics.items())
-                row = [" ".join(task), name, str(reference.per_agent), beside or "-"]
+                metrics = "; ".join(f"{heading_of(metric)} {mean}" for metric, mean in reference.metrics.items())
+                row = [" ".join(task), name, str(reference.per_agent), metrics or "-"]
                 print(f"| {' | '.join(row)} |", flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -59,7 +59,3 @@ def main(arguments: Sequence[str] | None = None) -> None:
         traceback.print_exc()
         sys.exit(Verdict.INCONCLUSIVE)
     sys.exit(gate.verdict)
-
-
-if __name__ == "__main__":
-    main()

@@ -82,7 +82,3 @@ def main(arguments: Sequence[str] | None = None) -> None:
             report(folders, options)
     except ModuleNotFoundError as error:
         sys.exit(f"a report needs {error.name}: pip install 'benchmarl_himpo[report]'")
-
-
-if __name__ == "__main__":
-    main()

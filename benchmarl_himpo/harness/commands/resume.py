@@ -51,7 +51,3 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if len(folders) != 1:
             raise ValueError("give the folder of one run, and changes as name=value, such as experiment.lr=1e-4")
         resume(folders[0], changes)
-
-
-if __name__ == "__main__":
-    main()

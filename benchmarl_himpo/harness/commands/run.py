@@ -145,7 +145,3 @@ def main() -> None:
         register()
         maximise_by_default()
         _run_from_hydra()
-
-
-if __name__ == "__main__":
-    main()

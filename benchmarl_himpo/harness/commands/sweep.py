@@ -143,7 +143,3 @@ def main(arguments: Sequence[str] | None = None) -> None:
         is_done = sweep(options, overrides)
     if not is_done:
         sys.exit("Some runs failed, see the table; their log.txt say more. The same command tries again.")
-
-
-if __name__ == "__main__":
-    main()

@@ -32,8 +32,8 @@ def format_report(report: dict[str, Any]) -> str:
     ]
     messages, n_bytes = "messages, worst (mean)", "bytes per step, worst (mean)"
     parts = [
-        markdown_table(["one node receives", "what", messages, "bytes each", "every", n_bytes], flows),
-        markdown_table(["in all", "messages per step, worst (mean)", n_bytes, "bytes in one step, worst"], totals),
+        markdown_table(["receiver", "message", messages, "bytes each", "every", n_bytes], flows),
+        markdown_table(["total", "messages per step, worst (mean)", n_bytes, "bytes in one step, worst"], totals),
         "\n".join(f"- {note}" for note in report["notes"]),
     ]
     return "\n\n".join(parts)

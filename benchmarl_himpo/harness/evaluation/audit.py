@@ -36,7 +36,7 @@ TESTS = (ZEROED, CONSTANT, PERMUTED)
 
 
 @dataclass(frozen=True)
-class Disturbance:
+class Perturbation:
     """A perturbation of one part of a hierarchy."""
 
     name: str  # label in the table
@@ -54,7 +54,7 @@ class AuditRow:
     effect: Estimate  # perturbed minus intact, on the same episodes
 
 
-class DisturbedPolicy(HierarchicalPolicy):
+class PerturbedPolicy(HierarchicalPolicy):
     """A policy with changed goals of one level.
 
     Args:
@@ -175,7 +175,7 @@ def shuffle_environments(goal: Tensor, clock: Tensor) -> Tensor:
     return goal.roll(1, dims=0)
 
 
-def list_disturbances(policy: HierarchicalPolicy, has_batch: bool) -> Iterator[Disturbance]:
+def list_perturbations(policy: HierarchicalPolicy, has_batch: bool) -> Iterator[Perturbation]:
     """List the perturbations of a policy, the workers' goals first; a single edge is not shuffled across edges.
 
     Args:
@@ -194,13 +194,13 @@ def list_disturbances(policy: HierarchicalPolicy, has_batch: bool) -> Iterator[D
         if layout.n_recipients(level) > 1:
             changes["goals shuffled across subordinates"] = lambda policy, level: shuffle_edges
         for name, make_change in changes.items():
-            yield Disturbance(name, level, partial(_with_changed_goals, level, make_change))
-        yield Disturbance("goals random, of an untrained actor", level, partial(_with_untrained_actor, level))
+            yield Perturbation(name, level, partial(_with_changed_goals, level, make_change))
+        yield Perturbation("goals random, of an untrained actor", level, partial(_with_untrained_actor, level))
     if layout.top > 0:
-        yield Disturbance("graph made static", None, _with_static_graph)
-    yield Disturbance("messages cut", None, SilentPolicy)
+        yield Perturbation("graph made static", None, _with_static_graph)
+    yield Perturbation("messages cut", None, SilentPolicy)
     if policy.remembering:
-        yield Disturbance("memories emptied", None, ForgetfulPolicy)
+        yield Perturbation("memories emptied", None, ForgetfulPolicy)
 
 
 def audit(
@@ -226,15 +226,15 @@ def audit(
     policies = [AuditedPolicy(policy, _untrained(experiment, group, seed)) for group, policy in groups.items()]
     intact = play(experiment, seed, TensorDictSequential(*policies)).per_agent
     has_batch = experiment.test_env.batch_size != ()
-    disturbances = list(list_disturbances(policies[0], has_batch))
+    perturbations = list(list_perturbations(policies[0], has_batch))
     rows = []
-    for disturbance in tqdm(disturbances, desc="disturbances"):
-        disturbed = TensorDictSequential(*(disturbance.build(policy) for policy in policies))
-        returns = play(experiment, seed, disturbed).per_agent
+    for perturbation in tqdm(perturbations, desc="perturbations"):
+        perturbed = TensorDictSequential(*(perturbation.build(policy) for policy in policies))
+        returns = play(experiment, seed, perturbed).per_agent
         rows.append(
             AuditRow(
-                name=disturbance.name,
-                level=disturbance.level,
+                name=perturbation.name,
+                level=perturbation.level,
                 value=estimate_mean(returns, confidence),
                 effect=estimate_difference(returns, intact, confidence),
             )
@@ -277,7 +277,7 @@ def _untrained(experiment: ResumableExperiment, group: str, seed: int) -> Hierar
 def _with_changed_goals(
     level: int, make_change: Callable[[AuditedPolicy, int], Change], policy: AuditedPolicy
 ) -> HierarchicalPolicy:
-    return DisturbedPolicy(policy, level, make_change(policy, level))
+    return PerturbedPolicy(policy, level, make_change(policy, level))
 
 
 def _with_untrained_actor(level: int, policy: AuditedPolicy) -> HierarchicalPolicy:

@@ -18,6 +18,7 @@ from torch import Tensor
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from benchmarl_himpo.environments.metrics import find_metrics
+from benchmarl_himpo.environments.simulation import seed_if_possible
 from benchmarl_himpo.harness.runs import CheckpointError, ResumableExperiment
 from benchmarl_himpo.harness.runs.checkpoint import newest_checkpoint, read_checkpoint
 from benchmarl_himpo.harness.runs.parameters import load_parameters, policy_of
@@ -170,14 +171,12 @@ def fixed_episodes(experiment: ResumableExperiment, seed: int) -> Iterator[None]
 
 def seed_environment(experiment: ResumableExperiment, seed: int) -> bool:
     """Seed the test environment if it supports seeds, and return whether it does."""
-    try:
-        experiment.test_env.set_seed(seed)
-    except NotImplementedError:
+    can_be_seeded = seed_if_possible(experiment.test_env, seed)
+    if not can_be_seeded:
         warnings.warn(
             f"{experiment.environment_name} cannot be seeded: every evaluation plays episodes of its own", stacklevel=2
         )
-        return False
-    return True
+    return can_be_seeded
 
 
 def read_returns(rollout: TensorDictBase, groups: Iterable[str]) -> Returns:

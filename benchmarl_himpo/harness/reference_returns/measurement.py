@@ -20,6 +20,9 @@ from benchmarl_himpo.harness.reference_returns import mpe_scripts, sampling_scri
 from benchmarl_himpo.harness.runs import ResumableExperiment
 from benchmarl_himpo.harness.statistics import Estimate, estimate_mean
 
+CONFIDENCE = 0.95
+"""Coverage of the intervals."""
+
 
 @dataclass(frozen=True)
 class ReferenceReturn:
@@ -29,16 +32,13 @@ class ReferenceReturn:
     metrics: dict[str, Estimate] = field(default_factory=dict)  # metrics of the environment, by name
 
 
-def measure_reference_returns(
-    overrides: Sequence[str], n_episodes: int, seed: int, confidence: float
-) -> dict[str, ReferenceReturn]:
+def measure_reference_returns(overrides: Sequence[str], n_episodes: int, seed: int) -> dict[str, ReferenceReturn]:
     """Measure the reference returns of a task, with continuous actions by default if the task has them.
 
     Args:
         overrides: the task, such as ``["task=vmas/sampling", "task.n_agents=5"]``.
         n_episodes: number of episodes, the same ones for each policy.
         seed: seed of the episodes.
-        confidence: coverage of the intervals, in (0, 1).
 
     Returns:
         ``random`` for every task, then its heuristic policies by name and ``upper_bound``, if known.
@@ -48,11 +48,11 @@ def measure_reference_returns(
     references = {}
     for name, policy in _policies(experiment).items():
         returns = play(experiment, seed, policy)
-        metrics = {metric: estimate_mean(values, confidence) for metric, values in returns.metrics.items()}
-        references[name] = ReferenceReturn(estimate_mean(returns.per_agent, confidence), metrics)
+        metrics = {metric: estimate_mean(values, CONFIDENCE) for metric, values in returns.metrics.items()}
+        references[name] = ReferenceReturn(estimate_mean(returns.per_agent, CONFIDENCE), metrics)
     bound = _bound_returns(experiment, seed)
     if bound is not None:
-        references["upper_bound"] = ReferenceReturn(estimate_mean(bound, confidence))
+        references["upper_bound"] = ReferenceReturn(estimate_mean(bound, CONFIDENCE))
     experiment.close()
     return references
 

@@ -23,8 +23,6 @@ from benchmarl_himpo.harness.sweeps.expansion import SweepError, read_values
 MODES = ("quick", "full")
 SEED_LISTS = ("toy_seeds", "first_seeds", "second_seeds")
 RESULT_FILE = "regression.json"
-CONFIDENCE = 0.95
-"""Coverage of the intervals of the random policy's returns, which the gate does not use."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +169,7 @@ class Gate:
         options, returns = self.options, {}
         for run in {run.task: run for run in runs}.values():
             task = [line for line in run.overrides if line.startswith(("task", "experiment.prefer_continuous"))]
-            found = measure_reference_returns(task, options.random_episodes, options.random_seed, CONFIDENCE)
+            found = measure_reference_returns(task, options.random_episodes, options.random_seed)
             returns[run.task] = found["random"].per_agent.value
         return returns
 

@@ -113,7 +113,7 @@ def _tuning_tables(content: Content) -> list[Table]:
             if algorithm in algorithms
         ]
         of = f": {protocol.name}" if len(content.protocols) > 1 else ""
-        columns = ["algorithm", "what was tried", "taken, where not its own"]
+        columns = ["algorithm", "settings tried", "tuned values"]
         tables.append(Table(f"Tuning before the comparison{of}", columns, rows))
     return tables
 

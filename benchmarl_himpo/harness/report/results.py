@@ -125,7 +125,7 @@ def _reference_table(content: Content) -> list[Table]:
             for label, references in known
             if metric in references.metrics
         ]
-        tables.append(Table("Beside the returns of these policies", ["task", heading_of(metric)], means))
+        tables.append(Table("Other metrics of these policies", ["task", heading_of(metric)], means))
     return tables
 
 

@@ -104,7 +104,7 @@ def _compare_with_script(result: TaskResult) -> str:
     if math.isnan(first.low):  # a single run
         return f" The scripted policy's return is {script:.2f}."
     if not first.excludes(script):
-        return f" Its interval contains the return of the scripted policy ({script:.2f})."
+        return f" Its confidence interval contains the return of the scripted policy ({script:.2f})."
     return f" Its return is {'above' if first.value > script else 'below'} the scripted policy's ({script:.2f})."
 
 

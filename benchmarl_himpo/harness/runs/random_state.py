@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torchrl.envs import EnvBase, TransformedEnv
+from torchrl.envs import EnvBase
 
+from benchmarl_himpo.environments.simulation import base_environment
 from benchmarl_himpo.host.vmas import shared_generators
 
 RandomState = dict[str, Any]
@@ -54,9 +55,7 @@ def restore_random_state(state: RandomState, env: EnvBase) -> None:
 
 def own_generator(env: EnvBase) -> torch.Generator | None:
     """The generator that an environment has as ``generator``; None if it has none."""
-    while isinstance(env, TransformedEnv):
-        env = env.base_env
-    generator = vars(env).get("generator")
+    generator = vars(base_environment(env)).get("generator")
     return generator if isinstance(generator, torch.Generator) else None
 
 

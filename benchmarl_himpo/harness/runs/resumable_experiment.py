@@ -23,6 +23,7 @@ from tensordict import TensorDictBase
 from torchrl.envs import EnvBase
 
 from benchmarl_himpo import __version__
+from benchmarl_himpo.environments.simulation import seed_if_possible
 from benchmarl_himpo.harness.callbacks import SummaryCallback
 from benchmarl_himpo.harness.output import write_whole
 from benchmarl_himpo.harness.runs.checkpoint import (
@@ -250,7 +251,7 @@ class ResumableExperiment(Experiment):
         generator = own_generator(self.test_env)
         if generator is not None:
             generator.manual_seed(self.seed + 1)
-        self._seeds_apart = self.test_env.batch_size == () and _can_be_seeded(self.test_env, self.seed + 1)
+        self._seeds_apart = self.test_env.batch_size == () and seed_if_possible(self.test_env, self.seed + 1)
 
     def _setup_algorithm(self) -> None:
         self.env_func: Callable[[], EnvBase]
@@ -470,15 +471,6 @@ def _differences(found: Mapping[Any, Any], own: Mapping[Any, Any]) -> Iterator[t
     for key in [*own, *(key for key in found if key not in own)]:
         if found.get(key) != own.get(key):
             yield key, found.get(key, "missing"), own.get(key, "missing")
-
-
-def _can_be_seeded(env: EnvBase, seed: int) -> bool:
-    """Seed an environment if it supports seeds, and return whether it does."""
-    try:
-        env.set_seed(seed)
-    except NotImplementedError:
-        return False
-    return True
 
 
 def _build(env_func: Callable[[], EnvBase]) -> EnvBase:

@@ -17,7 +17,7 @@ from benchmarl_himpo.harness.reference_returns.measurement import ReferenceRetur
 
 @cache
 def play(task: str, n_envs: int) -> dict[str, ReferenceReturn]:
-    return measure_reference_returns([f"task=lbfws/{task}"], n_envs, seed=0, confidence=0.95)
+    return measure_reference_returns([f"task=lbfws/{task}"], n_envs, seed=0)
 
 
 def return_of(script: str, task: str, n_envs: int) -> float:

@@ -263,7 +263,7 @@ INSTEAD = {task: task.replace("pettingzoo", "mpe") for task in MPE_TASKS} | {
 def test_a_missing_pettingzoo_is_named_with_the_version_that_works(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
     _fake_packages(monkeypatch, {})
     with pytest.raises(checks.RequestError, match=rf"task={task} .*not installed.*pip install 'pettingzoo==1\.25\.0'"):
-        checks._check_task(task)
+        checks.check_task(task)
 
 
 @pytest.mark.parametrize(
@@ -282,12 +282,12 @@ def test_versions_of_pettingzoo_that_do_not_work_are_refused(
     assert len(MPE_TASKS) == 8
     for task in PETTINGZOO_TASKS:
         if task in fitting:
-            checks._check_task(task)
+            checks.check_task(task)
         else:
             instead = "" if task.endswith("waterworld") else rf", or choose task={INSTEAD[task]}, .*\[pettingzoo\]'"
             sentence = rf"task={task} .*\({pettingzoo} is installed\).*1\.25\.0'{instead}\.$"
             with pytest.raises(checks.RequestError, match=sentence):
-                checks._check_task(task)
+                checks.check_task(task)
 
 
 @pytest.mark.parametrize(
@@ -306,7 +306,7 @@ def test_our_tasks_name_the_extra_that_they_need(
     _fake_packages(monkeypatch, installed)
     sentence = rf"task={task} needs {missing}: pip install 'benchmarl_himpo\[pettingzoo\]'\.$"
     with pytest.raises(checks.RequestError, match=sentence):
-        checks._check_task(task)
+        checks.check_task(task)
 
 
 def test_our_tasks_run_where_benchmarls_are_broken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -314,7 +314,7 @@ def test_our_tasks_run_where_benchmarls_are_broken(monkeypatch: pytest.MonkeyPat
     _fake_packages(monkeypatch, found)
     assert set(INSTEAD.values()) == {name for name in TASKS if name.startswith(("mpe/", "sisl/"))}
     for name in INSTEAD.values():
-        checks._check_task(name)
+        checks.check_task(name)
 
 
 def test_waterworld_needs_an_older_pymunk_and_is_not_told_to_install_what_is_there(
@@ -322,7 +322,7 @@ def test_waterworld_needs_an_older_pymunk_and_is_not_told_to_install_what_is_the
 ) -> None:
     _fake_packages(monkeypatch, {"pettingzoo": "1.25.0", "pygame": "2.6.1", "pymunk": "7.3.1"})
     with pytest.raises(checks.RequestError, match=r"needs pymunk<7 \(7.3.1 is installed\): pip install 'pymunk<7'\.$"):
-        checks._check_task("pettingzoo/waterworld")
+        checks.check_task("pettingzoo/waterworld")
 
 
 def test_a_package_under_another_name_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -335,24 +335,24 @@ def test_a_package_under_another_name_is_taken_as_it_is(monkeypatch: pytest.Monk
         return "1.25.0"
 
     monkeypatch.setattr(checks, "version", version_of_pettingzoo)
-    checks._check_task("pettingzoo/multiwalker")
+    checks.check_task("pettingzoo/multiwalker")
 
 
 def test_a_folder_with_the_name_of_a_package_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "pettingzoo_of_mine").mkdir()
     monkeypatch.syspath_prepend(tmp_path)
     assert find_spec("pettingzoo_of_mine") is not None
-    assert not checks._is_installed("pettingzoo_of_mine")
-    assert checks._is_installed("benchmarl")
+    assert not checks.is_installed("pettingzoo_of_mine")
+    assert checks.is_installed("benchmarl")
 
 
 def test_tasks_of_users_need_nothing_that_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     """A task of their own, even in the place of one of BenchMARL's, may bring its own simulation."""
     _fake_packages(monkeypatch, {})
-    checks._check_task("pettingzoo/my_own")
-    checks._check_task("lbf/foraging_8x8_2p_1f")
+    checks.check_task("pettingzoo/my_own")
+    checks.check_task("lbf/foraging_8x8_2p_1f")
     monkeypatch.setitem(task_config_registry, "pettingzoo/simple_tag", LbfTask.FORAGING_8X8_2P_1F)
-    checks._check_task("pettingzoo/simple_tag")
+    checks.check_task("pettingzoo/simple_tag")
 
 
 @pytest.mark.skipif(find_spec("pettingzoo") is not None, reason="PettingZoo is installed")

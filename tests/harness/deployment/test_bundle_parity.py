@@ -189,7 +189,7 @@ def test_an_environment_without_batch_dimension(tiny_experiment: TinyExperiment,
 
 @pytest.mark.slow
 def test_teams_are_stepped_alone_or_together(exported: tuple[Experiment, Bundle]) -> None:
-    """Any batch size, and no team hears of another."""
+    """Any batch size, and no team affects another."""
     experiment, bundle = exported
     rollout = roll_out(experiment)
     for rows in (rollout, rollout[:1], rollout[1:], torch.cat([rollout] * 3)):

@@ -182,20 +182,20 @@ def test_means_are_those_of_loops_over_the_episodes(tiny_experiment: TinyExperim
     task = ToyTask(n_agents=5, has_alive=True)
     experiment = tiny_experiment(algorithm_config("himppo", **options), task)
     report, rollout = watch(experiment)
-    heard, members, living = [], [], []
+    neighbours, members, living = [], [], []
     for td in rollout.reshape(-1):
         position, alive = td["agents", "position"], td["agents", "alive"]
         clock, parent = int(td["himppo_agents", "clock"]), td["himppo_agents", "parent_index"]
         for i in range(5):
             if alive[i]:
                 others = [j for j in range(5) if j != i and alive[j]]
-                heard.append(sum(float((position[i] - position[j]).norm()) <= 0.8 for j in others))
+                neighbours.append(sum(float((position[i] - position[j]).norm()) <= 0.8 for j in others))
         if clock % 5 == 0:
             members += [sum(int(parent[i]) == node and bool(alive[i]) for i in range(5)) for node in range(2)]
             living.append(int(alive.sum()))
     rows = by_name(report)
     mean = {key: row["messages_mean"] for key, row in rows.items()}
-    assert 0 < mean["worker", "neighbours' states"] == pytest.approx(sum(heard) / len(heard))
+    assert 0 < mean["worker", "neighbours' states"] == pytest.approx(sum(neighbours) / len(neighbours))
     encodings = [row for row in report.rows() if row["what"] == "encodings from subordinates"]
     assert 0 < encodings[0]["messages_mean"] == pytest.approx(sum(members) / len(members))
     assert mean["centre", "positions of the workers"] == pytest.approx(sum(living) / len(living))

@@ -1,4 +1,4 @@
-"""Disturbances change what is received and nothing else."""
+"""Perturbations change what is received and nothing else."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from benchmarl_himpo.harness.evaluation.audit import (
     AuditedPolicy,
     AuditRow,
     Change,
-    DisturbedPolicy,
     FirstGoal,
+    PerturbedPolicy,
     audit,
     judge,
-    list_disturbances,
+    list_perturbations,
     shuffle_edges,
     shuffle_environments,
     zero,
@@ -40,17 +40,17 @@ def experiment(himppo_run: Path) -> ResumableExperiment:
     return load_trained(himppo_run, n_episodes=6)
 
 
-class Listening(DisturbedPolicy):
+class Listening(PerturbedPolicy):
     """Keeps what the actors read."""
 
     def __init__(self, *args) -> None:
         super().__init__(*args)
-        self.heard: dict[int, list[torch.Tensor]] = {0: [], 1: []}
+        self.received: dict[int, list[torch.Tensor]] = {0: [], 1: []}
 
     def read(self, tensordict: TensorDictBase, level: int) -> TensorDictBase:
         read = super().read(tensordict, level)
         if level < 2:
-            self.heard[level].append(read.get(KEYS[level + 1].action))
+            self.received[level].append(read.get(KEYS[level + 1].action))
         return read
 
 
@@ -65,7 +65,7 @@ def listen(experiment: ResumableExperiment, level: int, change: Change) -> tuple
 def test_a_change_that_changes_nothing_has_no_effect(experiment: ResumableExperiment) -> None:
     intact = play(experiment, seed=1)
     for level in (1, 2):
-        same = play(experiment, 1, DisturbedPolicy(experiment.policy[0], level, lambda goal, clock: goal))
+        same = play(experiment, 1, PerturbedPolicy(experiment.policy[0], level, lambda goal, clock: goal))
         assert torch.equal(same.per_agent, intact.per_agent)
 
 
@@ -76,10 +76,10 @@ def test_goals_are_changed_on_their_way_down_and_not_where_they_are_held(
 ) -> None:
     policy, rollout = listen(experiment, level, change)
     sent = rollout.get(KEYS[level].action)
-    heard = policy.heard[level - 1]
+    goals = policy.received[level - 1]
     steps = range(12) if level == 1 else (0, 5, 10)  # workers read every step, sub-managers where they decide
-    assert len(heard) == len(steps)
-    for received, step in zip(heard, steps, strict=True):
+    assert len(goals) == len(steps)
+    for received, step in zip(goals, steps, strict=True):
         assert torch.equal(received, change(sent[:, step], torch.zeros(6)))
         assert not torch.equal(received, sent[:, step])
     held = rollout.get(KEYS[1].action)
@@ -99,7 +99,7 @@ def test_frozen_goals_are_those_of_each_episodes_first_step() -> None:
 def test_cut_messages_are_those_of_a_team_without_neighbours(experiment: ResumableExperiment) -> None:
     """At every level that exchanges messages: the same networks on a graph without edges."""
     policy = experiment.policy[0]
-    (cut,) = (d.build(policy) for d in list_disturbances(policy, has_batch=True) if d.name == "messages cut")
+    (cut,) = (d.build(policy) for d in list_perturbations(policy, has_batch=True) if d.name == "messages cut")
     start = experiment.test_env.reset()
     connected, silent = (p.decide(start.clone()) for p in (policy, cut))
     assert policy.edge_keys == [policy.hierarchy.keys.adjacency(level) for level in (0, 1)]
@@ -116,9 +116,9 @@ def test_emptied_memories_say_nothing_and_are_kept_all_the_same() -> None:
     """Two levels that decide at steps 0, 3 and 6."""
     layout = HierarchyLayout(3, (1,), (3,))
     tiny = TinyHierarchy(layout, memory=WindowMemory(2))
-    (emptied,) = (d.build(tiny.policy) for d in list_disturbances(tiny.policy, True) if d.name == "memories emptied")
+    (emptied,) = (d.build(tiny.policy) for d in list_perturbations(tiny.policy, True) if d.name == "memories emptied")
     plain = TinyHierarchy(layout)
-    assert "memories emptied" not in {d.name for d in list_disturbances(plain.policy, has_batch=True)}
+    assert "memories emptied" not in {d.name for d in list_perturbations(plain.policy, has_batch=True)}
     batch = tiny.roll_out(7)
     rows, key = batch[:, 6].copy(), tiny.keys.seen(1, "observation")
     assert rows.get(key).all()
@@ -129,7 +129,7 @@ def test_emptied_memories_say_nothing_and_are_kept_all_the_same() -> None:
         assert torch.equal(carried, torch.stack([rows.get(key)[:, 1], rows.get(("agents", "observation"))], dim=1))
 
 
-def test_an_audit_disturbs_every_level_graph_and_messages(experiment: ResumableExperiment) -> None:
+def test_an_audit_perturbs_every_level_graph_and_messages(experiment: ResumableExperiment) -> None:
     intact, rows, choices = audit(experiment, seed=1, confidence=0.95)
     assert choices == {"agents": []}
     assert {row.level for row in rows} == {1, 2, None}
@@ -164,10 +164,10 @@ def test_goals_count_as_used_only_if_zeros_their_mean_and_those_of_others_each_c
 
 
 def build(experiment: ResumableExperiment, level: int, name: str) -> tuple[HierarchicalPolicy, AuditedPolicy]:
-    """The disturbed policy and the audited one, which has played."""
+    """The perturbed policy and the audited one, which has played."""
     audited = AuditedPolicy(experiment.policy[0], experiment.algorithm.untrained_policy("agents"))
     play(experiment, 1, audited)
-    chosen = {(d.level, d.name): d for d in list_disturbances(audited, has_batch=True)}
+    chosen = {(d.level, d.name): d for d in list_perturbations(audited, has_batch=True)}
     return chosen[level, name].build(audited), audited
 
 

@@ -97,7 +97,7 @@ def test_the_transfer_matrix(himppo_run: Path, qmix_run: Path, tmp_path: Path, c
 def test_the_audit_as_table_and_file(himppo_run: Path, capsys) -> None:
     audit.main([str(himppo_run), "episodes=3"])
     said = capsys.readouterr().out
-    assert "| level | what is disturbed | return | effect |" in said
+    assert "| level | perturbation | return | effect |" in said
     assert "level 2: " in said
     (result,) = json.loads((himppo_run / "audit.json").read_text())["results"]
     assert len(result["rows"]) == 14

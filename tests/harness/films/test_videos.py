@@ -112,7 +112,7 @@ def test_the_film_is_the_episode_that_the_policy_plays(make_run: MakeRun) -> Non
     for goals, decides in zip(group.goals, group.decides[1:], strict=True):
         changes = (goals[1:] != goals[:-1]).flatten(1).any(1)
         assert torch.equal(changes, decides[1:])
-    # The manager earns the mean external reward of its interval
+    # The manager receives the mean external reward of its interval
     expected = group.external_reward[:10].mean(1).sum()
     torch.testing.assert_close(group.reward[2][0], expected.expand(2))
 

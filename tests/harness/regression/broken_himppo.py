@@ -9,7 +9,7 @@ from benchmarl.models.common import ModelConfig
 from torch import Tensor
 
 from benchmarl_himpo.algorithms.himppo import Himppo
-from benchmarl_himpo.harness.evaluation.audit import DisturbedPolicy, FirstGoal, zero
+from benchmarl_himpo.harness.evaluation.audit import FirstGoal, PerturbedPolicy, zero
 from benchmarl_himpo.hierarchy import Hierarchy
 from benchmarl_himpo.models import HierarchicalPolicy
 from benchmarl_himpo.objectives import HimppoLoss, RewardScheme
@@ -23,7 +23,7 @@ class WithoutGoals(Himppo):
 
     def _get_policy_for_loss(self, group: str, model_config: ModelConfig, continuous: bool) -> HierarchicalPolicy:
         policy = super()._get_policy_for_loss(group, model_config, continuous)
-        return DisturbedPolicy(policy, SUB_MANAGERS, zero)
+        return PerturbedPolicy(policy, SUB_MANAGERS, zero)
 
 
 class FirstGoalOfEachTeam(FirstGoal):
@@ -40,7 +40,7 @@ class WithFirstGoals(Himppo):
 
     def _get_policy_for_loss(self, group: str, model_config: ModelConfig, continuous: bool) -> HierarchicalPolicy:
         policy = super()._get_policy_for_loss(group, model_config, continuous)
-        return DisturbedPolicy(policy, SUB_MANAGERS, FirstGoalOfEachTeam())
+        return PerturbedPolicy(policy, SUB_MANAGERS, FirstGoalOfEachTeam())
 
 
 class WithUntrainedSubManagers(Himppo):

@@ -196,7 +196,7 @@ def test_a_loss_fails_in_the_second_stage(
     assert len(task["pairs"]) == 10
     assert task["drop"] == pytest.approx(0.3 * task["base_mean"] / (task["base_mean"] - task["random"]))
     said = capsys.readouterr().out
-    assert "all, stratified" in said and "confirmed" in said and "raise the alarm and under 1 % fail" in said
+    assert "all, stratified" in said and "confirmed" in said and "both stages under 1 %" in said
     assert project.git("worktree", "list").count("\n") == 0  # taken away at the end
 
 

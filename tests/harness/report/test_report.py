@@ -202,7 +202,7 @@ def test_single_runs_are_said_to_have_no_interval(write: Write) -> None:
 
 
 def test_aggregates_weigh_every_task_the_same_for_every_variant(write: Write) -> None:
-    """Else the better of two on each task could be the worse over all, having more runs on the task that pays less."""
+    """Else the better of two on each task could be worse over all, with more runs on the task of lower returns."""
     runs = [*with_returns("himppo", [24.0] * 5), *with_returns("ippo", [25.0] * 2)]
     runs += with_returns("himppo", [4.0] * 2, task_label=SEVEN) + with_returns("ippo", [5.0] * 5, task_label=SEVEN)
     _, analysis = analyse_runs(write(*runs))

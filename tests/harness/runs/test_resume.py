@@ -324,7 +324,7 @@ def kill_in_between(process: subprocess.Popen[str], output: Path, generator: ran
 def test_a_killed_process_loses_nothing_before_its_last_checkpoint(
     n_kills: int, sampling_overrides: list[str], tmp_path: Path
 ) -> None:
-    """SIGKILL at random moments, resume by the command, and the end is that of a run nobody touched."""
+    """SIGKILL at random moments, resume by the command, and the end is that of an uninterrupted run."""
     n_frames = 80 * 8 * n_kills
     overrides = [*sampling_overrides, "algorithm=himppo", f"experiment.max_n_frames={n_frames}"]
     killed = tmp_path / "killed"

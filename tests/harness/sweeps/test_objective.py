@@ -103,6 +103,7 @@ def test_the_objective_is_no_part_of_what_a_run_is() -> None:
     assert configs[0] == configs[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("in_sweep", [False, True])
 def test_optuna_gets_the_objective_and_maximises_it(in_sweep: bool, run_command: Callable, tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs the extra optuna: hydra-optuna-sweeper")

@@ -50,9 +50,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
-    """The record of a longer run that nobody touched."""
-    folder = tmp_path_factory.mktemp("undisturbed")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
+    """The record of a longer run that was not interrupted."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(sweep, "fingerprint", lambda: FINGERPRINT)
         monkeypatch.setitem(ENGINES, "here", run_here)
@@ -257,7 +257,7 @@ def test_a_record_that_cannot_be_published_stops_no_run_and_is_named(
 
 @pytest.mark.slow
 def test_a_killed_worker_costs_one_retry_and_no_result(
-    undisturbed: RunRecord, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    uninterrupted: RunRecord, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def kill() -> None:
         ledger = wait_for_checkpoint(tmp_path)
@@ -269,7 +269,7 @@ def test_a_killed_worker_costs_one_retry_and_no_result(
     killer.join()
     (record,) = records(tmp_path)
     assert (record.attempts, record.resumed) == (2, True)
-    assert results(record) == results(undisturbed)
+    assert results(record) == results(uninterrupted)
     events = Ledger(tmp_path / record.id).events()
     assert [event["event"] for event in events] == ["started", "exited", "started", "trained", "finished"]
     assert (events[1]["exit_code"], events[1]["reason"]) == (-9, "killed by signal 9 (SIGKILL)")
@@ -278,7 +278,7 @@ def test_a_killed_worker_costs_one_retry_and_no_result(
 
 
 @pytest.mark.slow
-def test_ctrl_c_stops_the_runs_and_the_same_command_goes_on(undisturbed: RunRecord, tmp_path: Path) -> None:
+def test_ctrl_c_stops_the_runs_and_the_same_command_goes_on(uninterrupted: RunRecord, tmp_path: Path) -> None:
     code = (
         "import sys; from benchmarl_himpo.harness.commands import sweep; "
         f"sweep.fingerprint = lambda: {FINGERPRINT!r}; sweep.main(sys.argv[1:])"
@@ -296,7 +296,7 @@ def test_ctrl_c_stops_the_runs_and_the_same_command_goes_on(undisturbed: RunReco
     run_sweep(tmp_path, "algorithm=himppo", LONG)
     (record,) = records(tmp_path)
     assert (record.attempts, record.resumed) == (2, True)
-    assert results(record) == results(undisturbed)
+    assert results(record) == results(uninterrupted)
 
 
 @pytest.mark.slow
@@ -389,7 +389,7 @@ def test_a_job_of_hydra_takes_its_place_in_a_sweep(run_command, finished: Path, 
 
 
 @pytest.mark.slow
-def test_ray_starts_a_killed_worker_again(undisturbed: RunRecord, tmp_path: Path) -> None:
+def test_ray_starts_a_killed_worker_again(uninterrupted: RunRecord, tmp_path: Path) -> None:
     pytest.importorskip("ray")
 
     def kill() -> None:
@@ -403,7 +403,7 @@ def test_ray_starts_a_killed_worker_again(undisturbed: RunRecord, tmp_path: Path
     found = {record.seed: record for record in records(tmp_path)}
     assert set(found) == {0, 1}
     assert sorted(record.attempts for record in found.values()) == [1, 2]
-    assert results(found[0]) == results(undisturbed)
+    assert results(found[0]) == results(uninterrupted)
 
 
 @pytest.mark.slow
