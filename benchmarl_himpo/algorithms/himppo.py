@@ -31,6 +31,7 @@ from benchmarl_himpo.models import HierarchicalPolicy, HimppoNetworks
 from benchmarl_himpo.objectives import GoalGradient, HierarchicalGAE, HimppoLoss, RewardScheme
 from benchmarl_himpo.objectives.diagnostics import level_diagnostics
 from benchmarl_himpo.objectives.functional import is_recorded
+from benchmarl_himpo.objectives.himppo_loss import LOSSES
 from benchmarl_himpo.objectives.normalization import LevelNorm
 from benchmarl_himpo.objectives.reward_scheme import CriticRows, LocalReward
 
@@ -274,7 +275,7 @@ class Himppo(Ippo):
 
     def process_loss_vals(self, group: str, loss_vals: TensorDictBase) -> TensorDictBase:
         """Add the entropy bonus to the objective, as IPPO does, after checking that every level's loss is finite."""
-        if not is_recorded() and not (loss_vals["loss_objective"] + loss_vals["loss_critic"]).isfinite():
+        if not is_recorded() and not sum(loss_vals[name] for name in LOSSES).isfinite():
             for level in range(self.hierarchies[group].layout.n_levels):
                 of_level = {key: value for key, value in loss_vals.items() if key.endswith(f"_level_{level}")}
                 if bad := [key for key, value in of_level.items() if not value.isfinite()]:
@@ -366,10 +367,10 @@ class Himppo(Ippo):
         """Passes over each batch of every level, workers first."""
         n_all = self.experiment_config.n_optimizer_steps(True)
         epochs = [n_all if n is None else n for n in hierarchy.layout.per_level("n_epochs", self.n_epochs)]
-        if min(epochs) < 1 or max(epochs) != n_all:
+        if any(not isinstance(n, int) or not 1 <= n <= n_all for n in epochs) or max(epochs) != n_all:
             raise ValueError(
-                f"n_epochs={self.n_epochs} must have entries from 1 to the {n_all} epochs of the experiment, and its "
-                "largest entry must be that number: set experiment.on_policy_n_minibatch_iters to the largest"
+                f"n_epochs={self.n_epochs} must be whole numbers from 1 to the {n_all} epochs of the experiment, and "
+                f"the largest must be {n_all}: change n_epochs or experiment.on_policy_n_minibatch_iters"
             )
         return epochs
 

@@ -32,6 +32,7 @@ from benchmarl_himpo.hierarchy import (
 from benchmarl_himpo.hierarchy.group_inputs import AliveSource, PositionSource
 from benchmarl_himpo.hierarchy.keys import dotted
 from benchmarl_himpo.objectives import RewardScheme, credit_registry
+from benchmarl_himpo.objectives.normalization import check_decay
 
 PARTS: dict[str, Mapping[str, type]] = {
     "goal": goal_registry,
@@ -90,6 +91,11 @@ def check_options(options: Any) -> None:
         layout.per_level(name, getattr(options, name))
     if any(rate is not None and rate < 0 for rate in layout.per_level("lr", options.lr)):
         raise ValueError(f"lr={options.lr} must be 0 or more")
+    if options.gnn_class is None and options.gnn_kwargs:
+        raise ValueError(f"gnn_kwargs={options.gnn_kwargs} are of a PyG convolution: set gnn_class, or leave them out")
+    if options.listening_coef > 0 and not options.send_goals:
+        raise ValueError(f"listening_coef={options.listening_coef} needs goals that are received: set send_goals=true")
+    check_decay(options.norm_decay)
     build_reward_scheme(options, layout, gamma=1.0)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from benchmarl_himpo.hierarchy.hierarchy_graph import distances
 from benchmarl_himpo.hierarchy.layout import contiguous_blocks
 
 
@@ -147,7 +148,7 @@ class KMeansClustering(Clustering):
     @staticmethod
     def _nearest(position: Tensor, centroids: Tensor) -> Tensor:
         """Index of the nearest centroid. Shapes ``[*B, n, 2]``, ``[*B, k, 2]`` to ``[*B, n]``."""
-        return torch.cdist(position, centroids).argmin(-1)
+        return distances(position, centroids).argmin(-1)
 
     def _lloyd_step(self, position: Tensor, alive: Tensor, centroids: Tensor) -> Tensor:
         nearest = self._nearest(position, centroids).unsqueeze(-2)  # [*B, 1, n]

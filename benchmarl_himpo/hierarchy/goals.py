@@ -27,15 +27,15 @@ class GoalSpace(ABC):
         dim: size of a goal, at least 1.
 
     Raises:
-        ValueError: if ``dim`` is below 1.
+        ValueError: if ``dim`` is no whole number or below 1.
     """
 
     dim: int
 
     def __post_init__(self) -> None:
         """Check the size."""
-        if self.dim < 1:
-            raise ValueError(f"goal_dim={self.dim} must be 1 or more")
+        if not isinstance(self.dim, int) or self.dim < 1:
+            raise ValueError(f"goal_dim={self.dim} must be a whole number of 1 or more")
 
     @property
     @abstractmethod

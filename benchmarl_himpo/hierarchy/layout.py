@@ -30,7 +30,7 @@ class HierarchyLayout:
         annealing: schedule that ends at ``goal_interval`` in the course of a run; None: ``goal_interval`` is constant.
 
     Raises:
-        ValueError: if the two tuples differ in length, or a size or an interval is below 1.
+        ValueError: if the two tuples differ in length, or a size or an interval is no whole number or below 1.
     """
 
     n_agents: int
@@ -48,8 +48,8 @@ class HierarchyLayout:
                 "both have one entry per upper level, bottom first: give them the same length"
             )
         for name, values in (("n_nodes", self.n_nodes), ("goal_interval", self.goal_interval)):
-            if any(value < 1 for value in values):
-                raise ValueError(f"{name}={list(values)} has a value below 1: every entry must be 1 or more")
+            if any(not isinstance(value, int) or value < 1 for value in values):
+                raise ValueError(f"{name}={list(values)}: every entry must be a whole number of 1 or more")
 
     @property
     def n_levels(self) -> int:

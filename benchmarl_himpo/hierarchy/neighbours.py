@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from benchmarl_himpo.hierarchy.hierarchy_graph import distances
+
 
 class Neighbours(ABC):
     """Builder of the edges inside one level.
@@ -118,7 +120,7 @@ class RadiusNeighbours(Neighbours):
             raise ValueError(f"neighbours: radius={self.radius} must be positive")
 
     def _restrict(self, position: Tensor, allowed: Tensor) -> Tensor:
-        return allowed & (torch.cdist(position, position) <= self.radius)
+        return allowed & (distances(position, position) <= self.radius)
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ class KnnNeighbours(Neighbours):
         return min(self.k, n_nodes - 1)
 
     def _restrict(self, position: Tensor, allowed: Tensor) -> Tensor:
-        distance = torch.cdist(position, position).masked_fill(~allowed, torch.inf)
+        distance = distances(position, position).masked_fill(~allowed, torch.inf)
         nearest = distance.topk(min(self.k, allowed.shape[-1]), largest=False).indices
         return allowed & torch.zeros_like(allowed).scatter(-1, nearest, True)
 

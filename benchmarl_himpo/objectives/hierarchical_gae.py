@@ -149,10 +149,15 @@ class HierarchicalGAE(TensorDictModuleBase):
 
 def _check_goals_are_encodings(policy: HierarchicalPolicy, rule: str) -> None:
     """Check that goals have the size of the subordinates' encodings."""
-    for actor in policy.actors[1:]:
-        network = actor[0]
-        if network.goal_dim != network.hidden_dim:
-            raise ValueError(
-                f"credit={rule} compares goals with encodings: set goal_dim={network.hidden_dim}, the hidden_dim of "
-                f"the level, instead of goal_dim={network.goal_dim}"
-            )
+    networks = [actor[0] for actor in policy.actors[1:]]
+    sizes = {network.hidden_dim for network in networks}
+    if len(sizes) > 1:
+        raise ValueError(
+            f"credit={rule} compares goals with encodings: set hidden_dim of all levels above the workers to the same "
+            f"number, and goal_dim to that, instead of {sorted(sizes)}"
+        )
+    if networks and {network.goal_dim for network in networks} != sizes:
+        raise ValueError(
+            f"credit={rule} compares goals with encodings: set goal_dim={sizes.pop()}, the hidden_dim of the levels "
+            f"above the workers, instead of goal_dim={networks[0].goal_dim}"
+        )

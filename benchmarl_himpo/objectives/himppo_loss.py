@@ -38,8 +38,10 @@ FIXED_OPTIONS: dict[str, Any] = {
 CRITIC_LOSSES = ("l1", "l2", "smooth_l1")
 """Distances of TorchRL between a value and its target."""
 _COEFFICIENTS = ("entropy_coef", "critic_coef")  # TorchRL keeps them under names with one f more
+_MAX_LOG_WEIGHT = 20.0
 _LEVEL_OPTIONS = (
     "objective_coef",
+    "listening_coef",
     "clip_epsilon",
     "entropy_coeff",
     "critic_coeff",
@@ -48,7 +50,7 @@ _LEVEL_OPTIONS = (
 )
 
 
-class _NothingIgnored:
+class _RejectsUnsupported:
     """Rejects options of TorchRL's losses that would have no effect on the losses of this module."""
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -56,7 +58,9 @@ class _NothingIgnored:
         if name in FIXED_OPTIONS and value != FIXED_OPTIONS[name]:
             raise ValueError(f"{owner} does not support {name}={value!r}: leave it at {FIXED_OPTIONS[name]!r}")
         if name in _COEFFICIENTS:
-            raise AttributeError(f"{owner} takes {name} in its constructor: set {name}f of a LevelPPOLoss instead")
+            raise AttributeError(
+                f"{owner} takes {name} in its constructor: set {name}f of a LevelPPOLoss to a tensor instead"
+            )
         if name == "value_estimator":
             self.make_value_estimator(value)
         super().__setattr__(name, value)
@@ -80,7 +84,7 @@ class _NothingIgnored:
         pass  # no value estimator reads a key
 
 
-class LevelPPOLoss(_NothingIgnored, ClipPPOLoss):
+class LevelPPOLoss(_RejectsUnsupported, ClipPPOLoss):
     """TorchRL's clipped PPO loss for one level, over the unmasked elements.
 
     ``set_keys`` and ``tensor_keys`` define the keys of the level's data, as in TorchRL. ``in_keys`` are the required
@@ -272,12 +276,13 @@ class LevelPPOLoss(_NothingIgnored, ClipPPOLoss):
         }
 
     def listening(self, rows: TensorDictBase, log_weight: Tensor) -> Tensor:
-        """Dependence of the actions on the received goals: E_a max(0, 1 - pi(a | o, 0) / pi(a | o, g)), one sample.
+        """Dependence of the actions on the received goals: max(0, pi(a | o, g) - pi(a | o, 0)) / pi_old(a | o, g).
 
-        The mean over actions of pi(. | o, g) is the total variation distance, in [0, 1], between the policy that
-        receives the goal and the same policy that receives zeros. This is the positive listening of Eccles et al., 2019
-        (https://arxiv.org/abs/1912.05676), who take the L1 distance for discrete actions. The estimate from one sample,
-        which also works for continuous actions, and zeros as absent goal are ours.
+        The mean over collected actions is the total variation distance, in [0, 1], between the policy that receives
+        the goal and the same policy that receives zeros, and its gradient is that of the distance. This is the positive
+        listening of Eccles et al., 2019 (https://arxiv.org/abs/1912.05676), who take the L1 distance for discrete
+        actions. The estimate from one sample, which also works for continuous actions, and zeros as absent goal are
+        ours.
 
         Args:
             rows: rows that train. Shape ``[n_rows]``.
@@ -288,8 +293,9 @@ class LevelPPOLoss(_NothingIgnored, ClipPPOLoss):
         """
         without = rows.copy().set(self.received_goal, torch.zeros_like(rows.get(self.received_goal)))
         log_weight_without, _, _ = log_weight_of(self, without, log_weight.shape[:-1])
-        # Clamped before the exponential, whose overflow would have no gradient
-        return 1 - (log_weight_without - log_weight).clamp(max=0).exp()
+        # Clamped before the exponentials, whose overflow would have no gradient
+        weight = log_weight.clamp(max=_MAX_LOG_WEIGHT).exp()
+        return weight * (1 - (log_weight_without - log_weight).clamp(max=0).exp())
 
     def _entropy_of(self, dist: Distribution, shape: torch.Size) -> Tensor:
         if is_recorded():  # TorchRL reads whether a closed form is finite
@@ -311,12 +317,13 @@ class LevelPPOLoss(_NothingIgnored, ClipPPOLoss):
 
 
 def _zero_of(params: TensorDictParams) -> Tensor:
-    """A zero that depends on the parameters, so that a minibatch without training rows has a gradient (of zero)."""
-    return 0 * next(iter(params.values(True, True))).sum()
+    """A zero that depends on all parameters, which have a gradient of zero in a minibatch without training rows."""
+    return sum((0 * value.sum() for value in params.values(True, True)), start=torch.zeros(()))
 
 
 _ACTOR_OUTPUTS = ("loss_objective", "loss_entropy", "entropy", "kl_approx", "clip_fraction")
-_LOSSES = ("loss_objective", "loss_critic", "loss_entropy")
+LOSSES = ("loss_objective", "loss_critic", "loss_entropy")
+"""Entries of the output that are optimised."""
 
 
 def entry_of_level(name: str, level: int) -> str:
@@ -329,11 +336,11 @@ def entry_of_level(name: str, level: int) -> str:
     Returns:
         The name, such as ``"entropy_level_0"`` or ``"critic_loss_level_0"``.
     """
-    is_loss, part = name in _LOSSES, name.removeprefix("loss_")
+    is_loss, part = name in LOSSES, name.removeprefix("loss_")
     return f"{part}_loss_level_{level}" if is_loss else f"{name}_level_{level}"
 
 
-class HimppoLoss(_NothingIgnored, LossModule):
+class HimppoLoss(_RejectsUnsupported, LossModule):
     """Sum of one :class:`LevelPPOLoss` per level. No gradient flows between levels, except with ``goal_gradient``.
 
     ``tensor_keys`` holds lists, one key per level, workers first, and ``set_keys`` takes such lists. ``in_keys`` are
@@ -411,7 +418,7 @@ class HimppoLoss(_NothingIgnored, LossModule):
             for level, (actor, critic) in enumerate(zip(policy.actors, critics, strict=True))
         )
         of_levels = [entry_of_level(name, level) for level, of in enumerate(self._levels) for name in of.out_keys]
-        self.out_keys = [*_LOSSES, *of_levels]
+        self.out_keys = [*LOSSES, *of_levels]
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _LEVEL_OPTIONS:
@@ -504,7 +511,7 @@ class HimppoLoss(_NothingIgnored, LossModule):
         for level, level_loss in enumerate(self._levels):
             with torch.set_grad_enabled(torch.is_grad_enabled() and self.trains[level]):
                 levels.append(level_loss(tensordict, self._see_goals(tensordict) if level == 0 else None))
-        out = TensorDict({name: sum(td.get(name) for td in levels) for name in _LOSSES})
+        out = TensorDict({name: sum(td.get(name) for td in levels) for name in LOSSES})
         for level, td in enumerate(levels):
             for name, value in td.items():
                 out.set(entry_of_level(name, level), value.detach())

@@ -13,6 +13,16 @@ MIN_VARIANCE = 1e-4
 """Variance below which a quantity counts as constant and is not scaled: 0.01 squared."""
 
 
+def check_decay(decay: float) -> None:
+    """Check the weight of the past in running statistics.
+
+    Raises:
+        ValueError: if it is outside [0, 1).
+    """
+    if not 0 <= decay < 1:
+        raise ValueError(f"norm_decay={decay} must be at least 0 and below 1")
+
+
 class RunningNorm(nn.Module):
     """Exponential moving mean and standard deviation of a quantity, with the methods of TorchRL's value norms.
 
@@ -33,8 +43,7 @@ class RunningNorm(nn.Module):
 
     def __init__(self, decay: float) -> None:
         super().__init__()
-        if not 0 <= decay < 1:
-            raise ValueError(f"norm_decay={decay} must be at least 0 and below 1")
+        check_decay(decay)
         self.decay = decay
         for name in ("mean", "mean_square", "weight"):
             self.register_buffer(name, torch.zeros((), dtype=torch.float64))

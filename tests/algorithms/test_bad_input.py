@@ -125,7 +125,16 @@ def assert_one_sentence(error: BaseException, *needed: str) -> None:
         ({"n_epochs": 1}, ("algorithm.n_epochs=1", "on_policy_n_minibatch_iters")),
         ({"n_epochs": [2, 3, 2]}, ("algorithm.n_epochs=[2, 3, 2]", "on_policy_n_minibatch_iters")),
         ({"n_epochs": [2, 0, 2]}, ("algorithm.n_epochs=[2, 0, 2]", "from 1")),
-        ({"reward_norm": True, "norm_decay": 1.0}, ("algorithm.norm_decay=1.0", "below 1")),
+        ({"n_epochs": [2, 1.5, 2]}, ("algorithm.n_epochs=[2, 1.5, 2]", "whole numbers")),
+        ({"norm_decay": 1.0}, ("algorithm.norm_decay=1.0", "below 1")),
+        ({"gnn_kwargs": {"heads": 2}}, ("algorithm.gnn_kwargs", "set algorithm.gnn_class")),
+        ({"listening_coef": 0.5, "send_goals": False}, ("algorithm.listening_coef=0.5", "algorithm.send_goals=true")),
+        ({"goal_interval": [2.5, 2]}, ("algorithm.goal_interval=[2.5, 2]", "whole number")),
+        ({"goal_dim": 2.0}, ("algorithm.goal_dim=2.0", "whole number")),
+        (
+            {"credit": {"name": "cosine", "weight": 1.0}, "hidden_dim": [8, 8, 4], "goal_dim": 8},
+            ("algorithm.credit=cosine", "the same number", "[4, 8]"),
+        ),
         ({"credit": {"name": "cosine", "weight": 1.0}}, ("algorithm.credit=cosine", "algorithm.goal_dim=8")),
         (
             {"credit": "cosine", "part_options": FIELDS_OF_GOALS},

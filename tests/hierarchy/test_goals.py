@@ -99,7 +99,7 @@ def test_a_categorical_goal_is_one_hot_and_drawn_as_often_as_its_probability_say
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: NormalGoal(0, 0.5), "goal_dim=0 must be 1 or more"),
+        (lambda: NormalGoal(0, 0.5), "goal_dim=0 must be a whole number of 1 or more"),
         (lambda: NormalGoal(2, MIN_GOAL_SCALE), "goal: init_scale=0.01 must be above 0.01"),
         (lambda: NormalGoal(2, -1.0), "goal: init_scale=-1.0 must be above 0.01"),
         (lambda: CategoricalGoal(1), "goal_dim=1 leaves goal=categorical no choice"),

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarl_himpo.hierarchy import HierarchyGraph
-from benchmarl_himpo.hierarchy.hierarchy_graph import SMALL_PRODUCT, mean_of_members
+from benchmarl_himpo.hierarchy.hierarchy_graph import SMALL_PRODUCT, distances, mean_of_members
 
 
 def _graph(parent_index, n_nodes, alive) -> HierarchyGraph:
@@ -94,6 +94,14 @@ def test_edges_of_workers_become_edges_of_the_nodes_above_them_as_in_a_plain_loo
         assert torch.equal(graph.pool_edges(edges, level), expected)
         assert expected.any()
         assert not expected.all()
+
+
+@pytest.mark.parametrize("n", [3, 30])
+def test_distances_far_from_the_origin_are_as_exact_as_near_it(n):
+    """Torch's formula for many rows would be wrong by 0.06."""
+    x = torch.rand(n, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float32) + 100
+    exact = torch.linalg.vector_norm(x.double().unsqueeze(-2) - x.double().unsqueeze(-3), dim=-1)
+    torch.testing.assert_close(distances(x, x).double(), exact, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(), (2,), (2, 3)])

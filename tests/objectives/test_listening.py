@@ -27,20 +27,37 @@ def _probabilities(tiny: TinyHierarchy, rows: TensorDictBase) -> Tensor:
     return tiny.actors[1].get_dist(rows.copy()).probs
 
 
-def test_its_mean_over_actions_is_the_total_variation_distance_to_the_policy_that_receives_zeros():
-    """Of sub-managers with five goals to send, each goal weighed with its probability."""
+def change(parameters: list[Tensor], size: float, generator: torch.Generator) -> None:
+    for parameter in parameters:
+        noise = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
+        parameter.data.add_(size * noise)
+
+
+@pytest.mark.parametrize("size", [0.0, 0.3])
+def test_its_mean_over_collected_actions_is_the_total_variation_distance_to_the_policy_that_receives_zeros(size):
+    """Value and gradient, before and after updates, of sub-managers that listen much. Every one of the five goals they
+    may send is weighed with its probability at collection.
+    """
     tiny = TinyHierarchy(LAYOUT, goal=GOALS["categorical"])
     loss, rows, keys = _loss(tiny, 0.5).level_losses[1], _rows(tiny), tiny.keys
+    parameters, generator = [*tiny.actors[1].parameters()], torch.Generator().manual_seed(0)
+    change(parameters, 1.0, generator)
+    collected = _probabilities(tiny, rows).detach()
+    change(parameters, size, generator)
     without = rows.copy().set(keys[2].action, torch.zeros_like(rows.get(keys[2].action)))
-    given, zeros = _probabilities(tiny, rows), _probabilities(tiny, without)
-    mean = 0.0
+    distance = (_probabilities(tiny, rows) - _probabilities(tiny, without)).clamp(min=0).sum(-1)
+    given, mean = _probabilities(tiny, rows), torch.zeros_like(distance)
     for goal in range(tiny.goal.dim):
         sent = rows.copy().set(keys[1].action, torch.zeros_like(rows.get(keys[1].action)))
         sent.get(keys[1].action)[..., goal] = 1
-        log_weight = given[..., goal].log() - rows.get(keys[1].log_prob)
-        mean = mean + given[..., goal, None] * loss.listening(sent, log_weight[..., None])
-    torch.testing.assert_close(mean.squeeze(-1), (given - zeros).abs().sum(-1) / 2)
-    assert mean.max() > 1e-3
+        sent.set(keys[1].log_prob, collected[..., goal].log())
+        log_weight = (given[..., goal] / collected[..., goal]).log()
+        mean = mean + collected[..., goal] * loss.listening(sent, log_weight.unsqueeze(-1)).squeeze(-1)
+    torch.testing.assert_close(mean, distance)
+    assert mean.max() > 0.4
+    found, expected = (torch.autograd.grad(x.sum(), parameters, retain_graph=True) for x in (mean, distance))
+    for own, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(own, other)
 
 
 def test_it_is_reported_of_the_levels_that_receive_goals_and_lowers_their_loss():
@@ -52,6 +69,11 @@ def test_it_is_reported_of_the_levels_that_receive_goals_and_lowers_their_loss()
         difference = silent[f"objective_loss_level_{level}"] - listening[f"objective_loss_level_{level}"]
         assert difference.item() == pytest.approx(0.5 * listening[f"listening_level_{level}"].item())
     assert listening["objective_loss_level_2"] == silent["objective_loss_level_2"]
+
+
+def test_its_weight_is_set_on_the_levels():
+    with pytest.raises(AttributeError, match="level_losses"):
+        _loss(TinyHierarchy(LAYOUT), 0.5).listening_coef = 1.0
 
 
 def test_who_receives_zeros_does_not_listen():
