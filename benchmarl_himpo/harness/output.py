@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import itertools
 import json
 import os
@@ -38,6 +39,23 @@ def check_output_folder(option: str, folder: Path) -> None:
         OutputError: if files cannot be written; the message names the option.
     """
     _check_folder(f"{option}={folder} cannot be written to", "another folder", folder.absolute())
+
+
+def files_below(folder: Path, pattern: str) -> list[Path]:
+    """List the files below a folder whose names match a pattern, sorted; links are followed, each folder once."""
+    found, seen = [], set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        seen.add(os.path.realpath(place))
+        folders[:] = [name for name in folders if os.path.realpath(Path(place) / name) not in seen]
+        found += [Path(place) / name for name in fnmatch.filter(names, pattern)]
+    return sorted(found)
+
+
+def keep_older(file: Path) -> None:
+    """Copy a file that is about to be replaced to the first free name among ``x.1.json``, ``x.2.json``, ..."""
+    if file.is_file():
+        names = (file.with_name(f"{file.stem}.{number}{file.suffix}") for number in itertools.count(1))
+        shutil.copyfile(file, next(name for name in names if not name.exists()))
 
 
 def write_whole(file: Path, text: str) -> None:
@@ -94,8 +112,8 @@ class Results:
         """Add a result; a failed write is not an error, since the next result rewrites the file."""
         self._results.append(result)
         try:
-            if len(self._results) == 1 and self.file.is_file():
-                shutil.copyfile(self.file, _name_of_older(self.file))
+            if len(self._results) == 1:
+                keep_older(self.file)
             write_whole(self.file, json.dumps({"settings": self._settings, "results": self._results}, indent=1) + "\n")
             self._error = None
         except OSError as error:
@@ -108,12 +126,6 @@ class Results:
                 f"output={self.file} could not be written ({self._error}): what is printed is all there is"
             )
         print(f"\nresults: {self.file}")
-
-
-def _name_of_older(file: Path) -> Path:
-    """First free name among ``evaluation.1.json``, ``evaluation.2.json``, ... for an older ``evaluation.json``."""
-    names = (file.with_name(f"{file.stem}.{number}{file.suffix}") for number in itertools.count(1))
-    return next(name for name in names if not name.exists())
 
 
 def _check_folder(problem: str, other: str, folder: Path) -> None:

@@ -74,6 +74,17 @@ def scalars_file(run: Path, metric: str) -> Path:
     return scalars_folder(run) / f"{metric.replace('/', '_')}.csv"
 
 
+def take_name(run: Path) -> None:
+    """Give a run's logs and its JSON file, which are named after its folder, the name that the folder has now."""
+    named = [folder.parent for folder in run.glob("*/scalars")]
+    if len(named) != 1 or named[0].name == run.name:
+        return
+    old = json_file(run).with_stem(named[0].name)
+    named[0].rename(run / run.name)
+    if old.is_file() and not json_file(run).exists():
+        old.rename(json_file(run))
+
+
 def videos_folder(run: Path) -> Path:
     """Folder of the films of a run's CSV logger."""
     return run / run.name / "videos"

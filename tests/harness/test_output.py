@@ -19,7 +19,15 @@ from benchmarl_himpo.harness.commands import audit, evaluate, export, film, repo
 from benchmarl_himpo.harness.commands.run import train_and_summarise
 from benchmarl_himpo.harness.composition import compose
 from benchmarl_himpo.harness.evaluation import combinations
-from benchmarl_himpo.harness.output import OutputError, Results, check_output_file, check_output_folder, write_whole
+from benchmarl_himpo.harness.output import (
+    OutputError,
+    Results,
+    check_output_file,
+    check_output_folder,
+    files_below,
+    keep_older,
+    write_whole,
+)
 from benchmarl_himpo.harness.report import comparison
 from benchmarl_himpo.harness.runs import checkpoint
 from benchmarl_himpo.harness.runs.training import CommandError
@@ -160,6 +168,25 @@ def test_the_throughput_measurement_looks_where_its_results_go_before_it_measure
     said = str(exit_info.value.code)
     assert said.startswith(f"--output={output} cannot be written")
     assert "\n" not in said
+
+
+def test_files_below_links_are_found_once(tmp_path: Path) -> None:
+    for name in ("runs", "chosen"):
+        (tmp_path / name).mkdir()
+    for name in ("a.json", "b.txt"):
+        (tmp_path / "runs" / name).touch()
+    (tmp_path / "chosen" / "link").symlink_to(tmp_path / "runs")
+    (tmp_path / "runs" / "loop").symlink_to(tmp_path / "runs")
+    assert files_below(tmp_path / "chosen", "*.json") == [tmp_path / "chosen" / "link" / "a.json"]
+
+
+def test_every_older_file_is_kept(tmp_path: Path) -> None:
+    file = tmp_path / "video.gif"
+    for content in ("first", "second", "third"):
+        keep_older(file)
+        file.write_text(content)
+    found = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert found == {"video.1.gif": "first", "video.2.gif": "second", "video.gif": "third"}
 
 
 # The commands, where writing fails all the same

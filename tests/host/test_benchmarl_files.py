@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,14 @@ def test_the_time_is_logged_in_every_iteration(metric: str, run: Path) -> None:
 def test_the_csv_logger_writes_scalars_and_videos_to_their_folders(run: Path) -> None:
     assert {file.suffix for file in files.scalars_folder(run).iterdir()} == {".csv"}
     assert files.videos_folder(run).is_dir()
+
+
+def test_logs_take_the_name_of_a_folder_that_was_renamed(run: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "my best run"))
+    files.take_name(copy)
+    assert rows(copy, files.FRAMES) == rows(run, files.FRAMES)
+    assert files.json_file(copy).read_bytes() == files.json_file(run).read_bytes()
+    assert sorted(path.name for path in copy.iterdir() if path.name.startswith(run.name)) == []
 
 
 def test_the_json_file_holds_the_returns_of_each_evaluation(run: Path, finished: Experiment) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import cast
 
 import hydra
@@ -26,6 +27,7 @@ from benchmarl_himpo.harness.records.lifecycle import SingleRun
 from benchmarl_himpo.harness.records.record import RunRecord
 from benchmarl_himpo.harness.runs import ResumableExperiment
 from benchmarl_himpo.harness.runs.interrupts import checkpoint_on_interrupt
+from benchmarl_himpo.harness.runs.run_config import describe_changes, read_changes
 from benchmarl_himpo.harness.runs.training import CommandError, describe_simulation, train
 from benchmarl_himpo.harness.sweeps.objective import check_objective, maximise_by_default, objective_of
 from benchmarl_himpo.harness.sweeps.run_one import run_composed
@@ -43,10 +45,11 @@ def describe_resume(experiment: ResumableExperiment) -> str:
         return "false"
     if experiment.resumed_from_benchmarl:
         return "true, from a checkpoint of BenchMARL's own experiment: optimisers and random numbers began anew"
+    changes = "".join(f"; {text}" for text in describe_changes(read_changes(Path(experiment.folder_name))))
     if experiment.resumed_exactly:
-        return "true, bitwise identical to an uninterrupted run"
+        return f"true, bitwise identical to an uninterrupted run{changes}"
     if experiment.resumed_with_changes:
-        return "true, with changed options"
+        return f"true, with changed options{changes}"
     if experiment.resumed_without_buffers:
         return "true, with empty replay buffers (experiment.exclude_buffer_from_checkpoint=true)"
     return "true, with environments that began new episodes"

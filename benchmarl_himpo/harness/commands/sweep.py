@@ -71,7 +71,10 @@ def read_arguments(arguments: Sequence[str]) -> tuple[SweepOptions, list[str]]:
     missing = [folder for folder in options.results if not folder.is_dir()]
     if missing and any(argument.startswith("results=") for argument in arguments):
         raise SweepError(f"results: {missing[0]} does not exist; name folders of records, or none with results=[]")
-    if any(override.partition("=")[0] == "objective" for override in overrides):
+    names = [override.lstrip("+~").partition("=")[0] for override in overrides]
+    if ignored := [name for name in names if name == "sweep_folder" or name.startswith("hydra")]:
+        raise SweepError(f"{ignored[0]} has no effect in a sweep: folder=... is where its runs go")
+    if "objective" in names:
         raise SweepError("objective=... is for Hydra's sweepers that optimise (run --multirun); a sweep does every run")
     return options, overrides
 

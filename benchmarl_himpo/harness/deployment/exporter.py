@@ -115,8 +115,9 @@ def export_experiment(
                     f"tolerance={tolerance:.0e}, and was not kept"
                 )
             _finish(unfinished / inside[group], comparison)
-        shutil.rmtree(output, ignore_errors=True)
-        unfinished.replace(output)
+        place = output.resolve()  # a link to a bundle stays a link
+        shutil.rmtree(place, ignore_errors=True)
+        unfinished.replace(place)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return {group: output / path for group, path in inside.items()}

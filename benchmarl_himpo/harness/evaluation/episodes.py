@@ -22,6 +22,7 @@ from benchmarl_himpo.environments.simulation import seed_if_possible
 from benchmarl_himpo.harness.runs import CheckpointError, ResumableExperiment
 from benchmarl_himpo.harness.runs.checkpoint import newest_checkpoint, read_checkpoint
 from benchmarl_himpo.harness.runs.parameters import load_parameters, policy_of
+from benchmarl_himpo.harness.runs.precision import best_precision
 from benchmarl_himpo.harness.runs.random_state import seeded_random_state, vmas_generators
 from benchmarl_himpo.harness.runs.run_config import find_run, load_run_config
 from benchmarl_himpo.harness.runs.training import load_experiment
@@ -121,11 +122,19 @@ def load_policy(
 def build_quietly(cfg: DictConfig, choices: Mapping[str, str], n_episodes: int) -> ResumableExperiment:
     """Build an experiment for evaluation with ``n_episodes`` parallel episodes.
 
-    The experiment has an untrained policy and writes no logs and files.
+    The experiment has an untrained policy and writes no logs and files. Where the devices cannot multiply at the
+    precision of the run, they do at the highest.
     """
     with tempfile.TemporaryDirectory() as scratch:
         quiet = {**QUIET, "save_folder": scratch, "evaluation_episodes": n_episodes}
-        changes = {"experiment": quiet, "absolute_metric_episodes": 0, "init_from": None, "update_step": "eager"}
+        devices = {cfg.experiment.sampling_device, cfg.experiment.train_device}
+        changes = {
+            "experiment": quiet,
+            "absolute_metric_episodes": 0,
+            "init_from": None,
+            "update_step": "eager",
+            "matmul_precision": best_precision(cfg.matmul_precision, devices),
+        }
         return load_experiment(cast("DictConfig", OmegaConf.merge(cfg, changes)), choices)
 
 

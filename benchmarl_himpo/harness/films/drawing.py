@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from benchmarl_himpo.harness.films.episode import Episode, GroupEpisode
+from benchmarl_himpo.harness.output import keep_older
 from benchmarl_himpo.harness.rendering.encode import write_gif, write_mp4, write_png
 
 SIZE, DOTS_PER_INCH = (12.8, 7.2), 100
@@ -30,6 +31,8 @@ Update = Callable[[int], None]
 def write_film(episode: Episode, stem: Path, moment: int | None) -> list[Path]:
     """Write an episode as mp4 and GIF, and one of its steps, counted from 1, as PNG; None: the middle one.
 
+    Older files of these names are kept, see :func:`~benchmarl_himpo.harness.output.keep_older`.
+
     Raises:
         ValueError: if the episode ends before that step.
     """
@@ -38,11 +41,13 @@ def write_film(episode: Episode, stem: Path, moment: int | None) -> list[Path]:
     if moment > len(figure):
         raise ValueError(f"moment={moment} lies behind the end of the episode, which has {len(figure)} steps")
     video = torch.stack([figure.draw(step) for step in tqdm(range(len(figure)), desc="frames")])
-    mp4, gif, png = (stem.with_name(f"{stem.name}.{suffix}") for suffix in ("mp4", "gif", "png"))
+    mp4, gif, png = files = [stem.with_name(f"{stem.name}.{suffix}") for suffix in ("mp4", "gif", "png")]
+    for file in files:
+        keep_older(file)
     write_mp4(video, mp4, STEPS_PER_SECOND)
     write_gif(video, gif, STEPS_PER_SECOND)
     write_png(video[moment - 1], png)
-    return [mp4, gif, png]
+    return files
 
 
 class EpisodeFigure:

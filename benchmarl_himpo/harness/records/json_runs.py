@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from benchmarl_himpo.harness.output import files_below
 from benchmarl_himpo.harness.records.labels import join_label
 from benchmarl_himpo.harness.records.record import RUN_RECORD_FILE, RunRecord
 from benchmarl_himpo.harness.runs.run_config import CONFIG_FILE
@@ -22,8 +23,8 @@ def read_json_runs(folder: Path) -> list[tuple[RunRecord, Path]]:
     Runs of this package, which have a record or are unfinished, and copies of a file under the same name are left out.
     """
     found: dict[str, tuple[RunRecord, Path]] = {}
-    own = {file.parent.name for name in (CONFIG_FILE, RUN_RECORD_FILE) for file in folder.rglob(name)}
-    for file in sorted(folder.rglob("*.json")):
+    own = {file.parent.name for name in (CONFIG_FILE, RUN_RECORD_FILE) for file in files_below(folder, name)}
+    for file in files_below(folder, "*.json"):
         if file.name != REPORT_FILE and file.stem not in own and file.stem not in found:
             record = _read(file)
             if record is not None:

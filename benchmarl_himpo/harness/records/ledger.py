@@ -77,8 +77,9 @@ class Ledger:
         """Append an event with its content, as JSON."""
         attempt = self.status().n_attempts + (event == "started")
         line = json.dumps({"event": event, "time": now(), "attempt": attempt, **content})
+        is_torn = self.file.is_file() and not self.file.read_bytes().endswith(b"\n")  # by a crash
         with self.file.open("a") as file:
-            file.write(f"{line}\n")
+            file.write(f"\n{line}\n" if is_torn else f"{line}\n")
 
     def add_start(self, frames: int, **content: Any) -> None:
         """Append the start of an attempt at a number of frames; adds the exit of the last attempt if it is missing."""

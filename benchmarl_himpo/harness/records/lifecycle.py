@@ -24,7 +24,7 @@ from benchmarl_himpo.harness.records.provenance import peak_memory, provenance
 from benchmarl_himpo.harness.records.record import RUN_RECORD_FILE, RunRecord
 from benchmarl_himpo.harness.records.spec import RunSpec, make_spec
 from benchmarl_himpo.harness.runs import ResumableExperiment
-from benchmarl_himpo.harness.runs.origin import add_origin, read_origin
+from benchmarl_himpo.harness.runs.origin import add_past
 from benchmarl_himpo.harness.runs.run_config import COMPUTATION
 from benchmarl_himpo.host.benchmarl_files import run_of
 
@@ -104,8 +104,7 @@ def is_recorded(folder: Path, file: str = RUN_RECORD_FILE) -> bool:
 
 def spec_of(run: Path, cfg: DictConfig, choices: Mapping[str, str]) -> RunSpec:
     """Spec of a run outside a sweep, named by its folder; its origin is part of its identity."""
-    known = add_origin(cfg, read_origin(run))
-    return replace(make_spec(known, choices, [], run.parent, fingerprint=None), id=run.name)
+    return replace(make_spec(add_past(cfg, run), choices, [], run.parent, fingerprint=None), id=run.name)
 
 
 def _save_record(

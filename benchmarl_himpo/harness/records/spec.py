@@ -25,21 +25,23 @@ from omegaconf import DictConfig, OmegaConf
 from benchmarl_himpo.harness.checks import model_names_of
 from benchmarl_himpo.harness.composition import compose, config_dir
 from benchmarl_himpo.harness.output import write_whole
-from benchmarl_himpo.harness.records.labels import flatten, join_label
+from benchmarl_himpo.harness.records.labels import BETWEEN, flatten, join_label
 from benchmarl_himpo.harness.runs.benchmarl_config import is_known
 from benchmarl_himpo.harness.runs.experiment_options import (
     OF_COMPARISONS,
     WITHOUT_EFFECT_ON_RESULTS,
     options_not_read,
 )
-from benchmarl_himpo.harness.runs.origin import identify_origin
+from benchmarl_himpo.harness.runs.origin import identify_past
 from benchmarl_himpo.harness.runs.run_config import (
+    CHANGES,
     COMPUTATION,
     INIT_FROM,
     MODEL_GROUPS,
     NODES,
     RESTORE_FILE,
     choices_of_nodes,
+    describe_changes,
 )
 from benchmarl_himpo.harness.runs.training import n_frames_of
 
@@ -161,7 +163,8 @@ def comparable_config(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, 
 
     Returns:
         Nested dicts of plain values, with the file chosen for each group under ``choices``; for a run that starts from
-        another run's checkpoint, the checkpoint's digest under the option that names it.
+        another run's checkpoint, the checkpoint's digest under the option that names it; for a run that was resumed
+        with other options, how it was trained before under ``changes``.
 
     Raises:
         CheckpointError: if ``init_from`` names no intact checkpoint.
@@ -171,7 +174,7 @@ def comparable_config(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, 
     on_policy = load_algorithm_config_from_hydra(cfg.algorithm).on_policy()
     left_out = WITHOUT_EFFECT_ON_RESULTS | options_not_read(on_policy)
     config["experiment"] = {key: value for key, value in config["experiment"].items() if key not in left_out}
-    config.update(identify_origin(cfg))
+    config.update(identify_past(cfg))
     # What an experiment's file says is among its values
     config["choices"] = {g: name for g, name in choices_of_nodes(cfg, choices).items() if g != "experiment"}
     return config
@@ -200,6 +203,7 @@ def label(config: Mapping[str, Any]) -> tuple[str, str]:
     for node in ("model", "critic_model"):
         variant += [f"{node}.{key}={value}" for key, value in _differences(config[node], plain[node])]
     variant += [f"{option}={config[option][:8]}" for option in (INIT_FROM, RESTORE_FILE) if option in config]
+    variant += [text.replace(BETWEEN, ", ") for text in describe_changes(config.get(CHANGES, {}))]
     task = [f"{key}={value}" for key, value in _differences(config["task"], plain_task)]
     for key, value in _differences(config["experiment"], plain["experiment"]):
         if key in OF_COMPARISONS:

@@ -143,7 +143,13 @@ def _values_of(protocol: str) -> list[str]:
     """Values of a protocol, as overrides, without the definition of the comparison."""
     content = OmegaConf.load(CONF_DIR / "protocol" / f"{protocol}.yaml")
     assert isinstance(content, DictConfig)
-    groups = [next(iter(entry.items())) for entry in content.pop("defaults", []) if entry != "_self_"]
+    entries = [entry for entry in content.pop("defaults", []) if entry != "_self_"]
+    if inherited := [entry for entry in entries if isinstance(entry, str)]:
+        raise ValueError(
+            f"protocol={protocol} inherits values of {inherited[0]}, which older commits may not have: give the gate a "
+            "protocol that has all of its values, as regression has"
+        )
+    groups = [next(iter(entry.items())) for entry in entries]
     chosen = [f"{str(group).removeprefix('override /')}={name}" for group, name in groups]
     del content.protocol
     values = flatten(OmegaConf.to_container(content))  # type: ignore[arg-type]

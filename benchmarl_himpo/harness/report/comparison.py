@@ -10,8 +10,9 @@ from types import MappingProxyType
 
 import yaml
 
+from benchmarl_himpo.harness.output import files_below
 from benchmarl_himpo.harness.records.json_runs import read_json_runs
-from benchmarl_himpo.harness.records.labels import option_of, strip_common
+from benchmarl_himpo.harness.records.labels import flatten, option_of, strip_common
 from benchmarl_himpo.harness.records.ledger import Ledger, State
 from benchmarl_himpo.harness.records.lifecycle import is_recorded
 from benchmarl_himpo.harness.records.record import (
@@ -128,7 +129,7 @@ def collect(
                     f"{record.seed}, and differ (ids {other.id} and {record.id}): a comparison has one run of each; "
                     "leave one of them out"
                 )
-        specs = sorted(folder.rglob(SPEC_FILE))
+        specs = files_below(folder, SPEC_FILE)
         begun += [_read_plan(spec) for spec in specs if not (spec.parent / RECORD_FILE).is_file()]
         begun += [_read_beginning(run) for run in _single_runs(folder) if not is_recorded(run)]
     if not found:
@@ -178,15 +179,18 @@ def find_records(folder: Path) -> list[Path]:
     """
     if folder.is_file():
         return [folder]
-    of_sweeps = (p for p in folder.rglob("*.json") if p.name == RECORD_FILE or RECORD_NAME.search(p.stem))
-    single = (p for p in folder.rglob(RUN_RECORD_FILE) if is_recorded(p.parent))
+    of_sweeps = (p for p in files_below(folder, "*.json") if p.name == RECORD_FILE or RECORD_NAME.search(p.stem))
+    single = (p for p in files_below(folder, RUN_RECORD_FILE) if is_recorded(p.parent) and not _is_of_sweep(p.parent))
     return sorted([*of_sweeps, *single])
 
 
 def _single_runs(folder: Path) -> list[Path]:
     """Folders of runs outside sweeps."""
-    runs = (file.parent for file in sorted(folder.rglob(CONFIG_FILE)))
-    return [run for run in runs if not any((around / SPEC_FILE).is_file() for around in run.resolve().parents)]
+    return [file.parent for file in files_below(folder, CONFIG_FILE) if not _is_of_sweep(file.parent)]
+
+
+def _is_of_sweep(run: Path) -> bool:
+    return any((around / SPEC_FILE).is_file() for around in run.resolve().parents)
 
 
 def _read_beginning(run: Path) -> Absent:
@@ -247,7 +251,10 @@ def _check_configs(records: list[RunRecord]) -> None:
     for record in records:
         other = first.setdefault((record.task_label, record.variant), record)
         if other.config_hash != record.config_hash:
+            own, others = ({**dict(flatten(r.config)), "seed": None} for r in (record, other))
+            differing = [key for key in sorted(own.keys() | others.keys()) if own.get(key, ...) != others.get(key, ...)]
             raise ComparisonError(
                 f"{other.id} and {record.id} are both called {record.variant} on {record.task_label} and have "
-                "different configurations: they are no runs of one variant; report them apart"
+                f"different configurations ({', '.join(differing[:5])}): they are no runs of one variant; report them "
+                "apart"
             )

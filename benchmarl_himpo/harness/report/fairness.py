@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from typing import Any
+
+from benchmarl.algorithms import algorithm_config_registry
+from benchmarl.environments import Task, task_config_registry
 
 from benchmarl_himpo.harness.records.labels import flatten
 from benchmarl_himpo.harness.records.record import RunRecord
@@ -23,8 +27,8 @@ ABSENT = "-"
 def find_unequal_settings(records: list[RunRecord]) -> list[str]:
     """List the settings of a task's runs that differ but must be equal, in one sentence each.
 
-    These are the task's configuration, evaluations, episodes and fresh episodes, and frames; for runs with unknown
-    configuration, the frames and the episodes of evaluations.
+    These are the task's configuration, the kind of actions, evaluations, episodes and fresh episodes, and frames; for
+    runs with unknown configuration, the frames and the episodes of evaluations.
     """
     configs = {record.id: dict(flatten(record.config)) for record in records}
     keys = {key for config in configs.values() for key in config if key.startswith("task.")} | EQUAL_SETTINGS
@@ -33,6 +37,9 @@ def find_unequal_settings(records: list[RunRecord]) -> list[str]:
         measured = {key: configs[record.id].get(key) for key in keys}
         measured["frames"] = record.n_frames
         measured["fresh episodes"] = len(record.absolute_metric["returns"]) if record.absolute_metric else None
+        actions = kind_of_actions(record)
+        if actions is not None:
+            measured["actions"] = actions
         if not record.config:
             measured["episodes per evaluation"] = len(record.evaluation_returns[-1])
         for key, value in measured.items():
@@ -42,6 +49,25 @@ def find_unequal_settings(records: list[RunRecord]) -> list[str]:
         for key, values in sorted(seen.items())
         if len(values) > 1
     ]
+
+
+def kind_of_actions(record: RunRecord) -> str | None:
+    """Kind of actions that BenchMARL chose for a run, ``continuous`` or ``discrete``; None if unknown."""
+    task, algorithm = task_config_registry.get(record.task), algorithm_config_registry.get(record.algorithm)
+    is_preferred = record.config.get("experiment", {}).get("prefer_continuous_actions")
+    if task is None or algorithm is None or is_preferred is None:
+        return None
+    supports_continuous, supports_discrete = _kinds_of_actions(task)
+    can_be_continuous = supports_continuous and algorithm.supports_continuous_actions()
+    can_be_discrete = supports_discrete and algorithm.supports_discrete_actions()
+    return "continuous" if can_be_continuous and (is_preferred or not can_be_discrete) else "discrete"
+
+
+@cache
+def _kinds_of_actions(task: Task) -> tuple[bool, bool]:
+    """Whether a task supports continuous, and discrete, actions."""
+    options = task.get_from_yaml()
+    return options.supports_continuous_actions(), options.supports_discrete_actions()
 
 
 def find_differences(records: list[RunRecord]) -> tuple[list[str], dict[str, list[str]]]:

@@ -10,7 +10,7 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 
 from benchmarl_himpo.harness.runs.checkpoint import CONFIG_FILE, CheckpointError, digest_of, newest_checkpoint
-from benchmarl_himpo.harness.runs.run_config import INIT_FROM, ORIGIN, Origin, find_run
+from benchmarl_himpo.harness.runs.run_config import CHANGES, INIT_FROM, ORIGIN, Origin, find_run, read_changes
 from benchmarl_himpo.host.benchmarl_files import checkpoint_folder, total_frames_in
 
 
@@ -41,23 +41,35 @@ def find_checkpoint(init_from: str) -> Path:
         raise CheckpointError(f"{INIT_FROM}={init_from}: {error}") from error
 
 
-def add_origin(cfg: DictConfig, origin: Origin | None) -> DictConfig:
-    """Copy a config and add the origin of its run, in the form that :func:`identify_origin` reads."""
-    known = cfg.copy()
+def add_past(cfg: DictConfig, run: Path) -> DictConfig:
+    """Copy a config and add the origin and the changed options of a run, in the form that :func:`identify_past` reads.
+
+    Args:
+        cfg: the config.
+        run: the folder of the run.
+    """
+    known, origin, changes = cfg.copy(), read_origin(run), read_changes(run)
     if origin is not None:
         OmegaConf.update(known, ORIGIN, asdict(origin), force_add=True)
+    if changes:
+        OmegaConf.update(known, CHANGES, changes, force_add=True)
     return known
 
 
-def identify_origin(cfg: DictConfig) -> dict[str, str]:
-    """Part of a run's identity that depends on its origin: the digest of the checkpoint, by option.
+def identify_past(cfg: DictConfig) -> dict[str, Any]:
+    """Part of a run's identity that is not in its options.
+
+    Returns:
+        The digest of the checkpoint it started from, by option, and its
+        :func:`~benchmarl_himpo.harness.runs.run_config.changed_options`.
 
     Raises:
         CheckpointError: if ``init_from`` names no intact checkpoint.
     """
+    past: dict[str, Any] = {CHANGES: OmegaConf.to_container(cfg[CHANGES])} if CHANGES in cfg else {}
     if ORIGIN in cfg:
-        return {cfg[ORIGIN].option: cfg[ORIGIN].sha256}
-    return {} if cfg.init_from is None else {INIT_FROM: digest_of(find_checkpoint(cfg.init_from))}
+        return past | {cfg[ORIGIN].option: cfg[ORIGIN].sha256}
+    return past if cfg.init_from is None else past | {INIT_FROM: digest_of(find_checkpoint(cfg.init_from))}
 
 
 def describe_origin(origin: Mapping[str, Any]) -> str:

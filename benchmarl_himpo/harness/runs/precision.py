@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 
@@ -35,6 +35,12 @@ def check_precision(precision: str, devices: Mapping[str, str]) -> None:
                 "float32 all the same: choose matmul_precision=highest, a CUDA device of compute capability 8 or more, "
                 "or for medium a processor that multiplies bfloat16 (AVX512-BF16, AMX)."
             )
+
+
+def best_precision(precision: str, devices: Iterable[str]) -> str:
+    """The precision itself if all devices support it, else ``highest``."""
+    is_supported = precision == "highest" or all(rounds_products(precision, device) for device in devices)
+    return precision if is_supported else "highest"
 
 
 def rounds_products(precision: str, device: str) -> bool:

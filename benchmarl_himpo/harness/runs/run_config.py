@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
+import yaml
 from benchmarl.algorithms import algorithm_config_registry
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError
 
@@ -20,6 +22,7 @@ from benchmarl_himpo.harness.composition import check_changes, compose, config_d
 from benchmarl_himpo.harness.output import write_whole
 from benchmarl_himpo.harness.runs.benchmarl_config import is_known, read_benchmarl_config
 from benchmarl_himpo.harness.runs.checkpoint import CONFIG_FILE, CheckpointError, is_of_benchmarl
+from benchmarl_himpo.harness.runs.experiment_options import WITHOUT_EFFECT_ON_ITERATIONS
 from benchmarl_himpo.harness.runs.older_configs import update_config
 from benchmarl_himpo.host import benchmarl_files as host_files
 
@@ -43,6 +46,8 @@ MODEL_GROUPS = {"model": "model", "critic_model": "model@critic_model"}
 """Hydra's config groups of the model nodes."""
 ORIGIN = "origin"
 """Node of runs that started from another run's checkpoint, see :class:`Origin`."""
+CHANGES = "changes"
+"""Node of runs that were resumed with other options, see :func:`changed_options`."""
 INIT_FROM = "init_from"
 """Option of a run that loads only the weights."""
 RESTORE_FILE = "restore_file"
@@ -70,14 +75,78 @@ class Origin:
         return f"{self.run} at {self.frames:,} frames ({what})"
 
 
-def save_run_config(cfg: DictConfig, choices: dict[str, str], folder: Path, origin: Origin | None = None) -> None:
-    """Write the configuration and the origin of a run into its folder."""
+def save_run_config(
+    cfg: DictConfig,
+    choices: dict[str, str],
+    folder: Path,
+    origin: Origin | None = None,
+    changes: Mapping[str, dict[int, Any]] = MappingProxyType({}),
+) -> None:
+    """Write the configuration of a run into its folder, with its origin and its :func:`changed_options`."""
     saved = cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.masked_copy(cfg, list(NODES)), resolve=True))
     saved["experiment"]["restore_file"] = None  # a continued run has its own checkpoints
     saved["choices"] = choices_of_nodes(cfg, choices)
     if origin is not None:
         saved[ORIGIN] = asdict(origin)
+    if changes:
+        saved[CHANGES] = dict(changes)
     write_whole(folder / CONFIG_FILE, OmegaConf.to_yaml(OmegaConf.create(saved)))
+
+
+def changed_options(run: Path, cfg: DictConfig, n_frames: int) -> dict[str, dict[int, Any]]:
+    """Find the options of a run that continues whose present value is not that of the whole run.
+
+    Args:
+        run: the folder of the run, with the configuration so far.
+        cfg: the config with which it continues.
+        n_frames: frames at which it continues, less than it was trained for if it goes back.
+
+    Returns:
+        The former values of every such option that affects training, by the frames up to which they were in effect.
+    """
+    file = run / CONFIG_FILE
+    if not file.is_file():
+        return {}
+    old = update_config(cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.load(file))))
+    new = yaml.safe_load(OmegaConf.to_yaml(OmegaConf.masked_copy(cfg, list(NODES)), resolve=True))
+    before, now = _options_of_training(old), _options_of_training(new)
+    changes = {}
+    for option in sorted(before.keys() & now.keys()):
+        former = old.get(CHANGES, {}).get(option, {})
+        kept = {frames: value for frames, value in former.items() if frames < n_frames}
+        value = next((former[frames] for frames in sorted(former) if frames >= n_frames), before[option])
+        former = kept if value == now[option] else {**kept, n_frames: value}
+        if former:
+            changes[option] = former
+    return changes
+
+
+def _options_of_training(saved: dict[str, Any]) -> dict[str, Any]:
+    """Options that affect training, by their dotted names."""
+    options: dict[str, Any] = {}
+    for node in (node for node in NODES if node in saved):
+        value = saved[node]
+        options |= (
+            {f"{node}.{name}": each for name, each in value.items()} if isinstance(value, dict) else {node: value}
+        )
+    without = {f"experiment.{name}" for name in WITHOUT_EFFECT_ON_ITERATIONS} | {"absolute_metric_episodes"}
+    return {name: value for name, value in options.items() if name not in without}
+
+
+def read_changes(run: Path) -> dict[str, dict[int, Any]]:
+    """Read the :func:`changed_options` of the run in a folder; empty if there are none."""
+    file = run / CONFIG_FILE
+    saved = cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.load(file))) if file.is_file() else {}
+    return cast("dict[str, dict[int, Any]]", saved.get(CHANGES, {}))
+
+
+def describe_changes(changes: Mapping[str, Mapping[Any, Any]]) -> list[str]:
+    """Describe :func:`changed_options`, an entry for every former value."""
+    return [
+        f"{option} was {value} up to {int(frames):,} frames"
+        for option, former in changes.items()
+        for frames, value in former.items()
+    ]
 
 
 def choices_of_nodes(cfg: DictConfig, choices: Mapping[str, str]) -> dict[str, str]:
@@ -183,11 +252,13 @@ def _change(cfg: DictConfig, override: str) -> DictConfig:
     try:
         if name.partition(".")[0] not in NODES:
             raise ConfigKeyError(name)
-        with open_dict(cfg) if name != key else nullcontext():
-            return cast("DictConfig", OmegaConf.merge(cfg, OmegaConf.from_dotlist([f"{name}={value}"])))
+        (parsed,) = OverridesParser.create().parse_overrides([f"{name}={value}"])
+        changed = cfg.copy()
+        OmegaConf.update(changed, name, parsed.value(), merge=True, force_add=name != key)
+        return changed
     except (ConfigKeyError, ConfigAttributeError) as error:
         raise CheckpointError(_describe_unknown(cfg, name)) from error
-    except (OmegaConfBaseException, YAMLError) as error:
+    except (OmegaConfBaseException, HydraException) as error:
         raise CheckpointError(f"{override} is not understood: {str(error).splitlines()[0]}") from error
 
 
@@ -227,6 +298,7 @@ def find_run(folder: Path) -> Path:
     Raises:
         CheckpointError: if there is none, or more than one.
     """
+    folder = folder if folder.name not in ("", "..") else folder.resolve()  # a run is known by its folder's name
     found = [path for path in (folder, *folder.glob("*")) if _is_run(path)]
     if len(found) == 1:
         return found[0]

@@ -46,7 +46,7 @@ from benchmarl_himpo.harness.runs.origin import find_checkpoint, read_origin
 from benchmarl_himpo.harness.runs.parameters import Fit
 from benchmarl_himpo.harness.runs.precision import check_precision
 from benchmarl_himpo.harness.runs.resumable_experiment import ResumableExperiment
-from benchmarl_himpo.harness.runs.run_config import INIT_FROM, load_run_config, save_run_config
+from benchmarl_himpo.harness.runs.run_config import INIT_FROM, changed_options, load_run_config, save_run_config
 from benchmarl_himpo.harness.runs.update import check_update_step
 from benchmarl_himpo.host import benchmarl_files as host_files
 from benchmarl_himpo.host.tensordict import comes_from_interrupt
@@ -145,10 +145,13 @@ def experiment_arguments(cfg: DictConfig, choices: Mapping[str, str], resumes: b
 
 
 def leave_config(experiment: ResumableExperiment, cfg: DictConfig, choices: Mapping[str, str]) -> None:
-    """Write the configuration of an experiment that is about to run into its folder, with the origin of its run."""
+    """Write the configuration of an experiment that is about to run into its folder, with the past of its run."""
+    run = Path(experiment.folder_name)
+    changes: dict[str, dict[int, Any]] = {}
     if experiment.config.restore_file is not None:
         experiment.origin = read_origin(host_files.run_of(Path(experiment.config.restore_file)))
-    save_run_config(cfg, dict(choices), experiment.folder_name, experiment.origin)
+        changes = changed_options(run, cfg, experiment.total_frames)
+    save_run_config(cfg, dict(choices), run, experiment.origin, changes)
 
 
 def check_beginning(cfg: DictConfig, resumes: bool = False) -> None:
@@ -315,6 +318,7 @@ def _callbacks_of_program(run: Path) -> list[str]:
 def continue_newest(cfg: DictConfig, run: Path) -> None:
     """Let a config continue the run of a folder from its newest intact checkpoint; CheckpointError if there is none."""
     checkpoint = newest_checkpoint(host_files.checkpoint_folder(run))
+    host_files.take_name(run)
     cfg.experiment.restore_file, cfg.experiment.save_folder = str(checkpoint), str(run.resolve().parent)
 
 

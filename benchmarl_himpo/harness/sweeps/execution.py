@@ -7,6 +7,7 @@ from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 
+from benchmarl_himpo.harness.output import files_below
 from benchmarl_himpo.harness.records.fingerprint import OTHER_NUMERICS
 from benchmarl_himpo.harness.records.ledger import Ledger
 from benchmarl_himpo.harness.records.record import RECORD_FILE, load_record
@@ -56,7 +57,7 @@ def find_done(specs: Sequence[RunSpec], results: Sequence[Path] = (), strict: bo
         SweepError: if a run was started in its folder with another fingerprint and ``strict`` is set.
     """
     published: dict[str, list[Path]] = {}
-    for file in sorted(file for folder in results for file in folder.rglob("*.json")):
+    for file in sorted(file for folder in results for file in files_below(folder, "*.json")):
         published.setdefault(file.stem, []).append(file)
     states: States = {}
     for spec in specs:

@@ -104,6 +104,11 @@ def make_specs(
     """
     specs: list[RunSpec] = []
     plain: dict[tuple[str, ...], RunSpec] = {}
+    if any("${seed}" in line for overrides in runs for line in overrides):
+        raise SweepError(
+            "${seed}: the runs of a variant differ in their seeds alone, so no other option may depend on the seed: "
+            "write the value out, one sweep for each seed"
+        )
     for overrides in runs:
         # Composing takes most of the time, and seeds are many
         others = tuple(line for line in overrides if not line.startswith("seed="))

@@ -30,6 +30,7 @@ from benchmarl_himpo.harness.records.record import RECORD_FILE, RunRecord, load_
 from benchmarl_himpo.harness.records.spec import RunSpec, comparable_config, hash_config, load_spec, make_spec
 from benchmarl_himpo.harness.runs import CheckpointError
 from benchmarl_himpo.harness.runs.lock import RunLockedError, lock_folder
+from benchmarl_himpo.harness.runs.run_config import describe_changes, read_changes
 from benchmarl_himpo.harness.runs.run_logs import find_begun_run
 from benchmarl_himpo.harness.runs.training import CommandError, continue_newest, n_frames_done, n_frames_of, train
 from benchmarl_himpo.registration import PluginError
@@ -93,8 +94,7 @@ def run_composed(cfg: DictConfig, choices: Mapping[str, str], overrides: list[st
     try:
         check_sweep(cfg.experiment)
         spec = make_spec(cfg, choices, overrides, Path(cfg.sweep_folder), fingerprint())
-        if not (spec.folder / RECORD_FILE).is_file():
-            spec.save()
+        spec.folder.mkdir(parents=True, exist_ok=True)
         outcome = _run_locked(spec, cfg, choices)
     except (ValueError, RuntimeError) as error:
         raise CommandError(str(error)) from error
@@ -109,6 +109,7 @@ def _run_locked(spec: RunSpec, cfg: DictConfig, choices: Mapping[str, str]) -> O
     with lock_folder(spec.folder):
         if (spec.folder / RECORD_FILE).is_file():
             return "skipped"
+        spec.save()
         try:
             with Ledger(spec.folder).note_failure():
                 _run_to_record(spec, cfg, choices)
@@ -139,6 +140,11 @@ def _place_attempt(spec: RunSpec, cfg: DictConfig) -> None:
     An attempt without an intact checkpoint is set aside, and the run starts anew.
     """
     for run in [path for path in spec.folder.iterdir() if path.is_dir() and path.name != ABANDONED_FOLDER]:
+        if changes := describe_changes(read_changes(run)):
+            raise CommandError(
+                f"{spec.id} was resumed with other options than those of its sweep ({'; '.join(changes)}): move {run} "
+                "out of the sweep's folder, and the sweep trains the run again"
+            )
         try:
             continue_newest(cfg, run)
         except CheckpointError:

@@ -138,13 +138,18 @@ def test_times_of_an_origin_without_logs_are_not_known(run: Run, tmp_path: Path)
     assert (frames, minutes) == ([80, 160, 320], [])
 
 
-@pytest.mark.slow
-def test_of_a_run_that_went_on_with_other_batches_gradient_steps_are_not_known(run: Run, tmp_path: Path) -> None:
+def test_a_run_that_went_on_with_other_batches_is_another_variant_of_unknown_gradient_steps(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run("0", "algorithm=ippo", f"experiment.max_n_frames={N_FRAMES // 2}")
     change = "experiment.on_policy_n_minibatch_iters=4"
     resume.resume(tmp_path / "0", [f"experiment.max_n_frames={N_FRAMES}", change])
     (record,) = collect([tmp_path]).records
     assert (record.attempts, record.gradient_steps) == (2, None)
+    said = f"experiment.on_policy_n_minibatch_iters was 2 up to {N_FRAMES // 2} frames"
+    variant = load_record(find_run(tmp_path / "0") / RUN_RECORD_FILE).variant  # a report leaves out what all share
+    assert said in variant and change in variant
+    assert f"true, with changed options; {said}" in capsys.readouterr().out
 
 
 @pytest.mark.slow

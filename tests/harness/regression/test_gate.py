@@ -265,6 +265,7 @@ def test_a_base_that_cannot_run_is_inconclusive(run_gate, project, capsys: pytes
         ([*FULL, "algorithm.goal_dim=3,4"], "has several runs of one task and seed"),
         ([*FULL, "algorithm.goal_dimension=3"], "goal_dimension"),
         (["first_alpha=1"], "first_alpha=1 must lie between 0 and 1"),
+        (["mode=full", "base=HEAD", "protocol=goals"], "protocol=goals inherits values of foraging"),
         (["least_drop=2"], "least_drop=2 must lie between 0 and 1"),
         (["random_episodes=0"], "random_episodes=0 must be 1 or more"),
         (["workers=0"], "workers=0 must be 1 or more"),

@@ -22,5 +22,9 @@ def test_evaluations_lengths_and_kinds_of_actions_have_to_be_equal() -> None:
         other = {**config, "experiment": {**config["experiment"], option: value}}
         (said,) = find_unequal_settings([make_record("himppo"), make_record("ippo", config=other)])
         assert said.startswith(f"experiment.{option} differs: ")
+    preferred = {**config, "experiment": {**config["experiment"], "prefer_continuous_actions": True}}
+    runs = [make_record(name, config=preferred) for name in ("himppo", "ippo", "qmix")]
+    assert find_unequal_settings(runs[:2]) == []
+    assert find_unequal_settings(runs) == ['actions differs: "continuous" in himppo, ippo; "discrete" in qmix']
     trained = {**config, "experiment": {**config["experiment"], "lr": 0.1}}
     assert find_unequal_settings([make_record("himppo"), make_record("ippo", config=trained)]) == []

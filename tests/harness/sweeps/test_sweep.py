@@ -345,6 +345,18 @@ def test_an_attempt_without_a_checkpoint_is_set_aside(finished: Path, tmp_path: 
     assert results(record) == results(records(finished)[0])
 
 
+def test_a_run_that_was_resumed_otherwise_is_not_recorded_as_the_sweeps(finished: Path, tmp_path: Path) -> None:
+    (folder,) = finished.glob("himppo-*")
+    begun = tmp_path / folder.name
+    shutil.copytree(folder, begun)
+    (begun / "record.json").unlink()
+    (config,) = begun.glob("*/run.yaml")
+    config.write_text(config.read_text() + "changes: {experiment.lr: {80: 0.01}}\n")
+    reason = r"experiment\.lr was 0\.01 up to 80 frames\): move .*, and the sweep trains"
+    with pytest.raises(SystemExit, match=reason):
+        run_sweep(tmp_path, "algorithm=himppo", "engine=here")
+
+
 def test_two_sweeps_do_not_share_a_folder(tmp_path: Path) -> None:
     with lock_folder(tmp_path), pytest.raises(SystemExit) as exit_info:
         run_sweep(tmp_path, "algorithm=ippo")
@@ -360,6 +372,9 @@ def test_two_sweeps_do_not_share_a_folder(tmp_path: Path) -> None:
         (["retries=-1"], "retries=-1 must be 0 or more"),
         (["worker=2"], "worker"),
         (["seed=0,0"], "stands 2 times"),
+        (["sweep_folder=elsewhere"], "sweep_folder has no effect in a sweep: folder=... is where its runs go"),
+        (["hydra.run.dir=elsewhere"], "hydra.run.dir has no effect in a sweep"),
+        (["init_from=run${seed}"], "no other option may depend on the seed"),
     ],
 )
 def test_a_sweep_that_cannot_be_started_ends_with_a_sentence(
