@@ -59,4 +59,4 @@ def test_former_values_of_changed_options_are_part_of_what_a_run_is(run: Path, t
     assert go_on(700) == [first.replace("1,000", "700")]
     assert go_on(600, f"{lr}={cfg.experiment.lr}") == []  # as from the beginning
     assert labels[1] == labels[2] == f"himppo[{first}; {lr}=0.003]"
-    assert len({*labels}) == 6
+    assert len({*labels}) == 5
