@@ -51,7 +51,7 @@ def commands() -> Iterator[tuple[str, list[str]]]:
     """Every `run` that a page shows, with its overrides."""
     for page in PAGES:
         for block in blocks(page, "bash"):
-            for line in block.replace("\\\n", " ").splitlines():
+            for line in block.replace("\\\n", " ").replace("&&", "\n").splitlines():
                 words = shlex.split(line, comments=True)
                 if words[:3] == ["python", "-m", "benchmarl_himpo.run"] and "RUN_DIR" not in line:
                     yield page, words[3:]
