@@ -92,7 +92,10 @@ def check_options(options: Any) -> None:
     if any(rate is not None and rate < 0 for rate in layout.per_level("lr", options.lr)):
         raise ValueError(f"lr={options.lr} must be 0 or more")
     if options.gnn_class is None and options.gnn_kwargs:
-        raise ValueError(f"gnn_kwargs={options.gnn_kwargs} are of a PyG convolution: set gnn_class, or leave them out")
+        raise ValueError(
+            f"gnn_kwargs={options.gnn_kwargs} are arguments of a PyG convolution: set gnn_class=GATv2Conv, "
+            "or another one, or leave them out"
+        )
     if options.listening_coef > 0 and not options.send_goals:
         raise ValueError(f"listening_coef={options.listening_coef} needs goals that are received: set send_goals=true")
     check_decay(options.norm_decay)
