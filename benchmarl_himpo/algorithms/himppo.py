@@ -31,7 +31,7 @@ from benchmarl_himpo.models import HierarchicalPolicy, HimppoNetworks
 from benchmarl_himpo.objectives import GoalGradient, HierarchicalGAE, HimppoLoss, RewardScheme
 from benchmarl_himpo.objectives.diagnostics import level_diagnostics
 from benchmarl_himpo.objectives.functional import is_recorded
-from benchmarl_himpo.objectives.himppo_loss import LOSSES
+from benchmarl_himpo.objectives.level_loss import LOSSES
 from benchmarl_himpo.objectives.normalization import LevelNorm
 from benchmarl_himpo.objectives.reward_scheme import CriticRows, LocalReward
 

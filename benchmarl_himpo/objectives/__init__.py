@@ -11,8 +11,9 @@ from benchmarl_himpo.objectives.credit import (
 )
 from benchmarl_himpo.objectives.goal_gradient import GoalGradient
 from benchmarl_himpo.objectives.hierarchical_gae import HierarchicalGAE
-from benchmarl_himpo.objectives.himppo_loss import HimppoLoss, LevelPPOLoss
+from benchmarl_himpo.objectives.himppo_loss import HimppoLoss
 from benchmarl_himpo.objectives.interval_advantage import interval_advantage
+from benchmarl_himpo.objectives.level_loss import LevelPPOLoss
 from benchmarl_himpo.objectives.normalization import LevelNorm, RunningNorm
 from benchmarl_himpo.objectives.reward_scheme import RewardScheme
 

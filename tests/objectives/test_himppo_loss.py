@@ -18,7 +18,7 @@ from benchmarl_himpo.hierarchy import Hierarchy, HierarchyLayout
 from benchmarl_himpo.hierarchy.keys import HierarchyKeys, LevelKeys
 from benchmarl_himpo.models import HierarchicalPolicy
 from benchmarl_himpo.objectives import HimppoLoss, LevelPPOLoss
-from benchmarl_himpo.objectives.himppo_loss import FIXED_OPTIONS
+from benchmarl_himpo.objectives.level_loss import FIXED_OPTIONS
 
 KEYS = HierarchyKeys("agents")
 N_ROWS, N_EDGES, OBS_DIM, ACTION_DIM = 6, 3, 4, 2
