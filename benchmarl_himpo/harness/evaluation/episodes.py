@@ -127,13 +127,15 @@ def build_quietly(cfg: DictConfig, choices: Mapping[str, str], n_episodes: int) 
     """
     with tempfile.TemporaryDirectory() as scratch:
         quiet = {**QUIET, "save_folder": scratch, "evaluation_episodes": n_episodes}
-        devices = {cfg.experiment.sampling_device, cfg.experiment.train_device}
+        precision = best_precision(cfg.matmul_precision, {cfg.experiment.sampling_device, cfg.experiment.train_device})
+        if precision != cfg.matmul_precision:
+            warnings.warn(f"matmul_precision={precision}: no {cfg.matmul_precision} on these devices", stacklevel=2)
         changes = {
             "experiment": quiet,
             "absolute_metric_episodes": 0,
             "init_from": None,
             "update_step": "eager",
-            "matmul_precision": best_precision(cfg.matmul_precision, devices),
+            "matmul_precision": precision,
         }
         return load_experiment(cast("DictConfig", OmegaConf.merge(cfg, changes)), choices)
 

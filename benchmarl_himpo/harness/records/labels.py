@@ -57,6 +57,12 @@ def strip_common(
     return short, common
 
 
+def differing_keys(config: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Dotted keys of two nested configurations whose values differ, or which only one of them has."""
+    own, others = dict(flatten(config)), dict(flatten(other))
+    return [key for key in sorted(own.keys() | others.keys()) if own.get(key, ...) != others.get(key, ...)]
+
+
 def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the entries of a nested configuration under dotted keys; an empty mapping is a value."""
     for key, value in config.items():

@@ -25,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from benchmarl_himpo.harness.checks import model_names_of
 from benchmarl_himpo.harness.composition import compose, config_dir
 from benchmarl_himpo.harness.output import write_whole
-from benchmarl_himpo.harness.records.labels import BETWEEN, flatten, join_label
+from benchmarl_himpo.harness.records.labels import BETWEEN, differing_keys, flatten, join_label
 from benchmarl_himpo.harness.runs.benchmarl_config import is_known
 from benchmarl_himpo.harness.runs.experiment_options import (
     OF_COMPARISONS,
@@ -249,10 +249,9 @@ def _model_name(node: str, group: str, choices: Mapping[str, str]) -> str:
 
 def _differences(config: Mapping[str, Any], plain: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Dotted keys whose values differ, and the values."""
-    own, other = dict(flatten(config)), dict(flatten(plain))
-    for key in sorted(own.keys() | other.keys()):
-        if own.get(key, ...) != other.get(key, ...):
-            yield key, _text(own.get(key))
+    own = dict(flatten(config))
+    for key in differing_keys(config, plain):
+        yield key, _text(own.get(key))
 
 
 def _text(value: Any) -> str:

@@ -12,7 +12,7 @@ import yaml
 
 from benchmarl_himpo.harness.output import files_below
 from benchmarl_himpo.harness.records.json_runs import read_json_runs
-from benchmarl_himpo.harness.records.labels import flatten, option_of, strip_common
+from benchmarl_himpo.harness.records.labels import differing_keys, option_of, strip_common
 from benchmarl_himpo.harness.records.ledger import Ledger, State
 from benchmarl_himpo.harness.records.lifecycle import is_recorded
 from benchmarl_himpo.harness.records.record import (
@@ -251,8 +251,7 @@ def _check_configs(records: list[RunRecord]) -> None:
     for record in records:
         other = first.setdefault((record.task_label, record.variant), record)
         if other.config_hash != record.config_hash:
-            own, others = ({**dict(flatten(r.config)), "seed": None} for r in (record, other))
-            differing = [key for key in sorted(own.keys() | others.keys()) if own.get(key, ...) != others.get(key, ...)]
+            differing = [key for key in differing_keys(record.config, other.config) if key != "seed"]
             raise ComparisonError(
                 f"{other.id} and {record.id} are both called {record.variant} on {record.task_label} and have "
                 f"different configurations ({', '.join(differing[:5])}): they are no runs of one variant; report them "
