@@ -208,11 +208,17 @@ def test_another_number_of_critics_than_levels_is_refused(n_critics):
         HierarchicalGAE(tiny.policy, (tiny.critics * 2)[:n_critics], _scheme(THREE_LEVELS))
 
 
-@pytest.mark.parametrize(("hidden_dim", "expected"), [(HIDDEN_DIM, HIDDEN_DIM), ((6, 3, 7), 7)])
-def test_goals_of_another_size_than_encodings_are_refused_by_rules_that_compare_the_two(hidden_dim, expected):
+@pytest.mark.parametrize(
+    ("hidden_dim", "advice"),
+    [
+        (HIDDEN_DIM, rf"set goal_dim={HIDDEN_DIM}, .* instead of goal_dim=3"),
+        ((6, 3, 7), r"set hidden_dim of all levels above the workers to the same number, .* instead of \[3, 7\]"),
+    ],
+)
+def test_goals_of_another_size_than_encodings_are_refused_by_rules_that_compare_the_two(hidden_dim, advice):
     """Three numbers under node states of six; then three at level 1 and seven at level 2. Other rules do not care."""
     tiny = TinyHierarchy(THREE_LEVELS, hidden_dim=hidden_dim, goal=GOALS["normal"])
-    with pytest.raises(ValueError, match=f"credit=cosine .*: set goal_dim={expected}, .* instead of goal_dim=3"):
+    with pytest.raises(ValueError, match=f"credit=cosine .*: {advice}"):
         _advantage(tiny, credit=CREDITS["cosine"])
     _advantage(tiny, credit=CREDITS["uniform"])
     own = replace(tiny, hidden_dim=(8, 3, 3))  # workers have no goal actor
