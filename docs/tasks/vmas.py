@@ -19,7 +19,7 @@ from torchrl.data import Composite
 from torchrl.envs import EnvBase
 
 from benchmarl_himpo.algorithms import HimppoConfig
-from benchmarl_himpo.algorithms.options import find_position
+from benchmarl_himpo.algorithms.sources import find_position
 from benchmarl_himpo.environments import accelerate
 from benchmarl_himpo.harness.markdown import markdown_table
 

@@ -22,7 +22,7 @@ from tensordict import TensorDictBase
 from torchrl.data import Composite, Unbounded
 from torchrl.envs import EnvBase
 
-from benchmarl_himpo.algorithms.options import find_position
+from benchmarl_himpo.algorithms.sources import find_position
 from benchmarl_himpo.environments import observes_no_position
 
 MakeAlgorithm = Callable[..., AlgorithmConfig]

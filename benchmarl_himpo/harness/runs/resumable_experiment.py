@@ -7,12 +7,10 @@ VMAS shares one set of generators between all its environments, so evaluations w
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import fields
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -22,7 +20,6 @@ from benchmarl.experiment import Experiment
 from tensordict import TensorDictBase
 from torchrl.envs import EnvBase
 
-from benchmarl_himpo import __version__
 from benchmarl_himpo.environments.simulation import seed_if_possible
 from benchmarl_himpo.harness.callbacks import SummaryCallback
 from benchmarl_himpo.harness.output import write_whole
@@ -34,7 +31,7 @@ from benchmarl_himpo.harness.runs.checkpoint import (
     set_aside_later_checkpoints,
     write_checkpoint,
 )
-from benchmarl_himpo.harness.runs.experiment_options import WITHOUT_EFFECT_ON_ITERATIONS
+from benchmarl_himpo.harness.runs.checkpoint_identity import IDENTITY, check_identity, digest_settings, identify
 from benchmarl_himpo.harness.runs.lock import lock_folder
 from benchmarl_himpo.harness.runs.origin import make_origin
 from benchmarl_himpo.harness.runs.parameters import Fit, copy_networks
@@ -57,17 +54,11 @@ from benchmarl_himpo.host.benchmarl_files import (
     data_until,
     is_checkpoint,
     json_file,
-    loss_key,
     read_run_json,
     run_of,
     scalars_folder,
 )
 from benchmarl_himpo.host.torchrl import capture_carried, restore_carried
-
-COMPARED = ("version of benchmarl_himpo", "task", "algorithm", "architecture")
-"""Entries of a checkpoint's identity that must equal the experiment's."""
-TASK_OPTIONS = "task options"
-"""Entry of a checkpoint's identity with the task's options by name, which older checkpoints lack."""
 
 CHOICES_OF_KERNEL = {"fused", "foreach", "differentiable"}
 """Options of Adam's implementation; Adam is fused if ``adam_extra_kwargs`` has none of them."""
@@ -126,8 +117,8 @@ class ResumableExperiment(Experiment):
             state.update({buffer_key(group): None for group in self.group_map})
         # Holds the order of the next epoch, which is drawn when one ends
         state["samplers"] = {group: buffer.sampler.state_dict() for group, buffer in self.replay_buffers.items()}
-        state["identity"] = self._identity()
-        state["settings"] = self._settings()
+        state[IDENTITY] = identify(self)
+        state["settings"] = digest_settings(self)
         state["policy"] = self.policy.state_dict()
         state["optimizers"] = {
             group: {name: optimizer.state_dict() for name, optimizer in optimizers.items()}
@@ -174,7 +165,7 @@ class ResumableExperiment(Experiment):
             callback.evaluation_return = value
         self._drop_later_rows()
         self.resumed = True
-        self.resumed_with_changes = state_dict["settings"] != self._settings()
+        self.resumed_with_changes = state_dict["settings"] != digest_settings(self)
         buffers = [state_dict[buffer_key(group)] for group in self.group_map]
         self.resumed_without_buffers = not self.on_policy and None in buffers
         is_another = self.resumed_with_changes or self.resumed_without_buffers
@@ -327,14 +318,7 @@ class ResumableExperiment(Experiment):
         if _is_of_benchmarl(state):
             self._load_benchmarl(path, state)
             return state
-        found = state.get("identity", {}) if isinstance(state, dict) else {}
-        own = self._identity()
-        for name in COMPARED:
-            if found.get(name) != own[name]:
-                raise CheckpointError(
-                    f"{path} was written with another {name} ({self._describe_mismatch(name, own, found, state)}) and "
-                    "was not loaded: resume it with the original one"
-                )
+        check_identity(path, state, self)
         coefficients = self._coefficients()
         self.load_state_dict(state)
         if self.resumed_with_changes:  # the options are the run's, not the checkpoint's
@@ -354,46 +338,6 @@ class ResumableExperiment(Experiment):
         if evaluations is not None and file.is_file():
             _, data = read_run_json(file)
             evaluations.update(data_until(data, self.total_frames))
-
-    def _identity(self) -> dict[str, Any]:
-        """Identity of a checkpoint, see :data:`COMPARED`, with the task's options to name a difference."""
-        return {
-            "version of benchmarl_himpo": __version__,
-            "task": f"{self.environment_name}/{self.task_name} with {_digest(self.task.config)}",
-            "algorithm": self.algorithm_name,
-            "architecture": _digest([(*key, shape) for key, shape in _shapes(self._loss_states()).items()]),
-            TASK_OPTIONS: {key: repr(value) for key, value in (self.task.config or {}).items()},
-        }
-
-    def _describe_mismatch(self, name: str, own: dict[str, Any], found: dict[str, Any], state: dict[str, Any]) -> str:
-        """Name what differs, a checkpoint's value before this experiment's."""
-        if name == "architecture":
-            losses = {group: state.get(loss_key(group), {}) for group in self.losses}
-            for parameter, other, value in _differences(_shapes(losses), _shapes(self._loss_states())):
-                return f"{' '.join(parameter)} has shape {other} instead of {value}"
-        other, value = (str(identity.get(name)).partition(" with ")[0] for identity in (found, own))
-        if name != "task" or other != value:
-            return f"{other} instead of {value}"
-        if TASK_OPTIONS not in found:
-            return f"{value} with other options, which this checkpoint, of an older version, does not name"
-        options = [
-            f"task.{key}={o} instead of {v}" for key, o, v in _differences(found[TASK_OPTIONS], own[TASK_OPTIONS])
-        ]
-        return ", ".join(options) or f"the options of {value} in another order"
-
-    def _loss_states(self) -> dict[str, dict[str, Any]]:
-        return {group: loss.state_dict() for group, loss in self.losses.items()}
-
-    def _settings(self) -> str:
-        """Digest of all options that affect an iteration, without length of the run, output and evaluation."""
-        options = {k: v for k, v in _options(self.config).items() if k not in WITHOUT_EFFECT_ON_ITERATIONS}
-        options["annealed"] = None if self.on_policy else self.config.get_exploration_anneal_frames(self.on_policy)
-        if getattr(self.algorithm, "annealed_options", ()):
-            options["annealed"] = self.config.get_max_n_frames(self.on_policy)
-        configs = (self.algorithm_config, self.model_config, self.critic_model_config)
-        # Nothing at the defaults, so that checkpoints from before there were these options agree
-        how = [option for option in (self.matmul_precision, self.update_step) if option not in ("highest", "eager")]
-        return _digest([options, [_options(config) for config in configs], self.seed, *how])
 
     def _capture_episodes(self) -> dict[str, Any] | None:
         """State of the environments inside their episodes; None if it cannot be captured."""
@@ -443,34 +387,7 @@ class ResumableExperiment(Experiment):
 
 def _is_of_benchmarl(state: object) -> bool:
     """Whether BenchMARL's own experiment wrote a checkpoint."""
-    return is_checkpoint(state) and "identity" not in cast("dict[str, Any]", state)
-
-
-def _options(config: Any) -> dict[str, Any]:
-    """Options of a configuration, with integers converted to floats as in YAML."""
-    floats = {field.name for field in fields(config) if "float" in str(field.type)}
-    return {k: float(v) if k in floats and type(v) is int else v for k, v in vars(config).items()}
-
-
-def _digest(value: object) -> str:
-    return hashlib.sha256(repr(value).encode()).hexdigest()[:16]
-
-
-def _shapes(losses: dict[str, dict[str, Any]]) -> dict[tuple[str, str], tuple[int, ...]]:
-    """Shapes of the tensors in the states of losses, by group and name."""
-    return {
-        (group, key): tuple(value.shape)
-        for group, loss in losses.items()
-        for key, value in sorted(loss.items())
-        if isinstance(value, torch.Tensor)
-    }
-
-
-def _differences(found: Mapping[Any, Any], own: Mapping[Any, Any]) -> Iterator[tuple[Any, Any, Any]]:
-    """Yield the keys whose values differ, with both values; a missing value is ``missing``."""
-    for key in [*own, *(key for key in found if key not in own)]:
-        if found.get(key) != own.get(key):
-            yield key, found.get(key, "missing"), own.get(key, "missing")
+    return is_checkpoint(state) and IDENTITY not in cast("dict[str, Any]", state)
 
 
 def _build(env_func: Callable[[], EnvBase]) -> EnvBase:

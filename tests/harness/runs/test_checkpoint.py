@@ -16,7 +16,13 @@ from benchmarl_himpo.harness.command_line import read_for_trained_runs
 from benchmarl_himpo.harness.commands import resume
 from benchmarl_himpo.harness.commands.evaluate import EvaluateOptions
 from benchmarl_himpo.harness.commands.export import ExportOptions
-from benchmarl_himpo.harness.runs import CheckpointError, ResumableExperiment, RunLockedError, checkpoint
+from benchmarl_himpo.harness.runs import (
+    CheckpointError,
+    RunLockedError,
+    checkpoint,
+    checkpoint_identity,
+    resumable_experiment,
+)
 from benchmarl_himpo.harness.runs.checkpoint import (
     list_checkpoints,
     newest_checkpoint,
@@ -24,6 +30,7 @@ from benchmarl_himpo.harness.runs.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
+from benchmarl_himpo.harness.runs.checkpoint_identity import TASK_OPTIONS, identify
 from benchmarl_himpo.harness.runs.run_config import load_run_config
 from benchmarl_himpo.harness.runs.training import CommandError
 
@@ -229,12 +236,10 @@ def test_a_checkpoint_of_something_else_is_refused(
     override: str, what: str, runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = runs.trained("algorithm=ippo", "experiment.max_n_frames=80")
-    identity = type(runs.build("algorithm=ippo"))._identity
     overrides = [override] if "=" in override else []
     if not overrides:
         monkeypatch.setattr(
-            "benchmarl_himpo.harness.runs.resumable_experiment.ResumableExperiment._identity",
-            lambda experiment: identity(experiment) | {what: "another"},
+            checkpoint_identity, "identify", lambda experiment: identify(experiment) | {what: "another"}
         )
     with pytest.raises(CheckpointError, match=f"was written with another {what}"):
         runs.build_resumed(folder, *overrides)
@@ -262,12 +267,10 @@ def test_what_differs_from_a_checkpoint_is_named_with_both_values(overrides: lis
 
 def test_a_checkpoint_without_the_options_of_its_task_is_continued_and_tells_what_it_can(runs, monkeypatch) -> None:
     """As older versions wrote them."""
-    cls, identity = (
-        "benchmarl_himpo.harness.runs.resumable_experiment.ResumableExperiment",
-        ResumableExperiment._identity,
-    )
     with monkeypatch.context() as patch:
-        patch.setattr(f"{cls}._identity", lambda e: {k: v for k, v in identity(e).items() if k != "task options"})
+        patch.setattr(
+            resumable_experiment, "identify", lambda e: {k: v for k, v in identify(e).items() if k != TASK_OPTIONS}
+        )
         folder = runs.run("algorithm=ippo", "experiment.max_n_frames=80")
     assert runs.resume(folder, "experiment.max_n_frames=160").resumed
     restore_file = folder / "checkpoints" / "checkpoint_80.pt"
