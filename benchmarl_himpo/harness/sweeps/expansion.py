@@ -27,8 +27,8 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
 
     Args:
         overrides: the command line in Hydra's syntax, such as ``["algorithm=himppo,ippo", "seed=range(0,5)"]``. These
-            values replace the values of a protocol's grids and its ``tuned`` values; ``algorithm=`` selects among the
-            algorithms of the grids, or replaces those of the first grid by an algorithm that no grid has.
+            values replace the values of a protocol's grids and its ``tuned`` values; ``algorithm=`` and ``task=``
+            select among those of the grids, and replace those of the first grid by one that no grid has.
 
     Returns:
         The overrides of each run.
@@ -46,8 +46,10 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
         grids: list[dict[str, Any]] = [{}] if protocol is None else [dict(grid) for grid in protocol.grids]
         others = list(overrides)
         if protocol is not None:
-            others = [line for line in overrides if not line.startswith("algorithm=")]
-            grids = _choose_algorithms(grids, [line.partition("=")[2] for line in overrides if line not in others])
+            for key in ("algorithm", "task"):
+                given = [line for line in others if line.startswith(f"{key}=")]
+                others = [line for line in others if line not in given]
+                grids = _choose(grids, key, given[-1].partition("=")[2]) if given else grids
         runs = []
         for grid in grids:
             lines = [f"{key}={values}" for key, values in grid.items()]
@@ -59,15 +61,13 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
     return runs
 
 
-def _choose_algorithms(grids: list[dict[str, Any]], given: Sequence[str]) -> list[dict[str, Any]]:
-    """Reduce each grid to the requested algorithms; algorithms that no grid has go to the first grid."""
-    if not given:
-        return grids
-    asked = read_values("algorithm", given[-1])
-    own = [read_values("algorithm", str(grid["algorithm"])) if "algorithm" in grid else asked for grid in grids]
-    chosen = [[name for name in asked if name in names] for names in own]
-    chosen[0] = [name for name in asked if name in own[0] or not any(name in names for names in own)]
-    return [{**grid, "algorithm": ",".join(names)} for grid, names in zip(grids, chosen, strict=True) if names]
+def _choose(grids: list[dict[str, Any]], key: str, text: str) -> list[dict[str, Any]]:
+    """Reduce each grid to the requested values of a key; values that no grid has go to the first grid."""
+    asked = read_values(key, text)
+    own = [read_values(key, str(grid[key])) if key in grid else asked for grid in grids]
+    chosen = [[value for value in asked if value in values] for values in own]
+    chosen[0] = [value for value in asked if value in own[0] or not any(value in values for values in own)]
+    return [{**grid, key: ",".join(values)} for grid, values in zip(grids, chosen, strict=True) if values]
 
 
 def _tuned(run: Sequence[str], protocol: DictConfig) -> list[str]:

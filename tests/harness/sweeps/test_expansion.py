@@ -160,6 +160,20 @@ def test_algorithms_on_the_command_line_choose_among_those_of_a_protocol() -> No
     assert (own.variant, own.task_label) == ("himppo_haven", "vmas/sampling")
 
 
+def test_tasks_on_the_command_line_choose_among_those_of_a_protocol() -> None:
+    """Not a second time in the grid of other teams."""
+    labels = {
+        spec.task_label for spec in specs_of("protocol=suite", "algorithm=himppo", "task=vmas/navigation", "seed=0")
+    }
+    assert labels == {"vmas/navigation[max_n_frames=240000]"}
+    both = specs_of("protocol=suite", "algorithm=ippo", "task=vmas/sampling,vmas/dropout", "seed=0")
+    assert {spec.task_label.removesuffix("max_n_frames=240000]") for spec in both} == {
+        "vmas/sampling[",
+        "vmas/sampling[n_agents=7; ",
+        "vmas/dropout[",
+    }
+
+
 def test_what_tuning_found_holds_unless_the_command_line_says_otherwise() -> None:
     tuned = specs_of("protocol=sampling_continuous", "algorithm=himppo,ippo", "seed=7", "task.n_agents=3")
     assert [spec.variant for spec in tuned] == ["himppo", "ippo[entropy_coef=0.01]"]
