@@ -28,6 +28,8 @@ from benchmarl_himpo.hierarchy import (
     memory_registry,
     neighbours_registry,
 )
+from benchmarl_himpo.hierarchy.group_inputs import AliveSource, PositionSource
+from benchmarl_himpo.models.message_passing import find_convolution
 from benchmarl_himpo.objectives import RewardScheme, credit_registry
 from benchmarl_himpo.objectives.normalization import check_decay
 
@@ -91,6 +93,14 @@ def check_options(options: Any) -> None:
             f"gnn_kwargs={options.gnn_kwargs} are arguments of a PyG convolution: set gnn_class=GATv2Conv, "
             "or another one, or leave them out"
         )
+    if options.gnn_class is not None:
+        find_convolution(options.gnn_class)
+    if not 0 <= options.goal_gradient <= 1:
+        raise ValueError(f"goal_gradient={options.goal_gradient} must be between 0 and 1")
+    if options.position not in (None, "auto"):
+        PositionSource.parse(options.position)
+    if options.alive not in (None, "auto"):
+        AliveSource.parse(options.alive)
     if options.listening_coef > 0 and not options.send_goals:
         raise ValueError(f"listening_coef={options.listening_coef} needs goals that are received: set send_goals=true")
     check_decay(options.norm_decay)

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from tensordict.utils import NestedKey
+from tensordict.utils import NestedKey, unravel_key
 from torchrl.data import Composite
 
 from benchmarl_himpo.environments import known_alive, known_position, observes_no_position
@@ -51,6 +51,11 @@ def find_position(
             ": name one of these"
         )
     n_features = entries[names[source.key]].shape[-1]
+    if found == source.key and n_features != 2:
+        raise ValueError(
+            f"algorithm.position={position}: {source.key} has {n_features} features instead of the two coordinates: "
+            f"choose two such as '{source.key}[0:2]'"
+        )
     if len(range(n_features)[source.start : source.start + 2 or None]) != 2:
         raise ValueError(
             f"algorithm.position={position} is out of range, because {source.key} has {n_features} features: choose "
@@ -122,8 +127,8 @@ def find_alive(alive: str | None, task: str, entries: Composite) -> str | None:
 
 
 def _names_of(entries: Composite) -> dict[str, NestedKey]:
-    """Keys of a group's entries by name, with dots for nesting."""
-    return {dotted(key): key for key in entries.keys(True, True)}
+    """Keys of a group's entries by name, dots for nesting; without ``info``, which BenchMARL drops from batches."""
+    return {dotted(key): key for key in entries.keys(True, True) if unravel_key(key)[0] != "info"}
 
 
 def find_edges_key(task: str, entries: Composite) -> str:

@@ -57,7 +57,7 @@ class StockedEnv(EnvBase):
         if games is None or len(games) == self.batch_size[0]:
             self._state, self._seen = self._new_games(self.batch_size[0])
             self._empty_stock()
-        else:
+        elif len(games) > 0:
             self._replace(games)
         never = torch.zeros(self.batch_size, dtype=torch.bool, device=self.device)
         return self._emit(never, never)

@@ -36,8 +36,9 @@ class PortableCallback(Callback):
 class FiniteCallback(PortableCallback):
     """Stop the run at the first NaN or infinity, before it reaches a checkpoint.
 
-    Collected observations, states and rewards are checked before training, losses and gradient norms before BenchMARL
-    saves a checkpoint. Other entries of the training tensordict are diagnostics and are not checked.
+    Collected observations, states and rewards, and the positions of live agents that a hierarchy reads, are checked
+    before training, losses and gradient norms before BenchMARL saves a checkpoint. Other entries of the training
+    tensordict are diagnostics and are not checked.
     """
 
     def on_batch_collected(self, batch: TensorDictBase) -> None:
@@ -50,6 +51,9 @@ class FiniteCallback(PortableCallback):
             value = batch.get(unravel_key(key), None)
             if value is not None:
                 self._check_finite(f"{unravel_key(key)}", value)
+        for group, hierarchy in getattr(self.experiment.algorithm, "hierarchies", {}).items():
+            position = hierarchy.inputs.position(batch)[hierarchy.inputs.alive(batch)]
+            self._check_finite(f"the position of live agents of group {group!r}", position)
 
     def on_train_end(self, training_td: TensorDictBase, group: str) -> None:
         """Check losses and gradient norms; FloatingPointError if one is NaN or infinite."""

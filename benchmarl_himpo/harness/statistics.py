@@ -68,6 +68,11 @@ def estimate_mean(values: ArrayLike, confidence: float) -> Estimate:
     return Estimate(mean, float(interval.low), float(interval.high))
 
 
+def as_percent(confidence: float) -> str:
+    """Write a confidence as a percentage, such as ``95%`` or ``99.9%``."""
+    return f"{100 * confidence:g}%"
+
+
 def estimate_difference(values: ArrayLike, reference: ArrayLike, confidence: float) -> Estimate:
     """Estimate the mean of ``values - reference``, paired by episode. Shape ``[n]`` each.
 
@@ -98,7 +103,7 @@ def estimate_unpaired_difference(values: ArrayLike, reference: ArrayLike, confid
     difference = float(values.mean() - reference.mean())
     if min(len(values), len(reference)) < 2:
         return Estimate(difference, math.nan, math.nan)
-    if values.std() == reference.std() == 0:
+    if (values == values[0]).all() and (reference == reference[0]).all():
         return Estimate(difference, difference, difference)
     interval = stats.ttest_ind(values, reference, equal_var=False).confidence_interval(confidence)
     return Estimate(difference, float(interval.low), float(interval.high))

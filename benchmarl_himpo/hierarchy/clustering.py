@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -75,7 +76,7 @@ class RegionsClustering(Clustering):
         arena: lower and upper end of both position coordinates, in world units.
 
     Raises:
-        ValueError: if the lower end is not below the upper one.
+        ValueError: if the lower end is not below the upper one, or an end is not finite.
     """
 
     arena: tuple[float, float]
@@ -84,11 +85,11 @@ class RegionsClustering(Clustering):
 
     def __post_init__(self) -> None:
         """Refuse an empty arena."""
-        are_numbers = all(isinstance(end, int | float) for end in self.arena)
-        if len(self.arena) != 2 or not are_numbers or not self.arena[0] < self.arena[1]:
-            raise ValueError(
-                f"clustering: arena={list(self.arena)} must be two numbers [low, high] with low below high"
-            )
+        ends = self.arena if isinstance(self.arena, Sequence) else ()
+        are_finite = all(isinstance(end, int | float) and math.isfinite(end) for end in ends)
+        if len(ends) != 2 or not are_finite or not ends[0] < ends[1]:
+            shown = list(ends) or self.arena
+            raise ValueError(f"clustering: arena={shown} must be two finite numbers [low, high] with low below high")
 
     def __call__(self, position: Tensor, alive: Tensor, centroids: Tensor, is_fresh: Tensor) -> tuple[Tensor, Tensor]:
         """Cell of the arena by position; centroids are unchanged."""

@@ -5,6 +5,7 @@ A new goal space is one small class and one line in ``goal_registry``; its optio
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cache
@@ -101,9 +102,10 @@ class NormalGoal(GoalSpace):
     def __post_init__(self) -> None:
         """Check that the softplus can give the scale."""
         super().__post_init__()
-        if self.init_scale <= MIN_GOAL_SCALE:
+        if not MIN_GOAL_SCALE < self.init_scale < math.inf:
             raise ValueError(
-                f"goal: init_scale={self.init_scale} must be above {MIN_GOAL_SCALE}, the smallest standard deviation"
+                f"goal: init_scale={self.init_scale} must be above {MIN_GOAL_SCALE}, the smallest standard deviation, "
+                "and finite"
             )
 
     @property
@@ -154,6 +156,7 @@ class CategoricalGoal(GoalSpace):
         """Check the number of goals."""
         if self.dim < 2:
             raise ValueError(f"goal_dim={self.dim} leaves goal=categorical no choice: give 2 goals or more")
+        super().__post_init__()
 
     @property
     def n_parameters(self) -> int:

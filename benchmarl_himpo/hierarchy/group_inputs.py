@@ -15,7 +15,7 @@ from torchrl.data import Composite, Unbounded
 
 from benchmarl_himpo.hierarchy.keys import dotted
 
-SOURCE = re.compile(r"([\w.]+)(?:\[(-?\d+):(-?\d*)\])?")
+SOURCE = re.compile(r"([\w.]+)(?:\[(-?\d+):(-?\d+)?\])?")
 """Syntax of a source: an entry of a group (dots for nesting), or consecutive features of an entry."""
 View: TypeAlias = Mapping[NestedKey, tuple[slice, ...]]
 """Visible features of each entry, in this order."""
@@ -227,11 +227,17 @@ class GroupInputs:
         return Composite(seen, shape=spec.shape)
 
     def position(self, tensordict: TensorDictBase) -> Tensor:
-        """Positions in world units, zeros if no builder needs them. Shape ``[*B, n_agents, 2]``."""
+        """Positions in world units, zeros if no builder needs them. Shape ``[*B, n_agents, 2]``.
+
+        Positions of dead agents may be NaN, as they are zeros then.
+        """
         group_td = tensordict.get(self.group)
         if self.position_source is None:
             return torch.zeros(*group_td.shape, 2, device=_device_of(group_td))
-        return self.position_source.read(group_td)
+        position = self.position_source.read(group_td)
+        if self.alive_source is None:
+            return position
+        return torch.where(self.alive(tensordict).unsqueeze(-1), position, position.nan_to_num(nan=0.0))
 
     def alive(self, tensordict: TensorDictBase) -> Tensor:
         """Live agents. Shape ``[*B, n_agents]``, bool."""

@@ -18,7 +18,7 @@ from benchmarl_himpo.hierarchy.goals import GoalSpace
 from benchmarl_himpo.hierarchy.group_inputs import AliveSource, GroupInputs, PositionSource, parse_view
 from benchmarl_himpo.hierarchy.hierarchy_graph import HierarchyGraph
 from benchmarl_himpo.hierarchy.interval_annealing import IntervalAnnealing
-from benchmarl_himpo.hierarchy.keys import HierarchyKeys
+from benchmarl_himpo.hierarchy.keys import HierarchyKeys, dotted
 from benchmarl_himpo.hierarchy.layout import HierarchyLayout
 from benchmarl_himpo.hierarchy.memory import Memory
 from benchmarl_himpo.hierarchy.neighbours import FullNeighbours, Neighbours
@@ -258,9 +258,17 @@ class Hierarchy:
 
         Returns:
             The transform; None for a flat hierarchy, which has no state.
+
+        Raises:
+            ValueError: if the environment has no ``done`` entry at its root.
         """
         if not self.held_keys:
             return None
+        if "_reset" not in env.reset_keys:
+            raise ValueError(
+                f"the environment has {', '.join(map(dotted, env.reset_keys))} and no flag of the team, by which the "
+                "state of the hierarchy is reset: give it a done entry at the root"
+            )
         layout, keys, default = self.layout, self.keys, torch.get_default_dtype()
         entries = {
             keys.clock: ((1,), torch.long),

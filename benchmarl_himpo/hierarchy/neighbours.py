@@ -116,7 +116,7 @@ class RadiusNeighbours(Neighbours):
 
     def __post_init__(self) -> None:
         """Check the radius."""
-        if self.radius <= 0:
+        if not self.radius > 0:
             raise ValueError(f"neighbours: radius={self.radius} must be positive")
 
     def _restrict(self, position: Tensor, allowed: Tensor) -> Tensor:

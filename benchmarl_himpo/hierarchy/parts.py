@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, TypeVar, get_type_hints
 
 Part = TypeVar("Part")
@@ -46,11 +46,15 @@ def build_part(
         raise ValueError(f"{option}={name} is unknown: choose one of {', '.join(registry)}")
     part = registry[name]
     own = {**(defaults or {}).get(name, {}), **own}
-    wanted = [field.name for field in fields(part) if field.name not in given]  # type: ignore[arg-type]
+    if not is_dataclass(part):
+        raise ValueError(f"{option}={name}: {part.__name__} is no dataclass, whose fields are its options: make it one")
+    own_fields = [field for field in fields(part) if field.name not in given]
+    wanted = [field.name for field in own_fields]
+    needed = {field.name for field in own_fields if field.default is MISSING and field.default_factory is MISSING}
     example = f"{{name: {name}{''.join(f', {field}: ...' for field in wanted)}}}" if wanted else str(name)
     if unknown := own.keys() - set(wanted):
         raise ValueError(f"{option}={name} has no field {min(unknown)}: write {option}={example}")
-    if missing := set(wanted) - own.keys():
+    if missing := needed - own.keys():
         raise ValueError(f"{option}={name} needs {min(missing)}: write {option}={example}")
     _check_types(option, part, own)
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in own.items()}

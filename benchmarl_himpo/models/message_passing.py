@@ -72,15 +72,17 @@ class PygGraphConv(nn.Module):
         super().__init__()
         self.out_features = out_features
         try:
-            self.conv = _find_convolution(gnn_class)(in_features, out_features, **gnn_kwargs)
-            probe = self.conv(torch.zeros(1, in_features), torch.zeros(2, 0, dtype=torch.long))
-        except TypeError as error:
+            self.conv = find_convolution(gnn_class)(in_features, out_features, **gnn_kwargs)
+            probe = self.conv(torch.zeros(2, in_features), torch.tensor([[0], [1]]))
+        except ValueError:
+            raise
+        except Exception as error:  # a convolution may raise anything
             raise ValueError(
                 f"gnn_class={gnn_class} with gnn_kwargs={dict(gnn_kwargs)} cannot be built from "
                 f"two sizes or called with states and edges alone ({error}): choose another convolution such as "
                 "GATv2Conv, or other arguments"
             ) from error
-        if probe.shape != (1, out_features):
+        if probe.shape != (2, out_features):
             raise ValueError(
                 f"gnn_class={gnn_class} gives {probe.shape[-1]} features instead of {out_features}: "
                 f"check gnn_kwargs={dict(gnn_kwargs)} (heads must be averaged: concat: false)"
@@ -94,7 +96,8 @@ class PygGraphConv(nn.Module):
         return self.conv(x.reshape(-1, x.shape[-1]), edge_index).reshape(*x.shape[:-1], self.out_features)
 
 
-def _find_convolution(name: str) -> type[nn.Module]:
+def find_convolution(name: str) -> type[nn.Module]:
+    """Import the PyG convolution of a name such as ``GATv2Conv``; ValueError if PyG or the class is missing."""
     module_name, _, class_name = name.rpartition(".")
     try:
         module = importlib.import_module(module_name or "torch_geometric.nn")

@@ -28,6 +28,7 @@ class IntervalData:
     gamma: float  # discount per decision of the superior
     goal: Tensor | None = None  # [B, T, E, goal_dim] in effect; None at the workers
     encoding_change: Tensor | None = None  # [B, T, E, hidden_dim] over the step; only if reads_encodings
+    dies: Tensor | None = None  # [B, T, E, 1] bool, the step is a worker's last one; None: subordinates are upper nodes
 
 
 class CreditRule(ABC):
@@ -49,7 +50,10 @@ class CreditRule(ABC):
 
 @dataclass(frozen=True)
 class Uniform(CreditRule):
-    """A_k / τ_k at every step of the interval (paper: Eq. 5). Sums to A_k; not causal."""
+    """A_k / τ_k at every step of the interval (paper: Eq. 5). Not causal.
+
+    Sums to A_k over the interval; an agent that dies within it is rewarded for its steps alone.
+    """
 
     def __call__(self, data: IntervalData) -> Tensor:
         """The advantage divided by the length of the interval."""
@@ -58,12 +62,13 @@ class Uniform(CreditRule):
 
 @dataclass(frozen=True)
 class Final(CreditRule):
-    """A_k at the last step of the interval, 0 before (ours). Sums to A_k; causal, with more variance."""
+    """A_k at a subordinate's last step of the interval, 0 before (ours). Sums to A_k; causal, with more variance."""
 
     def __call__(self, data: IntervalData) -> Tensor:
         """The advantage at the last step."""
-        is_end = append_dims(data.intervals.is_end, data.advantage)
-        return torch.where(is_end, data.advantage, torch.zeros_like(data.advantage))
+        is_last = append_dims(data.intervals.is_end, data.advantage)
+        is_last = is_last if data.dies is None else is_last | data.dies
+        return torch.where(is_last, data.advantage, torch.zeros_like(data.advantage))
 
 
 @dataclass(frozen=True)

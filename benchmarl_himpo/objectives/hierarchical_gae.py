@@ -103,8 +103,14 @@ class HierarchicalGAE(TensorDictModuleBase):
             The trajectories with their values, and the targets, workers first; both in return units.
 
         Raises:
+            ValueError: if the batch has another number of dimensions.
             FloatingPointError: if a value or an advantage is NaN or infinite, with its level.
         """
+        if tensordict.ndim != 2:
+            raise ValueError(
+                f"the batch has the shape {list(tensordict.shape)} instead of [B, T], environments and time: for a "
+                "single environment give tensordict.unsqueeze(0)"
+            )
         credit = self.scheme.credit
         all_values = self.scheme.critic_rows != "decisions"
         trajectories = read_trajectories(tensordict, self.policy, self.critics, all_values, credit.reads_encodings)

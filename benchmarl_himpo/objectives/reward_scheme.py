@@ -179,6 +179,7 @@ class RewardScheme:
             gamma=self.gamma[level],
             goal=trajectories.goals.get(level),
             encoding_change=trajectories.encoding_changes.get(level),
+            dies=trajectories.terminated if level == 1 else None,
         )
         return self.credit(data).detach()
 

@@ -34,7 +34,8 @@ def read_trajectories(
 
     V at t + 1 is the value of row t + 1, with its own clustering and received goal. At a batch end or a truncation this
     row is missing; there the hierarchy decides once on the ``next`` entry, without stepping the environment. A worker's
-    trajectory ends with its own ``done`` flag, with its death or with the team's episode.
+    trajectory ends with its own ``done`` flag, with its death or with the team's episode. An episode that ends without
+    live agents is terminated.
 
     Args:
         batch: collected data. Shape ``[B, T]``.
@@ -53,7 +54,9 @@ def read_trajectories(
     graph = hierarchy.graph(batch)
     # Dead agents have reward 0, even if the environment goes on rewarding them
     reward = group_entry(batch, group, "reward") * graph.alive.unsqueeze(-1)
-    dies = (graph.alive & ~hierarchy.inputs.alive(batch.get("next"))).unsqueeze(-1)
+    alive_next = hierarchy.inputs.alive(batch.get("next"))
+    dies = (graph.alive & ~alive_next).unsqueeze(-1)
+    terminated = terminated | (done & ~alive_next.any(-1))  # whatever ended last, a team without agents has no value
 
     is_cut = ~terminated & done
     is_cut[:, -1] = ~terminated[:, -1]

@@ -173,7 +173,7 @@ class Claim:
 
     def _judge(self, test: ClaimTest, samples: list[Sample]) -> Finding:
         measure = MEASURES[self.measure]
-        runs = [measure.usable(test.find(sample)) for sample in samples]
+        runs = measure.usable([test.find(sample) for sample in samples])
         counts = [len(of) for of in runs]
         if min(counts) >= measure.n_least:
             return Finding(test, samples, counts, *measure.judge(runs, self.claimed))
@@ -191,14 +191,14 @@ class Measure:
         heading: what the result is.
         n_least: runs that each sample needs.
         samples: gives the samples of each comparison of a test.
-        usable: keeps the runs that have what is measured.
+        usable: keeps of each sample the runs that have what is measured.
         judge: gives the result and the verdict, from the runs of each sample and the side that is claimed.
     """
 
     heading: str
     n_least: int
     samples: Callable[[ClaimTest], Iterator[list[Sample]]]
-    usable: Callable[[list[RunRecord]], list[RunRecord]]
+    usable: Callable[[list[list[RunRecord]]], list[list[RunRecord]]]
     judge: Callable[[list[list[RunRecord]], str], tuple[str, Verdict]]
 
 
@@ -219,8 +219,7 @@ def _judge_shares(runs: list[list[RunRecord]], claimed: str) -> tuple[str, Verdi
     """Shares of the return at the first task that are left at the last one, one per seed: tasks share nothing else."""
     first, last, other_first, other_last = ({r.seed: r.best_evaluated for r in of} for of in runs)
     own, other = (
-        [after[seed] / before[seed] for seed in before if seed in after]
-        for before, after in ((first, last), (other_first, other_last))
+        [after[seed] / before[seed] for seed in before] for before, after in ((first, last), (other_first, other_last))
     )
     difference = estimate_unpaired_difference(own, other, CONFIDENCE)
     return f"{sum(own) / len(own):.2f} against {sum(other) / len(other):.2f}: {difference}", judge_difference(
@@ -238,8 +237,20 @@ def _judge_centre(runs: list[list[RunRecord]], _: str) -> tuple[str, Verdict]:
     return text, Verdict.NOT_REPRODUCED if needs_centre else Verdict.REPRODUCED
 
 
-def _with_returns(runs: list[RunRecord]) -> list[RunRecord]:
-    return [record for record in runs if record.best_evaluated is not None]
+def _with_returns(runs: list[list[RunRecord]]) -> list[list[RunRecord]]:
+    return [[record for record in of if record.best_evaluated is not None] for of in runs]
+
+
+def _on_both_tasks(runs: list[list[RunRecord]]) -> list[list[RunRecord]]:
+    """Of each method, the runs with returns whose seed has one on the first task and on the last."""
+    known = _with_returns(runs)
+    pairs = [known[:2], known[2:]]
+    common = [set.intersection(*({record.seed for record in of} for of in pair)) for pair in pairs]
+    return [
+        [record for record in of if record.seed in seeds]
+        for pair, seeds in zip(pairs, common, strict=True)
+        for of in pair
+    ]
 
 
 MEASURES = {
@@ -261,14 +272,14 @@ MEASURES = {
             [Sample(task, variant) for variant in (test.variant, other) for task in (test.tasks[0], test.tasks[-1])]
             for other in test.against
         ),
-        _with_returns,
+        _on_both_tasks,
         _judge_shares,
     ),
     "centre": Measure(
         "per agent and step",
         1,
         lambda test: ([Sample(task, test.variant)] for task in test.tasks),
-        lambda runs: [record for record in runs if record.communication],
+        lambda runs: [[record for record in of if record.communication] for of in runs],
         _judge_centre,
     ),
 }

@@ -25,7 +25,12 @@ from benchmarl_himpo.harness.records.labels import split_label
 from benchmarl_himpo.harness.records.record import LAST_ITERATIONS, RunRecord, load_record
 from benchmarl_himpo.harness.report.background import COSTS, mean_and_range
 from benchmarl_himpo.harness.report.fairness import find_provenance
-from benchmarl_himpo.harness.statistics import Estimate, estimate_mean, estimate_unpaired_difference
+from benchmarl_himpo.harness.statistics import (
+    Estimate,
+    as_percent,
+    estimate_mean,
+    estimate_unpaired_difference,
+)
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 REPORTS, RECORDS = BENCHMARKS / "reports", BENCHMARKS / "results"
@@ -163,7 +168,8 @@ class Published:
     def _closest(self, task: dict[str, Any], accepts: Callable[[str], bool]) -> Standing | None:
         trained = [standing for standing in self.standings(task) if not standing.other.startswith(SCRIPTED)]
         found = [standing for standing in trained if accepts(split_label(standing.other)[0])]
-        return min(found, key=lambda standing: standing.difference.value, default=None)
+        # Those that are judged first
+        return min(found, key=lambda standing: (standing.outcome == SINGLE, standing.difference.value), default=None)
 
     def counts(self) -> Counter[str]:
         """How often each outcome occurs over all tasks."""
@@ -181,7 +187,7 @@ class Published:
         )
 
     def _answer(self) -> Iterator[str]:
-        counts, coverage = self.counts(), f"{self.report['settings']['confidence']:.0%}"
+        counts, coverage = self.counts(), as_percent(self.report["settings"]["confidence"])
         yield "## Answer"
         single = f" ({counts[SINGLE]} more, with a single run, not judged)" if counts[SINGLE] else ""
         yield (

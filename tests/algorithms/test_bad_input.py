@@ -22,7 +22,7 @@ from tensordict import TensorDictBase
 from torchrl.data import Composite, Unbounded
 from torchrl.envs import EnvBase
 
-from benchmarl_himpo.algorithms.sources import find_position
+from benchmarl_himpo.algorithms.sources import find_alive, find_position
 from benchmarl_himpo.environments import observes_no_position
 
 MakeAlgorithm = Callable[..., AlgorithmConfig]
@@ -131,6 +131,9 @@ def assert_one_sentence(error: BaseException, *needed: str) -> None:
         ({"listening_coef": 0.5, "send_goals": False}, ("algorithm.listening_coef=0.5", "algorithm.send_goals=true")),
         ({"goal_interval": [2.5, 2]}, ("algorithm.goal_interval=[2.5, 2]", "whole number")),
         ({"goal_dim": 2.0}, ("algorithm.goal_dim=2.0", "whole number")),
+        ({"goal_gradient": -7.0}, ("algorithm.goal_gradient=-7.0", "between 0 and 1")),
+        ({"neighbours": "none", "gnn_class": "NoSuchConv"}, ("algorithm.gnn_class=NoSuchConv",)),
+        ({"clustering": "static", "position": "nonsense[3:9]"}, ("algorithm.position", "exactly two features")),
         (
             {"credit": {"name": "cosine", "weight": 1.0}, "hidden_dim": [8, 8, 4], "goal_dim": 8},
             ("algorithm.credit=cosine", "the same number", "[4, 8]"),
@@ -265,6 +268,25 @@ def test_a_scenario_that_nobody_measured_is_asked_where_its_positions_stand() ->
     assert_one_sentence(error.value, "vmas/my_scenario", "algorithm.position='observation[0:2]'")
     assert find_position("observation[0:2]", "vmas/my_scenario", {}, entries, {"clustering": "kmeans"}) is not None
     assert find_position("auto", "vmas/my_scenario", {}, entries, {}) is None
+
+
+def test_entries_that_batches_do_not_have_and_positions_of_three_coordinates_are_refused() -> None:
+    entries = Composite(
+        observation=Unbounded((2, 4)),
+        position=Unbounded((2, 3)),
+        info=Composite(x=Unbounded((2, 2)), shape=(2,)),
+        shape=(2,),
+    )
+    arguments = ("vmas/my_scenario", {}, entries, {"clustering": "kmeans"})
+    with pytest.raises(
+        ValueError, match=r"algorithm\.position=info\.x names no entry .* which have observation, position"
+    ):
+        find_position("info.x", *arguments)
+    with pytest.raises(ValueError, match=r"algorithm\.alive=info\.x names no entry"):
+        find_alive("info.x", "vmas/my_scenario", entries)
+    with pytest.raises(ValueError, match=r"position has 3 features instead of the two .* such as 'position\[0:2\]'"):
+        find_position("auto", *arguments)
+    assert find_position("position[1:3]", *arguments) == "position[1:3]"
 
 
 def test_a_flat_team_without_a_known_position_needs_none(

@@ -125,6 +125,19 @@ def test_shares_kept_are_compared_seed_by_seed(publish) -> None:
     assert claim_of(test, measure="share_kept", claimed="lower").findings[0].verdict == Verdict.OPPOSITE
 
 
+def test_shares_kept_need_seeds_on_both_tasks(publish) -> None:
+    """Two runs on each task, of which one has a partner."""
+    seven = "vmas/sampling[n_agents=7]"
+    publish("himppo", 10, 20)
+    publish("himppo", 9, 18, 30, task=seven)
+    (claims.RECORDS / "study" / f"{make_record('himppo', seven, 0).id}.json").unlink()
+    publish("ippo", 30, 40)
+    publish("ippo", 15, 20, task=seven)
+    test = ClaimTest(["vmas/sampling", seven], "himppo", ["ippo"], records="study")
+    (finding,) = claim_of(test, measure="share_kept").findings
+    assert (finding.verdict, finding.n_runs) == (Verdict.UNTESTED, [1, 1, 2, 2])
+
+
 @pytest.mark.parametrize(
     ("clustering", "verdict"),
     [("kmeans", Verdict.NOT_REPRODUCED), ("static", Verdict.REPRODUCED), ({"name": "regions"}, Verdict.REPRODUCED)],

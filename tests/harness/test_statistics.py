@@ -14,6 +14,7 @@ from scipy import stats
 from benchmarl_himpo.harness.statistics import (
     AGGREGATES,
     Bootstrap,
+    as_percent,
     estimate_mean,
     estimate_unpaired_difference,
     iqm,
@@ -126,6 +127,16 @@ def test_equal_runs_have_an_interval_of_no_width() -> None:
     equal = SETTINGS.estimate(iqm, [np.ones(5)])
     assert (equal.low, equal.high) == (1.0, 1.0)
     assert estimate_unpaired_difference(np.ones(3), np.zeros(3), 0.95).low == 1.0
+
+
+def test_differences_of_equal_runs_have_an_interval_of_no_width_and_no_warning() -> None:
+    """The standard deviation of 0.1, 0.1 and 0.1 is not zero in floating point."""
+    assert estimate_unpaired_difference([0.1] * 3, [0.3] * 3, 0.95).low == pytest.approx(-0.2)
+
+
+@pytest.mark.parametrize(("confidence", "text"), [(0.95, "95%"), (0.999, "99.9%"), (0.57, "57%")])
+def test_a_confidence_is_written_as_it_is(confidence: float, text: str) -> None:
+    assert as_percent(confidence) == text
 
 
 def test_an_unpaired_difference_is_welchs() -> None:

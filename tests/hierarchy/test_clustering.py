@@ -1,5 +1,6 @@
 """Clusterings of the workers, on cases worked by hand and under permutations of the agents."""
 
+import math
 import re
 from itertools import product
 
@@ -156,6 +157,12 @@ def test_a_clustering_that_says_nothing_may_change_and_needs_everybodys_position
 def test_an_arena_without_an_inside_is_refused(arena):
     """The message shows the arena as the option has it."""
     with pytest.raises(ValueError, match=re.escape(f"clustering: arena={list(arena)}")):
+        RegionsClustering(arena)
+
+
+@pytest.mark.parametrize("arena", [5, (-math.inf, 1.0), (0.0, math.nan)])
+def test_an_arena_of_other_than_two_finite_numbers_is_refused(arena):
+    with pytest.raises(ValueError, match=r"clustering: arena=.* must be two finite numbers"):
         RegionsClustering(arena)
 
 

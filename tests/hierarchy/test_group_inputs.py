@@ -48,7 +48,9 @@ def test_slices_of_another_size_are_refused(text):
         PositionSource.parse(text)
 
 
-@pytest.mark.parametrize("text", ["", "observation[0]", "observation[:2]", "observation [0:2]", "observation[a:b]"])
+@pytest.mark.parametrize(
+    "text", ["", "observation[0:-]", "observation[0]", "observation[:2]", "observation [0:2]", "observation[a:b]"]
+)
 def test_other_texts_are_refused(text):
     """The message shows both forms."""
     with pytest.raises(ValueError, match=r"not understood: write the name of an entry .* 'observation\[0:2\]'"):
@@ -102,6 +104,16 @@ def test_a_reader_gives_observation_position_and_liveness(shape):
     assert alive.dtype == torch.bool
     assert (alive == torch.tensor([True, False, True])).all()
     assert alive.shape == (*shape, 3)
+
+
+def test_positions_of_the_dead_may_be_undefined_and_those_of_the_living_are_not_touched():
+    """An agent that has left the simulation has no position."""
+    td = _group_td(2)
+    td["agents", "state", "position"][:, 1] = torch.nan
+    inputs = GroupInputs("agents", ("observation",), PositionSource.parse("state.position"), AliveSource.parse("alive"))
+    assert (inputs.position(td)[:, 1] == 0).all()
+    td["agents", "state", "position"][:, 2] = torch.nan
+    assert inputs.position(td)[:, 2].isnan().all()  # alive: an error of the environment, which must not be hidden
 
 
 def test_without_sources_everybody_lives_at_the_origin():

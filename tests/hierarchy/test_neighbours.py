@@ -1,5 +1,6 @@
 """Builders of the edges inside a level, on cases worked by hand and under permutations of the agents."""
 
+import math
 from itertools import product
 
 import pytest
@@ -186,6 +187,7 @@ def test_knn_says_how_many_neighbours_there_may_be(k, expected):
     [
         (lambda: KnnNeighbours(0), "neighbours: k=0 must be 1 or more"),
         (lambda: RadiusNeighbours(0.0), "neighbours: radius=0.0 must be positive"),
+        (lambda: RadiusNeighbours(math.nan), "neighbours: radius=nan must be positive"),
         (lambda: RadiusNeighbours(-1.0), "neighbours: radius=-1.0 must be positive"),
     ],
 )

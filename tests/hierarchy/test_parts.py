@@ -81,6 +81,22 @@ def test_every_refusal_names_the_option_the_field_and_what_to_write(chosen, part
         build_part("shape", chosen, REGISTRY, given=7)
 
 
+def test_a_field_with_a_default_may_be_left_out():
+    """A part of a user; those of this package have their defaults in YAML."""
+
+    @dataclass(frozen=True)
+    class Mixed:
+        share: float = 0.5
+
+    assert build_part("shape", "mixed", {"mixed": Mixed}) == Mixed(0.5)
+    assert build_part("shape", {"name": "mixed", "share": 0.1}, {"mixed": Mixed}) == Mixed(0.1)
+
+
+def test_a_part_without_fields_is_asked_to_be_a_dataclass():
+    with pytest.raises(ValueError, match="shape=plain: int is no dataclass, whose fields are its options: make it one"):
+        build_part("shape", "plain", {"plain": int})
+
+
 @pytest.mark.parametrize(
     ("examples", "registry"),
     [

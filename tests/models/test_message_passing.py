@@ -124,6 +124,8 @@ def test_repr_says_the_sizes():
         ("NoSuchConv", {}, "^gnn_class=NoSuchConv names no class of torch_geometric.nn"),
         ("torch_geometric.nn.NoSuchConv", {}, "names no class of torch_geometric.nn"),
         ("no_such_package.Conv", {}, r"needs the module no_such_package: pip install 'benchmarl_himpo\[gnn\]'"),
+        ("EdgeConv", {}, "gnn_class=EdgeConv with gnn_kwargs={} cannot be built from two sizes"),
+        ("RGCNConv", {"num_relations": 2}, "cannot be built from two sizes or called with states and edges alone"),
         ("GATv2Conv", {"heads": 2}, "gives 8 features instead of 4: check gnn_kwargs={'heads': 2}"),
     ],
 )

@@ -60,6 +60,12 @@ def test_rules_say_what_they_read_beside_the_advantage():
     assert (CreditRule.reads_values, CreditRule.reads_encodings) == (False, False)
 
 
+def test_a_worker_that_dies_within_an_interval_is_paid_at_its_last_step():
+    """What stands at the end of the interval would be paid to nobody: rows of the dead are masked."""
+    dies = torch.tensor([False, True, False]).reshape(1, 3, 1, 1)
+    assert Final()(_one_interval(7.0, dies=dies))[:, :2].flatten().tolist() == [0.0, 7.0]
+
+
 # A = 1 + 2 + 3 + d 13 - 10 with d at the interval's end.
 @pytest.mark.parametrize(
     ("is_boundary", "terminated", "total", "telescoped"),

@@ -200,6 +200,13 @@ def test_a_scheme_of_another_layout_is_refused():
             HierarchicalGAE(tiny.policy, tiny.critics, _scheme(other))
 
 
+def test_a_batch_without_environments_is_refused():
+    """What one environment without a batch dimension collects."""
+    tiny = _tiny()
+    with pytest.raises(ValueError, match=r"shape \[6\] instead of \[B, T\].*tensordict\.unsqueeze\(0\)"):
+        HierarchicalGAE(tiny.policy, tiny.critics, _scheme(THREE_LEVELS))(tiny.roll_out(6)[0])
+
+
 @pytest.mark.parametrize("n_critics", [0, 2, 4])
 def test_another_number_of_critics_than_levels_is_refused(n_critics):
     """Three levels."""

@@ -100,6 +100,17 @@ def test_ends_are_the_teams_and_a_death_is_a_workers_own_end():
     assert not read.graph.alive[0, 2:, 2].any()
 
 
+def test_an_episode_without_live_agents_is_terminated_whatever_ended_last():
+    """A time limit of one agent before the death of the last: there is no team whose value could be bootstrapped."""
+    tiny = TinyHierarchy(THREE_LEVELS, **OPTIONS)
+    batch = tiny.roll_out(6, resets={4: [1]})
+    assert not _read(tiny, batch).team_terminated.any()
+    batch["next", GROUP, "alive"][1, 3] = False
+    read = _read(tiny, batch)
+    assert read.team_terminated.tolist() == [[False] * 6, [False] * 3 + [True] + [False] * 2]
+    assert all((value[1, 3] == 0).all() for value in read.next_state_value)
+
+
 def test_a_team_ends_where_all_its_agents_do_if_the_environment_says_nothing():
     """Flags of the agents alone: one of five at step 1, all of them at step 3."""
     tiny = TinyHierarchy(THREE_LEVELS, **OPTIONS)

@@ -21,6 +21,7 @@ class Corridor(ParallelEnv):
         breaks_after: steps of this environment, over all episodes, after which it raises an error.
         exits: take the process along then.
         mistake: what is told wrongly.
+        dtype: of observations.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"name": "corridor"}
@@ -32,14 +33,16 @@ class Corridor(ParallelEnv):
         breaks_after: int | None = None,
         exits: bool = False,
         mistake: str | None = None,
+        dtype: str = "float32",
     ) -> None:
+        self.dtype = np.dtype(dtype)
         self.possible_agents = [f"walker_{i}" for i in range(n)]
         self.lives = lives or [10_000] * n
         self.breaks_after, self.exits, self.mistake, self.n_steps = breaks_after, exits, mistake, 0
 
     def observation_space(self, agent: str) -> Box:
         size = LENGTH + (self.mistake == "spaces" and agent == "walker_0")
-        return Box(0.0, 1.0, (size,), np.float32)
+        return Box(0, 1, (size,), self.dtype.type)
 
     def action_space(self, agent: str) -> Any:
         if self.mistake == "actions":
@@ -75,11 +78,14 @@ class Corridor(ParallelEnv):
     def _see(self, agents: list[str]) -> tuple[dict, dict]:
         observations, infos = {}, {}
         for agent in agents:
-            observations[agent] = np.eye(self.observation_space(agent).shape[0], dtype=np.float32)[self.cell[agent]]
+            observations[agent] = np.eye(self.observation_space(agent).shape[0], dtype=self.dtype)[self.cell[agent]]
             infos[agent] = {"action_mask": self._mask(agent), "position": self._position(agent)}
         for entry in ("action_mask", "position"):
             if self.mistake == f"no {entry}":
                 del infos[agents[-1]][entry]
+            if self.mistake == "late" and self.time == 0:
+                for told in infos.values():
+                    del told[entry]
         return observations, infos
 
     def _mask(self, agent: str) -> np.ndarray:

@@ -81,7 +81,8 @@ def load(state: State, action: Tensor, is_beside: Tensor, config: LbfConfig) -> 
     takes = loads & is_loaded.unsqueeze(-2)
     share = (level * state.food_level.unsqueeze(-2) * takes).to(torch.get_default_dtype())
     if config.normalise_reward:
-        share = share / (team_level * state.spawned.unsqueeze(-1)).clamp(min=1).unsqueeze(-2)
+        whole = team_level.clamp(min=1) * state.spawned.clamp(min=1).unsqueeze(-1)
+        share = share / whole.unsqueeze(-2)
     reward = share.sum(-1)
     if config.penalty > 0:
         reward = reward - config.penalty * (loads & ~takes).any(-1)

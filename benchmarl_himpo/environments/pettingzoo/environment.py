@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from benchmarl.utils import DEVICE_TYPING
 from tensordict import TensorDictBase
-from torchrl.data import Binary, Unbounded
+from torchrl.data import Categorical, Unbounded
 from torchrl.envs import PettingZooWrapper
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class TeamEnv(PettingZooWrapper):
         for group, agents in self.group_map.items():
             _check_alike(group, {a: (team.observation_space(a), team.action_space(a)) for a in agents})
             spec, shape = self.observation_spec[group], (len(agents),)
-            spec["alive"] = Binary(n=len(agents), shape=shape, dtype=torch.bool, device=self.device)
+            spec["alive"] = Categorical(2, shape=shape, dtype=torch.bool, device=self.device)
             if team.position:
                 spec["position"] = Unbounded((*shape, 2), device=self.device)
 

@@ -9,16 +9,19 @@ from inspect import signature
 from pkgutil import resolve_name
 from typing import Any, ClassVar
 
+import torch
 from benchmarl.environments.common import TaskClass
 from benchmarl.environments.pettingzoo.common import PettingZooClass
 from benchmarl.utils import DEVICE_TYPING
-from torchrl.envs import EnvBase
+from tensordict.utils import NestedKey
+from torchrl.envs import DTypeCastTransform, EnvBase, Transform
 
 from benchmarl_himpo.environments.own_task import OwnTask, check_option_names
 from benchmarl_himpo.environments.pettingzoo.environment import TeamEnv
 
 MAX_CYCLES, CONTINUOUS = "max_cycles", "continuous_actions"
-"""Arguments of PettingZoo's environments that are set by other options."""
+OPTION_OF = {MAX_CYCLES: "task.max_steps", CONTINUOUS: "experiment.prefer_continuous_actions"}
+"""Arguments of PettingZoo's environments that other options set, with these options."""
 
 
 @dataclass
@@ -82,6 +85,14 @@ class ParallelEnvClass(PettingZooClass):
         """Whether critics see the environment's state, if there is one."""
         return True
 
+    def get_env_transforms(self, env: EnvBase) -> list[Transform]:
+        """Cast observations of another dtype to the networks': ``float64`` is what numpy makes."""
+        keys: dict[torch.dtype, list[NestedKey]] = {}
+        for key, spec in env.observation_spec.items(True, True):
+            if isinstance(key, tuple) and key[1] == "observation" and spec.dtype != torch.get_default_dtype():
+                keys.setdefault(spec.dtype, []).append(key)
+        return [DTypeCastTransform(dtype, torch.get_default_dtype(), in_keys=of) for dtype, of in keys.items()]
+
     def positions(self, env: Any) -> Mapping[str, Any] | None:
         """Two-dimensional position of each agent, by name; None to read the positions from ``infos``."""
         return None
@@ -144,7 +155,12 @@ class ParallelEnvClass(PettingZooClass):
 
         # One step more, so that time-outs are truncations; sisl reports them as terminations
         values: dict[str, Any] = {MAX_CYCLES: self.options.max_steps + 1, CONTINUOUS: is_continuous}
-        arguments = {**self.options.env_kwargs, **{name: values[name] for name in self._arguments_taken(make)}}
+        managed = {name: values[name] for name in self._arguments_taken(make)}
+        if given := managed.keys() & self.options.env_kwargs:
+            raise ValueError(
+                f"task.env_kwargs.{min(given)} is set by {OPTION_OF[min(given)]}: set that instead, and leave it out"
+            )
+        arguments = {**self.options.env_kwargs, **managed}
         try:
             team = Team(make(**arguments), self.options.max_steps, self.positions, self.is_closed)
             return TeamEnv(team, self.has_state() and team.has_state, seed, device)

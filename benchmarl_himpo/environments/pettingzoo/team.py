@@ -73,6 +73,7 @@ class Team(BaseParallelWrapper):
         for agent, (terminated, truncated) in self._ended.items():
             self.alive[agent] &= not terminated and (is_over or agent in self.env.agents)
             self._ended[agent] = terminated, truncated or (is_over and not terminated)
+        self._check_told(infos)
         self._read_positions(infos)
         return (
             {agent: observations.get(agent, self._blank[agent]) for agent in self.agents},
@@ -110,6 +111,12 @@ class Team(BaseParallelWrapper):
         """Action masks only; all actions are allowed for agents that have left."""
         masks = {agent: infos.get(agent, {}).get("action_mask", mask) for agent, mask in self._masks.items()}
         return {agent: {"action_mask": masks[agent]} if agent in masks else {} for agent in self.agents}
+
+    def _check_told(self, infos: Mapping[str, Mapping[str, Any]]) -> None:
+        for name, known in (("action_mask", self._masks), ("position", self.position)):
+            late = [agent for agent, info in infos.items() if name in info and not known]
+            if late:
+                raise ValueError(f"infos of {late[0]} have {name} after a step and not after reset: give it there too")
 
     def _check(self) -> None:
         everybody = set(self.agents)

@@ -34,7 +34,7 @@ def fixed_time(observation: Tensor, env: TrafficEnv) -> Tensor:
 
 
 def queue_greedy(observation: Tensor, env: TrafficEnv) -> Tensor:
-    """The green that serves the longest queue, relative to its number of lanes; ties keep the present green."""
+    """The green that serves the longest queue, the sum over its lanes of their shares filled; ties keep the present."""
     serves = torch.tensor(env.layout["serves"], dtype=observation.dtype, device=observation.device)
     n_greens, n_lanes = serves.shape[1:]  # of [n_agents, n_greens, n_lanes]
     present, queue = observation[..., :n_greens], observation[..., -n_lanes:]

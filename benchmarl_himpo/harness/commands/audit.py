@@ -23,7 +23,7 @@ from benchmarl_himpo.harness.evaluation.goal_choices import GoalChoice
 from benchmarl_himpo.harness.markdown import markdown_table
 from benchmarl_himpo.harness.output import Results
 from benchmarl_himpo.harness.runs.run_config import find_run
-from benchmarl_himpo.harness.statistics import Estimate
+from benchmarl_himpo.harness.statistics import Estimate, as_percent
 
 
 def audit_runs(folders: list[Path], options: EvaluateOptions, combinations: list[list[str]], results: Results) -> None:
@@ -48,7 +48,9 @@ def audit_runs(folders: list[Path], options: EvaluateOptions, combinations: list
 
 def format_audit(intact: Estimate, rows: list[AuditRow], options: EvaluateOptions) -> str:
     """Format an audit as a Markdown table, with the verdicts below it."""
-    heading = f"return per agent over {options.episodes} episodes, {options.confidence:.0%} intervals, effects paired"
+    heading = (
+        f"return per agent over {options.episodes} episodes, {as_percent(options.confidence)} intervals, effects paired"
+    )
     perturbed = (("" if row.level is None else row.level, row.name, row.value, row.effect) for row in rows)
     table = markdown_table(["level", "perturbation", "return", "effect"], [("", "none", intact, ""), *perturbed])
     return "\n".join([heading, "", table, "", *judge(rows)])

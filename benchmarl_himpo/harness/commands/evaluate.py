@@ -23,7 +23,7 @@ from benchmarl_himpo.harness.evaluation.episodes import play
 from benchmarl_himpo.harness.markdown import markdown_table
 from benchmarl_himpo.harness.output import Results
 from benchmarl_himpo.harness.runs.run_config import find_run
-from benchmarl_himpo.harness.statistics import Estimate, estimate_mean
+from benchmarl_himpo.harness.statistics import Estimate, as_percent, estimate_mean
 
 INTERRUPTED = "Interrupted: what was finished before is in the output file; the runs are as they were."
 
@@ -70,7 +70,7 @@ def evaluate(folders: list[Path], options: EvaluateOptions, combinations: list[l
 
 def format_returns(table: list[tuple[str, str, dict[str, Estimate]]], options: EvaluateOptions) -> str:
     """Format returns as a Markdown table."""
-    heading = f"return over {options.episodes} episodes, {options.confidence:.0%} interval of the mean"
+    heading = f"return over {options.episodes} episodes, {as_percent(options.confidence)} interval of the mean"
     columns = {"per_agent": "per agent", "team": "sum over agents"}
     columns |= {name: heading_of(name) for _, _, means in table for name in means if name not in columns}
     rows = [[run, task, *(means.get(column, "-") for column in columns)] for run, task, means in table]

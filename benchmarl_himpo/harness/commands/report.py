@@ -40,6 +40,8 @@ class ReportOptions:
             raise ValueError(f"confidence={self.confidence:g} must lie between 0 and 1")
         if self.repetitions < 100:
             raise ValueError(f"repetitions={self.repetitions} must be 100 or more: fewer say nothing of an interval")
+        if self.seed < 0:
+            raise ValueError(f"seed={self.seed} must be 0 or more")
 
 
 def report(folders: list[Path], options: ReportOptions) -> None:
@@ -52,7 +54,9 @@ def report(folders: list[Path], options: ReportOptions) -> None:
     from benchmarl_himpo.harness.report.writers import write_report
     from benchmarl_himpo.harness.statistics import Bootstrap
     from benchmarl_himpo.harness.sweeps.protocol import load_protocol, name_by_algorithm
+    from benchmarl_himpo.registration import register
 
+    register()  # the kind of actions is asked of tasks and algorithms
     output = options.output or folders[0] / "report"
     check_output_folder("output", output)
     settings = Bootstrap(options.confidence, options.repetitions, options.seed)

@@ -95,7 +95,8 @@ def export_experiment(
             "algorithm.part_options.clustering.kmeans.position_noise=0 or choose a clustering that draws none"
         )
     inside = {group: Path(group) if len(policies) > 1 else Path() for group in policies}
-    unfinished = output.with_name(f"{output.name}.unfinished")
+    place = output.resolve()  # a link to a bundle stays a link
+    unfinished = place.with_name(f"{place.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
         example = _example(experiment)
@@ -115,7 +116,6 @@ def export_experiment(
                     f"tolerance={tolerance:.0e}, and was not kept"
                 )
             _finish(unfinished / inside[group], comparison)
-        place = output.resolve()  # a link to a bundle stays a link
         shutil.rmtree(place, ignore_errors=True)
         unfinished.replace(place)
     finally:

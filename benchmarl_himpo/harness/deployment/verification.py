@@ -6,6 +6,7 @@ import torch
 from tensordict import TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
+from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from benchmarl_himpo.harness.deployment.messages import MessageReport
 from benchmarl_himpo.harness.deployment.run_bundle import Bundle, State
@@ -14,7 +15,7 @@ from benchmarl_himpo.models import HierarchicalPolicy
 
 
 class ComparedPolicy(TensorDictModuleBase):
-    """The policy of one group, with its bundle stepped on the same entries; the policy's actions are used.
+    """The policy of one group, with its bundle stepped on the same entries; the policy's most likely actions are used.
 
     Args:
         policy: the policy.
@@ -24,7 +25,7 @@ class ComparedPolicy(TensorDictModuleBase):
     Attributes:
         difference: largest absolute difference of goals, distribution parameters and continuous actions; for discrete
             actions, the difference of the policy's logits between its action and the bundle's; infinite if clusterings
-            differ.
+            or categorical goals differ.
         n_steps: env steps compared, of all environments.
     """
 
@@ -40,7 +41,8 @@ class ComparedPolicy(TensorDictModuleBase):
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         """Step both and compare."""
-        tensordict = self.policy(tensordict)
+        with set_exploration_type(ExplorationType.DETERMINISTIC):  # as the bundle, however the run was evaluated
+            tensordict = self.policy(tensordict)
         td = tensordict if tensordict.batch_dims else tensordict.unsqueeze(0)
         state = self.bundle.start(td.shape[0]) if self._state is None else self._state
         if state:  # a carried clock of zero marks the start of an episode
@@ -55,11 +57,11 @@ class ComparedPolicy(TensorDictModuleBase):
     def _differences(self, td: TensorDictBase, outputs: dict[str, Tensor], state: State) -> list[float]:
         keys, group = self.policy.hierarchy.keys, self.policy.hierarchy.group
         held = {key: td.get(("next", *keys.carried(key))) for key in self.policy.held_keys if key != keys.clock}
-        indices = [keys.parent_index, *map(keys.seen_by, self.policy.remembering)] if held else []
         pairs = [(own, state[key[-1]]) for key, own in held.items()]
         pairs += [(td.get((group, name)), value) for name, value in outputs.items()]
         differences = [_distance(own, other) for own, other in pairs if own.is_floating_point()]
-        if not all(torch.equal(held[key], state[key[-1]]) for key in indices):
+        exact = {key: own for key, own in held.items() if not own.is_floating_point()}
+        if not all(torch.equal(own, state[key[-1]]) for key, own in exact.items()):
             differences.append(torch.inf)
         if not outputs["action"].is_floating_point():
             differences.append(self._preference(td, outputs["action"]))

@@ -8,7 +8,7 @@ an untrained actor.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import cast
@@ -131,7 +131,7 @@ class AuditedPolicy(HierarchicalPolicy):
 
 
 class SilentPolicy(HierarchicalPolicy):
-    """A policy without messages between neighbours, at any level."""
+    """A policy without messages between neighbours, at any level; the mean state of the team stays (``team_state``)."""
 
     def __init__(self, policy: HierarchicalPolicy) -> None:
         super().__init__(policy.hierarchy, list(policy.actors))
@@ -175,15 +175,15 @@ def shuffle_environments(goal: Tensor, clock: Tensor) -> Tensor:
     return goal.roll(1, dims=0)
 
 
-def list_perturbations(policy: HierarchicalPolicy, has_batch: bool) -> Iterator[Perturbation]:
-    """List the perturbations of a policy, the workers' goals first; a single edge is not shuffled across edges.
+def list_perturbations(policies: Sequence[HierarchicalPolicy], has_batch: bool) -> Iterator[Perturbation]:
+    """List what can be perturbed in any group, the workers' goals first; a single edge is not shuffled across edges.
 
     Args:
-        policy: the policy of one group.
+        policies: the policy of each group, with equally many levels.
         has_batch: whether there are several environments, whose goals can be exchanged.
     """
-    layout = policy.hierarchy.layout
-    for level in range(1, layout.n_levels):
+    layouts = [policy.hierarchy.layout for policy in policies]
+    for level in range(1, layouts[0].n_levels):
         changes: dict[str, Callable[[AuditedPolicy, int], Change]] = {
             ZEROED: lambda policy, level: zero,
             CONSTANT: lambda policy, level: hold(policy.mean_goal(level)),
@@ -191,15 +191,15 @@ def list_perturbations(policy: HierarchicalPolicy, has_batch: bool) -> Iterator[
         }
         if has_batch:
             changes[PERMUTED] = lambda policy, level: shuffle_environments
-        if layout.n_recipients(level) > 1:
+        if any(layout.n_recipients(level) > 1 for layout in layouts):
             changes["goals shuffled across subordinates"] = lambda policy, level: shuffle_edges
         for name, make_change in changes.items():
             yield Perturbation(name, level, partial(_with_changed_goals, level, make_change))
         yield Perturbation("goals random, of an untrained actor", level, partial(_with_untrained_actor, level))
-    if layout.top > 0:
+    if layouts[0].top > 0:
         yield Perturbation("graph made static", None, _with_static_graph)
     yield Perturbation("messages cut", None, SilentPolicy)
-    if policy.remembering:
+    if any(policy.remembering for policy in policies):
         yield Perturbation("memories emptied", None, ForgetfulPolicy)
 
 
@@ -226,7 +226,7 @@ def audit(
     policies = [AuditedPolicy(policy, _untrained(experiment, group, seed)) for group, policy in groups.items()]
     intact = play(experiment, seed, TensorDictSequential(*policies)).per_agent
     has_batch = experiment.test_env.batch_size != ()
-    perturbations = list(list_perturbations(policies[0], has_batch))
+    perturbations = list(list_perturbations(policies, has_batch))
     rows = []
     for perturbation in tqdm(perturbations, desc="perturbations"):
         perturbed = TensorDictSequential(*(perturbation.build(policy) for policy in policies))

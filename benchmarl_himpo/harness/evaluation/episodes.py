@@ -28,6 +28,7 @@ from benchmarl_himpo.harness.runs.run_config import find_run, load_run_config
 from benchmarl_himpo.harness.runs.training import load_experiment
 from benchmarl_himpo.hierarchy.group_inputs import group_entry
 from benchmarl_himpo.host.benchmarl_files import checkpoint_folder, loss_key
+from benchmarl_himpo.models import HierarchicalPolicy
 
 Policy: TypeAlias = TensorDictModuleBase | Callable[[TensorDictBase], TensorDictBase]
 """Writes actions into a TensorDict with observations."""
@@ -72,7 +73,7 @@ def load_trained(
         folder: the folder of the run, or the output folder around it.
         n_episodes: parallel episodes of the test environment.
         overrides: values to change, such as ``["task.n_agents=5"]``.
-        with_losses: whether to load the losses' parameters too, which include the critics.
+        with_losses: whether to load the parameters of a hierarchy's losses too, which include the critics.
 
     Raises:
         CheckpointError: if there is no intact checkpoint or the parameters do not fit the changed task.
@@ -85,7 +86,8 @@ def load_trained(
     experiment = (
         build_quietly(cfg, choices, n_episodes) if policy is None else load_policy(cfg, choices, n_episodes, policy)
     )
-    if with_losses or policy is None:  # a policy shares its parameters with the losses
+    is_hierarchy = all(isinstance(own, HierarchicalPolicy) for own in experiment.group_policies.values())
+    if (with_losses and is_hierarchy) or policy is None:  # a policy shares its parameters with the losses
         for group, loss in experiment.losses.items():
             load_parameters(loss, state[loss_key(group)])
     return experiment

@@ -35,7 +35,7 @@ class GoalChoices:
         self._actions = torch.zeros(())  # of the workers, summed by the goal that they followed, [goal_dim, F]
 
     def watch(self, tensordict: TensorDictBase) -> None:
-        """Count one step. ``tensordict``: output of the policy, batch shape ``[B]``."""
+        """Count one step. ``tensordict``: output of the policy, batch shape ``[*B]``."""
         graph, keys = self.hierarchy.graph(tensordict), self.hierarchy.keys
         for level in range(1, self.hierarchy.layout.n_levels):
             goal = tensordict.get(keys[level].action)
@@ -44,10 +44,10 @@ class GoalChoices:
             follows = goal.double() * (graph.n_workers(level - 1) > 0).unsqueeze(-1)
             self._steps[level] = self._steps.get(level, 0) + follows.flatten(0, -2).sum(0)
             if level == 1:
-                self._actions = self._actions + torch.einsum("bng,bnf->gf", follows, self._action(tensordict))
+                self._actions = self._actions + torch.einsum("...ng,...nf->gf", follows, self._action(tensordict))
 
     def _action(self, tensordict: TensorDictBase) -> Tensor:
-        """Action of every worker, one-hot if discrete. Shape ``[B, n_agents, F]``."""
+        """Action of every worker, one-hot if discrete. Shape ``[*B, n_agents, F]``."""
         group = self.hierarchy.group
         action = tensordict.get((group, "action"))
         if action.is_floating_point():

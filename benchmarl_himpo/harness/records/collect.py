@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from itertools import accumulate
 from pathlib import Path
@@ -51,6 +51,8 @@ def collect_record(
     is_known = bool(started) and events[0]["event"] != "unrecorded"
     seconds, evaluation_seconds = _seconds(run)
     frames = {i: int(value) for i, value in read_scalars(run, host_files.FRAMES).items()}
+    n_iterations = max(frames, default=-1) + 1  # the first may not have been logged
+    iteration_at = {n_frames: i for i, n_frames in frames.items()}
     seconds_at = dict(zip(frames.values(), (seconds[i] for i in frames), strict=True))
     collection_return = read_scalars(run, host_files.COLLECTION_RETURN)
     evaluations = _evaluations(run)
@@ -81,7 +83,7 @@ def collect_record(
             "evaluation": evaluation_seconds,
         },
         peak_memory=_largest([event["peak_memory"] for event in ended]) if is_known else None,
-        gradient_steps=len(frames) * of_iteration.pop() if is_known and len(of_iteration) == 1 else None,
+        gradient_steps=n_iterations * of_iteration.pop() if is_known and len(of_iteration) == 1 else None,
         resumed=any(event["frames"] for event in started) if started else None,
         attempts=len(started) if is_known else None,
         provenance={
@@ -89,7 +91,7 @@ def collect_record(
             "started": started[0]["time"] if is_known else None,
             "ended": ended[-1]["time"] if ended else now() if started else None,
         },
-        evaluation_metrics=_mean_metrics(run, experiment.group_map),
+        evaluation_metrics=_mean_metrics(run, experiment.group_map, [iteration_at.get(n) for n in evaluations]),
         communication=communication_of(experiment),
         origin={} if origin is None else asdict(origin),
     )
@@ -118,13 +120,17 @@ def _evaluations(run: Path) -> dict[int, list[float]]:
     return host_files.evaluations_in(host_files.read_run_json(file)[1])
 
 
-def _mean_metrics(run: Path, groups: Iterable[str]) -> dict[str, list[float]]:
-    """Means of the metrics that were logged at each evaluation, over the groups that have them."""
+def _mean_metrics(run: Path, groups: Iterable[str], evaluations: Sequence[int | None]) -> dict[str, list[float | None]]:
+    """Means of the logged metrics over the groups that have them, at each evaluation; None where none was logged.
+
+    ``evaluations``: iteration of each evaluation; None: of an origin without logs.
+    """
     means = {}
     for name in METRICS:
         of_groups = [read_scalars(run, f"eval/{group}/{name}") for group in groups]
-        if known := [list(values.values()) for values in of_groups if values]:
-            means[name] = [sum(values) / len(values) for values in zip(*known, strict=True)]
+        known = [[values[i] for values in of_groups if i in values] for i in evaluations]
+        if any(known):
+            means[name] = [sum(values) / len(values) if values else None for values in known]
     return means
 
 

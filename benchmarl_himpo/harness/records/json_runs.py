@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 from benchmarl_himpo.harness.output import files_below
 from benchmarl_himpo.harness.records.labels import join_label
-from benchmarl_himpo.harness.records.record import RUN_RECORD_FILE, RunRecord
+from benchmarl_himpo.harness.records.record import RUN_RECORD_FILE, RecordError, RunRecord
 from benchmarl_himpo.harness.runs.run_config import CONFIG_FILE
 from benchmarl_himpo.host.benchmarl_files import evaluations_in, read_run_json
 
@@ -25,7 +26,8 @@ def read_json_runs(folder: Path) -> list[tuple[RunRecord, Path]]:
     found: dict[str, tuple[RunRecord, Path]] = {}
     own = {file.parent.name for name in (CONFIG_FILE, RUN_RECORD_FILE) for file in files_below(folder, name)}
     for file in files_below(folder, "*.json"):
-        if file.name != REPORT_FILE and file.stem not in own and file.stem not in found:
+        is_own = file.stem in own or any((file.parent / name).is_file() for name in (CONFIG_FILE, RUN_RECORD_FILE))
+        if file.name != REPORT_FILE and not is_own and file.stem not in found:
             record = _read(file)
             if record is not None:
                 found[file.stem] = record, file
@@ -45,6 +47,8 @@ def _read(file: Path) -> RunRecord | None:
         return None  # some other JSON
     if not evaluations:
         return None
+    if not all(math.isfinite(value) for _, returns in evaluations for value in returns):
+        raise RecordError(f"{file} has returns that are not finite, as of a run that diverged: leave it out")
     return RunRecord(
         id=file.stem,
         variant=algorithm,

@@ -51,7 +51,7 @@ class RunRecord:
         config_hash: SHA-256 of the canonical JSON of ``config`` without its seed, hex.
         fingerprint: numerics fingerprint, hex, see :mod:`benchmarl_himpo.harness.records.fingerprint`; joined by ``+``
             if attempts had different ones; None: unknown.
-        frames: frames collected at the end of each iteration.
+        frames: frames collected at the end of each logged iteration.
         seconds: wall-clock of collection and training up to there, evaluations excluded.
         collection_return: mean return of the episodes that ended in each iteration; None if none ended.
         evaluation_frames: frames collected at each evaluation.
@@ -67,7 +67,7 @@ class RunRecord:
         resumed: whether the run was continued from a checkpoint; None: not known.
         attempts: number of starts; None: unknown.
         provenance: versions, commit, processor, threads, start and end; unknown values are None or missing.
-        evaluation_metrics: mean of each metric of the environment at each evaluation, by name.
+        evaluation_metrics: mean of each metric of the environment at each evaluation, by name; None: not known.
         communication: maximal ``messages`` and ``bytes`` per agent and env step at execution, see
             :func:`benchmarl_himpo.harness.communication.communication_of`; empty: unknown.
         origin: the checkpoint of another run from which the run started, as in
@@ -99,7 +99,7 @@ class RunRecord:
     resumed: bool | None
     attempts: int | None
     provenance: dict[str, Any]
-    evaluation_metrics: dict[str, list[float]] = field(default_factory=dict)
+    evaluation_metrics: dict[str, list[float | None]] = field(default_factory=dict)
     communication: dict[str, float] = field(default_factory=dict)
     origin: dict[str, Any] = field(default_factory=dict)
 
@@ -154,7 +154,8 @@ class RunRecord:
         """Means over the episodes of the absolute metric, else over those of the last evaluation, by name."""
         if self.absolute_metric is not None:
             return dict(self.absolute_metric.get("metrics", {}))
-        return {name: means[-1] for name, means in self.evaluation_metrics.items() if means}
+        last = {name: means[-1] for name, means in self.evaluation_metrics.items() if means}
+        return {name: value for name, value in last.items() if value is not None}
 
     def save(self, path: Path) -> None:
         """Write the record atomically.

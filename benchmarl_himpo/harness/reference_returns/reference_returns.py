@@ -59,15 +59,21 @@ class ReferenceTable:
     digest: str  # SHA-256 of the file, hex
     tasks: dict[str, ReferenceReturns]  # by task label
 
-    def of(self, task_label: str) -> ReferenceReturns | None:
+    def of(self, task_label: str, actions: str | None = None) -> ReferenceReturns | None:
         """Reference returns of a label such as ``vmas/sampling[max_n_frames=960000; n_agents=7]``, if any.
 
-        Differences in the length of runs and in evaluations are ignored; the kind of actions matters if it has separate
-        reference returns.
+        Differences in the length of runs and in evaluations are ignored.
+
+        Args:
+            task_label: the label.
+            actions: kind of actions, ``continuous`` or ``discrete``, which matters if it has separate reference
+                returns; None: the one of the label.
         """
         task, differences = split_label(task_label)
         played = [difference for difference in differences if option_of(difference) not in NOT_PLAYED]
         either = [difference for difference in played if option_of(difference) != ACTIONS]
+        if actions is not None:
+            played = [*either, *([f"{ACTIONS}=false"] if actions == "discrete" else [])]
         return self.tasks.get(join_label(task, played), self.tasks.get(join_label(task, either)))
 
 

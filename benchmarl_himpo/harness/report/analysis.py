@@ -12,7 +12,7 @@ from benchmarl_himpo.harness.records.record import RunRecord
 from benchmarl_himpo.harness.reference_returns.reference_returns import ReferenceReturns, ReferenceTable
 from benchmarl_himpo.harness.report.comparison import Comparison
 from benchmarl_himpo.harness.report.factors import Setting, find_settings
-from benchmarl_himpo.harness.report.fairness import find_unequal_settings, kind_of_control
+from benchmarl_himpo.harness.report.fairness import find_unequal_settings, kind_of_actions, kind_of_control
 from benchmarl_himpo.harness.statistics import (
     AGGREGATES,
     FEW_RUNS,
@@ -155,7 +155,13 @@ def analyse(comparison: Comparison, references: ReferenceTable, settings: Bootst
     """Compute all results about returns; all runs are compared by the best measure that any of them has."""
     measure, values = _measure(comparison.records)
     scored = replace(comparison, records=[r for r in comparison.records if r.id in values])
-    tasks = [_analyse_task(scored, task, values, references.of(task), settings) for task in scored.tasks]
+    unequal = {
+        task: find_unequal_settings([r for r in comparison.records if r.task_label == task]) for task in scored.tasks
+    }
+    tasks = [
+        _analyse_task(scored, task, values, _references_on(scored, task, references), settings, unequal[task])
+        for task in scored.tasks
+    ]
     return Analysis(
         measure=measure,
         left_out=[record.id for record in comparison.records if record.id not in values],
@@ -177,6 +183,12 @@ def _measure(records: list[RunRecord]) -> tuple[str, dict[str, float]]:
     raise ValueError("no run has any return: nothing can be compared")
 
 
+def _references_on(comparison: Comparison, task: str, references: ReferenceTable) -> ReferenceReturns | None:
+    """Reference returns of a task for the kind of actions of its runs."""
+    kinds = {kind_of_actions(record) for record in comparison.records if record.task_label == task}
+    return references.of(task, kinds.pop() if len(kinds) == 1 else None)
+
+
 def _values_of(comparison: Comparison, task: str, variant: str, values: dict[str, float]) -> np.ndarray:
     """Returns per agent of a variant's runs on a task. Shape ``[n_runs]``."""
     return np.array([values[record.id] for record in comparison.runs(task, variant)])
@@ -188,6 +200,7 @@ def _analyse_task(
     values: dict[str, float],
     references: ReferenceReturns | None,
     settings: Bootstrap,
+    unequal: list[str],
 ) -> TaskResult:
     """Compute the results on a task."""
     variants = comparison.variants_of(task)
@@ -239,7 +252,7 @@ def _analyse_task(
             for other in others
         ],
         not_judged=[row.variant for row in rows if row not in judged],
-        unequal=find_unequal_settings([record for records in runs.values() for record in records]),
+        unequal=unequal,
         controls=[
             Control(
                 variant, control, kind, estimate_unpaired_difference(returns[variant], returns[control], confidence)

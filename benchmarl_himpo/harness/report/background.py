@@ -23,8 +23,17 @@ def write_background(content: Content) -> list[Section]:
     return [_cost(content.comparison), _fairness(content), _provenance(content), _runs(content)]
 
 
+def frames_per_second(record: RunRecord) -> float | None:
+    """Speed over the logged iterations, of which there may be none for the beginning of a run; None: unknown."""
+    frames, seconds = record.frames, record.seconds
+    if not seconds or not seconds[-1]:
+        return None
+    before = 2 * frames[0] - frames[1] if len(frames) > 1 else 0  # iterations have equally many frames
+    return (frames[-1] - before) / seconds[-1]
+
+
 COSTS: dict[str, Callable[[RunRecord], float | None]] = {
-    "frames/s": lambda r: r.frames[-1] / r.seconds[-1] if r.seconds and r.seconds[-1] else None,
+    "frames/s": frames_per_second,
     "collection s": lambda r: r.timers.get("collection"),
     "training s": lambda r: r.timers.get("training"),
     "evaluation s": lambda r: r.timers.get("evaluation"),
@@ -151,5 +160,4 @@ def _runs(content: Content) -> Section:
     absent = [[a.variant, a.task, str(a.seed), a.reason] for a in comparison.absent]
     tables = [Table("Runs without a record", ["variant", "task", "seed", "what is known"], absent)] if absent else []
     text = [] if absent else ["Every variant of a task has the same seeds, and no run is unfinished."]
-    text += [f"{run} has no such measure and is left out of the tables." for run in content.analysis.left_out]
     return Section("Runs", text, [*tables, Table("Runs", columns, rows)])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence, Set
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -140,8 +141,10 @@ def collect(
             f"no record of a finished run{of_protocol} below {where}"
             f"{f', where these are unfinished: {named}' if named else ': give folders of runs, sweeps or records'}"
         )
-    records = [replace(r, variant=names.get((r.task_label, r.variant), r.variant)) for r, _ in found.values()]
-    records.sort(key=lambda r: (natural_order(r.task_label), natural_order(r.variant), r.seed))
+    kept = [(replace(r, variant=names.get((r.task_label, r.variant), r.variant)), name) for r, name in found.values()]
+    kept.sort(key=lambda of: (natural_order(of[0].task_label), natural_order(of[0].variant), of[0].seed))
+    files = {name: file for name, (_, file) in zip(_distinct_ids([r for r, _ in kept]), kept, strict=True)}
+    records = [replace(r, id=name) for name, (r, _) in zip(files, kept, strict=True)]
     _check_configs(records)
     unfinished = {run.label: run for run in begun if run.label not in found}
     if planned is None:
@@ -149,8 +152,15 @@ def collect(
     else:
         absent = [unfinished.get(key, Absent(*key, "no record", planned=True)) for key in planned - found.keys()]
     absent = [replace(run, variant=names.get((run.task, run.variant), run.variant)) for run in absent]
-    files = {record.id: name for record, name in found.values()}
     return _shorten_labels(records, files, sorted(absent, key=lambda a: natural_order(str(a))))
+
+
+def _distinct_ids(records: list[RunRecord]) -> Iterator[str]:
+    """Yield the id of each record, numbered where it is that of an earlier one: folders of the same name."""
+    seen: Counter[str] = Counter()
+    for record in records:
+        seen[record.id] += 1
+        yield record.id if seen[record.id] == 1 else f"{record.id} ({seen[record.id]})"
 
 
 def _shorten_labels(records: list[RunRecord], files: dict[str, str], absent: list[Absent]) -> Comparison:

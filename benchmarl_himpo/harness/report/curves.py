@@ -114,6 +114,8 @@ def sample_efficiency(
     if not runs or not all(line[2] for line in runs):
         return Efficiency([], {})
     first, last = max(line[0][0] for line in runs), min(line[0][-1] for line in runs)
+    if first > last:
+        return Efficiency([], {})
     at = sorted({x for line in runs for x in line[0] if first <= x <= last})
 
     def scores(variant: str) -> list[np.ndarray]:

@@ -22,7 +22,7 @@ from benchmarl_himpo.harness.report.figures import (
     draw_task,
 )
 from benchmarl_himpo.harness.report.verdicts import describe_lack
-from benchmarl_himpo.harness.statistics import AGGREGATES, Estimate
+from benchmarl_himpo.harness.statistics import AGGREGATES, Estimate, as_percent
 
 Columns = dict[str, Callable[[Row], str]]
 """Cells of a variant's row, by the names of the columns."""
@@ -61,7 +61,7 @@ def _returns(content: Content, style: Style) -> Section:
         metrics = dict.fromkeys(name for row in result.rows for name in row.metrics)
         tables.append(_table(result, RETURNS | {heading_of(name): partial(_metric, name) for name in metrics}))
         pictures.append(draw_task(number, result, _values_of(content, result), style))
-    coverage = f"{content.settings.confidence:.0%}"
+    coverage = as_percent(content.settings.confidence)
     return Section(
         "Returns per task",
         [
@@ -238,8 +238,8 @@ def _factors(content: Content) -> list[Section]:
         return []
     text = (
         "Variants that differ from the default of their algorithm in one option, or in fields of the part that it "
-        f"chooses. Differences of mean returns per agent with Welch's {content.settings.confidence:.0%} CI, not "
-        "corrected for multiple comparisons."
+        "chooses. Differences of mean returns per agent with Welch's "
+        f"{as_percent(content.settings.confidence)} CI, not corrected for multiple comparisons."
     )
     return [Section("Return by factor", [text], tables, pictures)]
 
@@ -253,7 +253,7 @@ def _goals(content: Content) -> list[Section]:
     ]
     if not rows:
         return []
-    coverage = f"{content.settings.confidence:.0%}"
+    coverage = as_percent(content.settings.confidence)
     text = (
         f"Differences of mean returns per agent between hierarchies and their controls, with Welch's {coverage} CI. "
         "Goals are shown to help where both controls are behind and an audit of the trained policies finds that they "

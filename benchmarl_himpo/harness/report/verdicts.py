@@ -11,7 +11,7 @@ from benchmarl_himpo.harness.report.analysis import Aggregates, Analysis, Rival,
 from benchmarl_himpo.harness.report.comparison import Absent
 from benchmarl_himpo.harness.report.document import Content
 from benchmarl_himpo.harness.report.fairness import describe_fingerprints
-from benchmarl_himpo.harness.statistics import FEW_RUNS
+from benchmarl_himpo.harness.statistics import FEW_RUNS, as_percent
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def judge_task(result: TaskResult) -> Headline:
 
 def _describe_difference(rival: Rival) -> str:
     if math.isnan(rival.difference.low):
-        return f"difference {rival.difference}, between single runs, which have no interval"
+        return f"difference {rival.difference}, without an interval, which takes several runs of both"
     return f"difference {rival.difference}, probability {rival.improvement}"
 
 
@@ -115,9 +115,8 @@ def summarise(content: Content) -> str:
     counts = {"run": len(comparison.records), "variant": len(comparison.variants), "task": len(comparison.tasks)}
     runs, variants, tasks = (f"{n} {what}{'s' if n > 1 else ''}" for what, n in counts.items())
     frames = " to ".join(f"{n:,}" for n in dict.fromkeys([*lengths[:1], *lengths[-1:]])) or "0"
-    said = (
-        f"{runs} of {frames} frames: {variants} on {tasks}. Brackets are {settings.confidence:.0%} intervals over runs."
-    )
+    coverage = as_percent(settings.confidence)
+    said = f"{runs} of {frames} frames: {variants} on {tasks}. Brackets are {coverage} intervals over runs."
     return " ".join([*(protocol.question for protocol in content.protocols), said])
 
 
@@ -130,6 +129,8 @@ def write_warnings(content: Content) -> list[str]:
             f"Few runs: some variants have fewer than {FEW_RUNS} on a task. Bootstrap intervals of so few cover less "
             "than they say (about 75 to 90 %), so the verdict on a task also asks for Welch's interval."
         )
+    if left_out := content.analysis.left_out:
+        said.append(f"Left out of tables and verdicts, because they lack this measure: {', '.join(left_out)}.")
     said += describe_fingerprints(content.comparison.records)
     n_json = sum(not record.config for record in content.comparison.records)
     if n_json:

@@ -43,8 +43,11 @@ def write_report(content: Content, folder: Path, title: str) -> list[Path]:
         "marl_eval.json": f"{json.dumps(as_marl_eval(content), allow_nan=False)}\n",
     }
     texts |= {f"{FIGURES}/{p.name}.svg": p.svg for section in sections for p in section.pictures}
+    older = set((folder / FIGURES).glob("*.svg")) if (folder / "report.json").is_file() else set()
     for name, text in texts.items():
         write_whole(folder / name, text)
+    for figure in older - {folder / name for name in texts}:  # of an earlier report with more tasks
+        figure.unlink()
     return [folder / name for name in texts]
 
 
@@ -139,10 +142,11 @@ def _escape(text: str) -> str:
 
 def as_csv(content: Content) -> str:
     """A CSV row per run."""
+    references_on = {result.label: result.reference_returns for result in content.analysis.tasks}
     rows = []
     for record in content.comparison.records:
         value = content.analysis.values.get(record.id)
-        references = content.references.of(record.task_label)
+        references = references_on.get(record.task_label)
         score = None if references is None or value is None else float(references.normalise(np.array(value)))
         rows.append(
             {

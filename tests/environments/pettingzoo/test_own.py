@@ -90,6 +90,27 @@ def test_algorithms_train_with_masks_and_deaths(algorithm: str, make_experiment:
     assert experiment.total_frames == 80
 
 
+@pytest.mark.parametrize("memory", ["window", "gru"])
+def test_upper_levels_remember(memory: str, make_experiment: MakeExperiment) -> None:
+    make_experiment("algorithm=himppo", f"algorithm.memory={memory}", *CORRIDOR).run()
+
+
+@pytest.mark.parametrize("dtype", ["float64", pytest.param("uint8", marks=pytest.mark.slow)])
+def test_observations_of_any_dtype_are_cast_to_that_of_the_networks(
+    dtype: str, make_experiment: MakeExperiment
+) -> None:
+    experiment = make_experiment("algorithm=himppo_flat", *CORRIDOR, f"+task.env_kwargs.dtype={dtype}")
+    assert experiment.observation_spec["walker", "observation"].dtype == torch.float32
+    experiment.run()
+
+
+def test_masks_and_positions_that_come_after_a_step_alone_are_refused() -> None:
+    """Nothing would read them: what there is is asked at the first reset."""
+    env = make_env(mistake="late")
+    with pytest.raises(ValueError, match="infos of walker_0 have action_mask after a step and not after reset"):
+        env.rollout(3)
+
+
 # Mistakes
 
 
@@ -110,6 +131,7 @@ def test_algorithms_train_with_masks_and_deaths(algorithm: str, make_experiment:
         ("support.corridor:Corridor", {"mistake": "position"}, r"position of walker_0 has the shape \(3,\)"),
         ("support.corridor:Corridor", {"mistake": "no position"}, r"walker_2 lack position"),
         ("support.corridor:Corridor", {"mistake": "no action_mask"}, r"walker_2 lack action_mask"),
+        ("support.corridor:Puller", {"continuous_actions": True}, r"set by experiment\.prefer_continuous_actions"),
         ("support.corridor:Corridor", {"mistake": "spaces"}, r"walker_0 and walker_1 are in the group walker"),
     ],
 )

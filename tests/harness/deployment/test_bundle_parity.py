@@ -16,11 +16,15 @@ from benchmarl.models import SequenceModelConfig
 from support.tiny_experiment import TinyExperiment, algorithm_config, mlp_config, vmas_task
 from support.toy_task import ToyTask
 from tensordict import TensorDictBase
+from tensordict.nn import TensorDictSequential
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from benchmarl_himpo.harness.deployment import Bundle, ExportError, exporter
 from benchmarl_himpo.harness.deployment.exporter import export_experiment
+from benchmarl_himpo.harness.deployment.messages import MessageReport
 from benchmarl_himpo.harness.deployment.step_functions import LevelStep
+from benchmarl_himpo.harness.deployment.verification import ComparedPolicy
+from benchmarl_himpo.harness.evaluation.episodes import play
 from benchmarl_himpo.hierarchy.keys import HierarchyKeys
 
 SOURCE: dict[str, Any] = {"run": "a run", "checkpoint": "checkpoint_0.pt", "changes": []}
@@ -257,6 +261,49 @@ def test_a_bundle_that_disagrees_is_not_kept(
     with pytest.raises(ExportError, match=r"differs from the policy by .* and was not kept"):
         export(experiment, tmp_path / "bundle")
     assert not list(tmp_path.glob("bundle*"))
+
+
+def test_the_most_likely_actions_are_compared_however_a_run_was_evaluated(
+    tiny_experiment: TinyExperiment, tmp_path: Path
+) -> None:
+    experiment = tiny_experiment(algorithm_config("himppo_flat"), ToyTask())
+    experiment.config.evaluation_deterministic_actions = False
+    assert export(experiment, tmp_path / "bundle").info["verified"]["max_difference"] < 1e-5
+
+
+@pytest.mark.parametrize("is_other", [False, True])
+def test_categorical_goals_are_compared(is_other: bool, tiny_experiment: TinyExperiment, tmp_path: Path) -> None:
+    experiment = tiny_experiment(algorithm_config("himppo_2l", goal="categorical", **IN_OBSERVATION), ToyTask())
+    bundle, policy = export(experiment, tmp_path / "bundle"), experiment.policy[0]
+    compared = ComparedPolicy(policy, bundle, MessageReport(policy, experiment.algorithm.goal_dim))
+    step = bundle.step
+
+    def step_otherwise(*arguments: Any) -> Any:
+        outputs, state = step(*arguments)
+        goals = {
+            name: value.roll(1, -1) for name, value in state.items() if name == policy.hierarchy.keys[1].action[-1]
+        }
+        assert goals
+        return outputs, {**state, **(goals if is_other else {})}
+
+    compared.bundle.step = step_otherwise
+    play(experiment, 0, TensorDictSequential(compared))
+    assert (compared.difference == torch.inf) == is_other
+
+
+def test_a_link_to_another_place_stays_a_link_to_the_bundle(tiny_experiment: TinyExperiment, tmp_path: Path) -> None:
+    """What is unfinished stands beside the bundle, not beside the link, which may be on another file system."""
+    experiment = tiny_experiment(algorithm_config("himppo_flat"), ToyTask())
+    place, link = tmp_path / "there" / "bundle", tmp_path / "here" / "link"
+    export(experiment, place)
+    link.parent.mkdir()
+    link.symlink_to(place)
+    beside = link.with_name("link.unfinished")
+    beside.write_text("mine")
+    export(experiment, link)
+    assert link.is_symlink()
+    assert (link / "bundle.json").is_file()
+    assert beside.read_text() == "mine"
 
 
 def test_only_bundles_are_replaced(tiny_experiment: TinyExperiment, tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_frozen_goals_are_those_of_each_episodes_first_step() -> None:
 def test_cut_messages_are_those_of_a_team_without_neighbours(experiment: ResumableExperiment) -> None:
     """At every level that exchanges messages: the same networks on a graph without edges."""
     policy = experiment.policy[0]
-    (cut,) = (d.build(policy) for d in list_perturbations(policy, has_batch=True) if d.name == "messages cut")
+    (cut,) = (d.build(policy) for d in list_perturbations([policy], has_batch=True) if d.name == "messages cut")
     start = experiment.test_env.reset()
     connected, silent = (p.decide(start.clone()) for p in (policy, cut))
     assert policy.edge_keys == [policy.hierarchy.keys.adjacency(level) for level in (0, 1)]
@@ -116,9 +116,9 @@ def test_emptied_memories_say_nothing_and_are_kept_all_the_same() -> None:
     """Two levels that decide at steps 0, 3 and 6."""
     layout = HierarchyLayout(3, (1,), (3,))
     tiny = TinyHierarchy(layout, memory=WindowMemory(2))
-    (emptied,) = (d.build(tiny.policy) for d in list_perturbations(tiny.policy, True) if d.name == "memories emptied")
+    (emptied,) = (d.build(tiny.policy) for d in list_perturbations([tiny.policy], True) if d.name == "memories emptied")
     plain = TinyHierarchy(layout)
-    assert "memories emptied" not in {d.name for d in list_perturbations(plain.policy, has_batch=True)}
+    assert "memories emptied" not in {d.name for d in list_perturbations([plain.policy], has_batch=True)}
     batch = tiny.roll_out(7)
     rows, key = batch[:, 6].copy(), tiny.keys.seen(1, "observation")
     assert rows.get(key).all()
@@ -127,6 +127,16 @@ def test_emptied_memories_say_nothing_and_are_kept_all_the_same() -> None:
         assert all((not read.get(memory).any()) == is_empty for memory in tiny.hierarchy.memory_keys(1))
         carried = policy(rows.copy()).get(("next", *tiny.keys.carried(key)))
         assert torch.equal(carried, torch.stack([rows.get(key)[:, 1], rows.get(("agents", "observation"))], dim=1))
+
+
+def test_what_one_group_alone_has_is_perturbed() -> None:
+    """A single agent, whose goal has no other to be exchanged with, before a group of three."""
+    alone, team = (TinyHierarchy(HierarchyLayout(n, (1,), (2,))).policy for n in (1, 3))
+    names = {d.name for d in list_perturbations([alone, team], has_batch=True)}
+    assert "goals shuffled across subordinates" in names
+    assert names - {d.name for d in list_perturbations([alone], has_batch=True)} == {
+        "goals shuffled across subordinates"
+    }
 
 
 def test_an_audit_perturbs_every_level_graph_and_messages(experiment: ResumableExperiment) -> None:
@@ -167,7 +177,7 @@ def build(experiment: ResumableExperiment, level: int, name: str) -> tuple[Hiera
     """The perturbed policy and the audited one, which has played."""
     audited = AuditedPolicy(experiment.policy[0], experiment.algorithm.untrained_policy("agents"))
     play(experiment, 1, audited)
-    chosen = {(d.level, d.name): d for d in list_perturbations(audited, has_batch=True)}
+    chosen = {(d.level, d.name): d for d in list_perturbations([audited], has_batch=True)}
     return chosen[level, name].build(audited), audited
 
 

@@ -52,5 +52,16 @@ def test_shares_and_actions_are_those_of_the_rollout(
     assert shares == sorted(shares, reverse=True)
 
 
+def test_environments_without_batch_dimension_are_counted(make_experiment: Callable[..., Experiment]) -> None:
+    pytest.importorskip("mpe2", reason="needs the pettingzoo extra")
+    experiment = make_experiment("algorithm=himppo_2l", "algorithm.goal=categorical", "task=mpe/simple_spread")
+    policy = experiment.policy[0]
+    counted = GoalChoices(policy.hierarchy)
+    with fixed_episodes(experiment, 1):
+        for step in experiment.test_env.rollout(3, policy).unbind(0):
+            counted.watch(step)
+    assert sum(choice.share for choice in counted) == pytest.approx(1)
+
+
 def test_vectors_are_not_counted(make_experiment: Callable[..., Experiment]) -> None:
     assert choices_of(make_experiment("algorithm=himppo", "task=vmas/sampling"))[0] == []

@@ -10,6 +10,8 @@ import pytest
 from support.records import make_record
 
 from benchmarl_himpo.harness.commands import report
+from benchmarl_himpo.harness.records.json_runs import read_json_runs
+from benchmarl_himpo.harness.records.record import RecordError
 from benchmarl_himpo.harness.report.comparison import ComparisonError, collect
 
 TASK = "vmas/sampling[configuration unknown]"
@@ -55,6 +57,21 @@ def test_they_have_a_report_which_says_what_they_lack(tmp_path: Path, capsys: py
     assert marl_eval["absolute_metrics"] == {"return": [2, 4]}
     report.main([str(tmp_path), "repetitions=200"])  # what it has written is no run
     assert "tells of 4 runs" in capsys.readouterr().out
+
+
+def test_returns_that_are_not_finite_are_refused_with_the_name_of_the_file(tmp_path: Path) -> None:
+    file = write_json(tmp_path, "mappo", seed=0)
+    file.write_text(file.read_text().replace("[1, 3]", "[NaN, 3]"))
+    with pytest.raises(RecordError, match=r"mappo_sampling_mlp__0\.json has returns that are not finite"):
+        collect([tmp_path])
+
+
+@pytest.mark.parametrize("own", ["run.yaml", "record.jsonl"])
+def test_the_json_of_a_run_of_this_package_is_not_read_after_its_folder_was_renamed(own: str, tmp_path: Path) -> None:
+    file = write_json(tmp_path, "mappo", seed=0)
+    (file.parent / own).touch()
+    file.parent.rename(tmp_path / "renamed")
+    assert read_json_runs(tmp_path) == []
 
 
 def test_runs_that_were_evaluated_otherwise_have_no_verdict(tmp_path: Path, capsys) -> None:

@@ -57,6 +57,20 @@ def test_a_record_says_what_the_run_left(run: Run, tmp_path: Path) -> None:
     assert str(tmp_path) not in (folder / RUN_RECORD_FILE).read_text()
 
 
+def test_a_run_whose_beginning_was_not_logged_has_a_record_all_the_same(run: Run, tmp_path: Path) -> None:
+    """Metrics of the environment and costs are known for its later iterations alone."""
+    task = ("task=lbfws/easy", "task.max_steps=20", "algorithm=ippo")
+    run("0", *task, "experiment.loggers=[]", "experiment.max_n_frames=160")
+    folder = find_run(tmp_path / "0")
+    assert resume.main([str(folder), "experiment.loggers=[csv]", "experiment.max_n_frames=320"]) is None
+    record = load_record(folder / RUN_RECORD_FILE)
+    assert record.frames == [240, 320]
+    assert record.gradient_steps == N_STEPS
+    lives = dict(zip(record.evaluation_frames, record.evaluation_metrics["life_mean"], strict=True))
+    assert {n_frames for n_frames, life in lives.items() if life is None} == {n for n in lives if n < 240}
+    assert lives[320] > 0
+
+
 @pytest.mark.slow
 def test_benchmarls_reader_of_a_multirun_takes_the_results_alone(run: Run, tmp_path: Path) -> None:
     run("0", "algorithm=ippo", "seed=0")

@@ -111,6 +111,18 @@ def test_a_copy_is_the_same_run(tmp_path: Path) -> None:
     assert len(collect([tmp_path]).records) == 1
 
 
+def test_runs_in_folders_of_the_same_name_have_values_of_their_own(tmp_path: Path) -> None:
+    """The id of a run outside a sweep is the name of its folder, which a copy that was trained further keeps."""
+    for folder, label, level in (("a", "vmas/sampling", 10.0), ("b", "vmas/balance", 30.0)):
+        keep(replace(make_record(task_label=label, level=level), id="run"), tmp_path / folder)
+    comparison = collect([tmp_path])
+    assert [(record.id, record.task_label) for record in comparison.records] == [
+        ("run", "vmas/balance"),
+        ("run (2)", "vmas/sampling"),
+    ]
+    assert comparison.files == {"run": "b/run/record.json", "run (2)": "a/run/record.json"}
+
+
 def test_two_runs_that_claim_to_be_one_are_refused(tmp_path: Path) -> None:
     keep(make_record(), tmp_path / "a")
     keep(replace(make_record(), id="himppo-vmas_sampling-s0-11111111", attempts=2), tmp_path / "b")

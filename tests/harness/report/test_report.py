@@ -9,6 +9,7 @@ import math
 import os
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,11 +18,12 @@ import pytest
 from scipy import stats
 from support.records import make_record
 
+from benchmarl_himpo import registration
 from benchmarl_himpo.harness.commands import report as command
 from benchmarl_himpo.harness.records.record import RunRecord
 from benchmarl_himpo.harness.reference_returns.reference_returns import load_reference_returns
 from benchmarl_himpo.harness.report.analysis import Analysis, analyse
-from benchmarl_himpo.harness.report.background import write_background
+from benchmarl_himpo.harness.report.background import frames_per_second, write_background
 from benchmarl_himpo.harness.report.comparison import collect
 from benchmarl_himpo.harness.report.curves import interpolate, sample_efficiency, task_curves
 from benchmarl_himpo.harness.report.document import Content
@@ -197,7 +199,7 @@ def test_single_runs_are_said_to_have_no_interval(write: Write) -> None:
     _, analysis = analyse_runs(write(*with_returns("himppo", [20.0]), *with_returns("ippo", [10.0])))
     (verdict,) = judge(analysis)
     script = analysis.tasks[0].reference_returns.scripted
-    assert "ippo (difference 10.00, between single runs, which have no interval)" in verdict.text
+    assert "ippo (difference 10.00, without an interval, which takes several runs of both)" in verdict.text
     assert verdict.text.endswith(f"The scripted policy's return is {script:.2f}.")
 
 
@@ -297,7 +299,43 @@ def test_all_runs_are_held_to_one_measure(write: Write) -> None:
     assert analysis.measure.startswith("absolute metric")
     assert analysis.left_out == ["ippo-vmas_sampling-s0-00000000"]
     assert [row.variant for row in analysis.tasks[0].rows] == ["himppo"]
-    assert "has no such measure and is left out" in page_of(folder)
+    assert judge(analysis)[0].text.startswith("No verdict: variants were not run and evaluated alike. fresh episodes")
+    assert "because they lack this measure: ippo-vmas_sampling-s0-00000000." in page_of(folder)
+
+
+def test_scores_are_between_the_reference_returns_of_the_kind_of_actions_that_was_played(write: Write) -> None:
+    """QMIX has discrete actions whatever is preferred, and no difference in its label says so."""
+    references = load_reference_returns()
+    discrete = references.of("vmas/sampling[prefer_continuous_actions=false]")
+    record = make_record("qmix", level=discrete.random)
+    record.config["experiment"]["prefer_continuous_actions"] = True
+    _, analysis = analyse_runs(write(record))
+    assert analysis.tasks[0].reference_returns == discrete
+    assert references.of("vmas/sampling") != discrete
+    assert references.of("vmas/sampling[prefer_continuous_actions=false]", "continuous") == references.of(
+        "vmas/sampling"
+    )
+
+
+def test_the_command_asks_its_own_tasks_and_algorithms_for_their_kind_of_actions(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registered: list[bool] = []
+    monkeypatch.setattr(registration, "register", lambda: registered.append(True))
+    page_of(write(*make_runs("ippo", 10, range(2))))
+    assert registered
+
+
+def test_pictures_of_an_earlier_report_do_not_stay(write: Write) -> None:
+    folder = write(*make_runs("ippo", 10, range(2)), *make_runs("ippo", 10, range(2), "vmas/balance"))
+    page_of(folder)
+    figures = folder / "report" / "figures"
+    assert (figures / "curves_1_frames.svg").is_file()
+    for file in folder.glob("*balance*.json"):
+        file.unlink()
+    page_of(folder)
+    assert (figures / "curves_0_frames.svg").is_file()
+    assert not (figures / "curves_1_frames.svg").exists()
 
 
 def test_without_absolute_metrics_the_last_evaluation_counts(write: Write) -> None:
@@ -681,6 +719,13 @@ def test_costs_are_means_with_ranges_and_parameters_go_by_level(write: Write) ->
     assert ["himppo", "high", "eager", *costs, "-", "-"] in rows
     assert ["agents/loss_objective/actor_network", "", "10"] in rows
     assert ["agents/loss_objective/level_0", "1,000", ""] in rows
+
+
+def test_the_speed_is_that_of_the_logged_iterations() -> None:
+    """Twelve thousand frames in ten seconds, also of a run whose first iterations were not logged."""
+    record = make_record()
+    late = replace(record, frames=record.frames[4:], seconds=record.seconds[:6], collection_return=[None] * 6)
+    assert frames_per_second(record) == frames_per_second(late) == 1200
 
 
 def test_messages_are_a_cost_where_records_have_them(write: Write) -> None:
