@@ -96,7 +96,7 @@ def check_options(options: Any) -> None:
     if options.gnn_class is not None:
         find_convolution(options.gnn_class)
     if not 0 <= options.goal_gradient <= 1:
-        raise ValueError(f"goal_gradient={options.goal_gradient} must be between 0 and 1")
+        raise ValueError(f"goal_gradient={options.goal_gradient} must be above 0 and at most 1, or 0 for none")
     if options.position not in (None, "auto"):
         PositionSource.parse(options.position)
     if options.alive not in (None, "auto"):

@@ -89,7 +89,7 @@ class RegionsClustering(Clustering):
         are_finite = all(isinstance(end, int | float) and math.isfinite(end) for end in ends)
         if len(ends) != 2 or not are_finite or not ends[0] < ends[1]:
             shown = list(ends) or self.arena
-            raise ValueError(f"clustering: arena={shown} must be two finite numbers [low, high] with low below high")
+            raise ValueError(f"clustering: arena={shown} must be two numbers [low, high], finite, with low below high")
 
     def __call__(self, position: Tensor, alive: Tensor, centroids: Tensor, is_fresh: Tensor) -> tuple[Tensor, Tensor]:
         """Cell of the arena by position; centroids are unchanged."""

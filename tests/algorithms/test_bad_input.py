@@ -131,7 +131,7 @@ def assert_one_sentence(error: BaseException, *needed: str) -> None:
         ({"listening_coef": 0.5, "send_goals": False}, ("algorithm.listening_coef=0.5", "algorithm.send_goals=true")),
         ({"goal_interval": [2.5, 2]}, ("algorithm.goal_interval=[2.5, 2]", "whole number")),
         ({"goal_dim": 2.0}, ("algorithm.goal_dim=2.0", "whole number")),
-        ({"goal_gradient": -7.0}, ("algorithm.goal_gradient=-7.0", "between 0 and 1")),
+        ({"goal_gradient": -7.0}, ("algorithm.goal_gradient=-7.0", "above 0 and at most 1")),
         ({"neighbours": "none", "gnn_class": "NoSuchConv"}, ("algorithm.gnn_class=NoSuchConv",)),
         ({"clustering": "static", "position": "nonsense[3:9]"}, ("algorithm.position", "exactly two features")),
         (

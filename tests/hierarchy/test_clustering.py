@@ -162,7 +162,7 @@ def test_an_arena_without_an_inside_is_refused(arena):
 
 @pytest.mark.parametrize("arena", [5, (-math.inf, 1.0), (0.0, math.nan)])
 def test_an_arena_of_other_than_two_finite_numbers_is_refused(arena):
-    with pytest.raises(ValueError, match=r"clustering: arena=.* must be two finite numbers"):
+    with pytest.raises(ValueError, match=r"clustering: arena=.* must be two numbers .low, high., finite"):
         RegionsClustering(arena)
 
 

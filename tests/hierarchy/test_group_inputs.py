@@ -109,6 +109,7 @@ def test_a_reader_gives_observation_position_and_liveness(shape):
 def test_positions_of_the_dead_may_be_undefined_and_those_of_the_living_are_not_touched():
     """An agent that has left the simulation has no position."""
     td = _group_td(2)
+    td["agents", "state", "position"] = td["agents", "state", "position"].clone()
     td["agents", "state", "position"][:, 1] = torch.nan
     inputs = GroupInputs("agents", ("observation",), PositionSource.parse("state.position"), AliveSource.parse("alive"))
     assert (inputs.position(td)[:, 1] == 0).all()

@@ -143,6 +143,10 @@ class ParallelEnvClass(PettingZooClass):
             ) from error
         if not callable(found):
             raise ValueError(f"task.env={path} is a {type(found).__name__}: give a callable that builds a ParallelEnv")
+        if given := self.options.env_kwargs.keys() & self._arguments_taken(found):
+            raise ValueError(
+                f"task.env_kwargs.{min(given)} is set by {OPTION_OF[min(given)]}: set that instead, and leave it out"
+            )
         return found
 
     def _arguments_taken(self, make: Callable[..., Any]) -> tuple[str, ...]:
@@ -155,12 +159,7 @@ class ParallelEnvClass(PettingZooClass):
 
         # One step more, so that time-outs are truncations; sisl reports them as terminations
         values: dict[str, Any] = {MAX_CYCLES: self.options.max_steps + 1, CONTINUOUS: is_continuous}
-        managed = {name: values[name] for name in self._arguments_taken(make)}
-        if given := managed.keys() & self.options.env_kwargs:
-            raise ValueError(
-                f"task.env_kwargs.{min(given)} is set by {OPTION_OF[min(given)]}: set that instead, and leave it out"
-            )
-        arguments = {**self.options.env_kwargs, **managed}
+        arguments = {**self.options.env_kwargs, **{name: values[name] for name in self._arguments_taken(make)}}
         try:
             team = Team(make(**arguments), self.options.max_steps, self.positions, self.is_closed)
             return TeamEnv(team, self.has_state() and team.has_state, seed, device)

@@ -107,8 +107,10 @@ def test_observations_of_any_dtype_are_cast_to_that_of_the_networks(
 def test_masks_and_positions_that_come_after_a_step_alone_are_refused() -> None:
     """Nothing would read them: what there is is asked at the first reset."""
     env = make_env(mistake="late")
+    td = env.reset()
+    td["walker", "action"] = torch.zeros(3, dtype=torch.long)
     with pytest.raises(ValueError, match="infos of walker_0 have action_mask after a step and not after reset"):
-        env.rollout(3)
+        env.step(td)
 
 
 # Mistakes
