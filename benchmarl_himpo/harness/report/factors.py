@@ -1,4 +1,8 @@
-"""One-factor-at-a-time studies: variants of an algorithm that differ from its default in a single factor."""
+"""One-factor-at-a-time studies: variants of an algorithm that differ from its default in a single factor.
+
+A factor that only another setting allows is studied beside that one: a variant of two factors is compared with the
+variant that has one of them alone, if there is a single one.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +17,12 @@ OUTSIDE = ("experiment.", "model.", "critic_model.")
 
 @dataclass(frozen=True)
 class Setting:
-    """A variant that differs from the default of its algorithm in one factor."""
+    """A variant that differs from another one in one factor."""
 
     variant: str
-    default: str  # the variant of the same algorithm with the fewest differences from its plain configuration
+    default: (
+        str  # the variant of the algorithm with the fewest differences from its plain configuration, else see above
+    )
     factor: str  # an option, including the fields of the part that it chooses
     value: str  # value of the factor
 
@@ -39,15 +45,22 @@ def find_settings(variants: Iterable[str]) -> list[Setting]:
         default = min(labels, key=lambda label: len(labels[label]))
         settings = []
         for variant, differences in labels.items():
-            factors = {_factor_of(difference) for difference in {*differences} ^ {*labels[default]}}
+            smaller = [other for other, of in labels.items() if {*labels[default], *of} < {*differences}]
+            alone = [other for other in smaller if len(_factors_between(differences, labels[other])) == 1]
+            base = default if len(_factors_between(differences, labels[default])) < 2 or len(alone) != 1 else alone[0]
+            factors = _factors_between(differences, labels[base])
             if len(factors) == 1:
                 (factor,) = factors
-                own = [difference for difference in differences if difference not in labels[default]]
+                own = [difference for difference in differences if difference not in labels[base]]
                 value = ", ".join(_value_of(difference, factor) for difference in own)
-                settings.append(Setting(variant, default, factor, value))
+                settings.append(Setting(variant, base, factor, value))
         if len({setting.factor for setting in settings}) > 1:
-            found += sorted(settings, key=lambda setting: setting.factor)
+            found += sorted(settings, key=lambda setting: (setting.default != default, setting.factor))
     return found
+
+
+def _factors_between(differences: Iterable[str], others: Iterable[str]) -> set[str]:
+    return {_factor_of(difference) for difference in {*differences} ^ {*others}}
 
 
 def _factor_of(difference: str) -> str:

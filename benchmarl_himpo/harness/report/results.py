@@ -236,10 +236,11 @@ def _factors(content: Content) -> list[Section]:
             pictures.append(draw_factors(number, result, _values_of(content, result)))
     if not tables:
         return []
+    coverage = as_percent(content.settings.confidence)
     text = (
         "Variants that differ from the default of their algorithm in one option, or in fields of the part that it "
-        "chooses. Differences of mean returns per agent with Welch's "
-        f"{as_percent(content.settings.confidence)} CI, not corrected for multiple comparisons."
+        "chooses; a variant of two options stands below the one that has one of them alone. Differences of mean "
+        f"returns per agent with Welch's {coverage} CI, not corrected for multiple comparisons."
     )
     return [Section("Return by factor", [text], tables, pictures)]
 

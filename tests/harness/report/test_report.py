@@ -819,6 +819,29 @@ def test_variants_that_differ_from_the_default_in_one_option_are_listed_by_facto
     assert "n_nodes: 1,1" in picture.svg
 
 
+def test_a_factor_that_another_setting_allows_is_studied_beside_it(write: Write) -> None:
+    """As lambda above the workers, which the default's credit rule does not allow."""
+    values = {
+        "himppo": [20.0, 22.0],
+        "himppo[n_nodes=1,1]": [10.0, 12.0],
+        "himppo[credit=uniform]": [15.0, 17.0],
+        "himppo[credit=uniform; lmbda=0.95,0.5,0.5]": [16.0, 18.0],
+    }
+    runs = [run for variant, returns in values.items() for run in with_returns(variant, returns)]
+    content, analysis = analyse_runs(write(*runs))
+    changes = analysis.tasks[0].changes
+    assert [(c.setting.default, c.setting.factor, c.setting.value, c.difference.value) for c in changes] == [
+        ("himppo", "credit", "uniform", -5.0),
+        ("himppo", "n_nodes", "1,1", -10.0),
+        ("himppo[credit=uniform]", "lmbda", "0.95,0.5,0.5", 1.0),
+    ]
+    (section,) = (section for section in write_results(content) if section.title == "Return by factor")
+    assert [row[0] for row in section.tables[0].rows] == [
+        *("himppo", "credit", "n_nodes"),
+        *("himppo[credit=uniform]", "lmbda"),
+    ]
+
+
 def test_variants_of_a_single_factor_are_no_study_of_factors(write: Write) -> None:
     content, analysis = analyse_runs(
         write(*with_returns("himppo", [1.0, 2.0]), *with_returns("himppo[credit=final]", [1.0, 2.0]))
