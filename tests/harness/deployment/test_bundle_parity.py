@@ -271,7 +271,7 @@ def test_the_most_likely_actions_are_compared_however_a_run_was_evaluated(
     assert export(experiment, tmp_path / "bundle").info["verified"]["max_difference"] < 1e-5
 
 
-@pytest.mark.parametrize("is_other", [False, True])
+@pytest.mark.parametrize("is_other", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_categorical_goals_are_compared(is_other: bool, tiny_experiment: TinyExperiment, tmp_path: Path) -> None:
     experiment = tiny_experiment(algorithm_config("himppo_2l", goal="categorical", **IN_OBSERVATION), ToyTask())
     bundle, policy = export(experiment, tmp_path / "bundle"), experiment.policy[0]
