@@ -219,6 +219,12 @@ def test_a_protocol_is_read_as_hydra_composes_it(protocol: str) -> None:
     assert comparisons.read_protocol(protocol).protocol == compose([f"protocol={protocol}"]).protocol
 
 
+def test_a_method_that_is_judged_is_shown_before_a_closer_one_of_a_single_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    single, judged = Standing("ippo[a=1]", Estimate(1, np.nan, np.nan)), Standing("ippo", Estimate(2, 1, 3))
+    monkeypatch.setattr(Published, "standings", lambda self, task: [single, judged])
+    assert Published(REPORTS / "any").rival({}) is judged
+
+
 @pytest.mark.parametrize(
     ("limits", "outcome"),
     [

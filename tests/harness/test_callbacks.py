@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 from benchmarl.experiment import Experiment
-from support.tiny_experiment import TinyExperiment
+from support.tiny_experiment import TinyExperiment, algorithm_config
+from support.toy_task import ToyTask
 from tensordict import TensorDict, TensorDictBase
 from torchrl.data import Composite, Unbounded
 
@@ -48,6 +50,20 @@ def test_what_is_collected_is_checked(
         callback.on_batch_collected(collected)
     assert str(key) in str(error.value)
     assert f"holds 1 NaN or infinite values out of {collected.get(key).numel()}" in str(error.value)
+
+
+def test_positions_of_live_agents_are_checked_and_those_of_the_dead_are_not(tmp_path: Path) -> None:
+    """Clusters are made of them, and no network reads them."""
+    task = ToyTask(has_alive=True)
+    experiment = TinyExperiment(tmp_path)(algorithm_config("himppo"), task, callbacks=[FiniteCallback()])
+    batch, callback = next(iter(experiment.collector)), callback_of(experiment)
+    alive = batch["agents", "alive"]
+    assert alive.any() and not alive.all()
+    batch["agents", "position"][~alive] = torch.nan
+    callback.on_batch_collected(batch)
+    batch["agents", "position"][alive] = torch.nan
+    with pytest.raises(FloatingPointError, match="the position of live agents of group 'agents' holds"):
+        callback.on_batch_collected(batch)
 
 
 def test_losses_and_gradients_are_checked_and_diagnostics_are_not(experiment: Experiment) -> None:

@@ -7,6 +7,7 @@ import torch
 from support.hierarchy_builders import GROUP, TinyHierarchy
 from support.parts import ARENA, CLUSTERINGS, GOAL_DIM, GOALS, NEIGHBOURS
 from tensordict import TensorDict
+from torchrl.data import Composite
 from torchrl.envs import VmasEnv
 
 from benchmarl_himpo.hierarchy import (
@@ -310,6 +311,14 @@ def test_an_environment_carries_zeros_of_the_right_shapes_and_types_after_a_rese
         assert (tuple(carried.shape), carried.dtype) == (shape, dtype)
         assert (carried == 0).all()
         assert env.full_observation_spec[keys.carried(key)].shape == shape
+
+
+def test_an_environment_without_a_flag_of_the_team_is_refused():
+    """Nothing would reset the clock there."""
+    env, tiny = VmasEnv("balance", num_envs=1, n_agents=5, seed=0), TinyHierarchy(THREE_LEVELS)
+    env.done_spec = Composite({GROUP: env.full_done_spec.clone()}, shape=env.batch_size)
+    with pytest.raises(ValueError, match=r"no flag of the team, .*: give it a done entry at the root"):
+        tiny.hierarchy.primer(env, tiny.goal)
 
 
 def test_a_flat_hierarchy_holds_and_carries_nothing():

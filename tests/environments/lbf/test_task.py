@@ -16,13 +16,14 @@ from benchmarl.experiment import Callback, Experiment
 from benchmarl.hydra_config import load_task_config_from_hydra
 from hydra.errors import ConfigCompositionException
 from support.boards import PLAIN, SURVIVAL, act, board, make
+from tensordict import TensorDict
 from torchrl.envs.utils import check_env_specs
 
 from benchmarl_himpo.algorithms import algorithm_config_registry
 from benchmarl_himpo.environments.lbf.environment import LbfEnv
 from benchmarl_himpo.environments.lbf.options import LbfConfig, LbfwsConfig, food_capacity
 from benchmarl_himpo.environments.lbf.render import CELL, CLUSTERS, DEAD, FOOD
-from benchmarl_himpo.environments.lbf.rules import NONE
+from benchmarl_himpo.environments.lbf.rules import LOAD, NONE, load
 from benchmarl_himpo.environments.lbf.task import LbfClass, LbfTask, LbfwsTask
 from benchmarl_himpo.environments.tasks import TASKS
 from benchmarl_himpo.harness.composition import compose
@@ -275,3 +276,20 @@ def test_everything_runs_on_a_gpu() -> None:
     check_env_specs(env)
     rollout = env.rollout(50, break_when_any_done=False)
     assert rollout["next", "agents", "reward"].device.type == "cuda"
+
+
+def test_rewards_are_normalised_by_the_loaders_where_a_board_began_without_food() -> None:
+    """Food of level 2 that came later, loaded by agents of levels 1 and 1: 1 each, by the levels of both."""
+    env = make(n_agents=2, n_foods=1)
+    env.state = board(env.config, [(2, 1, 1), (2, 3, 1)], [(2, 2, 2)], spawned=torch.tensor([0]))
+    state = env.state
+    loading = load(state, torch.full((1, 2), LOAD), torch.ones(1, 2, 1, dtype=torch.bool), env.config)
+    assert loading.reward.tolist() == [[1.0, 1.0]]
+
+
+def test_a_reset_of_no_environment_changes_nothing() -> None:
+    """Right after a reset of all, when there is no stock yet."""
+    env = make(n_envs=2)
+    before = env.state
+    env.reset(TensorDict({"_reset": torch.zeros(2, 1, dtype=torch.bool)}, [2]))
+    assert env.state is before

@@ -382,6 +382,14 @@ def test_sample_efficiency_is_the_iqm_of_scores_at_each_point(write: Write) -> N
     assert found.variants["ippo"].low[0] < expected < found.variants["ippo"].high[0]
 
 
+def test_runs_that_share_no_frame_have_no_sample_efficiency(write: Write) -> None:
+    early, late = make_record(seed=0), make_record(seed=1)
+    late = replace(late, evaluation_frames=[frames + 10**6 for frames in late.evaluation_frames])
+    references = {"vmas/sampling": load_reference_returns().tasks["vmas/sampling"]}
+    found = sample_efficiency(collect([write(early, late)]), references, ["himppo"], SETTINGS)
+    assert (found.frames, found.variants) == ([], {})
+
+
 def test_runs_without_evaluations_are_drawn_as_they_collected(write: Write) -> None:
     nothing = {"evaluation_frames": [], "evaluation_seconds": [], "evaluation_returns": []}
     folder = write(*make_runs("ippo", 20, range(2), **nothing))
@@ -695,6 +703,7 @@ def test_marl_eval_json_has_no_runs_that_the_report_leaves_out(write: Write) -> 
     [
         (["RUNS", "rounds=3"], "rounds"),
         (["RUNS", "confidence=95"], "confidence=95 must lie between 0 and 1"),
+        (["RUNS", "seed=-1"], "seed=-1 must be 0 or more"),
         (["RUNS", "repetitions=10"], "repetitions=10 must be 100 or more"),
         (["repetitions=200"], "give at least one folder"),
         (["nowhere"], "nowhere does not exist"),
