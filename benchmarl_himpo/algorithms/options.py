@@ -31,6 +31,7 @@ from benchmarl_himpo.hierarchy import (
 from benchmarl_himpo.hierarchy.group_inputs import AliveSource, PositionSource
 from benchmarl_himpo.models.message_passing import find_convolution
 from benchmarl_himpo.objectives import RewardScheme, credit_registry
+from benchmarl_himpo.objectives.goal_gradient import check_weight
 from benchmarl_himpo.objectives.normalization import check_decay
 
 PARTS: dict[str, Mapping[str, type]] = {
@@ -95,8 +96,8 @@ def check_options(options: Any) -> None:
         )
     if options.gnn_class is not None:
         find_convolution(options.gnn_class)
-    if not 0 <= options.goal_gradient <= 1:
-        raise ValueError(f"goal_gradient={options.goal_gradient} must be above 0 and at most 1, or 0 for none")
+    if options.goal_gradient != 0:
+        check_weight(options.goal_gradient)
     if options.position not in (None, "auto"):
         PositionSource.parse(options.position)
     if options.alive not in (None, "auto"):

@@ -229,7 +229,7 @@ class GroupInputs:
     def position(self, tensordict: TensorDictBase) -> Tensor:
         """Positions in world units, zeros if no builder needs them. Shape ``[*B, n_agents, 2]``.
 
-        Positions of dead agents may be NaN, as they are zeros then.
+        Undefined positions of dead agents, NaN or infinite, are zeros too.
         """
         group_td = tensordict.get(self.group)
         if self.position_source is None:
@@ -237,7 +237,7 @@ class GroupInputs:
         position = self.position_source.read(group_td)
         if self.alive_source is None:
             return position
-        return torch.where(self.alive(tensordict).unsqueeze(-1), position, position.nan_to_num(nan=0.0))
+        return position.masked_fill(~self.alive(tensordict).unsqueeze(-1) & ~position.isfinite(), 0.0)
 
     def alive(self, tensordict: TensorDictBase) -> Tensor:
         """Live agents. Shape ``[*B, n_agents]``, bool."""

@@ -71,12 +71,11 @@ class PygGraphConv(nn.Module):
     def __init__(self, gnn_class: str, in_features: int, out_features: int, gnn_kwargs: Mapping[str, Any]) -> None:
         super().__init__()
         self.out_features = out_features
+        convolution = find_convolution(gnn_class)
         try:
-            self.conv = find_convolution(gnn_class)(in_features, out_features, **gnn_kwargs)
+            self.conv = convolution(in_features, out_features, **gnn_kwargs)
             probe = self.conv(torch.zeros(2, in_features), torch.tensor([[0], [1]]))
-        except ValueError:
-            raise
-        except Exception as error:  # a convolution may raise anything
+        except (AssertionError, AttributeError, ImportError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise ValueError(
                 f"gnn_class={gnn_class} with gnn_kwargs={dict(gnn_kwargs)} cannot be built from "
                 f"two sizes or called with states and edges alone ({error}): choose another convolution such as "

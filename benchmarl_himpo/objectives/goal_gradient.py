@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from benchmarl_himpo.models import HierarchicalPolicy
 
 
+def check_weight(weight: float) -> None:
+    """Check the weight of a goal gradient: ValueError unless above 0 and at most 1."""
+    if not 0 < weight <= 1:
+        raise ValueError(f"goal_gradient={weight} must be above 0 and at most 1, or 0 for none")
+
+
 class GoalGradient:
     """Lets the workers' loss train the goal actors of all upper levels through the goals they sent (ours).
 
@@ -43,8 +49,7 @@ class GoalGradient:
     """
 
     def __init__(self, policy: HierarchicalPolicy, goal: GoalSpace, weight: float) -> None:
-        if not 0 < weight <= 1:
-            raise ValueError(f"goal_gradient={weight} must be above 0 and at most 1, or 0 for none")
+        check_weight(weight)
         if policy.hierarchy.layout.top == 0:
             raise ValueError(f"goal_gradient={weight} needs goals, but there is only one level: set goal_gradient=0")
         if not policy.hierarchy.send_goals:

@@ -25,12 +25,7 @@ from benchmarl_himpo.harness.records.labels import split_label
 from benchmarl_himpo.harness.records.record import LAST_ITERATIONS, RunRecord, load_record
 from benchmarl_himpo.harness.report.background import COSTS, mean_and_range
 from benchmarl_himpo.harness.report.fairness import find_provenance
-from benchmarl_himpo.harness.statistics import (
-    Estimate,
-    as_percent,
-    estimate_mean,
-    estimate_unpaired_difference,
-)
+from benchmarl_himpo.harness.statistics import Estimate, as_percent, estimate_mean, estimate_unpaired_difference
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 REPORTS, RECORDS = BENCHMARKS / "reports", BENCHMARKS / "results"

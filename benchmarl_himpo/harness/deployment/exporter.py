@@ -29,7 +29,7 @@ from benchmarl_himpo.harness.deployment.step_functions import (
     read_named,
 )
 from benchmarl_himpo.harness.deployment.verification import ComparedPolicy
-from benchmarl_himpo.harness.evaluation.episodes import load_trained, play
+from benchmarl_himpo.harness.evaluation.episodes import has_hierarchies, load_trained, play
 from benchmarl_himpo.harness.runs import ResumableExperiment
 from benchmarl_himpo.harness.runs.checkpoint import newest_checkpoint
 from benchmarl_himpo.host.benchmarl_files import checkpoint_folder
@@ -84,7 +84,7 @@ def export_experiment(
     """
     _check_replaceable(output)
     policies = dict(experiment.group_policies)
-    if not all(isinstance(policy, HierarchicalPolicy) for policy in policies.values()):
+    if not has_hierarchies(experiment):
         raise ExportError(
             f"a bundle is made of the levels of a hierarchy, which {experiment.algorithm_name} has not: export a run "
             "of a himppo algorithm, such as himppo_flat, which has a single level"

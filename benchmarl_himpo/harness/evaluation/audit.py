@@ -20,7 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from benchmarl_himpo.algorithms import Himppo
-from benchmarl_himpo.harness.evaluation.episodes import play, seed_environment
+from benchmarl_himpo.harness.evaluation.episodes import has_hierarchies, play, seed_environment
 from benchmarl_himpo.harness.evaluation.goal_choices import GoalChoice, GoalChoices
 from benchmarl_himpo.harness.runs import ResumableExperiment
 from benchmarl_himpo.harness.statistics import Estimate, estimate_difference, estimate_mean
@@ -216,7 +216,7 @@ def audit(
         ValueError: if the run has no hierarchy, or its environment cannot repeat episodes.
     """
     groups = experiment.group_policies
-    if not all(isinstance(policy, HierarchicalPolicy) for policy in groups.values()):
+    if not has_hierarchies(experiment):
         raise ValueError(
             f"an audit asks for a hierarchy, which {experiment.algorithm_name} has not: give a run of HiMPPO, such as "
             "one of algorithm=himppo"

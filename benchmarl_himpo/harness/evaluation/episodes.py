@@ -86,11 +86,17 @@ def load_trained(
     experiment = (
         build_quietly(cfg, choices, n_episodes) if policy is None else load_policy(cfg, choices, n_episodes, policy)
     )
-    is_hierarchy = all(isinstance(own, HierarchicalPolicy) for own in experiment.group_policies.values())
-    if (with_losses and is_hierarchy) or policy is None:  # a policy shares its parameters with the losses
+    if policy is None or (
+        with_losses and has_hierarchies(experiment)
+    ):  # a policy shares its parameters with the losses
         for group, loss in experiment.losses.items():
             load_parameters(loss, state[loss_key(group)])
     return experiment
+
+
+def has_hierarchies(experiment: ResumableExperiment) -> bool:
+    """Whether the policy of every group is a hierarchy."""
+    return all(isinstance(policy, HierarchicalPolicy) for policy in experiment.group_policies.values())
 
 
 def _check_effective(overrides: Sequence[str]) -> None:

@@ -24,9 +24,10 @@ def read_json_runs(folder: Path) -> list[tuple[RunRecord, Path]]:
     Runs of this package, which have a record or are unfinished, and copies of a file under the same name are left out.
     """
     found: dict[str, tuple[RunRecord, Path]] = {}
-    own = {file.parent.name for name in (CONFIG_FILE, RUN_RECORD_FILE) for file in files_below(folder, name)}
+    own = {file.parent for name in (CONFIG_FILE, RUN_RECORD_FILE) for file in files_below(folder, name)}
+    names = {run.name for run in own}
     for file in files_below(folder, "*.json"):
-        is_own = file.stem in own or any((file.parent / name).is_file() for name in (CONFIG_FILE, RUN_RECORD_FILE))
+        is_own = file.parent in own or file.stem in names
         if file.name != REPORT_FILE and not is_own and file.stem not in found:
             record = _read(file)
             if record is not None:

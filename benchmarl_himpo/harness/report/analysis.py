@@ -155,11 +155,15 @@ def analyse(comparison: Comparison, references: ReferenceTable, settings: Bootst
     """Compute all results about returns; all runs are compared by the best measure that any of them has."""
     measure, values = _measure(comparison.records)
     scored = replace(comparison, records=[r for r in comparison.records if r.id in values])
-    unequal = {
-        task: find_unequal_settings([r for r in comparison.records if r.task_label == task]) for task in scored.tasks
-    }
     tasks = [
-        _analyse_task(scored, task, values, _references_on(scored, task, references), settings, unequal[task])
+        _analyse_task(
+            scored,
+            task,
+            values,
+            _references_for(scored.runs_on(task), references),
+            settings,
+            find_unequal_settings(comparison.runs_on(task)),  # of those without the measure too
+        )
         for task in scored.tasks
     ]
     return Analysis(
@@ -183,10 +187,10 @@ def _measure(records: list[RunRecord]) -> tuple[str, dict[str, float]]:
     raise ValueError("no run has any return: nothing can be compared")
 
 
-def _references_on(comparison: Comparison, task: str, references: ReferenceTable) -> ReferenceReturns | None:
-    """Reference returns of a task for the kind of actions of its runs."""
-    kinds = {kind_of_actions(record) for record in comparison.records if record.task_label == task}
-    return references.of(task, kinds.pop() if len(kinds) == 1 else None)
+def _references_for(runs: list[RunRecord], references: ReferenceTable) -> ReferenceReturns | None:
+    """Reference returns of the task of some runs, for their kind of actions."""
+    kinds = {kind_of_actions(record) for record in runs}
+    return references.of(runs[0].task_label, kinds.pop() if len(kinds) == 1 else None)
 
 
 def _values_of(comparison: Comparison, task: str, variant: str, values: dict[str, float]) -> np.ndarray:
@@ -346,7 +350,7 @@ def _min_max_iqm(comparison: Comparison, values: dict[str, float], settings: Boo
     """IQM of returns between the lowest and the highest run of each task in this report, over all tasks."""
     ranges = {}
     for task in comparison.tasks:
-        of_task = [values[record.id] for record in comparison.records if record.task_label == task]
+        of_task = [values[record.id] for record in comparison.runs_on(task)]
         ranges[task] = (min(of_task), max(max(of_task) - min(of_task), 1e-12))
     balanced = balance(comparison, list(ranges))
     scores = {

@@ -92,8 +92,7 @@ def _fairness(content: Content) -> Section:
     tasks: dict[str, list[str]] = {}  # that it is said of
     folded = []
     for task in comparison.tasks:
-        records = [record for record in comparison.records if record.task_label == task]
-        variants, differences = find_differences(records)
+        variants, differences = find_differences(comparison.runs_on(task))
         said = repr((variants, differences))
         tables[said] = _tables_of_differences(variants, differences)
         tasks.setdefault(said, []).append(task)

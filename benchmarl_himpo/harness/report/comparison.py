@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -79,9 +79,13 @@ class Comparison:
         """Labels of the variants, in order."""
         return sorted({record.variant for record in self.records}, key=natural_order)
 
+    def runs_on(self, task: str) -> list[RunRecord]:
+        """The runs of all variants on a task."""
+        return [record for record in self.records if record.task_label == task]
+
     def variants_of(self, task: str) -> list[str]:
         """Labels of the variants with runs on a task."""
-        return list(dict.fromkeys(record.variant for record in self.records if record.task_label == task))
+        return list(dict.fromkeys(record.variant for record in self.runs_on(task)))
 
     def runs(self, task: str, variant: str) -> list[RunRecord]:
         """The runs of a variant on a task, by seed."""
@@ -143,8 +147,8 @@ def collect(
         )
     kept = [(replace(r, variant=names.get((r.task_label, r.variant), r.variant)), name) for r, name in found.values()]
     kept.sort(key=lambda of: (natural_order(of[0].task_label), natural_order(of[0].variant), of[0].seed))
-    files = {name: file for name, (_, file) in zip(_distinct_ids([r for r, _ in kept]), kept, strict=True)}
-    records = [replace(r, id=name) for name, (r, _) in zip(files, kept, strict=True)]
+    kept = list(_with_distinct_ids(kept))
+    records, files = [record for record, _ in kept], {record.id: name for record, name in kept}
     _check_configs(records)
     unfinished = {run.label: run for run in begun if run.label not in found}
     if planned is None:
@@ -155,12 +159,13 @@ def collect(
     return _shorten_labels(records, files, sorted(absent, key=lambda a: natural_order(str(a))))
 
 
-def _distinct_ids(records: list[RunRecord]) -> Iterator[str]:
-    """Yield the id of each record, numbered where it is that of an earlier one: folders of the same name."""
+def _with_distinct_ids(found: Iterable[tuple[RunRecord, str]]) -> Iterator[tuple[RunRecord, str]]:
+    """Yield records and their files; an id that an earlier record has, from a folder of the same name, is numbered."""
     seen: Counter[str] = Counter()
-    for record in records:
+    for record, name in found:
         seen[record.id] += 1
-        yield record.id if seen[record.id] == 1 else f"{record.id} ({seen[record.id]})"
+        number = seen[record.id]
+        yield (record if number == 1 else replace(record, id=f"{record.id} ({number})")), name
 
 
 def _shorten_labels(records: list[RunRecord], files: dict[str, str], absent: list[Absent]) -> Comparison:

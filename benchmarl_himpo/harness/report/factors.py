@@ -20,9 +20,7 @@ class Setting:
     """A variant that differs from another one in one factor."""
 
     variant: str
-    default: (
-        str  # the variant of the algorithm with the fewest differences from its plain configuration, else see above
-    )
+    default: str  # the variant with the fewest differences from the algorithm's plain configuration, or see above
     factor: str  # an option, including the fields of the part that it chooses
     value: str  # value of the factor
 
