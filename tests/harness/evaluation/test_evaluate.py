@@ -47,6 +47,13 @@ def test_another_number_of_agents_keeps_the_parameters(n_agents: int, himppo_run
     assert play(moved, seed=1).per_group["agents"].shape == (2, n_agents)
 
 
+def test_a_film_of_another_team_size_needs_no_critic_of_a_method_without_hierarchy(tmp_path: Path) -> None:
+    """MAPPO's critic has the observations of a team of one size; only a hierarchy's values are drawn."""
+    run = train(tmp_path / "own", "algorithm=mappo")
+    moved = load_trained(run, 1, ["task.n_agents=5"], with_losses=True)
+    assert play(moved, seed=1).per_group["agents"].shape == (1, 5)
+
+
 def test_parameters_that_do_not_fit_are_named(tmp_path: Path) -> None:
     run = train(tmp_path / "own", "algorithm=ippo", "experiment.share_policy_params=false")
     with pytest.raises(CheckpointError, match="does not fit this task: its parameter"):
